@@ -1,0 +1,115 @@
+"""The weighted interactions: dense keys, the settled and the recent half, popularity.
+
+A user's rows are either settled (the materialized view, rebuilt by the full refresh) or recent (a table,
+replaced user by user by `CALL recdb.refresh()`), so that a refresh costs what changed, not what exists.
+
+Revision ID: 0002
+Revises: 0001
+"""
+
+from recdb.migrate import execute, withdraw
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    execute("""
+create table recdb.user_key (
+    user_key integer generated always as identity primary key,
+    user_id text not null unique
+);
+comment on table recdb.user_key is 'Dense integer keys of the users: what vectors and weights are stored under.';
+
+create table recdb.item_key (
+    item_key integer generated always as identity primary key,
+    item_id text not null unique
+);
+comment on table recdb.item_key is 'Dense integer keys of the items: what vectors, weights and neighbours are stored under.';
+
+create function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
+returns double precision
+language sql stable parallel safe
+begin atomic
+    select case
+        when decay.half_life is null then 1
+        else exp(greatest(-600, least(600, ln(2::double precision)
+            * (date_part('epoch', least(decay.created_at, now())) - date_part('epoch', decay.origin))
+            / date_part('epoch', decay.half_life))))
+    end;
+end;
+comment on function recdb.decay(timestamptz, timestamptz, interval) is '2^((created_at - origin) / half_life), 1 without a half-life; the future counts as now. Bounded so that it neither overflows nor underflows.';
+
+create materialized view recdb.user_item_settled as
+with summed as (
+    select
+        u.user_key,
+        t.item_key,
+        sum(coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life)) as weight,
+        max(i.created_at) as last_at,
+        c.profile_limit
+    from recdb.interactions i
+    cross join recdb.config c
+    join recdb.user_key u on u.user_id = i.user_id
+    join recdb.item_key t on t.item_id = i.item_id
+    left join recdb.interaction_kind k on k.kind = i.kind
+    group by u.user_key, t.item_key, c.profile_limit
+), ranked as (
+    select s.*, row_number() over (partition by s.user_key order by s.last_at desc, s.item_key) as position
+    from summed s
+)
+select r.user_key, r.item_key, r.weight, r.last_at
+from ranked r
+where r.position <= r.profile_limit;
+comment on materialized view recdb.user_item_settled is 'Weighted interactions as of the last full refresh: a user''s newest config.profile_limit items, weights of all events summed.';
+create unique index user_item_settled_key on recdb.user_item_settled (user_key, item_key) include (weight);
+
+create table recdb.recent_user (
+    user_key integer primary key,
+    refreshed_at timestamptz not null default now()
+);
+comment on table recdb.recent_user is 'The users whose weighted interactions are in user_item_recent, not in user_item_settled.';
+
+create table recdb.user_item_recent (
+    user_key integer not null,
+    item_key integer not null,
+    weight double precision not null,
+    last_at timestamptz not null
+);
+comment on table recdb.user_item_recent is 'Weighted interactions of the users that changed since the last full refresh.';
+create unique index user_item_recent_key on recdb.user_item_recent (user_key, item_key) include (weight);
+
+create view recdb.user_item as
+select s.user_key, s.item_key, s.weight, s.last_at
+from recdb.user_item_settled s
+where not exists (select from recdb.recent_user r where r.user_key = s.user_key)
+union all
+select n.user_key, n.item_key, n.weight, n.last_at
+from recdb.user_item_recent n;
+comment on view recdb.user_item is 'The weighted interactions: settled and recent users together.';
+
+create materialized view recdb.item_popularity as
+select w.item_key, t.item_id, sum(greatest(w.weight, 0)) as weight, count(*) as users
+from recdb.user_item w
+join recdb.item_key t on t.item_key = w.item_key
+group by w.item_key, t.item_id;
+comment on materialized view recdb.item_popularity is 'What each item gathered: its users'' weights, dislikes left out.';
+create unique index item_popularity_key on recdb.item_popularity (item_key);
+create index item_popularity_rank on recdb.item_popularity (weight desc, item_id);
+""")
+
+
+def downgrade() -> None:
+    withdraw()
+    execute("""
+drop materialized view recdb.item_popularity;
+drop view recdb.user_item;
+drop table recdb.user_item_recent;
+drop table recdb.recent_user;
+drop materialized view recdb.user_item_settled;
+drop function recdb.decay(timestamptz, timestamptz, interval);
+drop table recdb.item_key;
+drop table recdb.user_key;
+""")

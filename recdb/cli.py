@@ -1,0 +1,213 @@
+"""The command line: a thin face over the modules that do the work."""
+
+import json
+import sys
+from datetime import timedelta
+from typing import Annotated
+
+import psycopg
+import typer
+
+from recdb import job, migrate
+from recdb.client import Recommender, translate
+from recdb.database import Database, connect, find_database
+from recdb.errors import InvalidInput, RecdbError
+from recdb.terminal import errors, output, progress, table
+
+app = typer.Typer(
+    name="recdb",
+    help="Recommendations inside PostgreSQL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="The database; else RECDB_DATABASE_URL, else DATABASE_URL, else an embedded server.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def open_database(url: str | None, *, quiet: bool = False) -> Database:
+    """Find the database and say which one was taken, on standard error where standard output is for a program."""
+    database = find_database(url)
+    (errors if quiet else output).print(f"database: {database}", markup=False)
+    return database
+
+
+def parse_age(text: str) -> timedelta:
+    """Read an age such as 30m, 24h or 7d."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    try:
+        return timedelta(**{units[text[-1]]: float(text[:-1])})
+    except (KeyError, ValueError, IndexError) as error:
+        raise InvalidInput(f"'{text}' is not an age", "write 30m, 24h or 7d") from error
+
+
+@app.command()
+def init(
+    url: Url = None,
+    dimension: Annotated[
+        int | None, typer.Option(help="Width of the vector columns, fixed at the first install.")
+    ] = None,
+) -> None:
+    """Install recdb, or migrate it to the newest revision."""
+    database = open_database(url)
+    migrate.upgrade(database, dimension=dimension)
+    output.print(f"recdb is at revision {migrate.newest_revision()}")
+
+
+@app.command()
+def uninstall(
+    url: Url = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove recdb and everything it stored from the database."""
+    database = open_database(url)
+    if not yes:
+        typer.confirm("Remove schema recdb with all interactions and models?", abort=True)
+    for line in migrate.uninstall(database):
+        output.print(f"left {line}", markup=False)
+    output.print("recdb is removed")
+
+
+@app.command()
+def refresh(
+    url: Url = None,
+    full: Annotated[bool, typer.Option("--full", help="Rebuild and train, whatever there is.")] = False,
+    if_stale: Annotated[
+        str | None,
+        typer.Option("--if-stale", metavar="AGE", help="Train when the model is older, such as 24h or 7d."),
+    ] = None,
+) -> None:
+    """Run the maintenance job: refresh what changed; train when there is no model, when it is old, or with --full."""
+    stale = parse_age(if_stale) if if_stale else None
+    database = open_database(url)
+    with progress("refresh") as report:
+        outcome = job.run(database, full=full, if_stale=stale, report=report)
+    if not outcome.ran:
+        output.print("another job is running: nothing done")
+    elif outcome.model:
+        output.print(f"trained and activated {outcome.model} in {outcome.seconds:.1f} s")
+    else:
+        output.print(f"refreshed in {outcome.seconds:.1f} s")
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    url: Url = None,
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="ID", help="Not this item; may be repeated.")
+    ] = None,
+    fallback: Annotated[str, typer.Option(help="'popular' fills up to k with popular items.")] = "none",
+    model: Annotated[str | None, typer.Option(help="A model version's label; else the active one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what recommend() gives a user, with titles and reasons."""
+    database = open_database(url, quiet=as_json)
+    with connect(database) as connection:
+        migrate.require_installed(connection)
+        rows = Recommender(connection).recommend(user, k, exclude or [], fallback, model=model)
+        titles = read_titles(connection, [row.item_id for row in rows])
+    if as_json:
+        output.print_json(
+            json.dumps(
+                [
+                    {
+                        "item_id": row.item_id,
+                        "score": row.score,
+                        "reason": row.reason,
+                        "model_version": row.model_version,
+                        "title": titles.get(row.item_id),
+                    }
+                    for row in rows
+                ]
+            )
+        )
+        return
+    if not rows:
+        output.print(f"nothing for {user}: no interactions that the model knows (try --fallback popular)", markup=False)
+        return
+    shown = table(">rank", "item", "title", ">score", "reason")
+    for rank, row in enumerate(rows, 1):
+        shown.add_row(str(rank), row.item_id, titles.get(row.item_id) or "", f"{row.score:.3f}", row.reason)
+    output.print(shown)
+
+
+def read_titles(connection: psycopg.Connection, item_ids: list[str]) -> dict[str, str]:
+    """Read the items' titles from the catalogue, where it has them."""
+    rows = connection.execute(
+        "select i.item_id, i.title from unnest(%s::text[]) n(item_id), recdb.item_of(n.item_id) i "
+        "where i.title is not null",
+        [item_ids],
+    )
+    return dict(rows.fetchall())
+
+
+@app.command()
+def models(url: Url = None, as_json: Json = False) -> None:
+    """List the trained model versions."""
+    database = open_database(url, quiet=as_json)
+    with connect(database) as connection:
+        migrate.require_installed(connection)
+        rows = connection.execute(
+            "select label, active, state, created_at, users, items, interactions, metrics, params "
+            "from recdb.models order by created_at"
+        ).fetchall()
+    if as_json:
+        names = (
+            "label",
+            "active",
+            "state",
+            "created_at",
+            "users",
+            "items",
+            "interactions",
+            "metrics",
+            "params",
+        )
+        output.print_json(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str))
+        return
+    shown = table("label", "state", "trained", ">users", ">items", ">interactions", ">seconds")
+    for label, active, state, created, users, items, interactions, metrics, _ in rows:
+        shown.add_row(
+            label, "active" if active else state, f"{created:%Y-%m-%d %H:%M}", f"{users:,}", f"{items:,}",
+            f"{interactions:,}", f"{metrics.get('train_seconds', 0):.1f}",
+        )  # fmt: skip
+    output.print(shown if rows else "no model has been trained yet: recdb refresh")
+
+
+@app.command()
+def activate(label: Annotated[str, typer.Argument(help="A kept version's label.")], url: Url = None) -> None:
+    """Let another kept model version serve."""
+    database = open_database(url)
+    with connect(database) as connection:
+        migrate.require_installed(connection)
+        connection.execute("select recdb.activate(%s)", [label])
+    output.print(f"{label} serves now", markup=False)
+
+
+def main() -> None:
+    """Run the command line; every failure is one line and a hint on standard error."""
+    try:
+        app()
+    except (RecdbError, psycopg.Error) as raised:
+        error = translate(raised) if isinstance(raised, psycopg.Error) else raised
+        errors.print(f"error: {error}", markup=False)
+        if error.hint:
+            errors.print(f"hint: {error.hint}", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,408 @@
+"""The thin client: one method a SQL function, for programs that wait and for those that do not.
+
+Both clients build the same calls; they differ in nothing but the waiting. Given a URL they keep a pool of their
+own, opened at the first call or by `with`; given a connection or a pool they use it and leave it open, and on a
+connection they neither commit nor roll back: `track()` is then part of the caller's transaction.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Generic, LiteralString, Self, TypeVar
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from recdb.database import APPLICATION_NAME, Database, find_database, prepares_statements
+from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, RecdbError
+from recdb.records import BatchRecommendation, Neighbor, PopularItem, Recommendation, SimilarItem
+
+Row = TypeVar("Row")
+
+ERRORS: Mapping[str, type[RecdbError]] = {
+    "22023": InvalidInput,  # invalid_parameter_value
+    "22P02": InvalidInput,  # invalid_text_representation
+    "22021": InvalidInput,  # character_not_in_repertoire
+    "42704": ModelNotFound,  # undefined_object
+    "3F000": NotInstalled,  # invalid_schema_name
+    "42883": NotInstalled,  # undefined_function
+    "42P01": NotInstalled,  # undefined_table
+}
+
+
+@dataclass(frozen=True)
+class _Call(Generic[Row]):
+    """A statement that calls one SQL function, its parameters, and the record its rows become."""
+
+    statement: LiteralString
+    parameters: Sequence[Any]
+    record: type[Row]
+
+
+@dataclass(frozen=True)
+class _Number:
+    value: int
+
+
+class _Calls:
+    """The calls themselves, one a SQL function; the clients send them."""
+
+    @staticmethod
+    def recommend(
+        user_id: str,
+        k: int,
+        exclude: Sequence[str],
+        fallback: str,
+        filter: Mapping[str, Any] | None,
+        model: str | None,
+    ) -> _Call[Recommendation]:
+        return _Call(
+            "select item_id, score, reason, model_version "
+            "from recdb.recommend(%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text)",
+            [user_id, k, list(exclude), fallback, None if filter is None else Jsonb(dict(filter)), model],
+            Recommendation,
+        )
+
+    @staticmethod
+    def recommend_for_items(
+        items: Sequence[str],
+        k: int,
+        exclude: Sequence[str],
+        weights: Sequence[float] | None,
+        fallback: str,
+        filter: Mapping[str, Any] | None,
+        model: str | None,
+    ) -> _Call[Recommendation]:
+        return _Call(
+            "select item_id, score, reason, model_version from recdb.recommend_for_items("
+            "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text)",
+            [
+                list(items),
+                k,
+                list(exclude),
+                None if weights is None else list(weights),
+                fallback,
+                None if filter is None else Jsonb(dict(filter)),
+                model,
+            ],
+            Recommendation,
+        )
+
+    @staticmethod
+    def recommend_batch(user_ids: Sequence[str], k: int) -> _Call[BatchRecommendation]:
+        return _Call(
+            "select user_id, rank, item_id, score, reason from recdb.recommend_batch(%s::text[], %s::bigint)",
+            [list(user_ids), k],
+            BatchRecommendation,
+        )
+
+    @staticmethod
+    def neighbors(user_id: str, k: int) -> _Call[Neighbor]:
+        return _Call(
+            "select neighbor_id, similarity, shared_items from recdb.neighbors(%s::text, %s::bigint)",
+            [user_id, k],
+            Neighbor,
+        )
+
+    @staticmethod
+    def similar_items(item_id: str, k: int) -> _Call[SimilarItem]:
+        return _Call(
+            "select neighbor_id, similarity from recdb.similar_items(%s::text, %s::bigint)",
+            [item_id, k],
+            SimilarItem,
+        )
+
+    @staticmethod
+    def popular(k: int) -> _Call[PopularItem]:
+        return _Call("select item_id, score from recdb.popular(%s::bigint)", [k], PopularItem)
+
+    @staticmethod
+    def track(
+        user_id: str, item_id: str, kind: str, created_at: datetime | None, metadata: Mapping[str, Any] | None
+    ) -> _Call[_Number]:
+        return _Call(
+            "select recdb.track(%s::text, %s::text, %s::text, %s::timestamptz, %s::jsonb) as value",
+            [user_id, item_id, kind, created_at, None if metadata is None else Jsonb(dict(metadata))],
+            _Number,
+        )
+
+    @staticmethod
+    def forget_user(user_id: str) -> _Call[_Number]:
+        return _Call("select recdb.forget_user(%s::text) as value", [user_id], _Number)
+
+
+def translate(error: psycopg.Error) -> RecdbError:
+    """Turn a database error into recdb's own, with the database's message and hint."""
+    kind = ERRORS.get(error.sqlstate or "", RecdbError)
+    message = error.diag.message_primary or str(error).strip() or type(error).__name__
+    return kind(message, error.diag.message_hint)
+
+
+def _database(source: str | None) -> tuple[Database, dict[str, Any]]:
+    database = find_database(source)
+    options: dict[str, Any] = {"application_name": APPLICATION_NAME}
+    if source and not prepares_statements(source):
+        options["prepare_threshold"] = None
+    return database, options
+
+
+class Recommender:
+    """recdb's SQL functions as methods.
+
+    `source` is a URL in any tool's spelling, a psycopg connection or a psycopg pool; None finds the database as
+    the command line does. Every method raises InvalidInput, ModelNotFound, NotInstalled or RecdbError.
+    """
+
+    def __init__(
+        self,
+        source: str | psycopg.Connection[Any] | ConnectionPool[Any] | None = None,
+        *,
+        max_connections: int = 4,
+    ) -> None:
+        self._connection = source if isinstance(source, psycopg.Connection) else None
+        self._own_pool = not isinstance(source, psycopg.Connection | ConnectionPool)
+        self._pool: ConnectionPool[Any] | None = source if isinstance(source, ConnectionPool) else None
+        if source is None or isinstance(source, str):
+            database, options = _database(source)
+            self._pool = ConnectionPool(
+                database.conninfo,
+                kwargs=options,
+                min_size=1,
+                max_size=max_connections,
+                open=False,
+                timeout=10,
+                check=ConnectionPool.check_connection,
+            )
+
+    def __enter__(self) -> Self:
+        if self._pool is not None and self._own_pool:
+            self._pool.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the pool this client made itself; a given connection or pool stays open."""
+        if self._pool is not None and self._own_pool:
+            self._pool.close()
+
+    def recommend(
+        self,
+        user_id: str,
+        k: int = 50,
+        exclude: Sequence[str] = (),
+        fallback: str = "none",
+        filter: Mapping[str, Any] | None = None,
+        model: str | None = None,
+    ) -> list[Recommendation]:
+        """Return the best `k` (1..1000) items for a user, best first; see the SQL function recommend()."""
+        return self._rows(_Calls.recommend(user_id, k, exclude, fallback, filter, model))
+
+    def recommend_for_items(
+        self,
+        items: Sequence[str],
+        k: int = 50,
+        exclude: Sequence[str] = (),
+        weights: Sequence[float] | None = None,
+        fallback: str = "none",
+        filter: Mapping[str, Any] | None = None,
+        model: str | None = None,
+    ) -> list[Recommendation]:
+        """Return the best `k` items for a guest who looked at `items` (newest first), `weights` 1 each unless given."""
+        return self._rows(_Calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
+
+    def recommend_batch(self, user_ids: Sequence[str], k: int = 50) -> list[BatchRecommendation]:
+        """Return the lists of many users, in the order given."""
+        return self._rows(_Calls.recommend_batch(user_ids, k))
+
+    def neighbors(self, user_id: str, k: int = 20) -> list[Neighbor]:
+        """Return the `k` users most like a user, nearest first."""
+        return self._rows(_Calls.neighbors(user_id, k))
+
+    def similar_items(self, item_id: str, k: int = 20) -> list[SimilarItem]:
+        """Return the `k` items most like an item, nearest first."""
+        return self._rows(_Calls.similar_items(item_id, k))
+
+    def popular(self, k: int = 50) -> list[PopularItem]:
+        """Return the `k` most popular items."""
+        return self._rows(_Calls.popular(k))
+
+    def track(
+        self,
+        user_id: str,
+        item_id: str,
+        kind: str,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Record an interaction (now unless `created_at` is given) and return its id."""
+        return self._rows(_Calls.track(user_id, item_id, kind, created_at, metadata))[0].value
+
+    def forget_user(self, user_id: str) -> int:
+        """Erase a user; return how many rows went."""
+        return self._rows(_Calls.forget_user(user_id))[0].value
+
+    def refresh(self) -> None:
+        """Run `CALL recdb.refresh()`."""
+        with self._connected() as connection:
+            if self._connection is None:
+                connection.autocommit = True
+            try:
+                connection.execute("call recdb.refresh()")
+            finally:
+                if self._connection is None:
+                    connection.autocommit = False
+
+    def _rows(self, call: _Call[Row]) -> list[Row]:
+        with self._connected() as connection, connection.cursor(row_factory=class_row(call.record)) as cursor:
+            return cursor.execute(call.statement, call.parameters).fetchall()
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            if self._connection is not None:
+                yield self._connection
+                return
+            assert self._pool is not None
+            if self._own_pool:
+                self._pool.open()
+            with self._pool.connection() as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise translate(error) from error
+
+
+class AsyncRecommender:
+    """Recommender for asyncio: the same methods, awaited."""
+
+    def __init__(
+        self,
+        source: str | psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | None = None,
+        *,
+        max_connections: int = 4,
+    ) -> None:
+        self._connection = source if isinstance(source, psycopg.AsyncConnection) else None
+        self._own_pool = not isinstance(source, psycopg.AsyncConnection | AsyncConnectionPool)
+        self._pool: AsyncConnectionPool[Any] | None = source if isinstance(source, AsyncConnectionPool) else None
+        if source is None or isinstance(source, str):
+            database, options = _database(source)
+            self._pool = AsyncConnectionPool(
+                database.conninfo,
+                kwargs=options,
+                min_size=1,
+                max_size=max_connections,
+                open=False,
+                timeout=10,
+                check=AsyncConnectionPool.check_connection,
+            )
+
+    async def __aenter__(self) -> Self:
+        if self._pool is not None and self._own_pool:
+            await self._pool.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the pool this client made itself; a given connection or pool stays open."""
+        if self._pool is not None and self._own_pool:
+            await self._pool.close()
+
+    async def recommend(
+        self,
+        user_id: str,
+        k: int = 50,
+        exclude: Sequence[str] = (),
+        fallback: str = "none",
+        filter: Mapping[str, Any] | None = None,
+        model: str | None = None,
+    ) -> list[Recommendation]:
+        """Return the best `k` (1..1000) items for a user, best first; see the SQL function recommend()."""
+        return await self._rows(_Calls.recommend(user_id, k, exclude, fallback, filter, model))
+
+    async def recommend_for_items(
+        self,
+        items: Sequence[str],
+        k: int = 50,
+        exclude: Sequence[str] = (),
+        weights: Sequence[float] | None = None,
+        fallback: str = "none",
+        filter: Mapping[str, Any] | None = None,
+        model: str | None = None,
+    ) -> list[Recommendation]:
+        """Return the best `k` items for a guest who looked at `items` (newest first), `weights` 1 each unless given."""
+        return await self._rows(_Calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
+
+    async def recommend_batch(self, user_ids: Sequence[str], k: int = 50) -> list[BatchRecommendation]:
+        """Return the lists of many users, in the order given."""
+        return await self._rows(_Calls.recommend_batch(user_ids, k))
+
+    async def neighbors(self, user_id: str, k: int = 20) -> list[Neighbor]:
+        """Return the `k` users most like a user, nearest first."""
+        return await self._rows(_Calls.neighbors(user_id, k))
+
+    async def similar_items(self, item_id: str, k: int = 20) -> list[SimilarItem]:
+        """Return the `k` items most like an item, nearest first."""
+        return await self._rows(_Calls.similar_items(item_id, k))
+
+    async def popular(self, k: int = 50) -> list[PopularItem]:
+        """Return the `k` most popular items."""
+        return await self._rows(_Calls.popular(k))
+
+    async def track(
+        self,
+        user_id: str,
+        item_id: str,
+        kind: str,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Record an interaction (now unless `created_at` is given) and return its id."""
+        return (await self._rows(_Calls.track(user_id, item_id, kind, created_at, metadata)))[0].value
+
+    async def forget_user(self, user_id: str) -> int:
+        """Erase a user; return how many rows went."""
+        return (await self._rows(_Calls.forget_user(user_id)))[0].value
+
+    async def refresh(self) -> None:
+        """Run `CALL recdb.refresh()`."""
+        async with self._connected() as connection:
+            if self._connection is None:
+                await connection.set_autocommit(True)
+            try:
+                await connection.execute("call recdb.refresh()")
+            finally:
+                if self._connection is None:
+                    await connection.set_autocommit(False)
+
+    async def _rows(self, call: _Call[Row]) -> list[Row]:
+        async with (
+            self._connected() as connection,
+            connection.cursor(row_factory=class_row(call.record)) as cursor,
+        ):
+            await cursor.execute(call.statement, call.parameters)
+            return await cursor.fetchall()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        try:
+            if self._connection is not None:
+                yield self._connection
+                return
+            assert self._pool is not None
+            if self._own_pool:
+                await self._pool.open()
+            async with self._pool.connection() as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise translate(error) from error

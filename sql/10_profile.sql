@@ -1,0 +1,40 @@
+-- recdb in SQL: a tour.
+--
+--   10_profile     what a user did, read live from the interactions
+--   20_model       which trained version serves, and the fold-in: a vector for any set of items
+--   30_rank        the ranking itself: people like you, because of what you did, blend, fallback
+--   40_recommend   recommend() and its relatives: what applications call
+--   50_explore     neighbors(), similar_items(), popular(): what analysts call
+--   60_write       track() and forget_user()
+--   70_refresh     the SQL half of the maintenance job
+--   80_views       the analysts' views
+--   90_grants      who may do what
+--
+-- The tables behind them come from migrations/. Everything here holds no data, is replayed after each
+-- migration, and is only ever replaced, never dropped.
+
+
+-- recdb.profile_of: one user's weighted items, live.
+--   returns  a row an item the user ever touched; item_key is NULL for an item no refresh has seen yet
+--   reads    interactions_of (each source's own index), interaction_kind, item_key
+--   cost     an index lookup an interaction
+create or replace function recdb.profile_of(user_id text)
+returns table (item_id text, item_key integer, weight double precision, last_at timestamptz, hides boolean)
+language sql stable parallel safe
+begin atomic
+    select g.item_id, t.item_key, g.weight, g.last_at, g.hides
+    from (
+        select
+            i.item_id,
+            sum(coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life)) as weight,
+            max(i.created_at) as last_at,
+            bool_or(coalesce(k.hides, c.default_hides)) as hides
+        from recdb.interactions_of(profile_of.user_id) i
+        cross join recdb.config c
+        left join recdb.interaction_kind k on k.kind = i.kind
+        group by i.item_id
+    ) g
+    left join recdb.item_key t on t.item_id = g.item_id;
+end;
+comment on function recdb.profile_of(text) is
+    'The items one user touched, with summed and decayed weights, read live; hides says which are not recommended again.';

@@ -1,0 +1,215 @@
+-- recdb.rank_items: the ranking behind recommend(), for any profile.
+--
+--   profile_keys, profile_weights   what the profile likes, newest first, at most config.profile_limit
+--   hidden_ids, hidden_keys         what must not come back (keys where there are any)
+--   owner, own_key                  whose profile it is: own items and the own stored vector are left out; NULL for a guest
+--   others                          as recommend()
+--   returns                         as recommend()
+--   reads                           user_vector by HNSW, the neighbours' weighted items by index, item_neighbor by key,
+--                                   and the catalogue for what is looked at from the top down
+--
+-- Scores (the maxima run over all candidates, before anything is dropped):
+--   people(i) = sum over the nearest stored users v of similarity^q * damping_v * w_vi^x
+--   items(i)  = sum over the profile's items j of w_j^x * N_ji
+--   final(i)  = blend * people(i) / max people + (1 - blend) * items(i) / max items
+-- What is hidden, unavailable or the user's own is dropped; the largest left becomes 1; rounding to 1e-9 hides
+-- the order in which a plan happened to add; exclude and filter come last, so that they do not rescale.
+create or replace function recdb.rank_items(
+    profile_keys integer[], profile_weights double precision[], hidden_ids text[], hidden_keys integer[],
+    owner text, own_key integer, k bigint, exclude text[], fallback text, filter jsonb, model text
+)
+returns table (item_id text, score double precision, reason text, model_version text)
+language plpgsql stable rows 50 cost 5000
+as $$
+#variable_conflict use_column
+declare
+    wanted constant bigint := coalesce(k, 50);
+    excluded constant text[] := array_remove(coalesce(exclude, '{}'), null);
+    served record;
+    listed_only constant boolean := (select c.listed_only from recdb.config c);
+    weights double precision[];
+    query vector;
+    previous_ef text;
+    previous_scan text;
+    near_keys integer[];
+    near_weights double precision[];
+    near_recent boolean[];
+    candidate_keys integer[];
+    candidate_scores double precision[];
+    entry record;
+    top double precision;
+    current_score double precision;
+    lowest double precision := 1;
+    found_ids text[] := '{}';
+    found_scores double precision[] := '{}';
+    personal_count bigint;
+    label text;
+    -- Bound cursors are planned for their first rows: the indexes are walked, not sorted.
+    popular cursor for
+        select p.item_id, p.weight, e.matches
+        from recdb.item_popularity p
+        cross join lateral (
+            select filter is null or i.attributes @> filter as matches,
+                coalesce(i.available, not listed_only) and i.owner_id is distinct from owner as eligible
+            from (select) one
+            left join recdb.item_of(p.item_id) i on true
+            offset 0
+        ) e
+        where p.item_key <> all (coalesce(candidate_keys, '{}'))
+          and not exists (select from unnest(hidden_ids) h where h = p.item_id)
+          and e.eligible
+        order by p.weight desc, p.item_id;
+    untouched cursor for
+        select i.item_id, i.published_at
+        from recdb.items i
+        where i.available
+          and i.owner_id is distinct from owner
+          and (filter is null or i.attributes @> filter)
+          and not exists (select from unnest(hidden_ids) h where h = i.item_id)
+          and not exists (
+              select from recdb.item_key t join recdb.item_popularity p on p.item_key = t.item_key
+              where t.item_id = i.item_id)
+          and not exists (
+              select from recdb.item_key t
+              where t.item_id = i.item_id and t.item_key = any (coalesce(candidate_keys, '{}')))
+        order by i.published_at desc nulls last, i.item_id;
+begin
+    if wanted not between 1 and 1000 then
+        raise exception 'k is %, and must be between 1 and 1000', wanted using errcode = 'invalid_parameter_value';
+    end if;
+    if coalesce(fallback, 'none') not in ('none', 'popular') then
+        raise exception 'fallback is "%", and must be ''none'' or ''popular''', fallback
+            using errcode = 'invalid_parameter_value';
+    end if;
+    select * into served from recdb.serving(model);
+    label := served.label;
+
+    if served.model_id is not null and cardinality(profile_keys) > 0 then
+        select array_agg(s.weight / nullif(s.largest, 0) order by s.position) into weights
+        from (
+            select recdb.signed_power(p.weight, served.weight_exponent) as weight, p.position,
+                max(abs(recdb.signed_power(p.weight, served.weight_exponent))) over () as largest
+            from unnest(profile_weights) with ordinality p(weight, position)
+        ) s;
+
+        -- People like you.
+        query := recdb.fold_in(served.model_id, profile_keys, weights);
+        if query is not null and served.blend > 0 then
+            previous_ef := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
+            previous_scan := coalesce(nullif(current_setting('hnsw.iterative_scan', true), ''), 'off');
+            perform set_config('hnsw.ef_search', least(1000, greatest(40, served.neighbors + 1))::text, true),
+                set_config('hnsw.iterative_scan', 'relaxed_order', true);
+            select array_agg(v.user_key), array_agg(power(v.similarity, served.similarity_exponent) * v.damping),
+                array_agg(exists (select from recdb.recent_user r where r.user_key = v.user_key))
+            into near_keys, near_weights, near_recent
+            from (
+                select u.user_key, u.damping, 1 - (u.embedding <=> query::halfvec) as similarity
+                from recdb.user_vector u
+                where u.model_id = served.model_id and u.user_key is distinct from own_key
+                order by u.embedding <=> query::halfvec
+                limit served.neighbors
+            ) v
+            where v.similarity > 0;
+            perform set_config('hnsw.ef_search', previous_ef, true),
+                set_config('hnsw.iterative_scan', previous_scan, true);
+        end if;
+
+        -- Their items, what your items recommend, and the blend of both.
+        select array_agg(b.item_key order by b.final desc), array_agg(b.final order by b.final desc)
+        into candidate_keys, candidate_scores
+        from (
+            select s.item_key,
+                served.blend * coalesce(s.people / nullif(greatest(max(s.people) over (), 0), 0), 0)
+                + (1 - served.blend) * coalesce(s.items / nullif(greatest(max(s.items) over (), 0), 0), 0) as final
+            from (
+                select t.item_key, sum(t.people) as people, sum(t.items) as items
+                from (
+                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.weight_exponent) as people,
+                        0::double precision as items
+                    from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
+                    join recdb.user_item_settled w on w.user_key = n.user_key
+                    where not n.recent
+                    union all
+                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.weight_exponent), 0
+                    from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
+                    join recdb.user_item_recent w on w.user_key = n.user_key
+                    where n.recent
+                    union all
+                    select m.item_key, 0, p.weight * m.weight
+                    from unnest(profile_keys, weights) p(item_key, weight)
+                    join recdb.item_neighbor r on r.model_id = served.model_id and r.item_key = p.item_key
+                    cross join lateral unnest(r.neighbor_keys, r.weights) m(item_key, weight)
+                ) t
+                group by t.item_key
+            ) s
+        ) b
+        where b.final > 0 and b.item_key not in (select unnest(hidden_keys));
+
+        -- From the top down, until k are found; ties with the last one are all looked at. The lateral join keeps
+        -- the order of unnest and looks up only what the loop reaches.
+        for entry in
+            select e.item_id, c.score,
+                e.item_id in (select unnest(excluded)) or not coalesce(e.matches, false) as skipped
+            from unnest(candidate_keys, candidate_scores) c(item_key, score)
+            cross join lateral (
+                select t.item_id, filter is null or i.attributes @> filter as matches,
+                    coalesce(i.available, not listed_only) and i.owner_id is distinct from owner as eligible
+                from recdb.item_key t
+                left join recdb.item_of(t.item_id) i on true
+                where t.item_key = c.item_key
+                offset 0
+            ) e
+            where e.eligible
+        loop
+            top := coalesce(top, entry.score);
+            current_score := round((entry.score / top)::numeric, 9)::double precision;
+            exit when cardinality(found_ids) >= wanted and current_score < lowest;
+            lowest := current_score;
+            if not entry.skipped then
+                found_ids := found_ids || entry.item_id;
+                found_scores := found_scores || current_score;
+            end if;
+        end loop;
+    end if;
+
+    return query
+    select f.item_id, f.score, 'collaborative_filtering', label
+    from unnest(found_ids, found_scores) f(item_id, score)
+    order by f.score desc, f.item_id
+    limit wanted;
+
+    personal_count := least(cardinality(found_ids), wanted);
+    if personal_count >= wanted or coalesce(fallback, 'none') = 'none' then
+        return;
+    end if;
+
+    -- Popular filler, below the lowest personal score: what others touched, then the rest, newest first.
+    found_ids := '{}';
+    found_scores := '{}';
+    top := null;
+    for entry in popular loop
+        top := coalesce(top, nullif(entry.weight, 0));
+        current_score := lowest * greatest(coalesce(entry.weight / top, 0), 1e-9);
+        exit when cardinality(found_ids) >= wanted - personal_count;
+        if coalesce(entry.matches, false) and entry.item_id <> all (excluded) then
+            found_ids := found_ids || entry.item_id;
+            found_scores := found_scores || current_score;
+        end if;
+    end loop;
+    for entry in untouched loop
+        exit when cardinality(found_ids) >= wanted - personal_count;
+        if entry.item_id <> all (excluded) then
+            found_ids := found_ids || entry.item_id;
+            found_scores := found_scores || lowest * 1e-9 * coalesce(
+                least(greatest(date_part('epoch', entry.published_at) / 2 ^ 33, 0), 1), 0);
+        end if;
+    end loop;
+    return query
+    select f.item_id, f.score, 'popular', label
+    from unnest(found_ids, found_scores) f(item_id, score)
+    order by f.score desc, f.item_id;
+end
+$$;
+comment on function recdb.rank_items(
+    integer[], double precision[], text[], integer[], text, integer, bigint, text[], text, jsonb, text) is
+    'The ranking behind recommend() and recommend_for_items(), for any profile.';

@@ -1,0 +1,106 @@
+-- recdb.neighbors: the people most like a user.
+--   returns  similarity: cosine of the live vector with theirs, -1..1; shared_items: items both touched
+--   errors   22023 for k outside 1..1000
+create or replace function recdb.neighbors(user_id text, k bigint default 20)
+returns table (neighbor_id text, similarity double precision, shared_items bigint)
+language plpgsql stable security definer rows 20 cost 5000
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    wanted constant bigint := coalesce(k, 20);
+    served record;
+    item_keys integer[];
+    weights double precision[];
+    query vector;
+    own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = neighbors.user_id);
+    previous_ef constant text := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
+begin
+    if wanted not between 1 and 1000 then
+        raise exception 'k is %, and must be between 1 and 1000', wanted using errcode = 'invalid_parameter_value';
+    end if;
+    select * into served from recdb.serving(null);
+    select array_agg(s.item_key), array_agg(s.weight / s.largest)
+    into item_keys, weights
+    from (
+        select p.item_key, recdb.signed_power(p.weight, served.weight_exponent) as weight,
+            max(abs(recdb.signed_power(p.weight, served.weight_exponent))) over () as largest
+        from recdb.profile_of(neighbors.user_id) p
+        where p.item_key is not null and p.weight <> 0
+        order by p.last_at desc, p.item_key
+        limit (select c.profile_limit from recdb.config c)
+    ) s;
+    query := recdb.fold_in(served.model_id, item_keys, weights);
+    if query is null then
+        return;
+    end if;
+    perform set_config('hnsw.ef_search', least(1000, greatest(100, wanted + 1))::text, true);
+    return query
+    select i.user_id, v.similarity,
+        (select count(*) from recdb.user_item w where w.user_key = v.user_key and w.item_key = any (item_keys))
+    from (
+        select u.user_key, 1 - (u.embedding <=> query::halfvec) as similarity
+        from recdb.user_vector u
+        where u.model_id = served.model_id and u.user_key is distinct from own_key
+        order by u.embedding <=> query::halfvec
+        limit wanted
+    ) v
+    join recdb.user_key i on i.user_key = v.user_key
+    order by v.similarity desc, i.user_id;
+    perform set_config('hnsw.ef_search', previous_ef, true);
+end
+$$;
+comment on function recdb.neighbors(text, bigint) is
+    'The k users most similar to a user by the cosine of their vectors, nearest first, with the number of items both touched.';
+
+
+-- recdb.similar_items: the items most like an item, by the cosine of the active model's item vectors.
+create or replace function recdb.similar_items(item_id text, k bigint default 20)
+returns table (neighbor_id text, similarity double precision)
+language plpgsql stable security definer rows 20 cost 5000
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    wanted constant bigint := coalesce(k, 20);
+    of_model constant integer := (select s.model_id from recdb.serving(null) s);
+    of_item constant integer := (select t.item_key from recdb.item_key t where t.item_id = similar_items.item_id);
+    query halfvec;
+    previous_ef constant text := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
+begin
+    if wanted not between 1 and 1000 then
+        raise exception 'k is %, and must be between 1 and 1000', wanted using errcode = 'invalid_parameter_value';
+    end if;
+    select v.embedding into query from recdb.item_vector v where v.model_id = of_model and v.item_key = of_item;
+    if query is null then
+        return;
+    end if;
+    perform set_config('hnsw.ef_search', least(1000, greatest(100, wanted + 1))::text, true);
+    return query
+    select t.item_id, n.similarity
+    from (
+        select v.item_key, 1 - (v.embedding <=> query) as similarity
+        from recdb.item_vector v
+        where v.model_id = of_model and v.item_key <> of_item
+        order by v.embedding <=> query
+        limit wanted
+    ) n
+    join recdb.item_key t on t.item_key = n.item_key
+    order by n.similarity desc, t.item_id;
+    perform set_config('hnsw.ef_search', previous_ef, true);
+end
+$$;
+comment on function recdb.similar_items(text, bigint) is
+    'The k items most similar to an item by the cosine of their vectors, nearest first.';
+
+
+-- recdb.popular: what most people like now: the fallback of recommend(), for nobody in particular.
+create or replace function recdb.popular(k bigint default 50)
+returns table (item_id text, score double precision)
+language sql stable security definer rows 50
+set search_path from current
+as $$
+    select r.item_id, r.score
+    from recdb.rank_items('{}', '{}', '{}', '{}', null, null, popular.k, '{}', 'popular', null, null) r
+$$;
+comment on function recdb.popular(bigint) is 'The k most popular available items, the most popular with score 1.';

@@ -1,0 +1,235 @@
+-- The SQL half of the maintenance job. The Python half trains; what is here keeps the weighted interactions,
+-- the changed users' vectors and popularity up to date, and needs nothing but SQL: cron with psql, or pg_cron.
+
+-- The advisory lock that serializes whatever rewrites the weighted interactions ("refresh" in ASCII).
+create or replace function recdb.refresh_lock()
+returns bigint
+language sql immutable parallel safe
+begin atomic
+    select x'72656672657368'::bigint;
+end;
+comment on function recdb.refresh_lock() is 'Key of the advisory lock held by refresh(), rebuild() and forget_user().';
+
+
+-- recdb.assign_keys: give new users and items their dense keys, in order of id.
+--   changed  only these users' interactions are looked at; NULL: all
+create or replace function recdb.assign_keys(changed text[])
+returns void
+language plpgsql volatile
+as $$
+begin
+    if changed is null then
+        insert into recdb.user_key (user_id)
+        select distinct i.user_id from recdb.interactions i
+        where not exists (select from recdb.user_key u where u.user_id = i.user_id)
+        order by i.user_id;
+        insert into recdb.item_key (item_id)
+        select distinct i.item_id from recdb.interactions i
+        where not exists (select from recdb.item_key t where t.item_id = i.item_id)
+        order by i.item_id;
+    else
+        insert into recdb.user_key (user_id)
+        select c.user_id from unnest(changed) c(user_id)
+        where not exists (select from recdb.user_key u where u.user_id = c.user_id)
+        order by c.user_id;
+        insert into recdb.item_key (item_id)
+        select distinct i.item_id
+        from unnest(changed) c(user_id)
+        cross join lateral recdb.interactions_of(c.user_id) i
+        where not exists (select from recdb.item_key t where t.item_id = i.item_id)
+        order by i.item_id;
+    end if;
+end
+$$;
+comment on function recdb.assign_keys(text[]) is 'Gives dense integer keys to users and items that have none.';
+
+
+-- recdb.refresh_vectors: fold the given users' vectors in again, in every kept model version.
+create or replace function recdb.refresh_vectors(user_keys integer[])
+returns void
+language plpgsql volatile
+as $$
+begin
+    with folded as (
+        select m.model_id, w.user_key,
+            recdb.fold_in(m.model_id, array_agg(w.item_key), array_agg(w.weight / w.largest)) as embedding,
+            sum(abs(w.weight)) * m.drift as strength,
+            m.activity_exponent
+        from (
+            select m.model_id, m.weight_exponent, m.activity_exponent,
+                case when m.half_life is null then 1 else
+                    recdb.decay(c.decay_origin, m.decay_origin, m.half_life) ^ m.weight_exponent end as drift
+            from (
+                select m.*, p.* from recdb.model m,
+                    jsonb_to_record(m.params) p(weight_exponent double precision, activity_exponent double precision)
+                where m.state = 'ready'
+            ) m
+            cross join recdb.config c
+        ) m
+        cross join lateral (
+            select s.user_key, s.item_key, s.weight, max(abs(s.weight)) over (partition by s.user_key) as largest
+            from (
+                select n.user_key, n.item_key, recdb.signed_power(n.weight, m.weight_exponent) as weight
+                from recdb.user_item_recent n
+                where n.user_key = any (user_keys) and n.weight <> 0
+            ) s
+        ) w
+        group by m.model_id, m.drift, m.activity_exponent, w.user_key
+    ), gone as (
+        delete from recdb.user_vector v
+        using recdb.model m
+        where m.state = 'ready' and v.model_id = m.model_id and v.user_key = any (user_keys)
+          and not exists (
+              select from folded f
+              where f.model_id = v.model_id and f.user_key = v.user_key and f.embedding is not null)
+    )
+    insert into recdb.user_vector (model_id, user_key, embedding, damping)
+    select f.model_id, f.user_key, f.embedding::halfvec, power(f.strength, -f.activity_exponent)
+    from folded f
+    where f.embedding is not null
+    on conflict (model_id, user_key) do update
+    set embedding = excluded.embedding, damping = excluded.damping;
+end
+$$;
+comment on function recdb.refresh_vectors(integer[]) is 'Folds the vectors of the given users in again, in every kept model version.';
+
+
+-- recdb.refresh_changed: what CALL refresh() does, in one transaction, as recdb's owner.
+--   returns  false where another refresh is running
+create or replace function recdb.refresh_changed()
+returns boolean
+language plpgsql volatile security definer
+set search_path from current
+as $$
+declare
+    began constant timestamptz := clock_timestamp();
+    horizon constant xid8 := pg_snapshot_xmin(pg_current_snapshot());
+    last record;
+    changed text[];
+    user_keys integer[];
+    written bigint;
+begin
+    if not pg_try_advisory_xact_lock(recdb.refresh_lock()) then
+        raise notice 'another refresh is running: nothing done';
+        return false;
+    end if;
+    select l.seen, l.started_at into last
+    from recdb.refresh_log l
+    where l.seen is not null and l.error is null
+    order by l.run_id desc
+    limit 1;
+    if last.seen is null or last.seen > pg_snapshot_xmax(pg_current_snapshot()) then
+        -- Never refreshed, or restored into another cluster, whose transactions are numbered anew.
+        perform recdb.rebuild();
+        return true;
+    end if;
+
+    select coalesce(array_agg(distinct s.user_id), '{}') into changed
+    from recdb.users_since(last.seen, last.started_at - interval '10 minutes') s;
+    perform recdb.assign_keys(changed);
+    select coalesce(array_agg(u.user_key), '{}') into user_keys
+    from recdb.user_key u
+    where u.user_id = any (changed);
+
+    delete from recdb.user_item_recent n where n.user_key = any (user_keys);
+    insert into recdb.recent_user (user_key)
+    select unnest(user_keys)
+    on conflict (user_key) do update set refreshed_at = now();
+    insert into recdb.user_item_recent (user_key, item_key, weight, last_at)
+    select u.user_key, p.item_key, p.weight, p.last_at
+    from recdb.user_key u
+    cross join recdb.config c
+    cross join lateral (
+        select p.* from recdb.profile_of(u.user_id) p
+        where p.item_key is not null
+        order by p.last_at desc, p.item_key
+        limit c.profile_limit
+    ) p
+    where u.user_key = any (user_keys);
+    get diagnostics written = row_count;
+
+    perform recdb.refresh_vectors(user_keys);
+    if written > 0 then
+        refresh materialized view concurrently recdb.item_popularity;
+    end if;
+    insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen)
+    values ('refresh', began, clock_timestamp(), cardinality(user_keys), written, horizon);
+    return true;
+end
+$$;
+comment on function recdb.refresh_changed() is 'The work of recdb.refresh(), in one transaction; false where another one is running.';
+
+
+-- recdb.rebuild: the weighted interactions from scratch: catches deleted rows, changed weights and half-lives.
+create or replace function recdb.rebuild()
+returns void
+language plpgsql volatile security definer
+set search_path from current
+as $$
+declare
+    began constant timestamptz := clock_timestamp();
+    horizon xid8;
+    written bigint;
+begin
+    perform pg_advisory_xact_lock(recdb.refresh_lock());
+    horizon := pg_snapshot_xmin(pg_current_snapshot());
+    perform recdb.assign_keys(null);
+    if exists (select from recdb.user_item_settled) then
+        refresh materialized view concurrently recdb.user_item_settled;
+    else
+        refresh materialized view recdb.user_item_settled;
+    end if;
+    delete from recdb.user_item_recent;
+    delete from recdb.recent_user;
+    refresh materialized view concurrently recdb.item_popularity;
+    select count(*) into written from recdb.user_item_settled;
+    insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen)
+    values ('rebuild', began, clock_timestamp(), (select count(*) from recdb.user_key), written, horizon);
+end
+$$;
+comment on function recdb.rebuild() is 'Builds the weighted interactions and popularity from scratch; readers go on meanwhile.';
+
+
+-- recdb.log_failure: a row in refresh_log for a run that failed.
+create or replace function recdb.log_failure(kind text, started_at timestamptz, error text)
+returns void
+language sql volatile security definer
+set search_path from current
+as $$
+    insert into recdb.refresh_log (kind, started_at, finished_at, error)
+    values (log_failure.kind, log_failure.started_at, clock_timestamp(), log_failure.error)
+$$;
+comment on function recdb.log_failure(text, timestamptz, text) is 'Writes a failed run into refresh_log.';
+
+
+-- CALL recdb.refresh(): an invoker's procedure, because one that commits can be neither SECURITY DEFINER nor have
+-- a SET clause. A failure is logged, committed and raised again; inside a caller's transaction, where nothing may
+-- be committed, it is only raised.
+create or replace procedure recdb.refresh()
+language plpgsql
+as $$
+declare
+    began constant timestamptz := clock_timestamp();
+    failed boolean := false;
+    state text;
+    message text;
+    details text;
+begin
+    begin
+        perform recdb.refresh_changed();
+    exception when others then
+        get stacked diagnostics state = returned_sqlstate, message = message_text, details = pg_exception_detail;
+        failed := true;
+    end;
+    if failed then
+        -- A transaction that this very statement began may be committed; a caller's began before it.
+        if pg_catalog.transaction_timestamp() = pg_catalog.statement_timestamp() then
+            perform recdb.log_failure('refresh', began, message);
+            commit;
+        end if;
+        raise exception using errcode = state, message = message, detail = details;
+    end if;
+end
+$$;
+comment on procedure recdb.refresh() is
+    'Brings weighted interactions, changed users'' vectors and popularity up to date; what a cron line or pg_cron calls.';

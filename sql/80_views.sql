@@ -1,0 +1,49 @@
+-- The analysts' views: text ids instead of keys.
+
+create or replace view recdb.user_item_weights as
+select u.user_id, t.item_id, w.weight, w.last_at
+from recdb.user_item w
+join recdb.user_key u on u.user_key = w.user_key
+join recdb.item_key t on t.item_key = w.item_key;
+comment on view recdb.user_item_weights is 'The weighted interactions as of the last refresh: a row a user and item.';
+
+create or replace view recdb.user_vectors as
+select u.user_id, m.label as model, v.embedding, v.damping
+from recdb.user_vector v
+join recdb.model m on m.model_id = v.model_id
+join recdb.user_key u on u.user_key = v.user_key;
+comment on view recdb.user_vectors is 'The users'' vectors in every kept model version.';
+
+create or replace view recdb.item_vectors as
+select t.item_id, m.label as model, v.embedding
+from recdb.item_vector v
+join recdb.model m on m.model_id = v.model_id
+join recdb.item_key t on t.item_key = v.item_key;
+comment on view recdb.item_vectors is 'The items'' vectors in every kept model version.';
+
+create or replace view recdb.models as
+select m.label, m.active, m.state, m.created_at, m.activated_at, m.users, m.items, m.interactions, m.metrics, m.params
+from recdb.model m
+where m.state <> 'training';
+comment on view recdb.models is 'Every trained model version; state ready can be served, retired has been dropped.';
+
+create or replace view recdb.health as
+select
+    m.label as model,
+    now() - m.created_at as model_age,
+    (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train') as refreshed_at,
+    now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train') as refresh_age,
+    (select l.error from recdb.refresh_log l order by l.run_id desc limit 1) as last_error,
+    (select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = 'recdb.interaction'::regclass) as stored_interactions,
+    (select count(*) from recdb.user_key) as users,
+    (select count(*) from recdb.item_key) as items,
+    (select count(*) from recdb.recent_user) as recent_users,
+    (select count(*) from recdb.user_vector v where v.model_id = m.model_id)::double precision
+        / nullif((select count(*) from recdb.user_key), 0) as vector_share,
+    (select sum(pg_total_relation_size(c.oid)) from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes
+from (select) one
+left join recdb.model m on m.active;
+comment on view recdb.health is
+    'One row: the active model and its age, the last refresh, the last run''s error, sizes (stored_interactions is an estimate), and the share of users with a vector.';

@@ -1,0 +1,30 @@
+-- Who may do what. Nothing is granted to PUBLIC; an application's role is granted recdb_reader and recdb_writer.
+
+revoke all on all routines in schema recdb from public;
+revoke all on function public.recommend(text, bigint, text[], text, jsonb, text) from public;
+revoke all on function public.recommend(text, bigint, text, text, jsonb, text) from public;
+
+grant usage on schema recdb to recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
+
+grant execute on function
+    public.recommend(text, bigint, text[], text, jsonb, text),
+    public.recommend(text, bigint, text, text, jsonb, text),
+    recdb.recommend(text, bigint, text[], text, jsonb, text),
+    recdb.recommend(text, bigint, text, text, jsonb, text),
+    recdb.parse_exclude(text),
+    recdb.recommend_for_items(text[], bigint, text[], real[], text, jsonb, text),
+    recdb.recommend_batch(text[], bigint),
+    recdb.popular(bigint),
+    recdb.similar_items(text, bigint)
+to recdb_reader, recdb_analyst;
+
+grant execute on function recdb.track(text, text, text, timestamptz, jsonb) to recdb_writer;
+
+grant execute on function recdb.neighbors(text, bigint), recdb.profile_of(text), recdb.decay(timestamptz, timestamptz, interval),
+    recdb.interactions_of(text), recdb.item_of(text)
+to recdb_analyst;
+grant select on all tables in schema recdb to recdb_analyst;
+
+grant execute on procedure recdb.refresh() to recdb_maintainer;
+grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text) to recdb_maintainer;
+grant select on recdb.refresh_log, recdb.health, recdb.models to recdb_maintainer;
