@@ -1,7 +1,6 @@
-"""The command line: a thin face over the modules that do the work."""
+"""Commands around the model: refresh, recommend, models, activate."""
 
 import json
-import sys
 from datetime import timedelta
 from typing import Annotated
 
@@ -9,35 +8,11 @@ import psycopg
 import typer
 
 from recdb import job, migrate
-from recdb.client import Recommender, translate
-from recdb.database import Database, connect, find_database
-from recdb.errors import InvalidInput, RecdbError
-from recdb.terminal import errors, output, progress, table
-
-app = typer.Typer(
-    name="recdb",
-    help="Recommendations inside PostgreSQL.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        help="The database; else RECDB_DATABASE_URL, else DATABASE_URL, else an embedded server.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def open_database(url: str | None, *, quiet: bool = False) -> Database:
-    """Find the database and say which one was taken, on standard error where standard output is for a program."""
-    database = find_database(url)
-    (errors if quiet else output).print(f"database: {database}", markup=False)
-    return database
+from recdb.cli.common import Json, Url, app, open_database
+from recdb.client import Recommender
+from recdb.database import connect
+from recdb.errors import InvalidInput
+from recdb.terminal import output, progress, table
 
 
 def parse_age(text: str) -> timedelta:
@@ -47,33 +22,6 @@ def parse_age(text: str) -> timedelta:
         return timedelta(**{units[text[-1]]: float(text[:-1])})
     except (KeyError, ValueError, IndexError) as error:
         raise InvalidInput(f"'{text}' is not an age", "write 30m, 24h or 7d") from error
-
-
-@app.command()
-def init(
-    url: Url = None,
-    dimension: Annotated[
-        int | None, typer.Option(help="Width of the vector columns, fixed at the first install.")
-    ] = None,
-) -> None:
-    """Install recdb, or migrate it to the newest revision."""
-    database = open_database(url)
-    migrate.upgrade(database, dimension=dimension)
-    output.print(f"recdb is at revision {migrate.newest_revision()}")
-
-
-@app.command()
-def uninstall(
-    url: Url = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Remove recdb and everything it stored from the database."""
-    database = open_database(url)
-    if not yes:
-        typer.confirm("Remove schema recdb with all interactions and models?", abort=True)
-    for line in migrate.uninstall(database):
-        output.print(f"left {line}", markup=False)
-    output.print("recdb is removed")
 
 
 @app.command()
@@ -192,22 +140,3 @@ def activate(label: Annotated[str, typer.Argument(help="A kept version's label."
         migrate.require_installed(connection)
         connection.execute("select recdb.activate(%s)", [label])
     output.print(f"{label} serves now", markup=False)
-
-
-def main() -> None:
-    """Run the command line; every failure is one line and a hint on standard error."""
-    try:
-        app()
-    except (RecdbError, psycopg.Error) as raised:
-        error = translate(raised) if isinstance(raised, psycopg.Error) else raised
-        errors.print(f"error: {error}", markup=False)
-        if error.hint:
-            errors.print(f"hint: {error.hint}", markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("interrupted")
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,33 @@
+"""What the commands share: the application, the options all have, and opening the database."""
+
+from typing import Annotated
+
+import typer
+
+from recdb.database import Database, find_database
+from recdb.terminal import errors, output
+
+app = typer.Typer(
+    name="recdb",
+    help="Recommendations inside PostgreSQL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="The database; else RECDB_DATABASE_URL, else DATABASE_URL, else an embedded server.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def open_database(url: str | None, *, quiet: bool = False) -> Database:
+    """Find the database and say which one was taken, on standard error where standard output is for a program."""
+    database = find_database(url)
+    (errors if quiet else output).print(f"database: {database}", markup=False)
+    return database

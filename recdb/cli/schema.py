@@ -1,0 +1,36 @@
+"""Commands that install and remove."""
+
+from typing import Annotated
+
+import typer
+
+from recdb import migrate
+from recdb.cli.common import Url, app, open_database
+from recdb.terminal import output
+
+
+@app.command()
+def init(
+    url: Url = None,
+    dimension: Annotated[
+        int | None, typer.Option(help="Width of the vector columns, fixed at the first install.")
+    ] = None,
+) -> None:
+    """Install recdb, or migrate it to the newest revision."""
+    database = open_database(url)
+    migrate.upgrade(database, dimension=dimension)
+    output.print(f"recdb is at revision {migrate.newest_revision()}")
+
+
+@app.command()
+def uninstall(
+    url: Url = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove recdb and everything it stored from the database."""
+    database = open_database(url)
+    if not yes:
+        typer.confirm("Remove schema recdb with all interactions and models?", abort=True)
+    for line in migrate.uninstall(database):
+        output.print(f"left {line}", markup=False)
+    output.print("recdb is removed")
