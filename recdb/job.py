@@ -82,6 +82,11 @@ def run(
             return Outcome(ran=True, refreshed=True, seconds=time.monotonic() - began)
         report("weighting interactions")
         connection.execute("select recdb.rebuild()")
+        # Index-only scans of the neighbours' items need the visibility map.
+        connection.execute(
+            "vacuum (analyze) recdb.user_item_settled, recdb.item_popularity, recdb.user_key, recdb.item_key, "
+            "recdb.user_item_recent, recdb.recent_user, recdb.interaction, recdb.interaction_kind, recdb.config"
+        )
         label = train(connection, params or Params(), report)
         return Outcome(ran=True, refreshed=True, model=label, seconds=time.monotonic() - began)
 

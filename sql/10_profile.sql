@@ -26,15 +26,18 @@ begin atomic
     from (
         select
             i.item_id,
-            sum(coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life)) as weight,
+            sum(coalesce(k.weight, (select c.default_weight from recdb.config c)) * recdb.decay(
+                i.created_at, (select c.decay_origin from recdb.config c), (select c.half_life from recdb.config c)
+            )) as weight,
             max(i.created_at) as last_at,
-            bool_or(coalesce(k.hides, c.default_hides)) as hides
+            bool_or(coalesce(k.hides, (select c.default_hides from recdb.config c))) as hides
         from recdb.interactions_of(profile_of.user_id) i
-        cross join recdb.config c
         left join recdb.interaction_kind k on k.kind = i.kind
         group by i.item_id
     ) g
-    left join recdb.item_key t on t.item_id = g.item_id;
+    left join lateral (
+        select t.item_key from recdb.item_key t where t.item_id = g.item_id offset 0
+    ) t on true;
 end;
 comment on function recdb.profile_of(text) is
     'The items one user touched, with summed and decayed weights, read live; hides says which are not recommended again.';

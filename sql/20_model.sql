@@ -52,7 +52,11 @@ as $$
         select sum(v.embedding::vector
             * array_fill(p.weight::real, array[vector_dims(v.embedding)])::vector) as total
         from unnest(fold_in.item_keys, fold_in.weights) p(item_key, weight)
-        join recdb.item_vector v on v.model_id = fold_in.model_id and v.item_key = p.item_key
+        cross join lateral (
+            select i.embedding from recdb.item_vector i
+            where i.model_id = fold_in.model_id and i.item_key = p.item_key
+            offset 0
+        ) v
         where abs(p.weight) > 1e-30
     ) s
 $$;

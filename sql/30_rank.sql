@@ -127,17 +127,29 @@ begin
                     select w.item_key, n.weight * recdb.signed_power(w.weight, served.weight_exponent) as people,
                         0::double precision as items
                     from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
-                    join recdb.user_item_settled w on w.user_key = n.user_key
+                    cross join lateral (
+                        select s.item_key, s.weight from recdb.user_item_settled s
+                        where s.user_key = n.user_key
+                        offset 0
+                    ) w
                     where not n.recent
                     union all
                     select w.item_key, n.weight * recdb.signed_power(w.weight, served.weight_exponent), 0
                     from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
-                    join recdb.user_item_recent w on w.user_key = n.user_key
+                    cross join lateral (
+                        select s.item_key, s.weight from recdb.user_item_recent s
+                        where s.user_key = n.user_key
+                        offset 0
+                    ) w
                     where n.recent
                     union all
                     select m.item_key, 0, p.weight * m.weight
                     from unnest(profile_keys, weights) p(item_key, weight)
-                    join recdb.item_neighbor r on r.model_id = served.model_id and r.item_key = p.item_key
+                    cross join lateral (
+                        select r.neighbor_keys, r.weights from recdb.item_neighbor r
+                        where r.model_id = served.model_id and r.item_key = p.item_key
+                        offset 0
+                    ) r
                     cross join lateral unnest(r.neighbor_keys, r.weights) m(item_key, weight)
                 ) t
                 group by t.item_key

@@ -9,6 +9,9 @@ create or replace function recdb.recommend(
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable security definer rows 50 cost 10000
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set max_parallel_workers_per_gather = 0
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -133,6 +136,9 @@ create or replace function recdb.recommend_for_items(
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable security definer rows 50 cost 10000
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set max_parallel_workers_per_gather = 0
+set jit = off
 as $$
 #variable_conflict use_column
 declare
