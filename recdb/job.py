@@ -20,15 +20,16 @@ from scipy import sparse
 
 from recdb.copy import copy_in, copy_out
 from recdb.database import Database, connect
+from recdb.errors import RecdbError
 from recdb.learn import Params, fit_basis, fit_cooccurrence, fold_in
 from recdb.learn.basis import Float32, absolute_sums, inverse_power, signed_power
 from recdb.migrate import require_installed
+from recdb.versions import LEARNED_TABLES, clean_up
 
 # An advisory lock's key: "recjob" in ASCII. It is held by a transaction of its own, not by a session, so that
 # it works through a transaction-pooling pgbouncer.
 JOB_LOCK = 0x7265636A6F62
 
-LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 USER_BLOCK = 50_000
 
 Report = Callable[[str], None]
@@ -73,7 +74,7 @@ def run(
             return Outcome(ran=False)
         require_installed(connection)
         watch_for_lost_client(connection)
-        clean_up(connection)
+        clean_up(connection, report)
         age = connection.execute("select now() - created_at from recdb.model where active").fetchone()
         train_now = full or age is None or (if_stale is not None and age[0] > if_stale)
         if not train_now:
@@ -105,50 +106,6 @@ def watch_for_lost_client(connection: psycopg.Connection) -> None:
     connection.execute("set client_connection_check_interval = '1s'")
 
 
-def clean_up(connection: psycopg.Connection) -> None:
-    """Remove what an interrupted run left and the versions beyond config.kept_models."""
-    connection.execute(
-        """
-        update recdb.model set state = 'retired'
-        where state = 'ready' and not active and model_id not in (
-            select model_id from recdb.model where state = 'ready'
-            order by active desc, activated_at desc nulls last
-            limit (select kept_models from recdb.config))
-        """
-    )
-    # A plain detach would queue behind any open reader, with every later reader behind it.
-    attached = connection.execute(
-        """
-        select p.relname, c.relname, i.inhdetachpending
-        from pg_inherits i
-        join pg_class c on c.oid = i.inhrelid
-        join pg_class p on p.oid = i.inhparent
-        join pg_namespace n on n.oid = p.relnamespace and n.nspname = 'recdb'
-        where p.relname = any (%s) and not exists (
-            select from recdb.model m
-            where m.state = 'ready' and c.relname = p.relname || '_' || m.model_id)
-        """,
-        [list(LEARNED_TABLES)],
-    ).fetchall()
-    for parent, child, pending in attached:
-        how = "finalize" if pending else "concurrently"
-        connection.execute(
-            sql.SQL("alter table recdb.{} detach partition recdb.{} " + how).format(
-                sql.Identifier(parent), sql.Identifier(child)
-            )
-        )
-    orphans = connection.execute(
-        """
-        select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'recdb'
-        where c.relkind = 'r' and not c.relispartition
-          and c.relname ~ '^(user_vector|item_vector|item_neighbor)_[0-9]+$'
-        """
-    ).fetchall()
-    for (orphan,) in orphans:
-        connection.execute(sql.SQL("drop table recdb.{}").format(sql.Identifier(orphan)))
-    connection.execute("delete from recdb.model where state = 'training'")
-
-
 def train(connection: psycopg.Connection, params: Params, report: Report) -> str:
     """Train a version from the weighted interactions and make it the active one; return its label."""
     began = time.monotonic()
@@ -161,6 +118,8 @@ def train(connection: psycopg.Connection, params: Params, report: Report) -> str
 
     report("reading interactions")
     known = read_interactions(connection)
+    if not len(known.users):
+        raise nothing_to_learn(connection)
     weights = to_matrix(known, params.weight_exponent)
     basis = fit_basis(
         weights,
@@ -207,8 +166,16 @@ def train(connection: psycopg.Connection, params: Params, report: Report) -> str
     write_user_vectors(connection, model_id, weights, basis.item_vectors, params, width, report)
     index(connection, model_id, report)
     activate_trained(connection, model_id, time.monotonic() - began)
-    clean_up(connection)
+    clean_up(connection, report)
     return label
+
+
+def nothing_to_learn(connection: psycopg.Connection) -> RecdbError:
+    """Say why there is nothing to train on: no interactions, or none with a weight."""
+    row = connection.execute("select exists (select from recdb.user_item)").fetchone()
+    if row and row[0]:
+        return RecdbError("no interactions to learn from: all of them weigh 0", "see the table recdb.interaction_kind")
+    return RecdbError("no interactions to learn from", "run: recdb load, recdb attach, or select recdb.track(...)")
 
 
 def read_interactions(connection: psycopg.Connection) -> Interactions:
