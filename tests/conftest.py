@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
+from pytest_postgresql.janitor import DatabaseJanitor
 
 from recdb import migrate
 from recdb.database import Database
@@ -86,6 +88,20 @@ def db(postgresql: psycopg.Connection) -> psycopg.Connection:
     """A connection to `database`, in autocommit."""
     postgresql.autocommit = True
     return postgresql
+
+
+@pytest.fixture(scope="module")
+def module_database(server: Server, template: NoopExecutor) -> Iterator[Database]:
+    """A database with recdb that a module's tests share: each of them rolls back what it does."""
+    janitor = DatabaseJanitor(
+        user=server.user,
+        host=server.host,
+        port=server.port,
+        dbname="module",
+        template_dbname=template.template_dbname,
+    )
+    with janitor:
+        yield Database(server.conninfo("module"), "test")
 
 
 @pytest.fixture(scope="session")
