@@ -96,8 +96,9 @@ def run(
 def job_lock(database: Database) -> Iterator[bool]:
     """Hold the job's lock while the block runs; yield False where another job has it."""
     with connect(database) as connection:
-        connection.execute("set local idle_in_transaction_session_timeout = 0")
         row = connection.execute("select pg_try_advisory_xact_lock(%s)", [JOB_LOCK]).fetchone()
+        # Also closes the query before it, whose snapshot would hold back vacuum, and our own clean-up.
+        connection.execute("set local idle_in_transaction_session_timeout = 0")
         yield bool(row and row[0])
 
 
