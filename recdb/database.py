@@ -93,7 +93,8 @@ def start_embedded(folder: Path, *, stop: bool = False, temporary: bool = False)
     """Start (or find running) the embedded server in `folder`; return a connection string to its `recdb` database.
 
     It stays when this process ends, unless `stop`; a `temporary` one ends with the process, its folder is deleted,
-    and it trades safety against a crash for speed. Raises RecdbError when the extra is not installed or the server does not start.
+    and it trades safety against a crash for speed. Raises RecdbError when the extra is not installed or the server
+    does not start.
     """
     # Its socket lives here; without a runtime folder of the session's the package warns on every start.
     if "XDG_RUNTIME_DIR" not in os.environ:

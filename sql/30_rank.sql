@@ -24,7 +24,7 @@ as $$
 #variable_conflict use_column
 declare
     wanted constant bigint := coalesce(k, 50);
-    excluded constant text[] := array_remove(coalesce(exclude, '{}'), null);
+    excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
     served record;
     listed_only constant boolean := (select c.listed_only from recdb.config c);
     weights double precision[];
@@ -50,7 +50,7 @@ declare
         from recdb.item_popularity p
         cross join lateral (
             select filter is null or i.attributes @> filter as matches,
-                coalesce(i.available, not listed_only) and i.owner_id is distinct from owner as eligible
+                coalesce(i.available, not listed_only) and (owner is null or i.owner_id is distinct from owner) as eligible
             from (select) one
             left join recdb.item_of(p.item_id) i on true
             offset 0
@@ -63,7 +63,7 @@ declare
         select i.item_id, i.published_at
         from recdb.items i
         where i.available
-          and i.owner_id is distinct from owner
+          and (owner is null or i.owner_id is distinct from owner)
           and (filter is null or i.attributes @> filter)
           and not exists (select from unnest(hidden_ids) h where h = i.item_id)
           and not exists (
@@ -165,7 +165,7 @@ begin
             from unnest(candidate_keys, candidate_scores) c(item_key, score)
             cross join lateral (
                 select t.item_id, filter is null or i.attributes @> filter as matches,
-                    coalesce(i.available, not listed_only) and i.owner_id is distinct from owner as eligible
+                    coalesce(i.available, not listed_only) and (owner is null or i.owner_id is distinct from owner) as eligible
                 from recdb.item_key t
                 left join recdb.item_of(t.item_id) i on true
                 where t.item_key = c.item_key

@@ -18,7 +18,7 @@ def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
     """Return the matrix with rows of Euclidean length 1."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     squares = np.bincount(rows, matrix.data.astype(np.float64) ** 2, minlength=matrix.shape[0])
-    return scale(matrix, inverse_power(squares, 0.5), np.ones(matrix.shape[1], dtype=np.float32))
+    return scale(matrix, inverse_power(squares.astype(np.float64), 0.5), np.ones(matrix.shape[1], dtype=np.float32))
 
 
 def keep_largest(rows: Float32, count: int) -> Float32:
