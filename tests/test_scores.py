@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
-
 import reference
 from data import column, record, tastes, train
+
 from recdb.database import Database
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -67,7 +68,7 @@ def assert_ranks_as(expected: list[tuple[str, float]], found: list[tuple[str, fl
     for item, score in found:
         assert score == pytest.approx(scores[item], abs=1e-3), item
     order = [scores[item] for item, _ in found]
-    for earlier, later in zip(order, order[1:], strict=False):
+    for earlier, later in pairwise(order):
         assert later <= earlier + 1e-3
 
 
