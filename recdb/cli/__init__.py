@@ -23,6 +23,7 @@ def main() -> None:
         if error.hint:
             errors.print(f"hint: {error.hint}", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("interrupted")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # what Typer makes of Ctrl-C, without a word
+            errors.print("interrupted")
+        raise
