@@ -44,21 +44,25 @@ comment on function recdb.signed_power(double precision, double precision) is 's
 --   reads    item_vector by primary key
 create or replace function recdb.fold_in(model_id integer, item_keys integer[], weights double precision[])
 returns vector
-language sql stable parallel safe
+language plpgsql stable parallel safe
 set search_path from current
 as $$
-    select case when vector_norm(s.total) >= 0.1 then l2_normalize(s.total) end
-    from (
+#variable_conflict use_column
+declare
+    total constant vector := (
         select sum(v.embedding::vector
-            * array_fill(p.weight::real, array[vector_dims(v.embedding)])::vector) as total
-        from unnest(fold_in.item_keys, fold_in.weights) p(item_key, weight)
+            * array_fill(p.weight::real, array[vector_dims(v.embedding)])::vector)
+        from unnest(item_keys, weights) p(item_key, weight)
         cross join lateral (
             select i.embedding from recdb.item_vector i
             where i.model_id = fold_in.model_id and i.item_key = p.item_key
             offset 0
         ) v
         where abs(p.weight) > 1e-30
-    ) s
+    );
+begin
+    return case when vector_norm(total) >= 0.1 then l2_normalize(total) end;
+end
 $$;
 comment on function recdb.fold_in(integer, integer[], double precision[]) is
     'The unit vector of a set of weighted items under a model version: the normalized weighted sum of their vectors.';

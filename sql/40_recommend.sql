@@ -164,7 +164,10 @@ begin
     return query
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.rank_items(
-        item_keys, item_weights, array_remove(coalesce(items, '{}'), null), coalesce(item_keys, '{}'), null, null,
+        item_keys, item_weights,
+        array(select i.id from unnest(items) i(id) where i.id is not null),
+        array(select t.item_key from recdb.item_key t where t.item_id = any (items)),
+        null, null,
         recommend_for_items.k, recommend_for_items.exclude, recommend_for_items.fallback,
         recommend_for_items.filter, recommend_for_items.model) r;
 end
