@@ -1,7 +1,6 @@
 """Every way to write the call: the spellings of the contract, NULLs, errors, drivers and settings around it."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -13,11 +12,9 @@ from recdb.database import Database
 
 NOTHING = ("", "{}", "[]", "<>", "< >", "  {} \n")
 
-nested_array_fails = pytest.mark.xfail(strict=True, reason="array_remove() refuses nested arrays")
 
-
-@pytest.fixture(scope="module")
-def shop(module_database: Database) -> Database:
+@pytest.fixture(scope="module", autouse=True)
+def shop(module_database: Database) -> None:
     """Users user-0.. and posts post-0.., trained; k = 50 does not exhaust what a user can get."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         rows = tastes(users=40, items=90)
@@ -26,28 +23,20 @@ def shop(module_database: Database) -> Database:
         connection.execute("insert into \"user\" select 'user-' || n, n from generate_series(0, 39) n")
         connection.execute("analyze")
     train(module_database)
-    return module_database
 
 
 @pytest.fixture
-def db(shop: Database) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(shop.conninfo) as connection:
-        yield connection
-        connection.rollback()
-
-
-@pytest.fixture
-def everything(db: psycopg.Connection) -> list[Any]:
+def everything(shared: psycopg.Connection) -> list[Any]:
     """The whole list of user-7, untouched by limits and exclusions."""
-    return recommend(db, "user-7", 1000)
+    return recommend(shared, "user-7", 1000)
 
 
-def test_the_seven_spellings(db: psycopg.Connection, everything: list[Any]) -> None:
+def test_the_seven_spellings(shared: psycopg.Connection, everything: list[Any]) -> None:
     first, second = everything[0][0], everything[1][0]
     without_both = everything[2:52]
 
     def rows(call: str) -> list[Any]:
-        return db.execute(f"select * from {call}").fetchall()
+        return shared.execute(f"select * from {call}").fetchall()
 
     assert len(everything) > 52
     assert rows("recommend('user-7', 50, '{}')") == everything[:50]
@@ -56,14 +45,14 @@ def test_the_seven_spellings(db: psycopg.Connection, everything: list[Any]) -> N
     assert rows("recommend('user-7')") == everything[:50]
     assert rows(f"recommend('user-7', 50, '{{{first},{second}}}')") == without_both
     assert rows(f"recommend('user-7', 49, ARRAY['{first}'], fallback => 'popular')") == everything[1:50]
-    lateral = db.execute('select u.id, r.* from "user" u, lateral recommend(u.id, 5) r').fetchall()
+    lateral = shared.execute('select u.id, r.* from "user" u, lateral recommend(u.id, 5) r').fetchall()
     assert [row[1:] for row in lateral if row[0] == "user-7"] == everything[:5]
     assert len(lateral) == 40 * 5
 
 
-def test_columns_have_the_promised_names_and_types(db: psycopg.Connection) -> None:
+def test_columns_have_the_promised_names_and_types(shared: psycopg.Connection) -> None:
     for function in ("public.recommend", "recdb.recommend"):
-        described = db.execute(f"select * from {function}('user-7', 1, '{{}}')").description or []
+        described = shared.execute(f"select * from {function}('user-7', 1, '{{}}')").description or []
         types = [(entry.name, psycopg.adapters.types[entry.type_code].name) for entry in described]
         assert types == [("item_id", "text"), ("score", "float8"), ("reason", "text"), ("model_version", "text")]
 
@@ -74,9 +63,9 @@ def test_rows_say_who_made_them(everything: list[Any]) -> None:
 
 @pytest.mark.parametrize("nothing", NOTHING)
 def test_every_spelling_of_nothing_excludes_nothing(
-    db: psycopg.Connection, everything: list[Any], nothing: str
+    shared: psycopg.Connection, everything: list[Any], nothing: str
 ) -> None:
-    assert db.execute("select * from recommend('user-7', 1000, %s)", [nothing]).fetchall() == everything
+    assert shared.execute("select * from recommend('user-7', 1000, %s)", [nothing]).fetchall() == everything
 
 
 @pytest.mark.parametrize(
@@ -86,7 +75,7 @@ def test_every_spelling_of_nothing_excludes_nothing(
         '{{"{0}","{1}"}}',
         " {{ {0} , {1} }} ",
         "{{{0},NULL,{1}}}",
-        pytest.param("{{{{{0},{1}}}}}", marks=nested_array_fails),
+        "{{{{{0},{1}}}}}",
         "[0:1]={{{0},{1}}}",
         "<{0},{1}>",
         "< {0} , {1} >",
@@ -95,76 +84,75 @@ def test_every_spelling_of_nothing_excludes_nothing(
         '\n[ "{0}",\n "{1}" ]\n',
     ],
 )
-def test_every_spelling_of_a_list_excludes_it(db: psycopg.Connection, everything: list[Any], spelling: str) -> None:
+def test_every_spelling_of_a_list_excludes_it(shared: psycopg.Connection, everything: list[Any], spelling: str) -> None:
     text = spelling.format(everything[0][0], everything[2][0])
     expected = [everything[1], *everything[3:]]
-    assert db.execute("select * from recommend('user-7', 1000, %s)", [text]).fetchall() == expected
+    assert shared.execute("select * from recommend('user-7', 1000, %s)", [text]).fetchall() == expected
     literal = sql.SQL("select * from recommend('user-7', 1000, {})").format(sql.Literal(text))
-    assert db.execute(literal).fetchall() == expected
+    assert shared.execute(literal).fetchall() == expected
 
 
 @pytest.mark.parametrize(
     "wrong", ["post-1", "post-1,post-2", "{post-1", "<post-1", '["post-1"', "[post-1]", '{"a": 1}', '[{"id": 1}]',
               "[true]", '[["post-1"]]', "1", "null", '"post-1"'],
 )  # fmt: skip
-def test_anything_else_is_refused_with_what_is_accepted(db: psycopg.Connection, wrong: str) -> None:
+def test_anything_else_is_refused_with_what_is_accepted(shared: psycopg.Connection, wrong: str) -> None:
     with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="not a list of item ids") as raised:
-        db.execute("select * from recommend('user-7', 50, %s)", [wrong])
+        shared.execute("select * from recommend('user-7', 50, %s)", [wrong])
     accepted = raised.value.diag.message_hint or ""
     for spelling in ("{a,b}", "<a,b>", "<>", "JSON array"):
         assert spelling in accepted
 
 
 @pytest.mark.parametrize("kind", ["text[]", "varchar[]"])
-def test_typed_arrays(db: psycopg.Connection, everything: list[Any], kind: str) -> None:
+def test_typed_arrays(shared: psycopg.Connection, everything: list[Any], kind: str) -> None:
     ids = [everything[0][0], None, everything[1][0]]
     statement = f"select * from recommend('user-7', 1000, %s::{kind})"
-    assert db.execute(statement, [ids]).fetchall() == everything[2:]
+    assert shared.execute(statement, [ids]).fetchall() == everything[2:]
     nested = f"select * from recommend('user-7', 1000, exclude => array[%s, %s]::{kind})"
-    assert db.execute(nested, [ids[0], ids[2]]).fetchall() == everything[2:]
+    assert shared.execute(nested, [ids[0], ids[2]]).fetchall() == everything[2:]
 
 
-@nested_array_fails
-def test_a_nested_array_excludes_every_element(db: psycopg.Connection, everything: list[Any]) -> None:
+def test_a_nested_array_excludes_every_element(shared: psycopg.Connection, everything: list[Any]) -> None:
     ids = [[everything[0][0]], [everything[1][0]]]
-    assert recommend(db, "user-7", 1000, exclude=ids) == everything[2:]
+    assert recommend(shared, "user-7", 1000, exclude=ids) == everything[2:]
 
 
-def test_driver_parameters_of_every_format(shop: Database, everything: list[Any]) -> None:
+def test_driver_parameters_of_every_format(module_database: Database, everything: list[Any]) -> None:
     ids = [everything[0][0], everything[1][0]]
     for cursor_class in (psycopg.Cursor, psycopg.ClientCursor):
-        with psycopg.connect(shop.conninfo, cursor_factory=cursor_class) as connection:
+        with psycopg.connect(module_database.conninfo, cursor_factory=cursor_class) as connection:
             call = "select * from recommend(%s, %s, %s)"
             for excluded in (ids, json.dumps(ids), "{" + ",".join(ids) + "}"):
                 assert connection.execute(call, ["user-7", 30, excluded]).fetchall() == everything[2:32]
             assert connection.execute(call, ["user-7", 30, []]).fetchall() == everything[:30]
-    with psycopg.connect(shop.conninfo) as connection:
+    with psycopg.connect(module_database.conninfo) as connection:
         binary = connection.execute(
             "select * from recommend(%b::text, %b, %b::text[])", ["user-7", 30, ids], binary=True
         )
         assert binary.fetchall() == everything[2:32]
 
 
-def test_arguments_by_name_choose_their_own_form(db: psycopg.Connection, everything: list[Any]) -> None:
+def test_arguments_by_name_choose_their_own_form(shared: psycopg.Connection, everything: list[Any]) -> None:
     first = everything[0][0]
-    by_array = db.execute("select * from recommend(k => 3, user_id => 'user-7', exclude => %s)", [[first]])
-    by_list = db.execute("select * from recommend(k => 3, user_id => 'user-7', exclude_list => %s)", [f"<{first}>"])
+    by_array = shared.execute("select * from recommend(k => 3, user_id => 'user-7', exclude => %s)", [[first]])
+    by_list = shared.execute("select * from recommend(k => 3, user_id => 'user-7', exclude_list => %s)", [f"<{first}>"])
     assert by_array.fetchall() == by_list.fetchall() == everything[1:4]
 
 
-def test_exclude_by_name_takes_an_array_literal_only(db: psycopg.Connection) -> None:
+def test_exclude_by_name_takes_an_array_literal_only(shared: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
-        db.execute("select * from recommend('user-7', exclude => '<>')")
+        shared.execute("select * from recommend('user-7', exclude => '<>')")
 
 
 @pytest.mark.parametrize("kind", ["smallint", "integer", "bigint"])
-def test_k_is_any_integer_type(db: psycopg.Connection, everything: list[Any], kind: str) -> None:
-    assert db.execute(f"select * from recommend('user-7', 3::{kind}, '{{}}')").fetchall() == everything[:3]
+def test_k_is_any_integer_type(shared: psycopg.Connection, everything: list[Any], kind: str) -> None:
+    assert shared.execute(f"select * from recommend('user-7', 3::{kind}, '{{}}')").fetchall() == everything[:3]
 
 
-def test_null_arguments(db: psycopg.Connection, everything: list[Any]) -> None:
+def test_null_arguments(shared: psycopg.Connection, everything: list[Any]) -> None:
     def rows(arguments: str) -> list[Any]:
-        return db.execute(f"select * from recommend({arguments})").fetchall()
+        return shared.execute(f"select * from recommend({arguments})").fetchall()
 
     assert rows("null") == []
     assert rows("null, 5, '{}'") == []
@@ -182,141 +170,141 @@ def test_null_arguments(db: psycopg.Connection, everything: list[Any]) -> None:
 
 @pytest.mark.parametrize("k", [0, 1001, -1, -(2**63), 2**63 - 1])
 @pytest.mark.parametrize("user", ["user-7", "nobody", None])
-def test_k_outside_1_to_1000_is_refused(db: psycopg.Connection, k: int, user: str | None) -> None:
+def test_k_outside_1_to_1000_is_refused(shared: psycopg.Connection, k: int, user: str | None) -> None:
     for call in ("recommend(%s, %s)", "recommend(%s, %s, '{}')", "recommend(%s, %s, array['a'])"):
-        with pytest.raises(psycopg.errors.InvalidParameterValue, match="between 1 and 1000"), db.transaction():
-            db.execute(f"select * from {call}", [user, k])
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="between 1 and 1000"), shared.transaction():
+            shared.execute(f"select * from {call}", [user, k])
 
 
 @pytest.mark.parametrize("fallback", ["", "Popular", "none ", "random"])
-def test_an_unknown_fallback_is_refused(db: psycopg.Connection, fallback: str) -> None:
+def test_an_unknown_fallback_is_refused(shared: psycopg.Connection, fallback: str) -> None:
     for exclude in ("'{}'", "array['a']"):
-        with pytest.raises(psycopg.errors.InvalidParameterValue, match="'none' or 'popular'"), db.transaction():
-            db.execute(f"select * from recommend('user-7', 5, {exclude}, fallback => %s)", [fallback])
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="'none' or 'popular'"), shared.transaction():
+            shared.execute(f"select * from recommend('user-7', 5, {exclude}, fallback => %s)", [fallback])
 
 
 @pytest.mark.parametrize("user", ["user-7", "nobody"])
-def test_an_unknown_model_is_refused(db: psycopg.Connection, user: str) -> None:
+def test_an_unknown_model_is_refused(shared: psycopg.Connection, user: str) -> None:
     for exclude in ("'{}'", "array['a']"):
-        with pytest.raises(psycopg.errors.UndefinedObject, match="collaborative_filtering_v9"), db.transaction():
-            db.execute(f"select * from recommend(%s, 5, {exclude}, model => 'collaborative_filtering_v9')", [user])
+        with pytest.raises(psycopg.errors.UndefinedObject, match="collaborative_filtering_v9"), shared.transaction():
+            shared.execute(f"select * from recommend(%s, 5, {exclude}, model => 'collaborative_filtering_v9')", [user])
 
 
-def test_a_model_by_its_label(db: psycopg.Connection, everything: list[Any]) -> None:
-    assert recommend(db, "user-7", 1000, model="collaborative_filtering_v1") == everything
+def test_a_model_by_its_label(shared: psycopg.Connection, everything: list[Any]) -> None:
+    assert recommend(shared, "user-7", 1000, model="collaborative_filtering_v1") == everything
 
 
-def test_the_name_qualified_by_either_schema(db: psycopg.Connection, everything: list[Any]) -> None:
+def test_the_name_qualified_by_either_schema(shared: psycopg.Connection, everything: list[Any]) -> None:
     for schema in ("public", "recdb"):
         for exclude in ("'<>'", "array[]::text[]"):
             call = f"select * from {schema}.recommend('user-7', 50, {exclude})"
-            assert db.execute(call).fetchall() == everything[:50]
+            assert shared.execute(call).fetchall() == everything[:50]
 
 
-def test_an_empty_search_path(db: psycopg.Connection, everything: list[Any]) -> None:
-    db.execute("set local search_path = ''")
+def test_an_empty_search_path(shared: psycopg.Connection, everything: list[Any]) -> None:
+    shared.execute("set local search_path = ''")
     for call in ("public.recommend('user-7', 50, '{}')", "recdb.recommend('user-7')",
                  "recdb.recommend('user-7', 50, '[]')"):  # fmt: skip
-        assert db.execute(f"select * from {call}").fetchall() == everything[:50]
+        assert shared.execute(f"select * from {call}").fetchall() == everything[:50]
     for call in (
         "recdb.recommend_batch(array['user-7'])",
         "recdb.neighbors('user-7')",
         "recdb.similar_items('post-1')",
         "recdb.recommend('nobody', 5, '<>', 'popular')",
     ):
-        assert db.execute(f"select * from {call}").fetchall()
+        assert shared.execute(f"select * from {call}").fetchall()
 
 
-def test_what_the_caller_put_on_the_search_path_is_not_believed(db: psycopg.Connection, everything: list[Any]) -> None:
+def test_the_callers_search_path_is_not_believed(shared: psycopg.Connection, everything: list[Any]) -> None:
     """A table or function of the caller's own with a name that recdb uses."""
-    db.execute("create schema mine")
-    db.execute("create table mine.interaction (user_id text, item_id text)")
-    db.execute("create function mine.power(double precision, double precision) returns float8 language sql return 0")
-    db.execute("create temporary table item_key (item_key integer, item_id text)")
-    db.execute("set local search_path = mine, public, recdb, pg_catalog")
-    assert db.execute("select * from recommend('user-7', 50, '{}')").fetchall() == everything[:50]
+    shared.execute("create schema mine")
+    shared.execute("create table mine.interaction (user_id text, item_id text)")
+    shared.execute("create function mine.power(float8, float8) returns float8 language sql return 0")
+    shared.execute("create temporary table item_key (item_key integer, item_id text)")
+    shared.execute("set local search_path = mine, public, recdb, pg_catalog")
+    assert shared.execute("select * from recommend('user-7', 50, '{}')").fetchall() == everything[:50]
 
 
-def test_a_read_only_transaction(db: psycopg.Connection, everything: list[Any]) -> None:
-    db.rollback()
-    db.read_only = True
-    assert db.execute("select * from recommend('user-7', 50, '{}')").fetchall() == everything[:50]
+def test_a_read_only_transaction(shared: psycopg.Connection, everything: list[Any]) -> None:
+    shared.rollback()
+    shared.read_only = True
+    assert shared.execute("select * from recommend('user-7', 50, '{}')").fetchall() == everything[:50]
     for call in ("recdb.neighbors('user-7')", "recdb.similar_items('post-1')"):
-        assert db.execute(f"select * from {call}").fetchall()
+        assert shared.execute(f"select * from {call}").fetchall()
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-def test_every_isolation_level(db: psycopg.Connection, everything: list[Any], isolation: str) -> None:
-    db.rollback()
-    db.execute(f"set transaction isolation level {isolation}")
-    assert db.execute("select * from recommend('user-7', 50, '{}')").fetchall() == everything[:50]
+def test_every_isolation_level(shared: psycopg.Connection, everything: list[Any], isolation: str) -> None:
+    shared.rollback()
+    shared.execute(f"set transaction isolation level {isolation}")
+    assert shared.execute("select * from recommend('user-7', 50, '{}')").fetchall() == everything[:50]
 
 
-def test_a_view_over_the_call(db: psycopg.Connection, everything: list[Any]) -> None:
-    db.execute('create view feed as select u.id, r.* from "user" u, lateral recommend(u.id, 20, $$<>$$) r')
-    rows = db.execute("select item_id, score, reason, model_version from feed where id = 'user-7'").fetchall()
+def test_a_view_over_the_call(shared: psycopg.Connection, everything: list[Any]) -> None:
+    shared.execute('create view feed as select u.id, r.* from "user" u, lateral recommend(u.id, 20, $$<>$$) r')
+    rows = shared.execute("select item_id, score, reason, model_version from feed where id = 'user-7'").fetchall()
     assert rows == everything[:20]
 
 
 @pytest.mark.parametrize("mode", ["auto", "force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("cast", ["text", "text[]"])
 def test_a_prepared_statement_gives_the_same_at_every_execution(
-    db: psycopg.Connection, everything: list[Any], mode: str, cast: str
+    shared: psycopg.Connection, everything: list[Any], mode: str, cast: str
 ) -> None:
     """The sixth execution may be the first with a generic plan, out here as within the function."""
-    db.execute(f"set local plan_cache_mode = {mode}")
-    db.execute(f"prepare feed (text, bigint, {cast}) as select * from recommend($1, $2, $3)")
+    shared.execute(f"set local plan_cache_mode = {mode}")
+    shared.execute(f"prepare feed (text, bigint, {cast}) as select * from recommend($1, $2, $3)")
     first = everything[0][0]
     for execution in range(8):
         assert (
-            db.execute(f"execute feed ('user-7', {10 + execution}, '{{{first}}}')").fetchall()
+            shared.execute(f"execute feed ('user-7', {10 + execution}, '{{{first}}}')").fetchall()
             == (everything[1 : 11 + execution])
         )
-        assert db.execute("execute feed ('nobody', 50, '{}')").fetchall() == []
-    db.execute("deallocate feed")
+        assert shared.execute("execute feed ('nobody', 50, '{}')").fetchall() == []
+    shared.execute("deallocate feed")
 
 
-def test_the_session_settings_are_left_as_they_were(db: psycopg.Connection) -> None:
+def test_the_session_settings_are_left_as_they_were(shared: psycopg.Connection) -> None:
     names = ("hnsw.ef_search", "hnsw.iterative_scan", "search_path", "plan_cache_mode", "jit")
-    recommend(db, "user-7")  # loads pgvector's library
-    db.execute("set local hnsw.ef_search = 77")
-    db.execute("set local hnsw.iterative_scan = 'strict_order'")
-    settings = [db.execute(f"show {name}").fetchone() for name in names]
+    recommend(shared, "user-7")  # loads pgvector's library
+    shared.execute("set local hnsw.ef_search = 77")
+    shared.execute("set local hnsw.iterative_scan = 'strict_order'")
+    settings = [shared.execute(f"show {name}").fetchone() for name in names]
     for call in ("recommend('user-7')", "recdb.neighbors('user-7', 500)", "recdb.similar_items('post-1', 500)"):
-        db.execute(f"select * from {call}")
-        assert [db.execute(f"show {name}").fetchone() for name in names] == settings
+        shared.execute(f"select * from {call}")
+        assert [shared.execute(f"show {name}").fetchone() for name in names] == settings
 
 
-def test_plans_that_go_parallel(db: psycopg.Connection) -> None:
+def test_plans_that_go_parallel(shared: psycopg.Connection) -> None:
     """Forced parallel queries and a table that is large enough to be scanned by workers."""
-    expected = db.execute('select u.id, r.* from "user" u, lateral recommend(u.id, 5) r order by 1, 3 desc, 2')
+    expected = shared.execute('select u.id, r.* from "user" u, lateral recommend(u.id, 5) r order by 1, 3 desc, 2')
     rows = expected.fetchall()
-    db.execute("set local parallel_setup_cost = 0")
-    db.execute("set local parallel_tuple_cost = 0")
-    db.execute("set local min_parallel_table_scan_size = 0")
+    shared.execute("set local parallel_setup_cost = 0")
+    shared.execute("set local parallel_tuple_cost = 0")
+    shared.execute("set local min_parallel_table_scan_size = 0")
     for forced in ("off", "on", "regress"):
-        db.execute(f"set local debug_parallel_query = {forced}")
-        again = db.execute('select u.id, r.* from "user" u, lateral recommend(u.id, 5) r order by 1, 3 desc, 2')
+        shared.execute(f"set local debug_parallel_query = {forced}")
+        again = shared.execute('select u.id, r.* from "user" u, lateral recommend(u.id, 5) r order by 1, 3 desc, 2')
         assert again.fetchall() == rows
         calls = "select count(*) from \"user\" u where exists (select from recommend(u.id, 3, '{}'))"
-        assert db.execute(calls).fetchone() == (40,)
+        assert shared.execute(calls).fetchone() == (40,)
 
 
-def test_a_cursor_that_is_read_in_parts(db: psycopg.Connection, everything: list[Any]) -> None:
-    db.execute("declare feed cursor for select * from recommend('user-7', 50, '{}')")
-    parts = [db.execute("fetch 20 from feed").fetchall() for _ in range(3)]
+def test_a_cursor_that_is_read_in_parts(shared: psycopg.Connection, everything: list[Any]) -> None:
+    shared.execute("declare feed cursor for select * from recommend('user-7', 50, '{}')")
+    parts = [shared.execute("fetch 20 from feed").fetchall() for _ in range(3)]
     assert parts[0] + parts[1] + parts[2] == everything[:50]
 
 
-def test_ordinary_sql_around_the_call(db: psycopg.Connection, everything: list[Any]) -> None:
-    best = db.execute("select max(score), count(*) from recommend('user-7', 10) where score > 0").fetchone()
+def test_ordinary_sql_around_the_call(shared: psycopg.Connection, everything: list[Any]) -> None:
+    best = shared.execute("select max(score), count(*) from recommend('user-7', 10) where score > 0").fetchone()
     assert best == (1.0, 10)
-    titled = db.execute(
+    titled = shared.execute(
         'select u.number, r.item_id from "user" u cross join lateral recommend(u.id, 2) r where u.id = %s',
         ["user-7"],
     ).fetchall()
     assert [item for _, item in titled] == [row[0] for row in everything[:2]]
-    assert column(db.execute("select (recommend('user-7', 2)).item_id")) == [row[0] for row in everything[:2]]
+    assert column(shared.execute("select (recommend('user-7', 2)).item_id")) == [row[0] for row in everything[:2]]
 
 
 def test_two_versions_side_by_side(database: Database) -> None:
