@@ -1,14 +1,18 @@
 """What the command line prints with: tables, progress on a terminal, plain lines elsewhere."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 
-output = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# What is not a terminal has no width: tables that go into a file or a program are never folded to fit one.
+UNBOUNDED = 10_000
+
+output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else UNBOUNDED)
 
 
 @contextmanager
@@ -30,9 +34,19 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     yield line
 
 
-def table(*headers: str, title: str | None = None) -> Table:
-    """Make a table; a header that starts with '>' is a right-aligned column."""
+def table(*headers: str, title: str | None = None, whole: Collection[str] = (), cut: Collection[str] = ()) -> Table:
+    """Make a table; a header that starts with '>' is a right-aligned column.
+
+    Where a terminal is too narrow, text is folded, except in the columns named in `whole`, which stay as they
+    are, and in those named in `cut`, which end in an ellipsis.
+    """
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        made.add_column(header.lstrip(">"), justify="right" if header.startswith(">") else "left", overflow="fold")
+        name, right = header.lstrip(">"), header.startswith(">")
+        made.add_column(
+            name,
+            justify="right" if right else "left",
+            no_wrap=right or name in whole or name in cut,
+            overflow="ellipsis" if name in cut else "fold",
+        )
     return made

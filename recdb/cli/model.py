@@ -123,7 +123,7 @@ def models(url: Url = None, as_json: Json = False) -> None:
         )
         output.print_json(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str))
         return
-    shown = table("label", "state", "trained", ">users", ">items", ">interactions", ">seconds")
+    shown = table("label", "state", "trained", ">users", ">items", ">interactions", ">seconds", whole=["label"])
     for label, active, state, created, users, items, interactions, metrics, _ in rows:
         shown.add_row(
             label, "active" if active else state, f"{created:%Y-%m-%d %H:%M}", f"{users:,}", f"{items:,}",
