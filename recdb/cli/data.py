@@ -1,12 +1,18 @@
 """Commands that bring data in: load and generate."""
 
 import json
+import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from recdb import generate as generating
 from recdb import load as loading
 from recdb.cli.common import Json, Url, app, open_database
+from recdb.database import Database, connect
+from recdb.errors import RecdbError
+from recdb.migrate import require_installed
 from recdb.terminal import errors, output, progress
 
 SHOWN_KINDS = 10
@@ -68,4 +74,57 @@ def describe_kinds(kinds: dict[str, int], weight: float) -> str:
     return (
         f"warning: kinds without a weight of their own count {weight:g}: {shown}{more}\n"
         "to give one: insert into recdb.interaction_kind (kind, weight) values ('KIND', 0.5)"
+    )
+
+
+@app.command()
+def generate(
+    url: Url = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="How many users (1000); with --existing, at most.", show_default=False)
+    ] = None,
+    items: Annotated[
+        int | None, typer.Option(min=1, help="How many items (1000); with --existing, at most.", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many interactions.")] = 50_000,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Over how many days, up to now.")] = 90,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same behaviour.")] = 1,
+    existing: Annotated[
+        bool, typer.Option("--existing", help="Take the users and items that are there, in attached tables too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write beside data that was not generated.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Generate plausible interactions: half views, then clicks, likes and shares; tastes, a long tail, a catalogue.
+
+    Generated interactions have the key generated in their metadata, generated items in their attributes.
+    """
+    database = open_database(url, quiet=as_json)
+    if not yes:
+        confirm_beside_other_data(database)
+    with progress("generate") as report:
+        made = generating.generate(
+            database, users=users, items=items, count=count, days=days, seed=seed, existing=existing, report=report
+        )
+    if as_json:
+        output.print_json(json.dumps(asdict(made)))
+        return
+    output.print(
+        f"generated {made.interactions:,} interactions of {made.users:,} {'existing ' * existing}users with "
+        f"{made.items:,} {'existing ' * existing}items in {made.seconds:.1f} s; next: recdb refresh"
+    )
+
+
+def confirm_beside_other_data(database: Database) -> None:
+    """Ask before generated interactions are mixed with others; where nobody can answer, refuse."""
+    with connect(database) as connection:
+        require_installed(connection)
+        if not generating.has_other_data(connection):
+            return
+    if not sys.stdin.isatty():
+        raise RecdbError(
+            "this database has interactions or items that were not generated", "pass --yes to write beside them"
+        )
+    typer.confirm(
+        "This database has interactions or items that were not generated. Write generated ones beside them?", abort=True
     )
