@@ -25,15 +25,22 @@ begin atomic
     select g.item_id, t.item_key, g.weight, g.last_at, g.hides
     from (
         select
-            i.item_id,
-            sum(coalesce(k.weight, (select c.default_weight from recdb.config c)) * recdb.decay(
-                i.created_at, (select c.decay_origin from recdb.config c), (select c.half_life from recdb.config c)
-            )) as weight,
-            max(i.created_at) as last_at,
-            bool_or(coalesce(k.hides, (select c.default_hides from recdb.config c))) as hides
-        from recdb.interactions_of(profile_of.user_id) i
-        left join recdb.interaction_kind k on k.kind = i.kind
-        group by i.item_id
+            w.item_id,
+            recdb.settle(sum(w.weight), sum(abs(w.weight))) as weight,
+            max(w.created_at) as last_at,
+            bool_or(w.hides) as hides
+        from (
+            select
+                i.item_id,
+                coalesce(k.weight, (select c.default_weight from recdb.config c)) * recdb.decay(
+                    i.created_at, (select c.decay_origin from recdb.config c), (select c.half_life from recdb.config c)
+                ) as weight,
+                i.created_at,
+                coalesce(k.hides, (select c.default_hides from recdb.config c)) as hides
+            from recdb.interactions_of(profile_of.user_id) i
+            left join recdb.interaction_kind k on k.kind = i.kind
+        ) w
+        group by w.item_id
     ) g
     left join lateral (
         select t.item_key from recdb.item_key t where t.item_id = g.item_id offset 0

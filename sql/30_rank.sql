@@ -212,8 +212,9 @@ begin
         exit when cardinality(found_ids) >= wanted - personal_count;
         if entry.item_id <> all (excluded) then
             found_ids := found_ids || entry.item_id;
+            -- Newer is more: 8,700 years around 1970 mapped onto 0..1, what has no date at 0.
             found_scores := found_scores || lowest * 1e-9 * coalesce(
-                least(greatest(date_part('epoch', entry.published_at) / 2 ^ 33, 0), 1), 0);
+                least(greatest((date_part('epoch', entry.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0);
         end if;
     end loop;
     return query

@@ -128,7 +128,7 @@ comment on function public.recommend(text, bigint, text, text, jsonb, text) is
 -- recdb.recommend_for_items: for a guest, from what this visit looked at.
 --   items    what the guest looked at, newest first; unknown ids are ignored
 --   weights  one for each item, 1 unless given; NULL is 1
---   errors   22023 where weights and items differ in number, and as recommend()
+--   errors   22023 where weights and items differ in number or a weight is not finite, and as recommend()
 create or replace function recdb.recommend_for_items(
     items text[], k bigint default 50, exclude text[] default '{}', weights real[] default null,
     fallback text default 'none', filter jsonb default null, model text default null
@@ -148,6 +148,9 @@ begin
     if cardinality(weights) <> cardinality(items) then
         raise exception '% items have % weights', cardinality(items), cardinality(weights)
             using errcode = 'invalid_parameter_value';
+    end if;
+    if exists (select from unnest(weights) w(weight) where w.weight in ('NaN', 'Infinity', '-Infinity')) then
+        raise exception 'a weight is not a finite number' using errcode = 'invalid_parameter_value';
     end if;
     select array_agg(s.item_key order by s.position), array_agg(s.weight order by s.position)
     into item_keys, item_weights

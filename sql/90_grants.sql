@@ -20,7 +20,7 @@ to recdb_reader, recdb_analyst;
 
 grant execute on function recdb.track(text, text, text, timestamptz, jsonb) to recdb_writer;
 
-grant execute on function recdb.neighbors(text, bigint), recdb.profile_of(text), recdb.decay(timestamptz, timestamptz, interval),
+grant execute on function recdb.neighbors(text, bigint), recdb.profile_of(text), recdb.decay(timestamptz, timestamptz, interval), recdb.settle(double precision, double precision),
     recdb.interactions_of(text), recdb.item_of(text)
 to recdb_analyst;
 grant select on all tables in schema recdb to recdb_analyst;

@@ -51,8 +51,8 @@ values ('view', 0.1), ('click', 0.3), ('like', 0.7), ('share', 1.0);
 
 create table recdb.interaction (
     interaction_id bigint generated always as identity primary key,
-    user_id text not null check (length(user_id) between 1 and 1000),
-    item_id text not null check (length(item_id) between 1 and 1000),
+    user_id text not null check (length(user_id) between 1 and 1000 and octet_length(user_id) <= 2600),
+    item_id text not null check (length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600),
     kind text not null check (length(kind) between 1 and 100),
     created_at timestamptz not null default now(),
     metadata jsonb,
@@ -64,7 +64,7 @@ create index interaction_user on recdb.interaction (user_id, created_at);
 create index interaction_recorded on recdb.interaction (recorded_in);
 
 create table recdb.item (
-    item_id text primary key check (length(item_id) between 1 and 1000),
+    item_id text primary key check (length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600),
     owner_id text,
     published_at timestamptz,
     available boolean not null default true,

@@ -42,20 +42,36 @@ begin atomic
 end;
 comment on function recdb.decay(timestamptz, timestamptz, interval) is '2^((created_at - origin) / half_life), 1 without a half-life; the future counts as now. Bounded so that it neither overflows nor underflows.';
 
+create function recdb.settle(total double precision, magnitude double precision)
+returns double precision
+language sql immutable parallel safe
+begin atomic
+    select case when abs(settle.total) > 1e-9 * settle.magnitude then settle.total else 0 end;
+end;
+comment on function recdb.settle(double precision, double precision) is 'A sum of weights, or 0 where what is left of its terms'' magnitude is rounding.';
+
 create materialized view recdb.user_item_settled as
-with summed as (
+with weighted as (
     select
         u.user_key,
         t.item_key,
-        sum(coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life)) as weight,
-        max(i.created_at) as last_at,
+        coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+        i.created_at,
         c.profile_limit
     from recdb.interactions i
     cross join recdb.config c
     join recdb.user_key u on u.user_id = i.user_id
     join recdb.item_key t on t.item_id = i.item_id
     left join recdb.interaction_kind k on k.kind = i.kind
-    group by u.user_key, t.item_key, c.profile_limit
+), summed as (
+    select
+        w.user_key,
+        w.item_key,
+        recdb.settle(sum(w.weight), sum(abs(w.weight))) as weight,
+        max(w.created_at) as last_at,
+        w.profile_limit
+    from weighted w
+    group by w.user_key, w.item_key, w.profile_limit
 ), ranked as (
     select s.*, row_number() over (partition by s.user_key order by s.last_at desc, s.item_key) as position
     from summed s
@@ -91,10 +107,18 @@ from recdb.user_item_recent n;
 comment on view recdb.user_item is 'The weighted interactions: settled and recent users together.';
 
 create materialized view recdb.item_popularity as
-select w.item_key, t.item_id, sum(greatest(w.weight, 0)) as weight, count(*) as users
-from recdb.user_item w
-join recdb.item_key t on t.item_key = w.item_key
-group by w.item_key, t.item_id;
+select
+    s.item_key,
+    t.item_id,
+    -- To 10 digits: plans add in different orders, and ties must stay ties.
+    case when s.weight > 0 then round(s.weight::numeric, 9 - floor(log(s.weight))::integer)::double precision else 0 end as weight,
+    s.users
+from (
+    select w.item_key, sum(greatest(w.weight, 0)) as weight, count(*) as users
+    from recdb.user_item w
+    group by w.item_key
+) s
+join recdb.item_key t on t.item_key = s.item_key;
 comment on materialized view recdb.item_popularity is 'What each item gathered: its users'' weights, dislikes left out.';
 create unique index item_popularity_key on recdb.item_popularity (item_key);
 create index item_popularity_rank on recdb.item_popularity (weight desc, item_id);
@@ -109,6 +133,7 @@ drop view recdb.user_item;
 drop table recdb.user_item_recent;
 drop table recdb.recent_user;
 drop materialized view recdb.user_item_settled;
+drop function recdb.settle(double precision, double precision);
 drop function recdb.decay(timestamptz, timestamptz, interval);
 drop table recdb.item_key;
 drop table recdb.user_key;
