@@ -91,6 +91,8 @@ def generate(
     for what, number in (("users", users), ("items", items), ("interactions", count), ("days", days)):
         if number is not None and number < 1:
             raise InvalidInput(f"{number} {what}: there must be at least one")
+    if seed < 0:
+        raise InvalidInput(f"a seed of {seed}: it must not be negative")
     end = (until or datetime.now(UTC)).timestamp() / DAY_SECONDS
     rng = np.random.default_rng(seed)
     with connect(database) as connection:
@@ -152,7 +154,7 @@ def read_items(connection: psycopg.Connection, most: int | None) -> tuple[list[s
         from (
             select t.item_id, extract(epoch from t.published_at)::double precision as published_at from recdb.items t
             union all
-            select distinct i.item_id, null from recdb.interactions i
+            select distinct i.item_id, null::double precision from recdb.interactions i
         ) e
         group by e.item_id
         order by md5(e.item_id), e.item_id

@@ -301,7 +301,7 @@ def stage(
             except StopIteration:
                 return refused
             except csv.Error:
-                refused.add(first, "its quotes do not balance")
+                refused.add(first, "quotes do not balance")
                 lines.give_back()
                 continue
             if not row:
