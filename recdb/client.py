@@ -84,7 +84,7 @@ class _Calls:
                 list(items),
                 k,
                 list(exclude),
-                None if weights is None else list(weights),
+                None if weights is None else [float(weight) for weight in weights],
                 fallback,
                 None if filter is None else Jsonb(dict(filter)),
                 model,
