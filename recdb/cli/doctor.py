@@ -1,0 +1,38 @@
+"""The command doctor."""
+
+import json
+from dataclasses import asdict
+
+import typer
+from rich.markup import escape
+
+from recdb.cli.common import Json, Url, app, open_database
+from recdb.database import connect
+from recdb.doctor import examine
+from recdb.terminal import output, progress, table
+
+COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@app.command()
+def doctor(url: Url = None, as_json: Json = False) -> None:
+    """Check everything that can be wrong; each finding with its mend. Exit code 1 when a check fails."""
+    database = open_database(url, quiet=as_json)
+    with connect(database, autocommit=True) as connection, progress("doctor") as report:
+        report("asking the database")
+        findings = list(examine(connection))
+    failed = [finding for finding in findings if finding.state == "fail"]
+    if as_json:
+        output.print_json(json.dumps({"healthy": not failed, "checks": [asdict(finding) for finding in findings]}))
+    else:
+        shown = table("check", "state", "finding", whole=["check", "state"])
+        for finding in findings:
+            color = COLORS[finding.state]
+            shown.add_row(finding.check, f"[{color}]{finding.state}[/]", escape(finding.message))
+            if finding.mend:
+                shown.add_row("", "", f"[bold]mend:[/] {escape(finding.mend)}")
+        output.print(shown)
+        warned = sum(finding.state == "warn" for finding in findings)
+        output.print(f"{len(findings)} checks: {len(failed)} failed, {warned} warned")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,85 @@
+"""What a user can get wrong, looked for in a live database, each with its mend.
+
+A check is a small function that asks the database and gives a Verdict, or None where it does not apply. Every
+check runs in a read-only transaction of its own with a time limit, so that doctor works on a replica, harms
+nothing and always ends.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import psycopg
+
+from recdb.doctor import installation, serving, storage
+from recdb.doctor.verdict import Check, State, Verdict
+
+SECONDS_A_CHECK = 60
+
+SERVER_CHECKS: Mapping[str, Check] = {
+    "postgresql": installation.check_server,
+    "pgvector": installation.check_pgvector,
+    "recdb": installation.check_revision,
+}
+INSTALLATION_CHECKS: Mapping[str, Check] = {
+    "kinds": serving.check_kinds,
+    "model": serving.check_model,
+    "refresh": serving.check_refresh,
+    "last run": serving.check_last_run,
+    "user vectors": serving.check_vectors,
+    "roles": installation.check_roles,
+    "grants": installation.check_grants,
+    "public": installation.check_public,
+    "indexes": storage.check_indexes,
+    "leftovers": storage.check_leftovers,
+    "dead rows": storage.check_dead_rows,
+    "statistics": storage.check_statistics,
+    "autovacuum": storage.check_autovacuum,
+    "transactions": storage.check_transactions,
+    "shared_buffers": storage.check_shared_buffers,
+    "index memory": storage.check_index_memory,
+    "work_mem": storage.check_work_mem,
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict of a check, with the check's name."""
+
+    check: str
+    state: State
+    message: str
+    mend: str | None = None
+
+
+def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> Iterator[Finding]:
+    """Run the checks and yield what they find; those of recdb's own objects only where it is installed.
+
+    `connection` must be in autocommit; a check that takes longer than `seconds` is given up.
+    """
+    usable = True
+    for name, check in SERVER_CHECKS.items():
+        finding = _run(connection, name, check, seconds)
+        if finding:
+            usable = usable and finding.state == "ok"
+            yield finding
+    if not usable:
+        return
+    for name, check in INSTALLATION_CHECKS.items():
+        finding = _run(connection, name, check, seconds)
+        if finding:
+            yield finding
+
+
+def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) -> Finding | None:
+    try:
+        with connection.transaction():
+            connection.execute("set transaction read only")
+            for setting in ("statement_timeout", "lock_timeout"):
+                connection.execute("select set_config(%s, %s, true)", [setting, f"{seconds}s"])
+            verdict = check(connection)
+    except psycopg.errors.InsufficientPrivilege as error:
+        message = f"this role may not look: {error.diag.message_primary}"
+        verdict = Verdict("warn", message, "run recdb doctor as the owner of schema recdb")
+    except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+        verdict = Verdict("warn", f"given up after {seconds} s", "run recdb doctor when the database is less busy")
+    return Finding(name, verdict.state, verdict.message, verdict.mend) if verdict else None

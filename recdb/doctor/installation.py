@@ -1,0 +1,120 @@
+"""Checks of the server and of recdb's being there, and of who may use it."""
+
+import psycopg
+
+from recdb.doctor.verdict import Verdict, fetch, some
+from recdb.migrate import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL, ROLES, installed_revision, newest_revision
+
+
+def check_server(connection: psycopg.Connection) -> Verdict:
+    """The server's version."""
+    version = connection.info.parameter_status("server_version")
+    if connection.info.server_version < MINIMUM_POSTGRESQL * 10000:
+        return Verdict("fail", f"PostgreSQL {version} is too old", f"upgrade to {MINIMUM_POSTGRESQL} or newer")
+    (replica,) = fetch(connection, "select pg_is_in_recovery()")
+    return Verdict("ok", f"PostgreSQL {version}{', a read-only replica' if replica else ''}")
+
+
+def check_pgvector(connection: psycopg.Connection) -> Verdict:
+    """The extension: there, and new enough."""
+    installed, available = fetch(
+        connection,
+        """
+        select (select extversion from pg_extension where extname = 'vector'),
+            (select default_version from pg_available_extensions where name = 'vector')
+        """,
+    )
+    wanted = ".".join(map(str, MINIMUM_PGVECTOR))
+    found = installed or available
+    if found is None:
+        return Verdict(
+            "fail", "pgvector is not on this server", f"install pgvector {wanted} or newer, then: recdb init"
+        )
+    if _version(found) < MINIMUM_PGVECTOR:
+        update = "alter extension vector update;"
+        if available is None or _version(available) < MINIMUM_PGVECTOR:
+            update = f"install pgvector {wanted} or newer on the server, then: {update}"
+        return Verdict("fail", f"pgvector {found} is too old: {wanted} mends corrupted indexes", update)
+    if installed is None:
+        return Verdict("fail", f"pgvector {available} is on the server, but not in this database", "recdb init")
+    return Verdict("ok", f"pgvector {installed}")
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
+
+
+def check_revision(connection: psycopg.Connection) -> Verdict:
+    """The revision of recdb's objects against this package's."""
+    found, wanted = installed_revision(connection), newest_revision()
+    if found is None:
+        return Verdict("fail", "recdb is not installed in this database", "recdb init")
+    if found > wanted:
+        message = f"the database is at revision {found}, newer than this package's {wanted}"
+        return Verdict("fail", message, "pip install --upgrade recdb")
+    if found != wanted:
+        return Verdict("fail", f"the database is at revision {found}, this package at {wanted}", "recdb init")
+    return Verdict("ok", f"revision {found}")
+
+
+def check_roles(connection: psycopg.Connection) -> Verdict:
+    """recdb's roles, which belong to the cluster and are not in a database's dump."""
+    (missing,) = fetch(
+        connection,
+        "select coalesce(array_agg(r), '{}') from unnest(%s::text[]) r where to_regrole(r) is null",
+        [list(ROLES)],
+    )
+    if missing:
+        statements = " ".join(f"create role {role} nologin;" for role in missing)
+        return Verdict("fail", f"missing: {', '.join(missing)}", f"{statements} then: recdb init")
+    return Verdict("ok", f"{', '.join(ROLES)} are there")
+
+
+def check_grants(connection: psycopg.Connection) -> Verdict | None:
+    """Whether any of the roles that log in may call recommend()."""
+    rows = connection.execute(
+        """
+        select r.rolname, has_schema_privilege(r.oid, 'recdb', 'usage')
+            and has_function_privilege(r.oid, 'recdb.recommend(text, bigint, text[], text, jsonb, text)', 'execute')
+        from pg_roles r
+        where r.rolcanlogin and not r.rolsuper
+          and r.oid <> (select nspowner from pg_namespace where nspname = 'recdb')
+        order by r.rolname
+        """
+    ).fetchall()
+    able = [role for role, allowed in rows if allowed]
+    if able:
+        return Verdict("ok", f"recommend() may be called by {some(able)}")
+    if rows:
+        message = f"no role but recdb's owner may call recommend(): not {some([role for role, _ in rows])}"
+        return Verdict("warn", message, "grant recdb_reader, recdb_writer to <the application's role>;")
+    return Verdict("ok", "nobody but recdb's owner logs in here")
+
+
+def check_public(connection: psycopg.Connection) -> Verdict:
+    """What everybody may do, which should be nothing."""
+    (names,) = fetch(
+        connection,
+        """
+        select coalesce(array_agg(distinct o.name order by o.name), '{}')
+        from (
+            select p.oid::regprocedure::text as name, coalesce(p.proacl, acldefault('f', p.proowner)) as acl
+            from pg_proc p
+            where p.pronamespace = 'recdb'::regnamespace
+               or p.oid = any (array[
+                   to_regprocedure('public.recommend(text, bigint, text[], text, jsonb, text)')::oid,
+                   to_regprocedure('public.recommend(text, bigint, text, text, jsonb, text)')::oid])
+            union all
+            select c.oid::regclass::text, c.relacl from pg_class c where c.relnamespace = 'recdb'::regnamespace
+        ) o
+        cross join lateral aclexplode(o.acl) a
+        where a.grantee = 0
+        """,
+    )
+    if names:
+        statement = (
+            "revoke all on all routines in schema recdb from public; "
+            "revoke all on all tables in schema recdb from public; then: recdb init"
+        )
+        return Verdict("fail", f"every role of this server may use {some(names)}", statement)
+    return Verdict("ok", "PUBLIC may use nothing")

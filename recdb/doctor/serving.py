@@ -1,0 +1,112 @@
+"""Checks of what is served, and of how fresh it is."""
+
+from datetime import timedelta
+
+import psycopg
+
+from recdb.doctor.verdict import Verdict, age_of, fetch, some
+
+MODEL_AGE = timedelta(days=7)
+REFRESH_AGE = timedelta(days=1)
+VECTOR_SHARE = 0.9
+
+
+def check_kinds(connection: psycopg.Connection) -> Verdict:
+    """Kinds that nobody gave a weight; scans all interactions."""
+    rows = connection.execute(
+        """
+        select coalesce(i.kind, 'NULL'), i.count, k.kind is not null, c.default_weight, c.default_hides
+        from (select kind, count(*) as count from recdb.interactions group by kind) i
+        cross join recdb.config c
+        left join recdb.interaction_kind k on k.kind = i.kind
+        order by i.count desc, i.kind
+        """
+    ).fetchall()
+    if not rows:
+        return Verdict("warn", "there are no interactions yet", "recdb load FILE, recdb attach, or recdb.track()")
+    unknown = [f"'{kind}' ({count:,})" for kind, count, known, *_ in rows if not known]
+    if unknown:
+        *_, weight, hides = rows[0]
+        message = (
+            f"kinds without a weight: {some(unknown)}; they weigh {weight:g}{' and hide the item' if hides else ''}"
+        )
+        statement = "insert into recdb.interaction_kind (kind, weight) values ('…', 1); then: recdb refresh --full"
+        return Verdict("warn", message, statement)
+    total = sum(count for _, count, *_ in rows)
+    return Verdict("ok", f"{total:,} interactions, all of known kinds")
+
+
+def check_model(connection: psycopg.Connection) -> Verdict:
+    """Whether a model serves, and its age."""
+    row = connection.execute(
+        """
+        select m.label, now() - m.created_at,
+            exists (select from recdb.interactions i where i.created_at > m.created_at)
+        from recdb.model m where m.active
+        """
+    ).fetchone()
+    if row is None:
+        (data,) = fetch(connection, "select exists (select from recdb.interactions)")
+        return Verdict(
+            "fail" if data else "warn", "no model is trained: recommend() has nothing to give", "recdb refresh"
+        )
+    label, age, changed = row
+    if age > MODEL_AGE and changed:
+        message = f"{label} is {age_of(age)} old: it knows no item that came since"
+        return Verdict("warn", message, "from cron, every night: recdb refresh --if-stale 20h")
+    return Verdict("ok", f"{label}, {age_of(age)} old")
+
+
+def check_refresh(connection: psycopg.Connection) -> Verdict:
+    """How long ago the last refresh was, and how many users wait for the next."""
+    row = connection.execute(
+        """
+        select l.seen > pg_snapshot_xmax(pg_current_snapshot()), now() - l.finished_at, l.seen::text, l.started_at
+        from recdb.refresh_log l
+        where l.seen is not null and l.error is null
+        order by l.run_id desc
+        limit 1
+        """
+    ).fetchone()
+    if row is None:
+        return Verdict("warn", "never refreshed", "recdb refresh")
+    foreign, age, seen, started = row
+    if foreign:
+        message = "the last refresh was in another cluster, before a restore: the next one starts over"
+        return Verdict("warn", message, "recdb refresh")
+    (waiting,) = fetch(connection, "select count(*) from recdb.users_since(%s::xid8, %s)", [seen, started])
+    if waiting and age > REFRESH_AGE:
+        message = f"{waiting:,} users changed in the {age_of(age)} since the last refresh: others do not see it"
+        return Verdict("warn", message, "from cron, every few minutes: psql -c 'call recdb.refresh()'")
+    return Verdict("ok", f"{age_of(age)} ago; {waiting:,} users changed since")
+
+
+def check_last_run(connection: psycopg.Connection) -> Verdict | None:
+    """The error of the last maintenance run."""
+    row = connection.execute(
+        "select kind, now() - started_at, error from recdb.refresh_log order by run_id desc limit 1"
+    ).fetchone()
+    if row is None:
+        return None
+    kind, age, error = row
+    if error is not None:
+        return Verdict("fail", f"the last {kind}, {age_of(age)} ago, failed: {error}", "mend that, then: recdb refresh")
+    return Verdict("ok", f"a {kind} without error, {age_of(age)} ago")
+
+
+def check_vectors(connection: psycopg.Connection) -> Verdict | None:
+    """The share of users with a vector: the others are nobody's neighbours."""
+    row = connection.execute(
+        """
+        select (select count(*) from recdb.user_vector v where v.model_id = m.model_id),
+            (select count(*) from recdb.user_key)
+        from recdb.model m where m.active
+        """
+    ).fetchone()
+    if row is None or row[1] == 0:
+        return None
+    vectors, users = row
+    if vectors < VECTOR_SHARE * users:
+        message = f"{users - vectors:,} of {users:,} users have no vector: the model knows none of their items"
+        return Verdict("warn", message, "recdb refresh --full")
+    return Verdict("ok", f"{vectors:,} of {users:,} users have a vector")

@@ -1,0 +1,234 @@
+"""Checks of how recdb's data lie: indexes, dead rows, statistics, memory."""
+
+from datetime import timedelta
+
+import psycopg
+
+from recdb.doctor.verdict import Verdict, age_of, fetch, size, some
+from recdb.job import JOB_LOCK
+from recdb.versions import LEARNED_TABLES
+
+DEAD_SHARE, DEAD_ROWS = 0.2, 1000
+UNKNOWN_SIZE = 1 << 20
+TRANSACTION_AGE = timedelta(hours=1)
+JOB_MEMORY = 1 << 30  # What the job gives the build of an index.
+WORK_MEMORY = 4 << 20
+
+
+def check_indexes(connection: psycopg.Connection) -> Verdict:
+    """Indexes that were left invalid, and served partitions of vectors without one."""
+    (invalid,) = fetch(
+        connection,
+        """
+        select coalesce(array_agg(i.indexrelid::regclass::text), '{}')
+        from pg_index i join pg_class c on c.oid = i.indexrelid
+        where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'i' and not i.indisvalid
+        """,
+    )
+    if invalid:
+        statements = " ".join(f"reindex index concurrently {name};" for name in invalid)
+        return Verdict("fail", f"invalid, written but never read: {some(invalid)}", statements)
+    (bare,) = fetch(
+        connection,
+        """
+        select coalesce(array_agg(c.oid::regclass::text), '{}')
+        from recdb.model m
+        cross join unnest(array['user_vector', 'item_vector']) t(name)
+        join pg_class c on c.relnamespace = 'recdb'::regnamespace and c.relname = t.name || '_' || m.model_id
+        where m.state = 'ready' and not exists (
+            select from pg_index i
+            join pg_class x on x.oid = i.indexrelid
+            join pg_am a on a.oid = x.relam
+            where i.indrelid = c.oid and a.amname = 'hnsw')
+        """,
+    )
+    if bare:
+        statements = " ".join(f"create index on {name} using hnsw (embedding halfvec_cosine_ops);" for name in bare)
+        return Verdict("fail", f"without an HNSW index, so scanned whole: {some(bare)}", statements)
+    return Verdict("ok", "all valid")
+
+
+def check_leftovers(connection: psycopg.Connection) -> Verdict:
+    """Tables of trainings that were cut off, and partitions half detached; a running job's are its own."""
+    names, total = fetch(
+        connection,
+        """
+        select coalesce(array_agg(c.oid::regclass::text order by c.relname), '{}'),
+            coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+        from pg_class c
+        left join pg_inherits i on i.inhrelid = c.oid
+        where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'r'
+          and c.relname ~ ('^(' || array_to_string(%s::text[], '|') || ')_[0-9]+$')
+          and (not c.relispartition or i.inhdetachpending)
+        """,
+        [list(LEARNED_TABLES)],
+    )
+    if not names:
+        return Verdict("ok", "none")
+    (running,) = fetch(
+        connection,
+        """
+        select exists (
+            select from pg_locks l
+            join pg_database d on d.oid = l.database and d.datname = current_database()
+            where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+              and l.classid::bigint = %(key)s::bigint >> 32 and l.objid::bigint = %(key)s::bigint & 4294967295)
+        """,
+        {"key": JOB_LOCK},
+    )
+    if running:
+        return Verdict("ok", "a training is running")
+    message = f"{len(names)} tables of a training that was cut off, {size(total)}: {some(names)}"
+    return Verdict("warn", message, "recdb refresh")
+
+
+def check_dead_rows(connection: psycopg.Connection) -> Verdict:
+    """Tables that wait for VACUUM: dead vectors stay in an HNSW index, and searches walk through them."""
+    rows = connection.execute(
+        """
+        select s.relid::regclass::text, s.n_dead_tup
+        from pg_stat_all_tables s
+        where s.schemaname = 'recdb' and s.n_dead_tup >= %s
+          and s.n_dead_tup > %s * (s.n_dead_tup + s.n_live_tup)
+        order by s.n_dead_tup desc
+        """,
+        [DEAD_ROWS, DEAD_SHARE],
+    ).fetchall()
+    if rows:
+        listed = some([f"{name} ({dead:,})" for name, dead in rows])
+        return Verdict("warn", f"many dead rows: {listed}", f"vacuum (analyze) {', '.join(name for name, _ in rows)};")
+    return Verdict("ok", "few")
+
+
+def check_statistics(connection: psycopg.Connection) -> Verdict:
+    """Tables that were never analysed, whose queries are planned by guesses."""
+    (names,) = fetch(
+        connection,
+        """
+        select coalesce(array_agg(c.oid::regclass::text order by c.relname), '{}')
+        from pg_class c
+        where c.relnamespace = 'recdb'::regnamespace and c.relkind in ('r', 'm')
+          and pg_relation_size(c.oid) >= %s
+          and has_table_privilege(c.oid, 'select')
+          and not exists (select from pg_stats s where s.schemaname = 'recdb' and s.tablename = c.relname)
+        """,
+        [UNKNOWN_SIZE],
+    )
+    if names:
+        return Verdict("warn", f"never analysed, so planned by guesses: {some(names)}", f"analyze {', '.join(names)};")
+    return Verdict("ok", "every table of size was analysed")
+
+
+def check_autovacuum(connection: psycopg.Connection) -> Verdict:
+    """Whether dead rows and stale statistics are taken care of by themselves."""
+    running, counting, excepted = fetch(
+        connection,
+        """
+        select current_setting('autovacuum')::boolean, current_setting('track_counts')::boolean,
+            (select coalesce(array_agg(c.oid::regclass::text), '{}') from pg_class c
+             where c.relnamespace = 'recdb'::regnamespace
+               and exists (
+                   select from pg_options_to_table(c.reloptions) o
+                   where o.option_name = 'autovacuum_enabled' and not o.option_value::boolean))
+        """,
+    )
+    if not running:
+        statements = "alter system set autovacuum = on; select pg_reload_conf();"
+        return Verdict("warn", "off: tables bloat and plans age", statements)
+    if not counting:
+        message = "blind, since track_counts is off: tables bloat and plans age"
+        return Verdict("warn", message, "set track_counts = on where it was turned off: server, database or role")
+    if excepted:
+        statements = " ".join(f"alter table {name} reset (autovacuum_enabled);" for name in excepted)
+        return Verdict("warn", f"off for {some(excepted)}", statements)
+    return Verdict("ok", "on")
+
+
+def check_transactions(connection: psycopg.Connection, limit: timedelta = TRANSACTION_AGE) -> Verdict:
+    """Transactions open for long: every refresh redoes what was written since, and VACUUM may not clean up."""
+    row = connection.execute(
+        """
+        select o.name, now() - o.began, o.mend
+        from (
+            select 'process ' || a.pid || coalesce(' of ' || nullif(a.application_name, ''), '') as name,
+                a.xact_start as began, 'select pg_terminate_backend(' || a.pid || ');' as mend
+            from pg_stat_activity a
+            where a.datname = current_database() and a.pid <> pg_backend_pid()
+              and (a.backend_xid is not null or a.backend_xmin is not null)
+            union all
+            select 'prepared transaction ' || quote_literal(p.gid), p.prepared,
+                'rollback prepared ' || quote_literal(p.gid) || ';'
+            from pg_prepared_xacts p
+            where p.database = current_database()
+        ) o
+        where o.began < now() - %s
+        order by o.began
+        limit 1
+        """,
+        [limit],
+    ).fetchone()
+    if row:
+        name, age, statement = row
+        message = f"{name}, open for {age_of(age)}: refreshes redo all that came since, and VACUUM cleans nothing up"
+        return Verdict("warn", message, statement)
+    return Verdict("ok", f"none open for more than {age_of(limit)}")
+
+
+def check_shared_buffers(connection: psycopg.Connection) -> Verdict | None:
+    """The server's cache against what recommend() reads: the served model and the weighted interactions."""
+    row = connection.execute(
+        """
+        select pg_size_bytes(current_setting('shared_buffers')),
+            pg_total_relation_size('recdb.user_item_settled') + sum(pg_total_relation_size(c.oid))
+        from recdb.model m
+        join pg_class c on c.relnamespace = 'recdb'::regnamespace
+            and c.relname = any (select t || '_' || m.model_id from unnest(%s::text[]) t)
+        where m.active
+        group by m.model_id
+        """,
+        [list(LEARNED_TABLES)],
+    ).fetchone()
+    if row is None:
+        return None
+    cache, read = int(row[0]), int(row[1])
+    if read > cache:
+        message = f"{size(cache)}, while recommend() reads from {size(read)} of vectors, weights and indexes"
+        wanted = max(1, round(read * 1.5 / (1 << 20)))
+        return Verdict("warn", message, f"alter system set shared_buffers = '{wanted}MB'; then restart the server")
+    return Verdict("ok", f"{size(cache)}; recommend() reads from {size(read)}")
+
+
+def check_index_memory(connection: psycopg.Connection) -> Verdict | None:
+    """The memory for building the largest HNSW index: a build that outgrows it is many times slower."""
+    row = connection.execute(
+        """
+        select pg_size_bytes(current_setting('maintenance_work_mem')), max(greatest(c.reltuples, 0)), max(a.atttypmod)
+        from recdb.model m
+        join pg_class c on c.relnamespace = 'recdb'::regnamespace
+            and c.relname = any (select t || '_' || m.model_id from unnest(array['user_vector', 'item_vector']) t)
+        join pg_attribute a on a.attrelid = c.oid and a.attname = 'embedding'
+        where m.active
+        group by m.model_id
+        """
+    ).fetchone()
+    if row is None:
+        return None
+    setting, rows, dimension = int(row[0]), float(row[1]), int(row[2])
+    given = max(setting, JOB_MEMORY)
+    # pgvector's own graph takes about 1.3 (8 + 4 d) bytes a vector of single precision, and half that for halfvec.
+    needed = 0.65 * rows * (8 + 4 * dimension)
+    if needed > given:
+        message = f"an HNSW index needs about {size(needed)} and is built in {size(given)}: many times slower"
+        wanted = round(needed * 1.2 / (1 << 20))
+        statement = f"alter system set maintenance_work_mem = '{wanted}MB'; select pg_reload_conf();"
+        return Verdict("warn", message, statement)
+    return Verdict("ok", f"an HNSW index needs about {size(needed)} and is built in {size(given)}")
+
+
+def check_work_mem(connection: psycopg.Connection) -> Verdict:
+    """The memory of a sort or a hash table: below the default, recommend() and rebuilds go to disk."""
+    setting, shown = fetch(connection, "select pg_size_bytes(current_setting('work_mem')), current_setting('work_mem')")
+    if setting < WORK_MEMORY:
+        message = f"{shown} is below PostgreSQL's default: recommend() and rebuilds go to disk"
+        return Verdict("warn", message, "alter system set work_mem = '4MB'; select pg_reload_conf();")
+    return Verdict("ok", shown)
