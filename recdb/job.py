@@ -288,7 +288,10 @@ def index(connection: psycopg.Connection, model_id: int, report: Report) -> None
         report(f"indexing {name}")
         table = sql.Identifier(f"{name}_{model_id}")
         with connection.transaction():
-            connection.execute("set local maintenance_work_mem = '1GB'")
+            connection.execute(
+                "select set_config('maintenance_work_mem', greatest(pg_size_bytes(current_setting("
+                "'maintenance_work_mem')), pg_size_bytes('1GB')) / 1024 || 'kB', true)"
+            )
             connection.execute("set local max_parallel_maintenance_workers = 2")
             connection.execute(
                 sql.SQL("alter table recdb.{} add primary key (model_id, {})").format(table, sql.Identifier(key))
