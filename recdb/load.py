@@ -266,9 +266,11 @@ def read_header(reader: Iterator[list[str]], target: Target, path: str) -> list[
         header = [cell.strip().lower() for cell in next(reader, [])]
     except csv.Error as error:
         raise InvalidInput(f"the first line of {name(path)} is not CSV: {error}", hint) from error
-    shown = [cell.encode("ascii", "backslashreplace").decode()[:60] for cell in header]
     if not header:
         raise InvalidInput(f"{name(path)} is empty", hint)
+    if malformed(header, len(header)):
+        raise InvalidInput(f"{name(path)} is not a CSV file in UTF-8", hint)
+    shown = [cell[:60] for cell in header]
     missing = [column for column in target.required() if column not in header]
     if missing:
         raise InvalidInput(f"{name(path)} has no column {', '.join(missing)}: it has {', '.join(shown[:20])}", hint)

@@ -159,7 +159,7 @@ def test_a_header_that_is_not_understood_is_refused(database: Database, tmp_path
         (b"user_id;item_id;kind\nu;i;view\n", "has no column user_id, item_id, kind"),
         (b"user_id,item_id,kind,price,shop\n", "unknown columns price, shop"),
         (b"user_id,item_id,kind,kind\n", "named twice"),
-        ("user_id,item_id,kind\n".encode("utf-16"), "has no column"),
+        ("user_id,item_id,kind\n".encode("utf-16"), "is not a CSV file in UTF-8"),
         (b'"user_id,item_id\n', "not CSV"),
     ):
         with pytest.raises(InvalidInput, match=reason) as raised:

@@ -26,14 +26,14 @@ def load(
         bool,
         typer.Option(
             "--items",
-            help="The file is a catalogue: item_id[,title][,owner_id][,published_at][,available][,attributes]. "
+            help="The file is a catalogue: item_id [, title, owner_id, published_at, available, attributes]. "
             "Known items are updated.",
         ),
     ] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of refusing all.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Load interactions from CSV: user_id,item_id,kind[,created_at][,metadata], columns in any order.
+    """Load interactions from CSV: user_id, item_id, kind [, created_at, metadata], in any order.
 
     Dates are what PostgreSQL reads: UTC where they name no zone; an empty one is now. All rows are loaded or none.
     """
@@ -41,7 +41,7 @@ def load(
     with progress("load") as report:
         loaded = loading.load(database, file, items=items, skip_bad=skip_bad, report=report)
     if loaded.refused.count:
-        errors.print(f"warning: {loaded.refused.count:,} bad rows were left out", markup=False)
+        errors.print(f"warning: left out {count_of(loaded.refused.count, 'bad row')}", markup=False)
         errors.print(loaded.refused.describe(), markup=False)
     if loaded.unknown_kinds:
         errors.print(describe_kinds(loaded.unknown_kinds, loaded.default_weight), markup=False)
@@ -59,12 +59,17 @@ def load(
             )
         )
     elif items:
-        output.print(f"loaded {loaded.rows:,} items in {loaded.seconds:.1f} s")
+        output.print(f"loaded {count_of(loaded.rows, 'item')} in {loaded.seconds:.1f} s")
     else:
         output.print(
-            f"loaded {loaded.rows:,} interactions of {loaded.users:,} users with {loaded.items:,} items "
-            f"in {loaded.seconds:.1f} s; next: recdb refresh"
+            f"loaded {count_of(loaded.rows, 'interaction')} of {count_of(loaded.users, 'user')} with "
+            f"{count_of(loaded.items, 'item')} in {loaded.seconds:.1f} s; next: recdb refresh"
         )
+
+
+def count_of(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def describe_kinds(kinds: dict[str, int], weight: float) -> str:
@@ -109,9 +114,10 @@ def generate(
     if as_json:
         output.print_json(json.dumps(asdict(made)))
         return
+    known = "existing " if existing else ""
     output.print(
-        f"generated {made.interactions:,} interactions of {made.users:,} {'existing ' * existing}users with "
-        f"{made.items:,} {'existing ' * existing}items in {made.seconds:.1f} s; next: recdb refresh"
+        f"generated {count_of(made.interactions, 'interaction')} of {count_of(made.users, known + 'user')} with "
+        f"{count_of(made.items, known + 'item')} in {made.seconds:.1f} s; next: recdb refresh"
     )
 
 
