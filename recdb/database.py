@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 import sqlalchemy
@@ -61,15 +61,17 @@ def normalize_url(url: str) -> str:
     own `key=value` strings. Raises InvalidInput for anything else.
     """
     url = url.strip()
-    if "://" in url:
-        parts = urlsplit(url)
-        if parts.scheme.split("+")[0] not in ("postgres", "postgresql"):
+    scheme, separator, rest = url.partition("://")
+    if separator and "=" not in scheme:
+        if scheme.lower().split("+")[0] not in ("postgres", "postgresql"):
             raise InvalidInput(
-                f"not a PostgreSQL URL: its scheme is '{parts.scheme}'",
+                f"not a PostgreSQL URL: its scheme is '{scheme}'",
                 "write postgresql://user:password@host:5432/database",
             )
-        kept = [(key, value) for key, value in parse_qsl(parts.query) if key not in FOREIGN_PARAMETERS]
-        url = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(kept), ""))
+        # Not taken apart any further: libpq has its own ideas of '+', '#', empty hosts and lists of hosts.
+        place, _, query = rest.partition("?")
+        kept = [part for part in query.split("&") if part and part.partition("=")[0] not in FOREIGN_PARAMETERS]
+        url = f"postgresql://{place}{'?' if kept else ''}{'&'.join(kept)}"
     try:
         return make_conninfo(url)
     except psycopg.Error as error:
