@@ -58,16 +58,13 @@ CATALOGUES = {
 
 
 def catalogue(database: Database) -> dict[str, list[str]]:
-    """The names of everything in a database and of the server's roles, by system catalogue."""
+    """The names of everything in a database and of the server's roles, by system catalogue; not what is temporary."""
+    listing = "select {name}::text from {table} where {name}::text !~ '^pg_(toast|temp)_' order by 1"
     with psycopg.connect(database.conninfo) as connection:
         return {
             table: [
                 row[0]
-                for row in connection.execute(
-                    sql.SQL("select {}::text from {} where not starts_with({}::text, 'pg_toast_') order by 1").format(
-                        sql.SQL(name), sql.Identifier(table), sql.SQL(name)
-                    )
-                )
+                for row in connection.execute(sql.SQL(listing).format(name=sql.SQL(name), table=sql.Identifier(table)))
             ]
             for table, name in CATALOGUES.items()
         }

@@ -1,0 +1,291 @@
+"""recdb's tables as SQLAlchemy 2 models, for programs that read or write them through SQLAlchemy.
+
+The revisions in `migrations/` own the tables; a test holds the two together. Views and materialized views are not
+here, nor are the partitions of the learned tables: a query names the parent and a `model_id`.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, REAL
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+
+class XID8(UserDefinedType[int]):
+    """A transaction's number that never wraps around: what `pg_current_xact_id()` gives."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Name the type in SQL."""
+        return "xid8"
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[int | None], str | None]:
+        """Send the number as text: no number is cast to a transaction's."""
+        return lambda value: None if value is None else str(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], int | None]:
+        """Read the number from its text."""
+        return lambda value: None if value is None else int(value)
+
+
+ischema_names["xid8"] = XID8
+
+
+class Base(DeclarativeBase):
+    """What all of recdb's tables share: their schema, and what a Python type is in PostgreSQL."""
+
+    metadata = MetaData(schema="recdb")
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own name, read once
+        str: Text,
+        int: Integer,
+        float: Double,
+        bytes: LargeBinary,
+        datetime: DateTime(timezone=True),
+        timedelta: Interval,
+        dict[str, Any]: JSONB,
+    }
+
+
+class Config(Base):
+    """The settings, one row."""
+
+    __tablename__ = "config"
+    __table_args__ = (
+        CheckConstraint("only_row"),
+        CheckConstraint("half_life > interval '0'"),
+        CheckConstraint("profile_limit between 1 and 100000"),
+        CheckConstraint("kept_models >= 1"),
+    )
+
+    only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    half_life: Mapped[timedelta | None]
+    decay_origin: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    default_weight: Mapped[float] = mapped_column(server_default=text("0.1"))
+    default_hides: Mapped[bool] = mapped_column(server_default=text("true"))
+    profile_limit: Mapped[int] = mapped_column(server_default=text("500"))
+    listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
+    kept_models: Mapped[int] = mapped_column(server_default=text("2"))
+
+
+class InteractionKind(Base):
+    """What an interaction of a kind weighs, and whether it hides its item."""
+
+    __tablename__ = "interaction_kind"
+    __table_args__ = (CheckConstraint("weight between -1e6 and 1e6"),)
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    weight: Mapped[float]
+    hides: Mapped[bool] = mapped_column(server_default=text("true"))
+
+
+class Interaction(Base):
+    """recdb's own store of interactions, append-only."""
+
+    __tablename__ = "interaction"
+    __table_args__ = (
+        CheckConstraint("length(user_id) between 1 and 1000 and octet_length(user_id) <= 2600"),
+        CheckConstraint("length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600"),
+        CheckConstraint("length(kind) between 1 and 100"),
+        Index("interaction_user", "user_id", "created_at"),
+        Index("interaction_recorded", "recorded_in"),
+    )
+
+    interaction_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    user_id: Mapped[str]
+    item_id: Mapped[str]
+    kind: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    # `metadata` is SQLAlchemy's own name on a model.
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    recorded_in: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
+
+
+class Item(Base):
+    """recdb's own catalogue."""
+
+    __tablename__ = "item"
+    __table_args__ = (
+        CheckConstraint("length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600"),
+        Index("item_published", literal_column("published_at desc nulls last"), "item_id"),
+    )
+
+    item_id: Mapped[str] = mapped_column(primary_key=True)
+    owner_id: Mapped[str | None]
+    published_at: Mapped[datetime | None]
+    available: Mapped[bool] = mapped_column(server_default=text("true"))
+    attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    title: Mapped[str | None]
+
+
+class Attachment(Base):
+    """A table of the application's that is read as interactions or items."""
+
+    __tablename__ = "attachment"
+    __table_args__ = (CheckConstraint("role in ('interactions', 'items')"),)
+
+    attachment_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    role: Mapped[str]
+    relation: Mapped[str]
+    mapping: Mapped[dict[str, Any]]
+    attached_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class ForgottenUser(Base):
+    """The SHA-256 of an id that was erased."""
+
+    __tablename__ = "forgotten_user"
+
+    user_digest: Mapped[bytes] = mapped_column(primary_key=True)
+    forgotten_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class UserKey(Base):
+    """A user's dense integer key."""
+
+    __tablename__ = "user_key"
+    __table_args__ = (UniqueConstraint("user_id"),)
+
+    user_key: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    user_id: Mapped[str]
+
+
+class ItemKey(Base):
+    """An item's dense integer key."""
+
+    __tablename__ = "item_key"
+    __table_args__ = (UniqueConstraint("item_id"),)
+
+    item_key: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    item_id: Mapped[str]
+
+
+class RecentUser(Base):
+    """A user whose weighted interactions are in UserItemRecent."""
+
+    __tablename__ = "recent_user"
+
+    user_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    refreshed_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class UserItemRecent(Base):
+    """A weighted interaction of a user who changed since the last full refresh."""
+
+    __tablename__ = "user_item_recent"
+    __table_args__ = (
+        Index("user_item_recent_key", "user_key", "item_key", unique=True, postgresql_include=["weight"]),
+    )
+    # A unique index identifies a row, not a primary key: only the index can carry the weight.
+    __mapper_args__ = {"primary_key": ["user_key", "item_key"]}  # noqa: RUF012  SQLAlchemy's own name
+
+    user_key: Mapped[int]
+    item_key: Mapped[int]
+    weight: Mapped[float]
+    last_at: Mapped[datetime]
+
+
+class Model(Base):
+    """A trained version: its hyper-parameters, metrics and counts."""
+
+    __tablename__ = "model"
+    __table_args__ = (
+        UniqueConstraint("label"),
+        CheckConstraint("state in ('training', 'ready', 'retired')"),
+        CheckConstraint("not active or state = 'ready'"),
+        Index("model_active", "active", unique=True, postgresql_where=text("active")),
+    )
+
+    model_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    label: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=text("'training'"))
+    active: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    activated_at: Mapped[datetime | None]
+    params: Mapped[dict[str, Any]]
+    metrics: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    users: Mapped[int | None] = mapped_column(BigInteger)
+    items: Mapped[int | None] = mapped_column(BigInteger)
+    interactions: Mapped[int | None] = mapped_column(BigInteger)
+    half_life: Mapped[timedelta | None]
+    decay_origin: Mapped[datetime]
+
+
+class UserVector(Base):
+    """A user's unit vector in a model version; the width is chosen at the install."""
+
+    __tablename__ = "user_vector"
+    __table_args__ = {"postgresql_partition_by": "list (model_id)"}  # noqa: RUF012  SQLAlchemy's own name
+
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    user_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    embedding: Mapped[Any] = mapped_column(HALFVEC, nullable=False)
+    damping: Mapped[float] = mapped_column(REAL)
+
+
+class ItemVector(Base):
+    """An item's vector in a model version."""
+
+    __tablename__ = "item_vector"
+    __table_args__ = {"postgresql_partition_by": "list (model_id)"}  # noqa: RUF012  SQLAlchemy's own name
+
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    item_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    embedding: Mapped[Any] = mapped_column(HALFVEC, nullable=False)
+
+
+class ItemNeighbor(Base):
+    """What an item recommends in a model version: two arrays of one length."""
+
+    __tablename__ = "item_neighbor"
+    __table_args__ = (
+        CheckConstraint("cardinality(neighbor_keys) = cardinality(weights)"),
+        {"postgresql_partition_by": "list (model_id)"},
+    )
+
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    item_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    neighbor_keys: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    weights: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+
+
+class RefreshLog(Base):
+    """A maintenance run."""
+
+    __tablename__ = "refresh_log"
+    __table_args__ = (
+        CheckConstraint("kind in ('refresh', 'rebuild', 'train')"),
+        Index("refresh_log_started", "started_at"),
+    )
+
+    run_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    kind: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    users: Mapped[int | None] = mapped_column(BigInteger)
+    rows: Mapped[int | None] = mapped_column(BigInteger)
+    model: Mapped[str | None]
+    seen: Mapped[int | None] = mapped_column(XID8)
+    error: Mapped[str | None]
