@@ -22,7 +22,10 @@ ELEMENT_OIDS = {"i4": 23, "f4": 700, "f8": 701, "i8": 20}
 def copy_out(
     connection: psycopg.Connection, query: str, columns: Sequence[tuple[str, type[np.number[Any]]]]
 ) -> dict[str, NDArray[Any]]:
-    """Run `query` and return its columns as arrays; they must be numbers of exactly the given types, never NULL."""
+    """Run `query` and return its columns as arrays; they must be numbers of exactly the given types, never NULL.
+
+    Raises ValueError where they are not.
+    """
     fields: list[tuple[str, Any]] = [("fields", ">i2")]
     for name, kind in columns:
         fields += [(f"{name} length", ">i4"), (name, np.dtype(kind).newbyteorder(">"))]
@@ -47,6 +50,8 @@ def copy_out(
     if pending.endswith(TRAILER) and len(pending) % layout.itemsize == len(TRAILER):
         del pending[-len(TRAILER) :]
     _take(pending, layout, parts)
+    if pending:
+        raise ValueError(f"{len(pending)} bytes are no row of {', '.join(parts)}: another type, or a NULL")
     return {name: np.concatenate(parts[name]) if parts[name] else np.empty(0, dtype=kind) for name, kind in columns}
 
 
@@ -56,6 +61,8 @@ def _take(pending: bytearray, layout: np.dtype[Any], parts: dict[str, list[NDArr
         return
     table = np.frombuffer(bytes(pending[: rows * layout.itemsize]), dtype=layout)
     for name, collected in parts.items():
+        if (table[f"{name} length"] != table[name].itemsize).any():
+            raise ValueError(f"{name} is not always {table[name].itemsize} bytes long: another type, or a NULL")
         collected.append(table[name].astype(table[name].dtype.newbyteorder("=")))
     del pending[: rows * layout.itemsize]
 
