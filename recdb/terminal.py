@@ -7,6 +7,7 @@ from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 # What is not a terminal has no width: tables that go into a file or a program are never folded to fit one.
 UNBOUNDED = 10_000
@@ -34,19 +35,18 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     yield line
 
 
-def table(*headers: str, title: str | None = None, whole: Collection[str] = (), cut: Collection[str] = ()) -> Table:
-    """Make a table; a header that starts with '>' is a right-aligned column.
+def table(*headers: str, title: str | None = None, whole: Collection[str] = ()) -> Table:
+    """Make a table; a header that starts with '>' is a right-aligned column, of numbers.
 
-    Where a terminal is too narrow, text is folded, except in the columns named in `whole`, which stay as they
-    are, and in those named in `cut`, which end in an ellipsis.
+    Where a terminal is too narrow, text is folded, but neither numbers nor the columns named in `whole`.
     """
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for header in headers:
         name, right = header.lstrip(">"), header.startswith(">")
-        made.add_column(
-            name,
-            justify="right" if right else "left",
-            no_wrap=right or name in whole or name in cut,
-            overflow="ellipsis" if name in cut else "fold",
-        )
+        made.add_column(name, justify="right" if right else "left", no_wrap=right or name in whole, overflow="fold")
     return made
+
+
+def cut(text: str) -> Text:
+    """Make a cell that ends in an ellipsis, instead of being folded, where a terminal is too narrow."""
+    return Text(text, no_wrap=True, overflow="ellipsis")

@@ -65,6 +65,7 @@ def test_the_whole_story_runs_on_a_server_of_its_own_that_stops_at_the_end(data_
     assert "collaborative_filtering_v1" in printed
     assert "recommend('a-new-household', 5);   -- 0 rows" in printed
     assert "recommend('a-new-household', 5);   -- 5 rows" in printed
+    assert "…" not in printed, "what is not a terminal is given whole titles"
     folder = data_home / "recdb" / "demo"
     assert (folder / "PG_VERSION").exists()
     assert not (folder / "postmaster.pid").exists()

@@ -17,7 +17,7 @@ from recdb.client import Recommender
 from recdb.database import Database, connect, find_database
 from recdb.errors import RecdbError
 from recdb.records import Recommendation
-from recdb.terminal import output, progress, table
+from recdb.terminal import cut, output, progress, table
 
 NEWCOMER = "a-new-household"
 LATENCY_CALLS = 200
@@ -104,9 +104,9 @@ def tell(connection: psycopg.Connection, household: str) -> None:
     recommender = Recommender(connection)
     output.print()
     shown = table("item", "title", ">times", "last bought", title=f"Household {household} bought, among others",
-                  whole=["item", "last bought"], cut=["title"])  # fmt: skip
+                  whole=["item", "last bought"])  # fmt: skip
     for purchase in story.read_history(connection, household, 8):
-        shown.add_row(purchase.item_id, purchase.title, str(purchase.times), f"{purchase.last_at:%Y-%m-%d}")
+        shown.add_row(purchase.item_id, cut(purchase.title), str(purchase.times), f"{purchase.last_at:%Y-%m-%d}")
     output.print(shown)
 
     before = ask(connection, recommender, household, 10)
@@ -138,10 +138,10 @@ def ask(
         return rows
     titles = read_titles(connection, [row.item_id for row in rows])
     headers = [">rank", "item", "title", ">score", "reason"] if before is None else [">rank", "item", "title", ">score"]
-    shown = table(*headers, *([] if before is None else ["change"]), whole=["item", "reason"], cut=["title"])
+    shown = table(*headers, *([] if before is None else ["change"]), whole=["item", "reason"])
     remarks = [row.reason for row in rows] if before is None else story.changes(before, rows)
     for rank, (row, remark) in enumerate(zip(rows, remarks, strict=True), 1):
-        shown.add_row(str(rank), row.item_id, titles.get(row.item_id) or "", f"{row.score:.3f}", remark)
+        shown.add_row(str(rank), row.item_id, cut(titles.get(row.item_id, "")), f"{row.score:.3f}", remark)
     output.print(shown)
     return rows
 
