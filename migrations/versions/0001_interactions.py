@@ -113,7 +113,10 @@ language sql stable
 begin atomic
     select distinct i.user_id
     from recdb.interaction i
-    where i.recorded_in >= users_since.seen;
+    where i.recorded_in >= users_since.seen
+      -- Beyond: rows restored from a server whose transactions were numbered further. A rebuild has them.
+      and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
+          or i.recorded_in = pg_current_xact_id_if_assigned());
 end;
 comment on function recdb.users_since(xid8, timestamptz) is 'The users with interactions written by transaction seen or a later one (own store), or created since then (attached tables).';
 
