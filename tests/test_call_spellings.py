@@ -8,6 +8,7 @@ import pytest
 from data import column, recommend, record, tastes, train
 from psycopg import sql
 
+from recdb import migrate
 from recdb.database import Database
 
 NOTHING = ("", "{}", "[]", "<>", "< >", "  {} \n")
@@ -213,6 +214,31 @@ def test_an_empty_search_path(shared: psycopg.Connection, everything: list[Any])
         "recdb.recommend('nobody', 5, '<>', 'popular')",
     ):
         assert shared.execute(f"select * from {call}").fetchall()
+
+
+def test_pgvector_in_a_schema_of_its_own(empty_database: Any) -> None:
+    """As hosted databases have it; the caller's search_path need not name it."""
+    database = empty_database()
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute("create schema extensions")
+        connection.execute("create extension vector schema extensions")
+        migrate.upgrade(database)
+        record(connection, tastes())
+        train(database)
+        expected = recommend(connection, "u1")
+        assert len(expected) > 40
+        connection.execute("select recdb.track('newcomer', 'i1', 'like')")
+        connection.execute("set search_path = ''")
+        assert connection.execute("select * from recdb.recommend('u1')").fetchall() == expected
+        for call in (
+            "public.recommend('newcomer', 50, '<>')",
+            "recdb.recommend_for_items(array['i1'])",
+            "recdb.neighbors('newcomer')",
+            "recdb.similar_items('i1')",
+        ):
+            assert connection.execute(f"select * from {call}").fetchall()
+        connection.execute("call recdb.refresh()")
+        assert connection.execute("select count(*) from recdb.user_vectors").fetchone() == (41,)
 
 
 def test_the_callers_search_path_is_not_believed(shared: psycopg.Connection, everything: list[Any]) -> None:

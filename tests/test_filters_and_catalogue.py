@@ -1,5 +1,6 @@
 """The optional catalogue: filters, availability, owners; and that none of them, nor exclude, changes a score."""
 
+import json
 from typing import Any
 
 import psycopg
@@ -57,7 +58,7 @@ def number(row: Any) -> int:
         ({"parity": "1"}, lambda n: False),
         ([], lambda n: False),
     ],
-    ids=repr,
+    ids=lambda value: "" if callable(value) else json.dumps(value),
 )
 def test_only_items_whose_attributes_contain_the_filter(
     shared: psycopg.Connection, everything: list[Any], filter: Any, matches: Any

@@ -199,7 +199,6 @@ def test_only_dislikes_are_survived(shared: psycopg.Connection) -> None:
     assert all(0 <= row[1] <= 1 for row in rows)
 
 
-@pytest.mark.xfail(strict=True, reason="sums of floats leave a residue")
 def test_a_weight_that_cancels_out_is_no_weight(shared: psycopg.Connection) -> None:
     shared.execute("insert into recdb.interaction_kind (kind, weight) values ('undo', -0.3)")
     track(shared, "undecided", "i1", "view", times=3)
