@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
@@ -35,12 +36,19 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     yield line
 
 
+class _Table(Table):
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        """Add a row; text is shown as it is: an id or a title with brackets is no markup."""
+        plain = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*plain, style=style, end_section=end_section)
+
+
 def table(*headers: str, title: str | None = None, whole: Collection[str] = ()) -> Table:
     """Make a table; a header that starts with '>' is a right-aligned column, of numbers.
 
     Where a terminal is too narrow, text is folded, but neither numbers nor the columns named in `whole`.
     """
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = _Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for header in headers:
         name, right = header.lstrip(">"), header.startswith(">")
         made.add_column(name, justify="right" if right else "left", no_wrap=right or name in whole, overflow="fold")

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.database import connect
@@ -28,9 +28,9 @@ def doctor(url: Url = None, as_json: Json = False) -> None:
         shown = table("check", "state", "finding", whole=["check", "state"])
         for finding in findings:
             color = COLORS[finding.state]
-            shown.add_row(finding.check, f"[{color}]{finding.state}[/]", escape(finding.message))
+            shown.add_row(finding.check, Text(finding.state, color), finding.message)
             if finding.mend:
-                shown.add_row("", "", f"[bold]mend:[/] {escape(finding.mend)}")
+                shown.add_row("", "", Text.assemble(("mend:", "bold"), " ", finding.mend))
         output.print(shown)
         warned = sum(finding.state == "warn" for finding in findings)
         output.print(f"{len(findings)} checks: {len(failed)} failed, {warned} warned")
