@@ -40,7 +40,7 @@ def test_the_withheld_item_of_a_checkerboard_comes_first(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_lists_are_sound(database: Database, db: psycopg.Connection, model: str) -> None:
-    """Scores in [0, 1] that never rise, ties by id, the first 1; nothing twice, nothing seen."""
+    """Scores in [0, 1] of nine digits that never rise, ties by id, the first 1; nothing twice, nothing seen."""
     rows = tastes()
     record(db, rows)
     train(database, **MODELS[model])
@@ -49,7 +49,7 @@ def test_lists_are_sound(database: Database, db: psycopg.Connection, model: str)
         assert found
         assert found[0][1] == 1.0
         assert found == sorted(found, key=lambda row: (-row[1], row[0]))
-        assert all(0 <= row[1] <= 1 for row in found)
+        assert all(0 <= row[1] <= 1 and row[1] == round(row[1], 9) for row in found)
         items = [row[0] for row in found]
         assert len(set(items)) == len(items)
         assert set(items).isdisjoint(row[1] for row in rows if row[0] == user)
@@ -71,6 +71,16 @@ def test_shorter_lists_are_the_beginning_of_longer_ones(database: Database, db: 
         everything = recommend(db, user, 1000)
         for k in range(1, len(everything) + 1):
             assert recommend(db, user, k) == everything[:k]
+
+
+def test_among_equals_the_first_ids_are_kept(database: Database, db: psycopg.Connection) -> None:
+    record(db, [[f"u{n}", f"i{m:02}", "like"] for n in range(30) for m in range(40)])
+    record(db, [["newcomer", "i20", "like"]])
+    train(database, blend=1.0)
+    equal = [f"i{m:02}" for m in range(40) if m != 20]
+    assert {row[1] for row in recommend(db, "newcomer")} == {1.0}
+    for k in range(1, 40):
+        assert [row[0] for row in recommend(db, "newcomer", k)] == equal[:k]
 
 
 def test_k_beyond_the_catalogue_gives_what_there_is(database: Database, db: psycopg.Connection) -> None:
