@@ -91,6 +91,9 @@ def test_every_spelling_of_a_list_excludes_it(shared: psycopg.Connection, everyt
     assert shared.execute("select * from recommend('user-7', 1000, %s)", [text]).fetchall() == expected
     literal = sql.SQL("select * from recommend('user-7', 1000, {})").format(sql.Literal(text))
     assert shared.execute(literal).fetchall() == expected
+    for kind in ("text", "varchar"):
+        typed = f"select * from recommend('user-7'::{kind}, 1000, %s::{kind})"
+        assert shared.execute(typed, [text]).fetchall() == expected
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def trained(module_database: Database) -> None:
             ('undated-b', null), ('undated-a', null)
             """
         )
-    train(module_database)
+    train(module_database, neighbors=3, item_neighbors=10)
 
 
 def ids(rows: list[Any], reason: str | None = None) -> list[str]:
@@ -83,12 +83,19 @@ def test_what_nobody_touched_comes_last_and_the_newest_first(shared: psycopg.Con
 
 
 def test_a_list_is_filled_below_its_lowest_personal_score(shared: psycopg.Connection) -> None:
-    personal = recommend(shared, "u3", 1000)
-    filled = recommend(shared, "u3", 1000, fallback="popular")
-    assert filled[: len(personal)] == personal
-    assert len(filled) > len(personal)
-    assert {row[2] for row in filled[len(personal) :]} == {"popular"}
-    assert all(0 <= row[1] <= personal[-1][1] for row in filled[len(personal) :])
+    """In proportion to the popularity of what fills."""
+    weights = dict(popularity(shared))
+    for user in ("u3", "u8", "u30"):
+        personal = recommend(shared, user, 1000)
+        filled = recommend(shared, user, 1000, fallback="popular")
+        assert filled[: len(personal)] == personal
+        popular = filled[len(personal) :]
+        touched = [row for row in popular if row[0] in weights]
+        assert len(touched) > 3
+        assert {row[2] for row in popular} == {"popular"}
+        assert all(0 <= row[1] <= personal[-1][1] for row in popular)
+        proportions = [weights[row[0]] / weights[touched[0][0]] for row in touched]
+        assert [row[1] / touched[0][1] for row in touched] == pytest.approx(proportions, rel=1e-3)
 
 
 @pytest.mark.parametrize("user", ["u3", "nobody"])
