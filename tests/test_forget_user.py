@@ -72,6 +72,24 @@ def test_others_are_still_served_and_no_longer_by_the_users_taste(database: Data
     assert all(row[0] != "secret" for row in rows)
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param("nobody did", marks=pytest.mark.xfail(strict=True, reason="popularity is not refreshed")),
+        "somebody did",
+    ],
+)
+def test_what_only_the_user_touched_is_not_popular_after_a_refresh(db: psycopg.Connection, others: str) -> None:
+    db.execute("select recdb.track('u5', 'secret', 'share')")
+    db.execute("select recdb.rebuild()")
+    assert "secret" in [row[0] for row in recommend(db, "nobody", 1000, fallback="popular")]
+    forget(db, "u5")
+    if others == "somebody did":
+        db.execute("select recdb.track('u8', 'i1', 'view')")
+    db.execute("call recdb.refresh()")
+    assert "secret" not in [row[0] for row in recommend(db, "nobody", 1000, fallback="popular")]
+
+
 @pytest.mark.parametrize("refreshed", ["refresh", "rebuild", "training"])
 def test_maintenance_does_not_bring_the_user_back(database: Database, db: psycopg.Connection, refreshed: str) -> None:
     forget(db, "u5")

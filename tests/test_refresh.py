@@ -143,6 +143,20 @@ def test_refreshed_vectors_are_the_fold_in_in_every_kept_version(
             assert damping[user_id] == pytest.approx(np.abs(expected.powered[user]).sum() ** -0.3, rel=1e-3)
 
 
+def test_somebody_whose_weights_cancel_out_is_nobodys_neighbor(database: Database, db: psycopg.Connection) -> None:
+    db.execute("insert into recdb.interaction_kind (kind, weight) values ('undo', -0.7)")
+    record(db, [*tastes(), ["single", "i1", "like"]])
+    train(database)
+    around = "select neighbor_id from recdb.neighbors('u1', 1000)"
+    assert ("single",) in db.execute(around).fetchall()
+    track(db, ("single", "i1", "undo"))
+    refresh(db)
+    assert ("single",) not in db.execute(around).fetchall()
+    track(db, ("single", "i2", "view"))
+    refresh(db)
+    assert ("single",) in db.execute(around).fetchall()
+
+
 def test_a_refresh_costs_what_changed(database: Database, db: psycopg.Connection) -> None:
     record(db, tastes())
     train(database)
