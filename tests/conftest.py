@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -139,43 +140,38 @@ def shared(module_database: Database) -> Iterator[psycopg.Connection]:
         connection.rollback()
 
 
-@contextmanager
-def databases(server: Server) -> Iterator[Callable[[], Database]]:
-    """A function that makes an empty database (no recdb) on a server and returns it; all are dropped at the end."""
-    made: list[str] = []
+def database_maker(server: Server) -> Callable[[], Database]:
+    """Give a function that makes an empty database (no recdb) on a server and returns it; they go with the server."""
+    numbers = count()
 
     def make() -> Database:
-        name = f"empty_{len(made)}"
-        made.append(name)
+        name = f"empty_{next(numbers)}"
         with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
             connection.execute(f"create database {name} template template0")
         return Database(server.conninfo(name), "test")
 
-    yield make
-    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
-        for name in made:
-            connection.execute(f"drop database if exists {name} with (force)")
+    return make
 
 
 @pytest.fixture(scope="session")
-def empty_database(server: Server) -> Iterator[Callable[[], Database]]:
+def empty_database(server: Server) -> Callable[[], Database]:
     """A function that makes an empty database."""
-    with databases(server) as make:
-        yield make
+    return database_maker(server)
 
 
 @pytest.fixture
 def other_database(other_server: Server) -> Iterator[Callable[[], Database]]:
-    """The same on the server where recdb never was; no role outlives the test."""
-    with databases(other_server) as make:
-        yield make
+    """The same on the server where recdb never was; no database and no role outlives the test."""
+    yield database_maker(other_server)
     with psycopg.connect(other_server.conninfo("postgres"), autocommit=True) as connection:
+        made = connection.execute("select datname from pg_database where starts_with(datname, 'empty_')").fetchall()
+        for (name,) in made:
+            connection.execute(f"drop database {name} with (force)")
         for (role,) in connection.execute("select rolname from pg_roles where oid >= 16384").fetchall():
             connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
 
 
 @pytest.fixture(scope="session")
-def older_database(postgres_16: Server) -> Iterator[Callable[[], Database]]:
+def older_database(postgres_16: Server) -> Callable[[], Database]:
     """The same on the oldest server that recdb works on."""
-    with databases(postgres_16) as make:
-        yield make
+    return database_maker(postgres_16)

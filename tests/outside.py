@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import psycopg
@@ -18,19 +17,18 @@ def program(package: str, name: str) -> Path:
     return Path(module.__path__[0]) / "pginstall" / "bin" / name
 
 
-def run(*command: object, stdin: str | None = None, ok: Iterable[int] = (0,)) -> str:
-    """Run a program and return what it wrote; fail with its complaint where its exit code is another."""
+def run(*command: object, stdin: str | None = None) -> str:
+    """Run a program and return what it wrote; fail with its complaint where it fails."""
     done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, check=False)
-    assert done.returncode in ok, f"{command[0]}: {done.stderr}"
+    assert done.returncode == 0, f"{command[0]}: {done.stderr}"
     return done.stdout
 
 
 def recdb(*arguments: str, database: Database | None = None, code: int = 0) -> str:
     """Run the command line as a process of its own and return what it wrote to both outputs."""
     url = ["--url", database.conninfo] if database else []
-    done = subprocess.run(
-        [sys.executable, "-m", "recdb.cli", *arguments, *url], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "recdb.cli", *arguments, *url]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -28,7 +28,7 @@ def use(database: Database) -> None:
     migrate.upgrade(database)
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         record(connection, tastes())
-    train(database), train(database), train(database)
+    train(database)
     run(database, "select recdb.track('u1', 'i1', 'like')", "call recdb.refresh()")
 
 
@@ -74,7 +74,7 @@ def test_an_application_in_the_same_database_keeps_everything(other_database: Ma
 
 def test_pgvector_stays_where_a_table_has_come_to_use_it(other_database: Make) -> None:
     database = other_database()
-    use(database)
+    migrate.upgrade(database)
     run(database, "create table post (id text primary key, embedding vector(3))")
 
     (left,) = migrate.uninstall(database)
@@ -85,7 +85,7 @@ def test_pgvector_stays_where_a_table_has_come_to_use_it(other_database: Make) -
 
 def test_roles_stay_while_another_database_needs_them(other_database: Make) -> None:
     first, second = other_database(), other_database()
-    use(first)
+    migrate.upgrade(first)
     use(second)
 
     left = migrate.uninstall(first)
@@ -98,7 +98,7 @@ def test_roles_stay_while_another_database_needs_them(other_database: Make) -> N
 
 def test_an_applications_view_on_recdb_is_named_and_nothing_is_removed(other_database: Make) -> None:
     database = other_database()
-    use(database)
+    migrate.upgrade(database)
     run(database, "create view public.trending as select * from recdb.popular(10)")
     before = catalogue(database)
 
@@ -154,11 +154,10 @@ def test_what_a_downgrade_to_base_leaves_is_removed(other_database: Make) -> Non
 
 def test_the_command_asks_first(other_database: Make) -> None:
     database = other_database()
-    use(database)
+    migrate.upgrade(database)
     before = catalogue(database)
 
     assert "Remove schema recdb" in recdb("uninstall", database=database, code=1)
     assert catalogue(database) == before
 
     assert recdb("uninstall", "--yes", database=database).endswith("recdb is removed\n")
-    assert "not installed" in recdb("uninstall", "--yes", database=database, code=1)

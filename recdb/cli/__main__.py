@@ -1,3 +1,5 @@
+"""What `python -m recdb.cli` runs."""
+
 from recdb.cli import main
 
 main()
