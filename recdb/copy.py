@@ -4,7 +4,7 @@ Rows of fixed width are numpy structured arrays, byte for byte as PostgreSQL's b
 nothing is made per row in Python.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,43 @@ def copy_in(connection: psycopg.Connection, table: str, columns: Sequence[str], 
     A 1-d array of numbers becomes a number a row, a 2-d array of int32 or float32 an SQL array a row, and a 2-d
     array of float16 a halfvec a row.
     """
-    rows = len(arrays[0])
+    copy_blocks_in(connection, table, columns, [arrays])
+
+
+def copy_blocks_in(
+    connection: psycopg.Connection, table: str, columns: Sequence[str], blocks: Iterable[Sequence[NDArray[Any]]]
+) -> None:
+    """Write blocks of arrays, each as copy_in() takes them, by one COPY; 2-d arrays may differ in width by block."""
+    statement = f"copy {table} ({', '.join(columns)}) from stdin (format binary)"
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(HEADER)
+        for arrays in blocks:
+            for rows in _pack(columns, arrays):
+                copy.write(rows)
+        copy.write(TRAILER)
+
+
+def _pack(columns: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Iterator[bytes]:
+    """Yield the arrays' rows in COPY's binary format, some thousand at a time."""
+    layout, prefixes = _layout(columns, arrays)
+    for start in range(0, len(arrays[0]), CHUNK_ROWS):
+        stop = min(len(arrays[0]), start + CHUNK_ROWS)
+        block = np.zeros(stop - start, dtype=layout)
+        for name, value in prefixes.items():
+            block[name] = value
+        for name, values in zip(columns, arrays, strict=True):
+            if values.ndim == 2 and values.dtype != np.float16:
+                block[name]["length"] = values.dtype.itemsize
+                block[name]["value"] = values[start:stop]
+            else:
+                block[name] = values[start:stop]
+        yield block.tobytes()
+
+
+def _layout(columns: Sequence[str], arrays: Sequence[NDArray[Any]]) -> tuple[np.dtype[Any], dict[str, Any]]:
+    """Return a row's layout, and what is the same in every row: lengths and array headers."""
     fields: list[Any] = [("fields", ">i2")]
-    prefixes: dict[str, Any] = {}
+    prefixes: dict[str, Any] = {"fields": len(columns)}
     for name, values in zip(columns, arrays, strict=True):
         fields.append((f"{name} length", ">i4"))
         element = values.dtype.newbyteorder(">")
@@ -96,21 +130,4 @@ def copy_in(connection: psycopg.Connection, table: str, columns: Sequence[str], 
                 f"{name} length": 20 + cell.itemsize * width,
                 f"{name} head": (1, 0, oid, width, 1),
             }
-    layout = np.dtype(fields)
-    statement = f"copy {table} ({', '.join(columns)}) from stdin (format binary)"
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(HEADER)
-        for start in range(0, rows, CHUNK_ROWS):
-            stop = min(rows, start + CHUNK_ROWS)
-            block = np.zeros(stop - start, dtype=layout)
-            block["fields"] = len(columns)
-            for name, value in prefixes.items():
-                block[name] = value
-            for name, values in zip(columns, arrays, strict=True):
-                if values.ndim == 2 and values.dtype != np.float16:
-                    block[name]["length"] = values.dtype.itemsize
-                    block[name]["value"] = values[start:stop]
-                else:
-                    block[name] = values[start:stop]
-            copy.write(block.tobytes())
-        copy.write(TRAILER)
+    return np.dtype(fields), prefixes

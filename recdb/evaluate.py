@@ -23,6 +23,7 @@ from recdb.errors import InvalidInput
 from recdb.learn import Params, baselines
 from recdb.learn.metrics import confidence_interval, list_metrics, user_metrics
 from recdb.load import load, open_text
+from recdb.train import Report, read_interactions
 
 CLIENTS = 2
 BASELINES = {
@@ -98,7 +99,7 @@ def evaluate_files(
     ks: Sequence[int] = (20,),
     params: Params | None = None,
     url: str | None = None,
-    report: job.Report = lambda step: None,
+    report: Report = lambda step: None,
 ) -> Evaluation:
     """Train on one CSV file and score on another; see INTERFACE of `recdb evaluate` in the README.
 
@@ -156,7 +157,7 @@ def score(
     *,
     ks: Sequence[int],
     train_seconds: float,
-    report: job.Report = lambda step: None,
+    report: Report = lambda step: None,
 ) -> Evaluation:
     """Ask recommend() for every test user that the database knows, and score the lists and the baselines'."""
     with connect(database) as connection:
@@ -165,7 +166,7 @@ def score(
         row = connection.execute("select params from recdb.model where active").fetchone()
         assert row is not None
         params = Params.from_json(row[0])
-        weights = job.to_matrix(job.read_interactions(connection), 1.0)
+        weights = read_interactions(connection).matrix()
         hidden = read_hidden(connection, weights.shape)
     users = sorted((user for user in relevant if user in user_keys), key=user_keys.__getitem__)
     if not users:

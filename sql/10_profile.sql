@@ -22,22 +22,23 @@ create or replace function recdb.profile_of(user_id text)
 returns table (item_id text, item_key integer, weight double precision, last_at timestamptz, hides boolean)
 language sql stable parallel safe
 begin atomic
-    select g.item_id, t.item_key, g.weight, g.last_at, g.hides
+    select g.item_id, t.item_key, recdb.settle(g.total, g.magnitude), g.last_at, g.hides
     from (
         select
             w.item_id,
-            recdb.settle(sum(w.weight), sum(abs(w.weight))) as weight,
+            sum(w.weight) as total,
+            sum(abs(w.weight)) as magnitude,
             max(w.created_at) as last_at,
             bool_or(w.hides) as hides
         from (
+            -- The functions are inlined only where their arguments are plain columns.
             select
                 i.item_id,
-                coalesce(k.weight, (select c.default_weight from recdb.config c)) * recdb.decay(
-                    i.created_at, (select c.decay_origin from recdb.config c), (select c.half_life from recdb.config c)
-                ) as weight,
+                coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
                 i.created_at,
-                coalesce(k.hides, (select c.default_hides from recdb.config c)) as hides
-            from recdb.interactions_of(profile_of.user_id) i
+                coalesce(k.hides, c.default_hides) as hides
+            from (select f.* from recdb.config f offset 0) c
+            cross join lateral recdb.interactions_of(profile_of.user_id) i
             left join recdb.interaction_kind k on k.kind = i.kind
         ) w
         group by w.item_id

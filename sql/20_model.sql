@@ -4,18 +4,22 @@
 --   errors   42704 where no kept version has that label
 create or replace function recdb.serving(model text)
 returns table (
-    model_id integer, label text, weight_exponent double precision, neighbors integer,
-    similarity_exponent double precision, blend double precision
+    model_id integer, label text, blend double precision,
+    people_weight_exponent double precision, people_recency double precision,
+    neighbors integer, similarity_exponent double precision, neighbor_weight_exponent double precision,
+    profile_weight_exponent double precision, profile_recency double precision
 )
 language plpgsql stable rows 1
 as $$
 begin
     return query
-    select m.model_id, m.label, p.weight_exponent, p.neighbors, p.similarity_exponent, p.blend
+    select m.model_id, m.label, p.*
     from recdb.model m,
         jsonb_to_record(m.params) p(
-            weight_exponent double precision, neighbors integer,
-            similarity_exponent double precision, blend double precision)
+            blend double precision,
+            people_weight_exponent double precision, people_recency double precision,
+            neighbors integer, similarity_exponent double precision, neighbor_weight_exponent double precision,
+            profile_weight_exponent double precision, profile_recency double precision)
     where m.state = 'ready'
       and case when serving.model is null then m.active else m.label = serving.model end;
     if not found and serving.model is not null then
@@ -35,6 +39,32 @@ begin atomic
     select sign(signed_power.x) * power(abs(signed_power.x), signed_power.exponent);
 end;
 comment on function recdb.signed_power(double precision, double precision) is 'sign(x) * |x|^exponent.';
+
+
+-- recdb.profile_weights: a profile's weights as a model asks with them.
+--   weights  summed weights; ranks: 1 for the newest item, items of one moment share a rank
+--   returns  sign(w) |w|^exponent * rank^-recency, the largest magnitude scaled to 1
+create or replace function recdb.profile_weights(
+    weights double precision[], ranks bigint[], exponent double precision, recency double precision
+)
+returns double precision[]
+language plpgsql immutable parallel safe
+as $$
+begin
+    return (
+        select array_agg(s.weight / nullif(s.largest, 0) order by s.position)
+        from (
+            select v.weight, v.position, max(abs(v.weight)) over () as largest
+            from (
+                select recdb.signed_power(p.weight, exponent) * power(p.rank, -recency) as weight, p.position
+                from unnest(weights, ranks) with ordinality p(weight, rank, position)
+            ) v
+        ) s
+    );
+end
+$$;
+comment on function recdb.profile_weights(double precision[], bigint[], double precision, double precision) is
+    'A profile''s weights to an exponent, newer items counting more, the largest scaled to 1.';
 
 
 -- recdb.fold_in: the vector of any set of items, a user's or a guest's.
@@ -66,6 +96,63 @@ end
 $$;
 comment on function recdb.fold_in(integer, integer[], double precision[]) is
     'The unit vector of a set of weighted items under a model version: the normalized weighted sum of their vectors.';
+
+
+-- recdb.nearest_users, recdb.nearest_items: the stored vectors nearest to a query, by HNSW.
+--   own      the key that is left out, NULL for none
+--   returns  similarity: cosine, -1..1, nearest first
+--   reads    user_vector or item_vector by the index of the model's partition
+-- The index looks at hnsw.ef_search candidates and, where dead or left-out rows use some up, goes on by itself. Both
+-- settings are put back: a function-level SET would need a superuser, and a constant could not follow n.
+create or replace function recdb.nearest_users(model_id integer, query vector, own integer, n bigint)
+returns table (user_key integer, similarity double precision, damping real)
+language plpgsql stable rows 50 cost 2000
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    target constant halfvec := query;
+    ef_search constant text := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
+    iterative_scan constant text := coalesce(nullif(current_setting('hnsw.iterative_scan', true), ''), 'off');
+begin
+    perform set_config('hnsw.ef_search', least(1000, greatest(40, n + 1))::text, true),
+        set_config('hnsw.iterative_scan', 'strict_order', true);
+    return query
+    select v.user_key, 1 - (v.embedding <=> target), v.damping
+    from recdb.user_vector v
+    where v.model_id = nearest_users.model_id and v.user_key is distinct from own
+    order by v.embedding <=> target
+    limit n;
+    perform set_config('hnsw.ef_search', ef_search, true), set_config('hnsw.iterative_scan', iterative_scan, true);
+end
+$$;
+comment on function recdb.nearest_users(integer, vector, integer, bigint) is
+    'The n stored users nearest to a vector in a model version, by cosine.';
+
+create or replace function recdb.nearest_items(model_id integer, query vector, own integer, n bigint)
+returns table (item_key integer, similarity double precision)
+language plpgsql stable rows 50 cost 2000
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    target constant halfvec := query;
+    ef_search constant text := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
+    iterative_scan constant text := coalesce(nullif(current_setting('hnsw.iterative_scan', true), ''), 'off');
+begin
+    perform set_config('hnsw.ef_search', least(1000, greatest(100, n + 1))::text, true),
+        set_config('hnsw.iterative_scan', 'strict_order', true);
+    return query
+    select v.item_key, 1 - (v.embedding <=> target)
+    from recdb.item_vector v
+    where v.model_id = nearest_items.model_id and v.item_key is distinct from own
+    order by v.embedding <=> target
+    limit n;
+    perform set_config('hnsw.ef_search', ef_search, true), set_config('hnsw.iterative_scan', iterative_scan, true);
+end
+$$;
+comment on function recdb.nearest_items(integer, vector, integer, bigint) is
+    'The n items nearest to a vector in a model version, by cosine.';
 
 
 -- recdb.activate: let another kept version serve, in one flip.

@@ -1,6 +1,6 @@
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
 --
---   profile_keys, profile_weights   what the profile likes, newest first, at most config.profile_limit
+--   profile_keys, _weights, _ranks  what the profile likes, at most config.profile_limit items; rank 1 is the newest
 --   hidden_ids, hidden_keys         what must not come back (keys where there are any)
 --   owner, own_key                  whose profile it is: own items and the own stored vector are left out; NULL for a guest
 --   others                          as recommend()
@@ -8,14 +8,14 @@
 --   reads                           user_vector by HNSW, the neighbours' weighted items by index, item_neighbor by key,
 --                                   and the catalogue for what is looked at from the top down
 --
--- Scores (the maxima run over all candidates, before anything is dropped):
---   people(i) = sum over the nearest stored users v of similarity^q * damping_v * w_vi^x
---   items(i)  = sum over the profile's items j of w_j^x * N_ji
---   final(i)  = blend * people(i) / max people + (1 - blend) * items(i) / max items
+-- Scores (p is the profile, r_j the rank of its item j; the totals run over all candidates, before any is dropped):
+--   people(i) = sum over the stored users v nearest to fold_in(p_j^x r_j^-recency) of similarity^q * damping_v * w_vi^x
+--   items(i)  = sum over the profile's items j of p_j^x r_j^-recency * N_ji
+--   final(i)  = blend * people(i) / total people + (1 - blend) * items(i) / total items
 -- What is hidden, unavailable or the user's own is dropped; the largest left becomes 1; rounding to 1e-9 hides
 -- the order in which a plan happened to add; exclude and filter come last, so that they do not rescale.
 create or replace function recdb.rank_items(
-    profile_keys integer[], profile_weights double precision[], hidden_ids text[], hidden_keys integer[],
+    profile_keys integer[], profile_weights double precision[], profile_ranks bigint[], hidden_ids text[], hidden_keys integer[],
     owner text, own_key integer, k bigint, exclude text[], fallback text, filter jsonb, model text
 )
 returns table (item_id text, score double precision, reason text, model_version text)
@@ -26,11 +26,9 @@ declare
     wanted constant bigint := coalesce(k, 50);
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
     served record;
-    listed_only constant boolean := (select c.listed_only from recdb.config c);
-    weights double precision[];
+    settings recdb.config;
+    item_weights double precision[];
     query vector;
-    previous_ef text;
-    previous_scan text;
     near_keys integer[];
     near_weights double precision[];
     near_recent boolean[];
@@ -50,13 +48,13 @@ declare
         from recdb.item_popularity p
         cross join lateral (
             select filter is null or i.attributes @> filter as matches,
-                coalesce(i.available, not listed_only) and (owner is null or i.owner_id is distinct from owner) as eligible
+                coalesce(i.available, not settings.listed_only) and (owner is null or i.owner_id is distinct from owner) as eligible
             from (select) one
             left join recdb.item_of(p.item_id) i on true
             offset 0
         ) e
-        where p.item_key <> all (coalesce(candidate_keys, '{}'))
-          and not exists (select from unnest(hidden_ids) h where h = p.item_id)
+        where p.item_key not in (select unnest(candidate_keys))
+          and p.item_id not in (select unnest(hidden_ids))
           and e.eligible
         order by p.weight desc, p.item_id;
     untouched cursor for
@@ -65,13 +63,13 @@ declare
         where i.available
           and (owner is null or i.owner_id is distinct from owner)
           and (filter is null or i.attributes @> filter)
-          and not exists (select from unnest(hidden_ids) h where h = i.item_id)
+          and i.item_id not in (select unnest(hidden_ids))
           and not exists (
               select from recdb.item_key t join recdb.item_popularity p on p.item_key = t.item_key
               where t.item_id = i.item_id)
           and not exists (
               select from recdb.item_key t
-              where t.item_id = i.item_id and t.item_key = any (coalesce(candidate_keys, '{}')))
+              where t.item_id = i.item_id and t.item_key in (select unnest(candidate_keys)))
         order by i.published_at desc nulls last, i.item_id;
 begin
     if wanted not between 1 and 1000 then
@@ -81,37 +79,23 @@ begin
         raise exception 'fallback is "%", and must be ''none'' or ''popular''', fallback
             using errcode = 'invalid_parameter_value';
     end if;
+    select c.* into settings from recdb.config c;
     select * into served from recdb.serving(model);
     label := served.label;
 
     if served.model_id is not null and cardinality(profile_keys) > 0 then
-        select array_agg(s.weight / nullif(s.largest, 0) order by s.position) into weights
-        from (
-            select recdb.signed_power(p.weight, served.weight_exponent) as weight, p.position,
-                max(abs(recdb.signed_power(p.weight, served.weight_exponent))) over () as largest
-            from unnest(profile_weights) with ordinality p(weight, position)
-        ) s;
+        item_weights := recdb.profile_weights(
+            profile_weights, profile_ranks, served.profile_weight_exponent, served.profile_recency);
 
         -- People like you.
-        query := recdb.fold_in(served.model_id, profile_keys, weights);
+        query := recdb.fold_in(served.model_id, profile_keys, recdb.profile_weights(
+            profile_weights, profile_ranks, served.people_weight_exponent, served.people_recency));
         if query is not null and served.blend > 0 then
-            previous_ef := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
-            previous_scan := coalesce(nullif(current_setting('hnsw.iterative_scan', true), ''), 'off');
-            perform set_config('hnsw.ef_search', least(1000, greatest(40, served.neighbors + 1))::text, true),
-                set_config('hnsw.iterative_scan', 'relaxed_order', true);
             select array_agg(v.user_key), array_agg(power(v.similarity, served.similarity_exponent) * v.damping),
                 array_agg(exists (select from recdb.recent_user r where r.user_key = v.user_key))
             into near_keys, near_weights, near_recent
-            from (
-                select u.user_key, u.damping, 1 - (u.embedding <=> query::halfvec) as similarity
-                from recdb.user_vector u
-                where u.model_id = served.model_id and u.user_key is distinct from own_key
-                order by u.embedding <=> query::halfvec
-                limit served.neighbors
-            ) v
-            where v.similarity > 0;
-            perform set_config('hnsw.ef_search', previous_ef, true),
-                set_config('hnsw.iterative_scan', previous_scan, true);
+            from recdb.nearest_users(served.model_id, query, own_key, served.neighbors) v
+            where v.similarity > 0.001;  -- less is the noise of half precision
         end if;
 
         -- Their items, what your items recommend, and the blend of both.
@@ -119,32 +103,32 @@ begin
         into candidate_keys, candidate_scores
         from (
             select s.item_key,
-                served.blend * coalesce(s.people / nullif(greatest(max(s.people) over (), 0), 0), 0)
-                + (1 - served.blend) * coalesce(s.items / nullif(greatest(max(s.items) over (), 0), 0), 0) as final
+                served.blend * coalesce(s.people / nullif(sum(greatest(s.people, 0)) over (), 0), 0)
+                + (1 - served.blend) * coalesce(s.items / nullif(sum(greatest(s.items, 0)) over (), 0), 0) as final
             from (
                 select t.item_key, sum(t.people) as people, sum(t.items) as items
                 from (
-                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.weight_exponent) as people,
+                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent) as people,
                         0::double precision as items
                     from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
                     cross join lateral (
                         select s.item_key, s.weight from recdb.user_item_settled s
-                        where s.user_key = n.user_key
+                        where s.user_key = n.user_key and s.position <= settings.profile_limit
                         offset 0
                     ) w
                     where not n.recent
                     union all
-                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.weight_exponent), 0
+                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent), 0
                     from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
                     cross join lateral (
                         select s.item_key, s.weight from recdb.user_item_recent s
-                        where s.user_key = n.user_key
+                        where s.user_key = n.user_key and s.position <= settings.profile_limit
                         offset 0
                     ) w
                     where n.recent
                     union all
                     select m.item_key, 0, p.weight * m.weight
-                    from unnest(profile_keys, weights) p(item_key, weight)
+                    from unnest(profile_keys, item_weights) p(item_key, weight)
                     cross join lateral (
                         select r.neighbor_keys, r.weights from recdb.item_neighbor r
                         where r.model_id = served.model_id and r.item_key = p.item_key
@@ -165,7 +149,7 @@ begin
             from unnest(candidate_keys, candidate_scores) c(item_key, score)
             cross join lateral (
                 select t.item_id, filter is null or i.attributes @> filter as matches,
-                    coalesce(i.available, not listed_only) and (owner is null or i.owner_id is distinct from owner) as eligible
+                    coalesce(i.available, not settings.listed_only) and (owner is null or i.owner_id is distinct from owner) as eligible
                 from recdb.item_key t
                 left join recdb.item_of(t.item_id) i on true
                 where t.item_key = c.item_key
@@ -196,6 +180,9 @@ begin
     end if;
 
     -- Popular filler, below the lowest personal score: what others touched, then the rest, newest first.
+    if top is not null then
+        lowest := lowest * (1 - 1e-6);
+    end if;
     found_ids := '{}';
     found_scores := '{}';
     top := null;
@@ -224,5 +211,5 @@ begin
 end
 $$;
 comment on function recdb.rank_items(
-    integer[], double precision[], text[], integer[], text, integer, bigint, text[], text, jsonb, text) is
+    integer[], double precision[], bigint[], text[], integer[], text, integer, bigint, text[], text, jsonb, text) is
     'The ranking behind recommend() and recommend_for_items(), for any profile.';

@@ -17,28 +17,31 @@ as $$
 declare
     item_keys integer[];
     weights double precision[];
+    ranks bigint[];
     hidden_ids text[];
     hidden_keys integer[];
 begin
     with profile as materialized (
-        select p.*, row_number() over (order by p.last_at desc, p.item_key) as position
+        select p.*,
+            p.item_key is not null and p.weight <> 0
+                and row_number() over (order by p.last_at desc, p.item_key) <= c.profile_limit as counts,
+            rank() over (order by p.last_at desc) as rank
         from recdb.profile_of(recommend.user_id) p
+        cross join recdb.config c
     )
     select
-        array_agg(p.item_key order by p.position) filter (
-            where p.item_key is not null and p.weight <> 0 and p.position <= c.profile_limit),
-        array_agg(p.weight order by p.position) filter (
-            where p.item_key is not null and p.weight <> 0 and p.position <= c.profile_limit),
+        array_agg(p.item_key) filter (where p.counts),
+        array_agg(p.weight) filter (where p.counts),
+        array_agg(p.rank) filter (where p.counts),
         coalesce(array_agg(p.item_id) filter (where p.hides), '{}'),
         coalesce(array_agg(p.item_key) filter (where p.hides and p.item_key is not null), '{}')
-    into item_keys, weights, hidden_ids, hidden_keys
-    from profile p
-    cross join recdb.config c;
+    into item_keys, weights, ranks, hidden_ids, hidden_keys
+    from profile p;
 
     return query
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.rank_items(
-        item_keys, weights, hidden_ids, hidden_keys, recommend.user_id,
+        item_keys, weights, ranks, hidden_ids, hidden_keys, recommend.user_id,
         (select u.user_key from recdb.user_key u where u.user_id = recommend.user_id),
         recommend.k, recommend.exclude, recommend.fallback, recommend.filter, recommend.model) r;
 end
@@ -144,6 +147,7 @@ as $$
 declare
     item_keys integer[];
     item_weights double precision[];
+    ranks bigint[];
 begin
     if cardinality(weights) <> cardinality(items) then
         raise exception '% items have % weights', cardinality(items), cardinality(weights)
@@ -152,10 +156,10 @@ begin
     if exists (select from unnest(weights) w(weight) where w.weight in ('NaN', 'Infinity', '-Infinity')) then
         raise exception 'a weight is not a finite number' using errcode = 'invalid_parameter_value';
     end if;
-    select array_agg(s.item_key order by s.position), array_agg(s.weight order by s.position)
-    into item_keys, item_weights
+    select array_agg(s.item_key), array_agg(s.weight), array_agg(s.rank)
+    into item_keys, item_weights, ranks
     from (
-        select t.item_key, sum(coalesce(g.weight, 1)) as weight, min(g.position) as position
+        select t.item_key, sum(coalesce(g.weight, 1)) as weight, rank() over (order by min(g.position)) as rank
         from unnest(items, weights) with ordinality g(item_id, weight, position)
         join recdb.item_key t on t.item_id = g.item_id
         group by t.item_key
@@ -167,7 +171,7 @@ begin
     return query
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.rank_items(
-        item_keys, item_weights,
+        item_keys, item_weights, ranks,
         array(select i.id from unnest(items) i(id) where i.id is not null),
         array(select t.item_key from recdb.item_key t where t.item_id = any (items)),
         null, null,

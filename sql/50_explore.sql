@@ -12,42 +12,35 @@ declare
     served record;
     item_keys integer[];
     weights double precision[];
+    ranks bigint[];
     query vector;
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = neighbors.user_id);
-    previous_ef constant text := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
 begin
     if wanted not between 1 and 1000 then
         raise exception 'k is %, and must be between 1 and 1000', wanted using errcode = 'invalid_parameter_value';
     end if;
     select * into served from recdb.serving(null);
-    select array_agg(s.item_key), array_agg(s.weight / s.largest)
-    into item_keys, weights
+    select array_agg(s.item_key), array_agg(s.weight), array_agg(s.rank)
+    into item_keys, weights, ranks
     from (
-        select p.item_key, recdb.signed_power(p.weight, served.weight_exponent) as weight,
-            max(abs(recdb.signed_power(p.weight, served.weight_exponent))) over () as largest
+        select p.item_key, p.weight, rank() over (order by p.last_at desc) as rank
         from recdb.profile_of(neighbors.user_id) p
-        where p.item_key is not null and p.weight <> 0
+        where p.item_key is not null
         order by p.last_at desc, p.item_key
         limit (select c.profile_limit from recdb.config c)
-    ) s;
-    query := recdb.fold_in(served.model_id, item_keys, weights);
+    ) s
+    where s.weight <> 0;
+    query := recdb.fold_in(served.model_id, item_keys, recdb.profile_weights(
+        weights, ranks, served.people_weight_exponent, served.people_recency));
     if query is null then
         return;
     end if;
-    perform set_config('hnsw.ef_search', least(1000, greatest(100, wanted + 1))::text, true);
     return query
     select i.user_id, v.similarity,
         (select count(*) from recdb.user_item w where w.user_key = v.user_key and w.item_key = any (item_keys))
-    from (
-        select u.user_key, 1 - (u.embedding <=> query::halfvec) as similarity
-        from recdb.user_vector u
-        where u.model_id = served.model_id and u.user_key is distinct from own_key
-        order by u.embedding <=> query::halfvec
-        limit wanted
-    ) v
-    join recdb.user_key i on i.user_key = v.user_key
+    from recdb.nearest_users(served.model_id, query, own_key, wanted) v
+    cross join lateral (select u.user_id from recdb.user_key u where u.user_key = v.user_key offset 0) i
     order by v.similarity desc, i.user_id;
-    perform set_config('hnsw.ef_search', previous_ef, true);
 end
 $$;
 comment on function recdb.neighbors(text, bigint) is
@@ -66,7 +59,6 @@ declare
     of_model constant integer := (select s.model_id from recdb.serving(null) s);
     of_item constant integer := (select t.item_key from recdb.item_key t where t.item_id = similar_items.item_id);
     query halfvec;
-    previous_ef constant text := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
 begin
     if wanted not between 1 and 1000 then
         raise exception 'k is %, and must be between 1 and 1000', wanted using errcode = 'invalid_parameter_value';
@@ -75,19 +67,11 @@ begin
     if query is null then
         return;
     end if;
-    perform set_config('hnsw.ef_search', least(1000, greatest(100, wanted + 1))::text, true);
     return query
-    select t.item_id, n.similarity
-    from (
-        select v.item_key, 1 - (v.embedding <=> query) as similarity
-        from recdb.item_vector v
-        where v.model_id = of_model and v.item_key <> of_item
-        order by v.embedding <=> query
-        limit wanted
-    ) n
-    join recdb.item_key t on t.item_key = n.item_key
-    order by n.similarity desc, t.item_id;
-    perform set_config('hnsw.ef_search', previous_ef, true);
+    select i.item_id, v.similarity
+    from recdb.nearest_items(of_model, query::vector, of_item, wanted) v
+    cross join lateral (select t.item_id from recdb.item_key t where t.item_key = v.item_key offset 0) i
+    order by v.similarity desc, i.item_id;
 end
 $$;
 comment on function recdb.similar_items(text, bigint) is
@@ -101,6 +85,6 @@ language sql stable security definer rows 50
 set search_path from current
 as $$
     select r.item_id, r.score
-    from recdb.rank_items('{}', '{}', '{}', '{}', null, null, popular.k, '{}', 'popular', null, null) r
+    from recdb.rank_items('{}', '{}', '{}', '{}', '{}', null, null, popular.k, '{}', 'popular', null, null) r
 $$;
 comment on function recdb.popular(bigint) is 'The k most popular available items, the most popular with score 1.';

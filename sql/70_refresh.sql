@@ -52,26 +52,31 @@ as $$
 begin
     with folded as (
         select m.model_id, w.user_key,
-            recdb.fold_in(m.model_id, array_agg(w.item_key), array_agg(w.weight / w.largest)) as embedding,
-            sum(abs(w.weight)) * m.drift as strength,
+            recdb.fold_in(m.model_id, array_agg(w.item_key), array_agg(w.position / w.largest)) as embedding,
+            sum(abs(w.liking)) * m.drift as strength,
             m.activity_exponent
         from (
-            select m.model_id, m.weight_exponent, m.activity_exponent,
+            -- Weights are relative to config.decay_origin, damping to the origin of the model's training.
+            select m.model_id, p.*,
                 case when m.half_life is null then 1 else
-                    recdb.decay(c.decay_origin, m.decay_origin, m.half_life) ^ m.weight_exponent end as drift
-            from (
-                select m.*, p.* from recdb.model m,
-                    jsonb_to_record(m.params) p(weight_exponent double precision, activity_exponent double precision)
-                where m.state = 'ready'
-            ) m
+                    recdb.decay(c.decay_origin, m.decay_origin, m.half_life) ^ p.neighbor_weight_exponent end as drift
+            from recdb.model m
             cross join recdb.config c
+            cross join jsonb_to_record(m.params) p(
+                people_weight_exponent double precision, neighbor_weight_exponent double precision,
+                activity_exponent double precision)
+            where m.state = 'ready'
         ) m
         cross join lateral (
-            select s.user_key, s.item_key, s.weight, max(abs(s.weight)) over (partition by s.user_key) as largest
+            select s.user_key, s.item_key, s.position, s.liking,
+                max(abs(s.position)) over (partition by s.user_key) as largest
             from (
-                select n.user_key, n.item_key, recdb.signed_power(n.weight, m.weight_exponent) as weight
+                select n.user_key, n.item_key,
+                    recdb.signed_power(n.weight, m.people_weight_exponent) as position,
+                    recdb.signed_power(n.weight, m.neighbor_weight_exponent) as liking
                 from recdb.user_item_recent n
                 where n.user_key = any (user_keys) and n.weight <> 0
+                  and n.position <= (select c.profile_limit from recdb.config c)
             ) s
         ) w
         group by m.model_id, m.drift, m.activity_exponent, w.user_key
@@ -135,17 +140,12 @@ begin
     insert into recdb.recent_user (user_key)
     select unnest(user_keys)
     on conflict (user_key) do update set refreshed_at = now();
-    insert into recdb.user_item_recent (user_key, item_key, weight, last_at)
-    select u.user_key, p.item_key, p.weight, p.last_at
+    insert into recdb.user_item_recent (user_key, position, item_key, weight, last_at)
+    select u.user_key, row_number() over (partition by u.user_key order by p.last_at desc, p.item_key),
+        p.item_key, p.weight, p.last_at
     from recdb.user_key u
-    cross join recdb.config c
-    cross join lateral (
-        select p.* from recdb.profile_of(u.user_id) p
-        where p.item_key is not null
-        order by p.last_at desc, p.item_key
-        limit c.profile_limit
-    ) p
-    where u.user_key = any (user_keys);
+    cross join lateral recdb.profile_of(u.user_id) p
+    where u.user_key = any (user_keys) and p.item_key is not null;
     get diagnostics written = row_count;
 
     perform recdb.refresh_vectors(user_keys);
@@ -222,9 +222,11 @@ begin
         failed := true;
     end;
     if failed then
-        -- A transaction that this very statement began may be committed; a caller's began before it.
+        -- A transaction that this very statement began may be committed; a caller's began before it. Where both began
+        -- at once (several statements in one string) the commit fails, and the warning is what says why.
         if pg_catalog.transaction_timestamp() = pg_catalog.statement_timestamp() then
             perform recdb.log_failure('refresh', began, message);
+            raise warning '%', message using errcode = state, detail = details;
             commit;
         end if;
         raise exception using errcode = state, message = message, detail = details;

@@ -56,8 +56,7 @@ with weighted as (
         u.user_key,
         t.item_key,
         coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
-        i.created_at,
-        c.profile_limit
+        i.created_at
     from recdb.interactions i
     cross join recdb.config c
     join recdb.user_key u on u.user_id = i.user_id
@@ -67,20 +66,21 @@ with weighted as (
     select
         w.user_key,
         w.item_key,
-        recdb.settle(sum(w.weight), sum(abs(w.weight))) as weight,
-        max(w.created_at) as last_at,
-        w.profile_limit
+        sum(w.weight) as total,
+        sum(abs(w.weight)) as magnitude,
+        max(w.created_at) as last_at
     from weighted w
-    group by w.user_key, w.item_key, w.profile_limit
-), ranked as (
-    select s.*, row_number() over (partition by s.user_key order by s.last_at desc, s.item_key) as position
-    from summed s
+    group by w.user_key, w.item_key
 )
-select r.user_key, r.item_key, r.weight, r.last_at
-from ranked r
-where r.position <= r.profile_limit;
-comment on materialized view recdb.user_item_settled is 'Weighted interactions as of the last full refresh: a user''s newest config.profile_limit items, weights of all events summed.';
-create unique index user_item_settled_key on recdb.user_item_settled (user_key, item_key) include (weight);
+select
+    s.user_key,
+    row_number() over (partition by s.user_key order by s.last_at desc, s.item_key)::integer as position,
+    s.item_key,
+    recdb.settle(s.total, s.magnitude) as weight,
+    s.last_at
+from summed s;
+comment on materialized view recdb.user_item_settled is 'Weighted interactions as of the last full refresh: the weights of all events of a user and item summed; position 1 is the user''s newest item.';
+create unique index user_item_settled_key on recdb.user_item_settled (user_key, position) include (item_key, weight);
 
 create table recdb.recent_user (
     user_key integer primary key,
@@ -90,19 +90,20 @@ comment on table recdb.recent_user is 'The users whose weighted interactions are
 
 create table recdb.user_item_recent (
     user_key integer not null,
+    position integer not null,
     item_key integer not null,
     weight double precision not null,
     last_at timestamptz not null
 );
 comment on table recdb.user_item_recent is 'Weighted interactions of the users that changed since the last full refresh.';
-create unique index user_item_recent_key on recdb.user_item_recent (user_key, item_key) include (weight);
+create unique index user_item_recent_key on recdb.user_item_recent (user_key, position) include (item_key, weight);
 
 create view recdb.user_item as
-select s.user_key, s.item_key, s.weight, s.last_at
+select s.user_key, s.position, s.item_key, s.weight, s.last_at
 from recdb.user_item_settled s
 where not exists (select from recdb.recent_user r where r.user_key = s.user_key)
 union all
-select n.user_key, n.item_key, n.weight, n.last_at
+select n.user_key, n.position, n.item_key, n.weight, n.last_at
 from recdb.user_item_recent n;
 comment on view recdb.user_item is 'The weighted interactions: settled and recent users together.';
 

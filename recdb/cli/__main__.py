@@ -1,4 +1,4 @@
-"""What `python -m recdb.cli` runs."""
+"""`python -m recdb.cli`."""
 
 from recdb.cli import main
 

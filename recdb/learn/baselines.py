@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.basis import Float32, inverse_power, scale
+from recdb.learn.matrix import Float32, inverse_power, row_numbers, scale
 
 Scorer = Callable[[NDArray[np.integer]], Float32]
 """Takes user numbers (block,), returns scores (block, items); 0 is no score."""
@@ -16,8 +16,7 @@ DENSE_BYTES = 256 * 2**20
 
 def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
     """Return the matrix with rows of Euclidean length 1."""
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    squares = np.bincount(rows, matrix.data.astype(np.float64) ** 2, minlength=matrix.shape[0])
+    squares = np.bincount(row_numbers(matrix), matrix.data.astype(np.float64) ** 2, minlength=matrix.shape[0])
     return scale(matrix, inverse_power(squares.astype(np.float64), 0.5), np.ones(matrix.shape[1], dtype=np.float32))
 
 
@@ -82,7 +81,7 @@ def top_lists(
         block = users[start : start + step]
         scores = scorer(block)
         seen = hidden[block]
-        scores[np.repeat(np.arange(len(block)), np.diff(seen.indptr)), seen.indices] = 0
+        scores[row_numbers(seen), seen.indices] = 0
         first = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         first.sort(axis=1)
         best = np.take_along_axis(scores, first, axis=1)

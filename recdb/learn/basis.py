@@ -1,6 +1,5 @@
 """The basis: item vectors whose weighted sums place every user, learned by a truncated SVD."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +7,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
 
-Float32 = NDArray[np.float32]
-Progress = Callable[[str], None]
+from recdb.learn.matrix import Float32, Progress, absolute_sums, inverse_power, scale
 
 LONGEST_NORM = 1000.0
 """The longest item vector is scaled to this, so that half precision keeps the short ones."""
@@ -29,35 +27,6 @@ class Basis:
     """V: (items, dimension), orthonormal columns."""
     singular_values: Float32
     """(dimension,), descending."""
-
-
-def signed_power(values: NDArray[np.floating], exponent: float) -> Float32:
-    """Return sign(x) |x|^exponent, elementwise, in single precision."""
-    result: Float32 = (np.sign(values) * np.abs(values) ** exponent).astype(np.float32)
-    return result
-
-
-def inverse_power(sums: NDArray[np.floating], exponent: float) -> Float32:
-    """Return sums^-exponent, 0 where the sum is 0."""
-    result = np.zeros(sums.shape, dtype=np.float64)
-    positive = sums > 0
-    result[positive] = sums[positive].astype(np.float64) ** -exponent
-    return result.astype(np.float32)
-
-
-def absolute_sums(weights: sparse.csr_array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the row sums and the column sums of |weights|, in double precision."""
-    absolute = np.abs(weights.data).astype(np.float64)
-    rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
-    users = np.bincount(rows, absolute, minlength=weights.shape[0])
-    items = np.bincount(weights.indices, absolute, minlength=weights.shape[1])
-    return users.astype(np.float64), items.astype(np.float64)
-
-
-def scale(weights: sparse.csr_array, by_user: Float32, by_item: Float32) -> sparse.csr_array:
-    """Return diag(by_user) weights diag(by_item), sharing the sparsity pattern."""
-    data = weights.data * np.repeat(by_user, np.diff(weights.indptr)) * by_item[weights.indices]
-    return sparse.csr_array((data.astype(np.float32), weights.indices, weights.indptr), shape=weights.shape)
 
 
 def fit_basis(

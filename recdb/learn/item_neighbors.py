@@ -1,86 +1,169 @@
 """Item-to-item learners: what each item recommends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.basis import Float32, Progress, absolute_sums, inverse_power, scale, signed_power
+from recdb.errors import InvalidInput
+from recdb.learn.matrix import (
+    Float32,
+    Float64,
+    Progress,
+    absolute_sums,
+    inverse_power,
+    row_numbers,
+    scale,
+    signed_power,
+)
+from recdb.learn.params import Params
 
-BLOCK_BYTES = 256 * 2**20
+BLOCK_PRODUCTS = 1 << 25
+EASE_ITEMS = 20_000
+NOISE = 1e-6
+"""What EASE gives unrelated items, in units of the largest weight, is rounding."""
 
 
 @dataclass(frozen=True)
 class ItemNeighbors:
-    """The strongest items of some items: row r holds what item `items[r]` recommends."""
+    """What some items recommend."""
 
     items: NDArray[np.int64]
     """(rows,), ascending."""
-    neighbors: NDArray[np.int32]
-    """(rows, M), strongest first."""
-    weights: Float32
-    """(rows, M), in the order of `neighbors`; 0 where an item has fewer."""
-
-    def to_matrix(self, items: int) -> sparse.csr_array:
-        """Return the neighbours as a sparse (items, items) matrix N with N[j, i] = what j gives to i."""
-        rows = np.repeat(self.items, self.neighbors.shape[1])
-        matrix = sparse.csr_array(
-            (self.weights.ravel(), (rows, self.neighbors.ravel())), shape=(items, items), dtype=np.float32
-        )
-        matrix.eliminate_zeros()
-        return matrix
+    weights: sparse.csr_array
+    """(rows, all items): [r, i] is what item `items[r]` gives to item i; at most M entries a row."""
 
 
-def strongest(rows: Float32, items: NDArray[np.int64], count: int, self_weight: float) -> ItemNeighbors:
-    """Cut dense rows (len(items), all items) to their `count` largest magnitudes; the diagonal is set, not learned."""
-    index = np.arange(len(items))
-    rows[index, items] = 0
-    if self_weight > 0:
-        rows[index, items] = self_weight * np.abs(rows).max(axis=1)
-    count = min(count, rows.shape[1])
-    neighbors = np.argpartition(-np.abs(rows), count - 1, axis=1)[:, :count]
-    weights = np.take_along_axis(rows, neighbors, axis=1)
-    order = np.argsort(-np.abs(weights), axis=1, kind="stable")
-    return ItemNeighbors(
-        items,
-        np.take_along_axis(neighbors, order, axis=1).astype(np.int32),
-        np.take_along_axis(weights, order, axis=1),
-    )
+def to_matrix(learned: Iterable[ItemNeighbors], items: int) -> sparse.csr_array:
+    """Put blocks together: N (items, items), N[j, i] = what j gives to i."""
+    counts = np.zeros(items, dtype=np.int64)
+    parts = []
+    for block in learned:
+        counts[block.items] = np.diff(block.weights.indptr)
+        parts.append(block.weights)
+    if not parts:
+        return sparse.csr_array((items, items), dtype=np.float32)
+    data, indices = np.concatenate([part.data for part in parts]), np.concatenate([part.indices for part in parts])
+    return sparse.csr_array((data, indices, np.concatenate([[0], np.cumsum(counts)])), shape=(items, items))
+
+
+def strongest(rows: sparse.csr_array, count: int) -> sparse.csr_array:
+    """Cut each row to its `count` entries of the largest magnitude."""
+    kept = np.zeros(rows.nnz, dtype=np.bool_)
+    magnitudes = np.abs(rows.data)
+    for start, stop in pairwise(rows.indptr):
+        if stop - start <= count:
+            kept[start:stop] = True
+        else:
+            kept[start + np.argpartition(-magnitudes[start:stop], count - 1)[:count]] = True
+    kept &= rows.data != 0
+    starts = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
+    return sparse.csr_array((rows.data[kept], rows.indices[kept], starts), shape=rows.shape)
+
+
+def fit_item_neighbors(
+    weights: sparse.csr_array, right: Float32, params: Params, progress: Progress | None = None
+) -> Iterator[ItemNeighbors]:
+    """Learn what each item recommends by `params.learner`, a block of items at a time.
+
+    `weights` is (rows, items): W to the item weight exponent, the sessions' rows below. `right` is V of the basis,
+    (items, dimension), read where `params.spectral_weight` is not 0.
+    """
+    if params.learner == "ease":
+        return fit_ease(weights, params, progress)
+    return fit_cooccurrence(weights, right, params, progress)
 
 
 def fit_cooccurrence(
-    weights: sparse.csr_array,
-    right: Float32,
-    *,
-    exponent: float,
-    power: float,
-    spectral_weight: float,
-    self_weight: float,
-    count: int,
-    progress: Progress | None = None,
+    weights: sparse.csr_array, right: Float32, params: Params, progress: Progress | None = None
 ) -> Iterator[ItemNeighbors]:
-    """Learn what each item recommends from what occurs together, block of items by block.
+    """Learn from what occurs together, by degree-normalized co-occurrence.
 
-    N = ((W_a' W_a)_ji)^s + lambda (V_j . V_i) sqrt(d_i / d_j) with W_a = D_u^-a W D_i^-(1-a): graph filters (GF-CF,
-    Shen et al. 2021; Turbo-CF, Park et al. 2024). `right` is V of the basis, (items, dimension).
+    N_ji = (d_j^-x d_i^-y sum_u d_u^-2a W_uj W_ui)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where j and i occur together;
+    the diagonal is the same sum, times `self_weight`. With s = 1 and lambda = 0 this is the random walk of RP3beta
+    (Paudel et al. 2017), with x = y = 1 - a the graph filter of Turbo-CF (Park et al. 2024); lambda adds GF-CF's ideal
+    low-pass filter (Shen et al. 2021).
     """
-    items = weights.shape[1]
-    user_sums, item_sums = absolute_sums(weights)
-    scaled = scale(weights, inverse_power(user_sums, exponent), inverse_power(item_sums, 1 - exponent))
-    transposed = scaled.T.tocsr()
-    by_target = np.sqrt(item_sums).astype(np.float32)
-    by_source = inverse_power(item_sums, 0.5)
-    block = max(1, min(items, BLOCK_BYTES // (4 * items)))
+    row_sums, item_sums = absolute_sums(weights)
+    every_row = np.ones(len(row_sums), dtype=np.float32)
+    by_row = inverse_power(row_sums, 2 * params.item_user_exponent)
+    sources = scale(weights, by_row, inverse_power(item_sums, params.source_exponent)).T.tocsr()
+    targets = scale(weights, every_row, inverse_power(item_sums, params.target_exponent))
     known = np.flatnonzero(item_sums > 0)
-    for start in range(0, len(known), block):
+    for chosen in blocks(known, sources, targets):
         if progress:
-            progress(f"item neighbours, {start:,} of {len(known):,}")
-        chosen = known[start : start + block]
-        rows = np.asarray((transposed[chosen] @ scaled).toarray(), dtype=np.float32)
-        if power != 1:
-            rows = signed_power(rows, power)
-        if spectral_weight > 0:
-            rows += spectral_weight * by_source[chosen, None] * (right[chosen] @ right.T) * by_target
-        yield strongest(rows, chosen, count, self_weight)
+            progress(f"item neighbours, {np.searchsorted(known, chosen[0]):,} of {len(known):,}")
+        rows = sparse.csr_array(sources[chosen] @ targets)
+        rows.data = signed_power(rows.data, params.cooccurrence_power)
+        numbers = row_numbers(rows)
+        itself = rows.indices == chosen[numbers]
+        rows.data[itself] *= np.float32(params.self_weight)
+        if params.spectral_weight > 0:
+            spectral = params.spectral_weight * spectral_similarity(right, chosen[numbers], rows.indices, item_sums)
+            rows.data += np.where(itself, 0, spectral).astype(np.float32)
+        yield ItemNeighbors(chosen, strongest(rows, params.item_neighbors))
+
+
+def spectral_similarity(
+    right: Float32, sources: NDArray[np.integer], targets: NDArray[np.integer], item_sums: Float64
+) -> Float64:
+    """Return (V_j . V_i) sqrt(d_i / d_j) for each pair (j, i) of `sources` and `targets`."""
+    similarity = np.empty(len(sources))
+    step = max(1, BLOCK_PRODUCTS // (2 * max(right.shape[1], 1)))
+    for start in range(0, len(sources), step):
+        pairs = right[sources[start : start + step]], right[targets[start : start + step]]
+        similarity[start : start + step] = np.einsum("ij,ij->i", *pairs)
+    similarity *= np.sqrt(item_sums[targets] / item_sums[sources])
+    return similarity
+
+
+def blocks(
+    known: NDArray[np.int64], sources: sparse.csr_array, targets: sparse.csr_array
+) -> Iterator[NDArray[np.int64]]:
+    """Cut the items into blocks whose products with `targets` stay below BLOCK_PRODUCTS multiplications."""
+    lengths = np.diff(targets.indptr).astype(np.int64)
+    work = np.concatenate([[0], np.cumsum(lengths[sources.indices])])
+    products = work[sources.indptr[known + 1]] - work[sources.indptr[known]]
+    block = np.cumsum(products) // BLOCK_PRODUCTS
+    return iter(np.split(known, np.flatnonzero(np.diff(block)) + 1)) if len(known) else iter(())
+
+
+def fit_ease(weights: sparse.csr_array, params: Params, progress: Progress | None = None) -> Iterator[ItemNeighbors]:
+    """Learn by EASE^R (Steck 2019): N = -P / diag(P), P = (A'A + lambda I)^-1, signs kept, A = D_u^-a W D_i^-y.
+
+    Exact and dense: raises InvalidInput beyond EASE_ITEMS items. An item's weight for itself is `self_weight` times
+    that of its strongest neighbour, since EASE itself has none.
+    """
+    row_sums, item_sums = absolute_sums(weights)
+    known = np.flatnonzero(item_sums > 0)
+    if len(known) > EASE_ITEMS:
+        raise InvalidInput(
+            f"EASE inverts a dense matrix and stops at {EASE_ITEMS:,} items; there are {len(known):,}",
+            "use the learner 'cooccurrence'",
+        )
+    if progress:
+        progress("item neighbours, inverting")
+    by_row = inverse_power(row_sums, params.item_user_exponent)
+    scaled = scale(weights, by_row, inverse_power(item_sums, params.target_exponent))[:, known]
+    gram = (scaled.T @ scaled).toarray()
+    gram[np.diag_indices_from(gram)] += np.float32(params.ease_regularization * gram.trace() / max(len(known), 1))
+    inverse = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False)
+    learned = np.divide(inverse, -np.diag(inverse), out=inverse)
+    np.fill_diagonal(learned, 0)
+    learned[np.abs(learned) < NOISE * np.abs(learned).max(initial=0)] = 0
+    np.fill_diagonal(learned, params.self_weight * np.abs(learned).max(axis=1, initial=0))
+    step = max(1, BLOCK_PRODUCTS // len(known))
+    for start in range(0, len(known), step):
+        part = learned[start : start + step]
+        count = min(params.item_neighbors, part.shape[1])
+        columns = np.argpartition(-np.abs(part), count - 1, axis=1)[:, :count]
+        starts = np.arange(0, columns.size + 1, count)
+        rows = sparse.csr_array(
+            (np.take_along_axis(part, columns, axis=1).ravel(), known[columns].ravel(), starts),
+            shape=(len(part), weights.shape[1]),
+        )
+        yield ItemNeighbors(known[start : start + step], strongest(rows, count))

@@ -1,72 +1,89 @@
 """The hyper-parameters of a model version, stored as JSON on its row."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from recdb.errors import InvalidInput
+
+LEARNERS = ("cooccurrence", "ease")
+
+
+def _number(default: float, lowest: float, highest: float) -> Any:
+    return field(default=default, metadata={"limits": (lowest, highest)})
 
 
 @dataclass(frozen=True)
 class Params:
     """What learning and serving depend on; the SQL functions read the same names from `recdb.model.params`.
 
-    W is the users x items matrix of summed weights, to the power `weight_exponent`; d its row and column sums.
+    W is the users x items matrix of summed weights, d its row and column sums. An exponent on W makes all kinds equal
+    at 0 and keeps their weights at 1. A recency makes a profile's r-th newest item count r^-recency.
     """
 
-    weight_exponent: float = 0.5
-    """Exponent on W's entries: 0 makes all kinds equal, 1 keeps their weights."""
-
-    dimension: int = 128
-    """Width of the learned vectors; at most the width of the installed columns."""
-    user_exponent: float = 0.5
-    """a of the basis: W is divided by d_user^a before the decomposition."""
-    item_exponent: float = 0.25
-    """b of the basis: W is divided by d_item^b, and so are the item vectors."""
-    spectrum_exponent: float = 0.0
-    """p: item vectors are divided by the singular values to this power."""
-
-    neighbors: int = 100
-    """n: how many nearest users are asked."""
-    similarity_exponent: float = 2.0
-    """q: a neighbour counts as cosine^q."""
-    activity_exponent: float = 0.25
-    """g: a neighbour counts as d_user^-g."""
-
-    item_neighbors: int = 100
-    """M: how many items each item recommends."""
-    cooccurrence_exponent: float = 0.6
-    """a of co-occurrence: W is divided by d_user^a and d_item^(1-a)."""
-    cooccurrence_power: float = 0.8
-    """s: each co-occurrence count counts to this power."""
-    spectral_weight: float = 0.1
-    """lambda: how much the spectral similarity of two items adds to their co-occurrence."""
-    self_weight: float = 0.5
-    """An item's weight for itself, in units of its strongest neighbour's. Matters where not every kind hides."""
-
-    blend: float = 0.4
+    blend: float = _number(0.3, 0, 1)
     """beta: the share of people like you; the rest is because of what you did."""
 
+    # People like you: nearest users in the space of a truncated SVD.
+    people_weight_exponent: float = _number(0.5, 0, 2)
+    """Exponent on W, for the basis and for what is folded in."""
+    people_recency: float = _number(0.3, 0, 4)
+    dimension: int = _number(128, 1, 1024)
+    """Width of the learned vectors; at most the width of the installed columns."""
+    basis_user_exponent: float = _number(0.25, 0, 1)
+    """a: W is divided by d_user^a before the decomposition."""
+    basis_item_exponent: float = _number(0.25, 0, 1)
+    """b: W is divided by d_item^b before the decomposition, and so are the item vectors."""
+    spectrum_exponent: float = _number(0.0, 0, 1)
+    """p: item vectors are divided by the singular values to this power."""
+    neighbors: int = _number(50, 1, 999)
+    """n: how many nearest users are asked."""
+    similarity_exponent: float = _number(1.0, 0, 20)
+    """q: a neighbour counts as cosine^q."""
+    activity_exponent: float = _number(0.0, 0, 2)
+    """g: a neighbour counts as d_user^-g."""
+    neighbor_weight_exponent: float = _number(0.5, 0, 2)
+    """Exponent on W where it says what the neighbours like."""
+
+    # Because of what you did: what each item recommends.
+    learner: str = "cooccurrence"
+    """'cooccurrence', or 'ease' up to some 20,000 items."""
+    item_weight_exponent: float = _number(0.5, 0, 2)
+    """Exponent on W, for learning."""
+    profile_weight_exponent: float = _number(0.5, 0, 2)
+    """Exponent on the profile's weights, for asking."""
+    profile_recency: float = _number(0.6, 0, 4)
+    item_neighbors: int = _number(50, 1, 2000)
+    """M: how many items each item recommends."""
+    item_user_exponent: float = _number(0.25, 0, 1)
+    """a: W is divided by d_user^a."""
+    source_exponent: float = _number(0.5, 0, 1)
+    """x: co-occurrences are divided by d^x of the item that recommends."""
+    target_exponent: float = _number(0.5, 0, 1)
+    """y: co-occurrences (and, for EASE, W) are divided by d^y of the item that is recommended."""
+    cooccurrence_power: float = _number(1.0, 0.1, 4)
+    """s: each co-occurrence counts to this power."""
+    spectral_weight: float = _number(0.0, 0, 10)
+    """lambda: how much the spectral similarity of two items adds to their co-occurrence."""
+    ease_regularization: float = _number(1.0, 1e-4, 1e4)
+    """EASE's lambda, in units of the mean diagonal of W'W."""
+    self_weight: float = _number(8.0, 0, 100)
+    """An item's weight for itself: its co-occurrence with itself, times this. Matters where not every kind hides."""
+    session_weight: float = _number(50.0, 0, 1000)
+    """What happens together in a session counts this much more than what happens in a lifetime."""
+    session_gap: float = _number(420.0, 1, 1e9)
+    """Seconds without an interaction that end a session."""
+
     def __post_init__(self) -> None:
-        limits: dict[str, tuple[float, float]] = {
-            "weight_exponent": (0, 2),
-            "dimension": (1, 1024),
-            "user_exponent": (0, 1),
-            "item_exponent": (0, 1),
-            "spectrum_exponent": (0, 1),
-            "neighbors": (1, 999),
-            "similarity_exponent": (0, 20),
-            "activity_exponent": (0, 2),
-            "item_neighbors": (1, 2000),
-            "cooccurrence_exponent": (0, 1),
-            "cooccurrence_power": (0, 4),
-            "spectral_weight": (0, 10),
-            "self_weight": (0, 10),
-            "blend": (0, 1),
-        }
-        for name, (lowest, highest) in limits.items():
-            value = getattr(self, name)
-            if not lowest <= value <= highest:
-                raise InvalidInput(f"{name} is {value}, and must be between {lowest} and {highest}")
+        if self.learner not in LEARNERS:
+            raise InvalidInput(f"learner is '{self.learner}', and must be {' or '.join(map(repr, LEARNERS))}")
+        for each in fields(self):
+            if "limits" in each.metadata:
+                value, (lowest, highest) = getattr(self, each.name), each.metadata["limits"]
+                whole = each.type is int
+                if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                    raise InvalidInput(f"{each.name} is {value!r}, and must be a {'whole ' if whole else ''}number")
+                if not lowest <= value <= highest:
+                    raise InvalidInput(f"{each.name} is {value}, and must be between {lowest} and {highest}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the parameters as a JSON object."""
@@ -76,13 +93,10 @@ class Params:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Build parameters from a JSON object; what is missing has its default.
 
-        Raises InvalidInput for an unknown name or a value out of range.
+        Raises InvalidInput for an unknown name, a wrong type or a value out of range.
         """
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise InvalidInput(f"unknown model parameters: {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InvalidInput(f"a model parameter has the wrong type: {error}") from error
+        return cls(**values)

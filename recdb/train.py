@@ -1,0 +1,290 @@
+"""Training: read the weighted interactions, learn, write a new model version, and let it serve."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from scipy import sparse
+
+from recdb.copy import copy_blocks_in, copy_in, copy_out
+from recdb.errors import RecdbError
+from recdb.learn import Basis, Interactions, ItemNeighbors, Params, fit_basis, fit_item_neighbors, fold_in
+from recdb.learn.matrix import Float32, absolute_sums, inverse_power
+from recdb.versions import LEARNED_TABLES
+
+USER_BLOCK = 50_000
+
+Report = Callable[[str], None]
+
+
+def train(connection: psycopg.Connection, params: Params, report: Report) -> str:
+    """Train a version from the weighted interactions and make it the active one; return its label.
+
+    Raises RecdbError where there is nothing to learn from.
+    """
+    began = time.monotonic()
+    width = installed_dimension(connection)
+    params = Params.from_json(params.to_json() | {"dimension": min(params.dimension, width)})
+    report("reading interactions")
+    known = read_interactions(connection)
+    if not len(known.users):
+        raise nothing_to_learn(connection)
+
+    model_id, label = begin_version(connection, known, params)
+    basis = learn_basis(known, params, report)
+    write_item_vectors(connection, model_id, basis.item_vectors, width)
+    scored = known.newest(profile_limit(connection))
+    write_user_vectors(connection, model_id, scored, basis, params, width, report)
+    write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
+    index(connection, model_id, report)
+    go_live(connection, model_id, time.monotonic() - began)
+    return label
+
+
+def installed_dimension(connection: psycopg.Connection) -> int:
+    """Return the width of the installed vector columns."""
+    row = connection.execute(
+        "select atttypmod from pg_attribute where attrelid = 'recdb.item_vector'::regclass and attname = 'embedding'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def read_interactions(connection: psycopg.Connection) -> Interactions:
+    """Read the weighted interactions, 18 bytes each: a user's newest config.training_limit items."""
+    columns = copy_out(
+        connection,
+        """
+        select w.user_key, w.item_key, w.weight::real, w.position::smallint,
+            greatest(-2147483648, date_part('epoch', w.last_at) - date_part('epoch', newest.last_at))::integer
+        from recdb.user_item w
+        cross join recdb.config c
+        cross join (select max(i.last_at) as last_at from recdb.user_item i where isfinite(i.last_at)) newest
+        where abs(w.weight) > 1e-30 and w.position <= c.training_limit
+        """,
+        [
+            ("users", np.int32),
+            ("items", np.int32),
+            ("weights", np.float32),
+            ("positions", np.int16),
+            ("seconds", np.int32),
+        ],
+    )
+    return Interactions.sort(
+        columns["users"], columns["items"], columns["weights"], columns["positions"], columns["seconds"]
+    )
+
+
+def profile_limit(connection: psycopg.Connection) -> int:
+    """Return how many of a user's newest items are scored with."""
+    row = connection.execute("select profile_limit from recdb.config").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def nothing_to_learn(connection: psycopg.Connection) -> RecdbError:
+    """Say why there is nothing to train on: no interactions, or none with a weight."""
+    row = connection.execute("select exists (select from recdb.user_item)").fetchone()
+    if row and row[0]:
+        return RecdbError("no interactions to learn from: all of them weigh 0", "see the table recdb.interaction_kind")
+    return RecdbError("no interactions to learn from", "run: recdb load, recdb attach, or select recdb.track(...)")
+
+
+def learn_basis(known: Interactions, params: Params, report: Report) -> Basis:
+    """Learn the basis that users are placed in."""
+    return fit_basis(
+        known.matrix(params.people_weight_exponent),
+        dimension=params.dimension,
+        user_exponent=params.basis_user_exponent,
+        item_exponent=params.basis_item_exponent,
+        spectrum_exponent=params.spectrum_exponent,
+        progress=report,
+    )
+
+
+def learn_item_neighbors(known: Interactions, basis: Basis, params: Params, report: Report) -> Iterator[ItemNeighbors]:
+    """Learn what each item recommends, a block of items at a time."""
+    weights = known.with_sessions(params.item_weight_exponent, params.session_weight, params.session_gap)
+    return fit_item_neighbors(weights, basis.right, params, report)
+
+
+def begin_version(connection: psycopg.Connection, known: Interactions, params: Params) -> tuple[int, str]:
+    """Make a version's row and its tables, beside the partitions that serve; return its id and its label."""
+    with connection.transaction():
+        row = connection.execute(
+            """
+            insert into recdb.model (label, params, users, items, interactions, half_life, decay_origin)
+            select 'collaborative_filtering_v' || coalesce(max(substring(m.label from '_v([0-9]+)$')::integer), 0) + 1,
+                %s, %s, %s, %s, c.half_life, c.decay_origin
+            from recdb.config c left join recdb.model m on m.label like 'collaborative\\_filtering\\_v%%'
+            group by c.half_life, c.decay_origin
+            returning model_id, label
+            """,
+            [
+                Jsonb(params.to_json()),
+                len(np.unique(known.users)),
+                len(np.unique(known.items)),
+                len(known.users),
+            ],
+        ).fetchone()
+        assert row is not None
+        model_id, label = int(row[0]), str(row[1])
+        for table in LEARNED_TABLES:
+            connection.execute(
+                sql.SQL(
+                    "create table recdb.{child} (like recdb.{table} including defaults including constraints "
+                    "including storage, check (model_id = {model_id}))"
+                ).format(
+                    child=sql.Identifier(f"{table}_{model_id}"),
+                    table=sql.Identifier(table),
+                    model_id=sql.Literal(model_id),
+                )
+            )
+    return model_id, label
+
+
+def pad(vectors: Float32, width: int) -> NDArray[np.float16]:
+    """Return vectors (rows, d) in half precision, filled up with zeros to `width`."""
+    padded = np.zeros((len(vectors), width), dtype=np.float16)
+    padded[:, : vectors.shape[1]] = vectors
+    return padded
+
+
+def write_item_vectors(connection: psycopg.Connection, model_id: int, item_vectors: Float32, width: int) -> None:
+    """Write the items' vectors; items that the basis does not reach have none."""
+    keys = np.flatnonzero(np.abs(item_vectors).max(axis=1, initial=0) > 6e-5).astype(np.int32)
+    copy_in(
+        connection,
+        f"recdb.item_vector_{model_id}",
+        ["model_id", "item_key", "embedding"],
+        [np.full(len(keys), model_id, dtype=np.int32), keys, pad(item_vectors[keys], width)],
+    )
+
+
+def write_item_neighbors(connection: psycopg.Connection, model_id: int, learned: Iterator[ItemNeighbors]) -> None:
+    """Write what each item recommends, a transaction a block; what has no weight is not stored."""
+
+    def by_length(block: ItemNeighbors) -> Iterator[list[NDArray[Any]]]:
+        starts = block.weights.indptr[:-1]
+        lengths = np.diff(block.weights.indptr)
+        for length in np.unique(lengths[lengths > 0]):
+            rows = np.flatnonzero(lengths == length)
+            entries = starts[rows, None] + np.arange(length)
+            yield [
+                np.full(len(rows), model_id, dtype=np.int32),
+                block.items[rows].astype(np.int32),
+                block.weights.indices[entries].astype(np.int32),
+                block.weights.data[entries],
+            ]
+
+    for block in learned:
+        copy_blocks_in(
+            connection,
+            f"recdb.item_neighbor_{model_id}",
+            ["model_id", "item_key", "neighbor_keys", "weights"],
+            by_length(block),
+        )
+
+
+def write_user_vectors(
+    connection: psycopg.Connection,
+    model_id: int,
+    known: Interactions,
+    basis: Basis,
+    params: Params,
+    width: int,
+    report: Report,
+) -> None:
+    """Fold the users in by what they are scored with, and write their vectors, a block of users at a time."""
+    weights = known.matrix(params.people_weight_exponent)
+    damping = neighbor_damping(known.matrix(params.neighbor_weight_exponent), params)
+    # What SQL folds in is in half precision; so is what is stored.
+    stored = basis.item_vectors.astype(np.float16).astype(np.float32)
+    for start in range(0, weights.shape[0], USER_BLOCK):
+        report(f"user vectors, {start:,} of {weights.shape[0]:,}")
+        vectors, solid = fold_in(weights[start : start + USER_BLOCK], stored)
+        keys = np.flatnonzero(solid)
+        copy_in(
+            connection,
+            f"recdb.user_vector_{model_id}",
+            ["model_id", "user_key", "embedding", "damping"],
+            [
+                np.full(len(keys), model_id, dtype=np.int32),
+                (keys + start).astype(np.int32),
+                pad(vectors[keys], width),
+                damping[keys + start],
+            ],
+        )
+
+
+def neighbor_damping(weights: sparse.csr_array, params: Params) -> Float32:
+    """Return d_v^-g for each user, (users,)."""
+    sums, _ = absolute_sums(weights)
+    return inverse_power(sums, params.activity_exponent)
+
+
+def index(connection: psycopg.Connection, model_id: int, report: Report) -> None:
+    """Add the primary keys and the HNSW indexes to a version's tables, and analyse them."""
+    for name, key in (
+        ("item_vector", "item_key"),
+        ("item_neighbor", "item_key"),
+        ("user_vector", "user_key"),
+    ):
+        report(f"indexing {name}")
+        table = sql.Identifier(f"{name}_{model_id}")
+        with connection.transaction():
+            connection.execute(
+                "select set_config('maintenance_work_mem', greatest(pg_size_bytes(current_setting("
+                "'maintenance_work_mem')), pg_size_bytes('1GB')) / 1024 || 'kB', true)"
+            )
+            connection.execute("set local max_parallel_maintenance_workers = 2")
+            connection.execute(
+                sql.SQL("alter table recdb.{} add primary key (model_id, {})").format(table, sql.Identifier(key))
+            )
+            if name != "item_neighbor":
+                schema = connection.execute(
+                    "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace "
+                    "where e.extname = 'vector'"
+                ).fetchone()
+                assert schema is not None
+                connection.execute(
+                    sql.SQL("create index on recdb.{} using hnsw (embedding {}.halfvec_cosine_ops)").format(
+                        table, sql.Identifier(schema[0])
+                    )
+                )
+        connection.execute(sql.SQL("analyze recdb.{}").format(table))
+
+
+def go_live(connection: psycopg.Connection, model_id: int, seconds: float) -> None:
+    """Attach a trained version's tables and make it the active one, in one short transaction."""
+    with connection.transaction():
+        connection.execute("set local lock_timeout = '60s'")
+        for table in LEARNED_TABLES:
+            connection.execute(
+                sql.SQL("alter table recdb.{} attach partition recdb.{} for values in ({})").format(
+                    sql.Identifier(table), sql.Identifier(f"{table}_{model_id}"), sql.Literal(model_id)
+                )
+            )
+        # Users that were forgotten while it trained.
+        connection.execute(
+            "delete from recdb.user_vector v where v.model_id = %s "
+            "and not exists (select from recdb.user_key u where u.user_key = v.user_key)",
+            [model_id],
+        )
+        connection.execute("update recdb.model set active = false where active")
+        connection.execute(
+            "update recdb.model set state = 'ready', active = true, activated_at = now(), "
+            "metrics = metrics || jsonb_build_object('train_seconds', %s::float8) where model_id = %s",
+            [round(seconds, 2), model_id],
+        )
+        connection.execute(
+            "insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, model) "
+            "select 'train', clock_timestamp() - make_interval(secs => %s), clock_timestamp(), m.users, "
+            "m.interactions, m.label from recdb.model m where m.model_id = %s",
+            [seconds, model_id],
+        )
