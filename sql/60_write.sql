@@ -55,7 +55,8 @@ begin
         select count(*) into part from recdb.user_item w where w.user_key = key;
         erased := erased + part;
         delete from recdb.user_item_recent w where w.user_key = key;
-        insert into recdb.recent_user (user_key) values (key) on conflict do nothing;
+        insert into recdb.recent_user (user_key) values (key)
+        on conflict (user_key) do update set refreshed_at = now();
         delete from recdb.user_vector v where v.user_key = key;
         get diagnostics part = row_count;
         erased := erased + part;

@@ -149,7 +149,8 @@ begin
     get diagnostics written = row_count;
 
     perform recdb.refresh_vectors(user_keys);
-    if written > 0 then
+    -- Users that were forgotten since count too.
+    if written > 0 or exists (select from recdb.recent_user r where r.refreshed_at >= last.started_at) then
         refresh materialized view concurrently recdb.item_popularity;
     end if;
     insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen)
