@@ -37,6 +37,8 @@ declare
     entry record;
     top double precision;
     current_score double precision;
+    most bigint;
+    enough boolean;
     lowest double precision := 1;
     found_ids text[] := '{}';
     found_scores double precision[] := '{}';
@@ -98,14 +100,13 @@ begin
             where v.similarity > 0.001;  -- less is the noise of half precision
         end if;
 
-        -- Their items, what your items recommend, and the blend of both.
-        select array_agg(b.item_key order by b.final desc), array_agg(b.final order by b.final desc)
-        into candidate_keys, candidate_scores
-        from (
-            select s.item_key,
-                served.blend * coalesce(s.people / nullif(sum(greatest(s.people, 0)) over (), 0), 0)
-                + (1 - served.blend) * coalesce(s.items / nullif(sum(greatest(s.items, 0)) over (), 0), 0) as final
-            from (
+        -- Few candidates are ever looked at, so the first pass sorts no more than probably needed; where that was
+        -- too few, because many were unavailable or filtered out, the second takes all.
+        for pass in 1..2 loop
+            most := case pass when 1 then wanted + cardinality(excluded) + 100 end;
+
+            -- Their items, what your items recommend, and the blend of both.
+            with candidate as materialized (
                 select t.item_key, sum(t.people) as people, sum(t.items) as items
                 from (
                     select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent) as people,
@@ -137,34 +138,55 @@ begin
                     cross join lateral unnest(r.neighbor_keys, r.weights) m(item_key, weight)
                 ) t
                 group by t.item_key
-            ) s
-        ) b
-        where b.final > 0 and b.item_key not in (select unnest(hidden_keys));
+            ), total as (
+                select served.blend / nullif(sum(greatest(c.people, 0)), 0) as people,
+                    (1 - served.blend) / nullif(sum(greatest(c.items, 0)), 0) as items
+                from candidate c
+            )
+            select array_agg(b.item_key order by b.final desc), array_agg(b.final order by b.final desc)
+            into candidate_keys, candidate_scores
+            from (
+                select c.item_key,
+                    c.people * coalesce(t.people, 0) + c.items * coalesce(t.items, 0) as final
+                from candidate c
+                cross join total t
+                where c.people * coalesce(t.people, 0) + c.items * coalesce(t.items, 0) > 0
+                  and c.item_key not in (select unnest(hidden_keys))
+                order by final desc
+                limit most
+            ) b;
 
-        -- From the top down, until k are found; ties with the last one are all looked at. The lateral join keeps
-        -- the order of unnest and looks up only what the loop reaches.
-        for entry in
-            select e.item_id, c.score,
-                e.item_id in (select unnest(excluded)) or not coalesce(e.matches, false) as skipped
-            from unnest(candidate_keys, candidate_scores) c(item_key, score)
-            cross join lateral (
-                select t.item_id, filter is null or i.attributes @> filter as matches,
-                    coalesce(i.available, not settings.listed_only) and (owner is null or i.owner_id is distinct from owner) as eligible
-                from recdb.item_key t
-                left join recdb.item_of(t.item_id) i on true
-                where t.item_key = c.item_key
-                offset 0
-            ) e
-            where e.eligible
-        loop
-            top := coalesce(top, entry.score);
-            current_score := round((entry.score / top)::numeric, 9)::double precision;
-            exit when cardinality(found_ids) >= wanted and current_score < lowest;
-            lowest := current_score;
-            if not entry.skipped then
-                found_ids := found_ids || entry.item_id;
-                found_scores := found_scores || current_score;
-            end if;
+            -- From the top down, until k are found; ties with the last one are all looked at. The lateral join
+            -- keeps the order of unnest and looks up only what the loop reaches.
+            found_ids := '{}';
+            found_scores := '{}';
+            enough := false;
+            for entry in
+                select e.item_id, c.score,
+                    e.item_id in (select unnest(excluded)) or not coalesce(e.matches, false) as skipped
+                from unnest(candidate_keys, candidate_scores) c(item_key, score)
+                cross join lateral (
+                    select t.item_id, filter is null or i.attributes @> filter as matches,
+                        coalesce(i.available, not settings.listed_only)
+                            and (owner is null or i.owner_id is distinct from owner) as eligible
+                    from recdb.item_key t
+                    left join recdb.item_of(t.item_id) i on true
+                    where t.item_key = c.item_key
+                    offset 0
+                ) e
+                where e.eligible
+            loop
+                top := coalesce(top, entry.score);
+                current_score := round((entry.score / top)::numeric, 9)::double precision;
+                enough := cardinality(found_ids) >= wanted and current_score < lowest;
+                exit when enough;
+                lowest := current_score;
+                if not entry.skipped then
+                    found_ids := found_ids || entry.item_id;
+                    found_scores := found_scores || current_score;
+                end if;
+            end loop;
+            exit when enough or most is null or coalesce(cardinality(candidate_keys), 0) < most;
         end loop;
     end if;
 

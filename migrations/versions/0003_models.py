@@ -38,7 +38,7 @@ create unique index model_active on recdb.model (active) where active;
 
 do $$
 declare
-    dimension integer := coalesce(nullif(current_setting('recdb.dimension', true), ''), '256')::integer;
+    dimension integer := coalesce(nullif(current_setting('recdb.dimension', true), ''), '128')::integer;
 begin
     execute format('create table recdb.user_vector (
         model_id integer not null,

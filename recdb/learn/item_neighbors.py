@@ -22,7 +22,7 @@ from recdb.learn.matrix import (
 )
 from recdb.learn.params import Params
 
-BLOCK_PRODUCTS = 1 << 25
+BLOCK_PRODUCTS = 1 << 22
 EASE_ITEMS = 20_000
 NOISE = 1e-6
 """What EASE gives unrelated items, in units of the largest weight, is rounding."""
@@ -98,7 +98,8 @@ def fit_cooccurrence(
         if progress:
             progress(f"item neighbours, {np.searchsorted(known, chosen[0]):,} of {len(known):,}")
         rows = sparse.csr_array(sources[chosen] @ targets)
-        rows.data = signed_power(rows.data, params.cooccurrence_power)
+        if params.cooccurrence_power != 1:
+            rows.data = signed_power(rows.data, params.cooccurrence_power)
         numbers = row_numbers(rows)
         itself = rows.indices == chosen[numbers]
         rows.data[itself] *= np.float32(params.self_weight)
