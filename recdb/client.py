@@ -15,9 +15,9 @@ from typing import Any, Generic, LiteralString, Self, TypeVar
 import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
-from recdb.database import APPLICATION_NAME, Database, find_database, prepares_statements
+from recdb.database import APPLICATION_NAME, Database, connect, find_database, prepares_statements
 from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, RecdbError
 from recdb.records import BatchRecommendation, Neighbor, PopularItem, Recommendation, SimilarItem
 
@@ -142,6 +142,16 @@ def translate(error: psycopg.Error) -> RecdbError:
     return kind(message, error.diag.message_hint)
 
 
+def explain_timeout(database: Database | None) -> RecdbError:
+    """Say why a pool gave no connection: ask for one outside it, whose error has the reason."""
+    try:
+        if database is not None:
+            connect(database).close()
+    except RecdbError as reason:
+        return reason
+    return RecdbError("all connections of the pool are busy", "allow more, or keep them for a shorter time")
+
+
 def _database(source: str | None) -> tuple[Database, dict[str, Any]]:
     database = find_database(source)
     options: dict[str, Any] = {"application_name": APPLICATION_NAME}
@@ -166,10 +176,11 @@ class Recommender:
         self._connection = source if isinstance(source, psycopg.Connection) else None
         self._own_pool = not isinstance(source, psycopg.Connection | ConnectionPool)
         self._pool: ConnectionPool[Any] | None = source if isinstance(source, ConnectionPool) else None
+        self._database: Database | None = None
         if source is None or isinstance(source, str):
-            database, options = _database(source)
+            self._database, options = _database(source)
             self._pool = ConnectionPool(
-                database.conninfo,
+                self._database.conninfo,
                 kwargs=options,
                 min_size=1,
                 max_size=max_connections,
@@ -275,6 +286,8 @@ class Recommender:
                 self._pool.open()
             with self._pool.connection() as connection:
                 yield connection
+        except PoolTimeout as error:
+            raise explain_timeout(self._database) from error
         except psycopg.Error as error:
             raise translate(error) from error
 
@@ -291,10 +304,11 @@ class AsyncRecommender:
         self._connection = source if isinstance(source, psycopg.AsyncConnection) else None
         self._own_pool = not isinstance(source, psycopg.AsyncConnection | AsyncConnectionPool)
         self._pool: AsyncConnectionPool[Any] | None = source if isinstance(source, AsyncConnectionPool) else None
+        self._database: Database | None = None
         if source is None or isinstance(source, str):
-            database, options = _database(source)
+            self._database, options = _database(source)
             self._pool = AsyncConnectionPool(
-                database.conninfo,
+                self._database.conninfo,
                 kwargs=options,
                 min_size=1,
                 max_size=max_connections,
@@ -404,5 +418,7 @@ class AsyncRecommender:
                 await self._pool.open()
             async with self._pool.connection() as connection:
                 yield connection
+        except PoolTimeout as error:
+            raise explain_timeout(self._database) from error
         except psycopg.Error as error:
             raise translate(error) from error

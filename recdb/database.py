@@ -194,7 +194,7 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
             database.conninfo, autocommit=autocommit, application_name=APPLICATION_NAME, connect_timeout=10
         )
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
         raise RecdbError(f"cannot connect to {database}: {reason}", "is the server up, and the URL right?") from error
 
 
