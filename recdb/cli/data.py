@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -92,8 +93,12 @@ def generate(
         int | None, typer.Option(min=1, help="How many items (1000); with --existing, at most.", show_default=False)
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many interactions.")] = 50_000,
-    days: Annotated[int, typer.Option(min=1, max=36_500, help="Over how many days, up to now.")] = 90,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same behaviour.")] = 1,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Over how many days.")] = 90,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Up to when, in UTC; now unless given."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and --until give the same rows.")] = 1,
     existing: Annotated[
         bool, typer.Option("--existing", help="Take the users and items that are there, in attached tables too.")
     ] = False,
@@ -109,7 +114,15 @@ def generate(
         confirm_beside_other_data(database)
     with progress("generate") as report:
         made = generating.generate(
-            database, users=users, items=items, count=count, days=days, seed=seed, existing=existing, report=report
+            database,
+            users=users,
+            items=items,
+            count=count,
+            days=days,
+            seed=seed,
+            existing=existing,
+            until=until and until.replace(tzinfo=UTC),
+            report=report,
         )
     if as_json:
         output.print_json(json.dumps(asdict(made)))
