@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 
 NOISE = 0.1
 """A fold-in of weights up to 1 that is shorter than this, 1e-4 of the longest item vector, is no vector."""
+NOISE_COSINE = 0.001
+"""A smaller cosine is the noise of half precision, and no likeness."""
 
 
 def signed_power(values: Array, exponent: float) -> Array:
@@ -32,16 +34,47 @@ def inverse_power(sums: Array, exponent: float) -> Array:
     return result
 
 
+def shares(scores: Array) -> Array:
+    """Each score's share of the sum of all positive ones; nothing where there is none."""
+    total = np.maximum(scores, 0).sum()
+    return scores / total if total > 0 else np.zeros(len(scores))
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """What every user did, summed by item: arrays (users, items)."""
+
+    weights: Array
+    """Summed kind weights, decayed; 0 where there are none."""
+    hidden: NDArray[np.bool_]
+    seconds: Array
+    """When the last of the events was; NaN where there were none."""
+
+    @cached_property
+    def positions(self) -> Array:
+        """The place of each item in its user's profile: 1 is the newest, of one moment the smaller key first."""
+        order = np.argsort(np.where(np.isnan(self.seconds), np.inf, -self.seconds), axis=1, kind="stable")
+        return np.argsort(order, axis=1) + 1.0
+
+    @cached_property
+    def ranks(self) -> Array:
+        """The same, where what is of one moment shares the first of its places."""
+        return np.array([[1.0 + (times > time).sum() for time in times] for times in self.seconds])
+
+    def newest(self, limit: int) -> Array:
+        """The weights of each user's newest items, of the others 0."""
+        return np.where(self.positions <= limit, self.weights, 0)
+
+
 @dataclass(frozen=True)
 class Reference:
     """The active model and the interactions, by user and item position in `users` and `items`."""
 
     users: list[str]
     items: list[str]
-    weights: Array
-    """(users, items): summed kind weights, decayed; only a user's newest profile_limit items."""
-    hidden: NDArray[np.bool_]
-    """(users, items)."""
+    profiles: Profiles
+    profile_limit: int
+    training_limit: int
     catalogue: dict[str, tuple[str | None, bool, dict[str, Any]]]
     """item_id: owner, available, attributes."""
     user_vectors: Array
@@ -49,12 +82,21 @@ class Reference:
     item_vectors: Array
     item_neighbors: Array
     """(items, items): [j, i] is what j gives to i."""
-    params: dict[str, float]
+    params: dict[str, Any]
+
+    def learned_from(self, exponent: str) -> Array:
+        """W of what a training reads, (users, items), to the exponent of this name."""
+        return signed_power(self.profiles.newest(self.training_limit), self.params[exponent])
 
     @cached_property
-    def powered(self) -> Array:
-        """W, to the model's weight exponent."""
-        return signed_power(self.weights, self.params["weight_exponent"])
+    def newest(self) -> Array:
+        """W of what is scored with, (users, items)."""
+        return self.profiles.newest(self.profile_limit)
+
+    def asks(self, user: int, exponent: str, recency: str) -> Array:
+        """A user's profile (items,): p_j = w_j^x r_j^-recency."""
+        recent = self.profiles.ranks[user] ** -self.params[recency]
+        return signed_power(self.newest[user], self.params[exponent]) * recent
 
     def fold_in(self, profile: Array) -> Array | None:
         """Place a profile (items,) in the basis: a unit vector, or None for noise."""
@@ -65,10 +107,26 @@ class Reference:
         norm = float(np.linalg.norm(total))
         return total / norm if norm >= NOISE else None
 
+    def query(self, user: int) -> Array | None:
+        """The vector that a user's neighbours are nearest to."""
+        return self.fold_in(self.asks(user, "people_weight_exponent", "people_recency"))
+
+    def stored(self, user: int) -> Array | None:
+        """The vector that a user is found by as a neighbour: older items count as newer ones."""
+        return self.fold_in(signed_power(self.newest[user], self.params["people_weight_exponent"]))
+
+    def liking(self, user: int) -> Array:
+        """What a user contributes as a neighbour, (items,)."""
+        return signed_power(self.newest[user], self.params["neighbor_weight_exponent"])
+
+    def damping(self, user: int) -> float:
+        """How much a user counts as a neighbour: d_v^-g."""
+        return float(np.abs(self.liking(user)).sum() ** -self.params["activity_exponent"])
+
     def people(self, user: int) -> Array:
         """Score items by the nearest users: sum of similarity^q d_v^-g W_vi."""
         scores = np.zeros(len(self.items))
-        query = self.fold_in(self.powered[user])
+        query = self.query(user)
         if query is None:
             return scores
         query = query.astype(np.float16).astype(np.float64)  # as pgvector's halfvec compares it
@@ -78,32 +136,28 @@ class Reference:
                 cosine = query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
                 candidates.append((cosine, other))
         candidates.sort(reverse=True)
-        for cosine, other in candidates[: int(self.params["neighbors"])]:
-            if cosine > 0:
-                damping = np.abs(self.powered[other]).sum() ** -self.params["activity_exponent"]
-                scores += cosine ** self.params["similarity_exponent"] * damping * self.powered[other]
+        for cosine, other in candidates[: self.params["neighbors"]]:
+            if cosine > NOISE_COSINE:
+                strength = cosine ** self.params["similarity_exponent"] * self.damping(other)
+                scores += strength * self.liking(other)
         return scores
+
+    def because(self, user: int) -> Array:
+        """Score items by what the profile's items recommend: sum of p_j N_ji."""
+        profile: Array = self.asks(user, "profile_weight_exponent", "profile_recency") @ self.item_neighbors
+        return profile
 
     def recommend(
         self, user_id: str, k: int = 50, exclude: Collection[str] = (), filter: dict[str, Any] | None = None
     ) -> list[tuple[str, float]]:
         """Rank (item_id, score), best first, equal scores by item_id."""
         user = self.users.index(user_id)
-        profile = self.powered[user]
-        if not profile.any():
-            return []
-        final = np.zeros(len(self.items))
-        by_items = (profile / np.abs(profile).max()) @ self.item_neighbors
-        for share, part in (
-            (self.params["blend"], self.people(user)),
-            (1 - self.params["blend"], by_items),
-        ):
-            if part.max() > 0:
-                final += share * part / part.max()
+        share = self.params["blend"]
+        final = share * shares(self.people(user)) + (1 - share) * shares(self.because(user))
         scores = {}
         for item, item_id in enumerate(self.items):
             owner, available, _ = self.catalogue.get(item_id, (None, True, {}))
-            if final[item] > 0 and not self.hidden[user, item] and available and owner != user_id:
+            if final[item] > 0 and not self.profiles.hidden[user, item] and available and owner != user_id:
                 scores[item_id] = final[item]
         top = max(scores.values(), default=1)
         ranked = sorted(
@@ -124,7 +178,9 @@ def read(connection: psycopg.Connection) -> Reference:
     users = [row[0] for row in connection.execute("select user_id from recdb.user_key order by user_key")]
     items = [row[0] for row in connection.execute("select item_id from recdb.item_key order by item_key")]
     model_id, params = connection.execute("select model_id, params from recdb.model where active").fetchone()
-    weights, hidden = weigh(connection, users, items)
+    profile_limit, training_limit = connection.execute(
+        "select profile_limit, training_limit from recdb.config"
+    ).fetchone()
 
     width = connection.execute("select vector_dims(embedding) from recdb.item_vector limit 1").fetchone()[0]
     user_vectors, item_vectors = np.zeros((len(users), width)), np.zeros((len(items), width))
@@ -152,14 +208,24 @@ def read(connection: psycopg.Connection) -> Reference:
             "select item_id, owner_id, available, attributes from recdb.item"
         )
     }
-    return Reference(users, items, weights, hidden, catalogue, user_vectors, item_vectors, item_neighbors, params)
+    return Reference(
+        users,
+        items,
+        read_profiles(connection, users, items),
+        profile_limit,
+        training_limit,
+        catalogue,
+        user_vectors,
+        item_vectors,
+        item_neighbors,
+        params,
+    )
 
 
-def weigh(connection: psycopg.Connection, users: list[str], items: list[str]) -> tuple[Array, NDArray[np.bool_]]:
+def read_profiles(connection: psycopg.Connection, users: list[str], items: list[str]) -> Profiles:
     """Sum the kinds' weights over a user's events with an item, and tell which items hide."""
-    half_life, origin, default_weight, default_hides, profile_limit = connection.execute(
-        "select extract(epoch from half_life)::float8, decay_origin, default_weight, default_hides, profile_limit "
-        "from recdb.config"
+    half_life, origin, default_weight, default_hides = connection.execute(
+        "select extract(epoch from half_life)::float8, decay_origin, default_weight, default_hides from recdb.config"
     ).fetchone()
     kinds = {
         kind: (weight, hides)
@@ -169,19 +235,16 @@ def weigh(connection: psycopg.Connection, users: list[str], items: list[str]) ->
     item_position = {item_id: row for row, item_id in enumerate(items)}
     weights = np.zeros((len(users), len(items)))
     hidden = np.zeros(weights.shape, dtype=bool)
-    newest: list[dict[int, datetime]] = [{} for _ in users]
+    seconds = np.full(weights.shape, np.nan)
     for user_id, item_id, kind, created_at in connection.execute(
         "select user_id, item_id, kind, created_at from recdb.interaction"
     ):
-        user, item = user_position[user_id], item_position[item_id]
+        place = user_position[user_id], item_position[item_id]
         weight, hides = kinds.get(kind, (default_weight, default_hides))
         if half_life is not None:
             counted_at = min(created_at, datetime.now(UTC))
             weight *= 2 ** ((counted_at - origin).total_seconds() / half_life)
-        weights[user, item] += weight
-        hidden[user, item] |= hides
-        newest[user][item] = max(created_at, newest[user].get(item, created_at))
-    for user, times in enumerate(newest):
-        for item in sorted(times, key=lambda entry: (times[entry], -entry), reverse=True)[profile_limit:]:
-            weights[user, item] = 0
-    return weights, hidden
+        weights[place] += weight
+        hidden[place] |= hides
+        seconds[place] = np.fmax(seconds[place], created_at.timestamp())
+    return Profiles(weights, hidden, seconds)

@@ -15,16 +15,30 @@ from recdb.database import Database
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "equal kinds": {"weight_exponent": 0.0},
-    "kinds as weighted": {"weight_exponent": 1.0},
-    "people only": {"blend": 1.0, "neighbors": 7},
-    "items only": {"blend": 0.0, "item_neighbors": 9},
-    "between": {"blend": 0.3, "neighbors": 5, "similarity_exponent": 3.5, "activity_exponent": 0.0},
-    "narrow basis": {"dimension": 6, "spectrum_exponent": 0.5, "user_exponent": 0.25, "item_exponent": 0.5},
-    "no basis exponents": {"user_exponent": 0.0, "item_exponent": 0.0, "activity_exponent": 0.5},
-    "plain counts": {"cooccurrence_power": 1.0, "spectral_weight": 0.0, "cooccurrence_exponent": 0.5},
-    "items for themselves": {"self_weight": 1.0},
+    "equal kinds": {
+        "people_weight_exponent": 0.0,
+        "neighbor_weight_exponent": 0.0,
+        "item_weight_exponent": 0.0,
+        "profile_weight_exponent": 0.0,
+    },
+    "each exponent another": {
+        "people_weight_exponent": 1.0,
+        "neighbor_weight_exponent": 0.3,
+        "item_weight_exponent": 0.7,
+        "profile_weight_exponent": 1.5,
+    },
+    "people only": {"blend": 1.0, "neighbors": 7, "people_recency": 1.5},
+    "people whatever their age": {"blend": 1.0, "people_recency": 0.0},
+    "items only": {"blend": 0.0, "item_neighbors": 9, "profile_recency": 1.5},
+    "items whatever their age": {"blend": 0.0, "profile_recency": 0.0},
+    "between": {"blend": 0.6, "neighbors": 5, "similarity_exponent": 3.5},
+    "quiet neighbours first": {"blend": 0.7, "activity_exponent": 0.5, "neighbor_weight_exponent": 1.0},
+    "narrow basis": {"dimension": 6, "spectrum_exponent": 0.5, "basis_user_exponent": 0.5, "basis_item_exponent": 0.1},
+    "no sessions": {"session_weight": 0.0},
     "never for themselves": {"self_weight": 0.0},
+    "spectral": {"spectral_weight": 0.5, "cooccurrence_power": 0.7, "source_exponent": 0.3, "target_exponent": 0.8},
+    "ease": {"learner": "ease", "item_neighbors": 30},
+    "ease without sessions": {"learner": "ease", "session_weight": 0.0, "self_weight": 0.0, "blend": 0.0},
 }
 
 VARIANTS: dict[str, str] = {
@@ -33,6 +47,8 @@ VARIANTS: dict[str, str] = {
     "dislikes": "insert into recdb.interaction_kind values ('dislike', -0.437, true)",
     "fading": "update recdb.config set half_life = '20 days'",
     "capped": "update recdb.config set profile_limit = 6",
+    "learned from little": "update recdb.config set profile_limit = 6, training_limit = 8",
+    "no times": "alter table recdb.interaction alter created_at set default '2024-01-01'",
     "catalogue": """
         insert into recdb.item (item_id, owner_id, available, attributes)
         select 'i' || n, 'u' || n % 9, n % 4 <> 0, jsonb_build_object('parity', n % 2) from generate_series(0, 40) n""",
@@ -40,17 +56,29 @@ VARIANTS: dict[str, str] = {
 
 
 def random_rows(seed: int, kinds: tuple[str, ...] = ("dislike", "unheard-of")) -> list[list[str]]:
-    """Tastes, repeats of some with other kinds, and a date for each."""
+    """Tastes, repeats of some with other kinds, and a time for each: users come for an hour now and then."""
     generator = np.random.default_rng(seed)
     rows = tastes(users=30, items=45, per_user=9, seed=seed)
     for position in generator.choice(len(rows), size=120):
         user, item, _ = rows[position]
         rows.append([user, item, str(generator.choice(["view", "share", *kinds]))])
-    days = generator.permutation(len(rows)) % 90
     return [
-        [*row, f"2024-03-01 00:00:{second % 60:02}+00".replace("03-01", f"{1 + day // 30:02}-{1 + day % 28:02}")]
-        for second, (row, day) in enumerate(zip(rows, days, strict=True))
+        [*row, f"2024-0{month}-{day:02} 12:{minute:02}:00+00"]
+        for row, month, day, minute in zip(
+            rows,
+            generator.integers(1, 4, size=len(rows)),
+            generator.choice([3, 20], size=len(rows)),
+            generator.integers(60, size=len(rows)),
+            strict=True,
+        )
     ]
+
+
+def store(connection: psycopg.Connection, rows: list[list[str]], variant: str = "every kind hides") -> None:
+    """Store interactions in a database of this variant."""
+    if VARIANTS[variant]:
+        connection.execute(VARIANTS[variant])
+    record(connection, [row[:3] for row in rows] if variant == "no times" else rows)
 
 
 @pytest.fixture
@@ -89,7 +117,7 @@ def test_every_hyperparameter_ranks_as_the_formulas_say(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, setting: str
 ) -> None:
     db.execute("update recdb.interaction_kind set hides = false where kind = 'view'")
-    record(db, random_rows(seed=1))
+    store(db, random_rows(seed=1))
     train(database, **SETTINGS[setting])
     expected = reference.read(db)
 
@@ -97,15 +125,13 @@ def test_every_hyperparameter_ranks_as_the_formulas_say(
         assert_ranks_as(expected.recommend(user, 1000), ranked(exact, user))
 
 
-@pytest.mark.parametrize("weight_exponent", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("learner", ["cooccurrence", "ease"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_kind_of_data_ranks_as_the_formulas_say(
-    database: Database, db: psycopg.Connection, exact: psycopg.Connection, variant: str, weight_exponent: float
+    database: Database, db: psycopg.Connection, exact: psycopg.Connection, variant: str, learner: str
 ) -> None:
-    if VARIANTS[variant]:
-        db.execute(VARIANTS[variant])
-    record(db, random_rows(seed=2))
-    train(database, weight_exponent=weight_exponent, neighbors=10)
+    store(db, random_rows(seed=2), variant)
+    train(database, learner=learner, blend=0.5, neighbors=10)
     expected = reference.read(db)
 
     for user in expected.users:
@@ -125,9 +151,11 @@ def test_new_events_are_folded_in_live_as_the_formulas_say(
 
     for user_id in ("u4", "newcomer"):
         user = live.users.index(user_id)
-        weights = trained.weights.copy()
-        weights[user] = live.weights[user]
-        expected = replace(trained, weights=weights, hidden=live.hidden)
+        profiles = replace(
+            live.profiles, weights=trained.profiles.weights.copy(), seconds=trained.profiles.seconds.copy()
+        )
+        profiles.weights[user], profiles.seconds[user] = live.profiles.weights[user], live.profiles.seconds[user]
+        expected = replace(trained, profiles=profiles)
         assert_ranks_as(expected.recommend(user_id, 1000), ranked(exact, user_id))
 
 
@@ -178,98 +206,138 @@ def test_with_the_vector_index_95_percent_of_the_top_20_agree(
     assert agreeing >= 0.95 * 20 * len(users)
 
 
-@pytest.mark.parametrize("weight_exponent", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 def test_stored_user_vectors_are_the_fold_in_of_the_stored_item_vectors(
-    database: Database, db: psycopg.Connection, weight_exponent: float
+    database: Database, db: psycopg.Connection, exponent: float
 ) -> None:
-    record(db, random_rows(seed=6))
-    train(database, weight_exponent=weight_exponent)
+    """Of the newest items up to the profile's limit, whatever their age."""
+    store(db, random_rows(seed=6), "capped")
+    train(database, people_weight_exponent=exponent, people_recency=1.0)
     expected = reference.read(db)
 
     for user, _ in enumerate(expected.users):
-        folded = expected.fold_in(expected.powered[user])
+        folded = expected.stored(user)
         assert folded is not None
         np.testing.assert_allclose(expected.user_vectors[user], folded, atol=1e-3)
 
 
+@pytest.mark.parametrize("variant", ["dislikes", "capped"])
 def test_damping_is_the_users_summed_weight_to_minus_the_activity_exponent(
-    database: Database, db: psycopg.Connection
+    database: Database, db: psycopg.Connection, variant: str
 ) -> None:
-    db.execute(VARIANTS["dislikes"])
-    record(db, random_rows(seed=7))
-    train(database, activity_exponent=0.4)
+    store(db, random_rows(seed=7), variant)
+    train(database, activity_exponent=0.4, neighbor_weight_exponent=0.8, people_weight_exponent=0.3)
     expected = reference.read(db)
 
     stored = dict(db.execute("select user_id, damping from recdb.user_vectors").fetchall())
     for user, user_id in enumerate(expected.users):
-        assert stored[user_id] == pytest.approx(np.abs(expected.powered[user]).sum() ** -0.4, rel=1e-4)
+        assert stored[user_id] == pytest.approx(expected.damping(user), rel=1e-4)
 
 
-@pytest.mark.parametrize("spectrum_exponent", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("spectrum_exponent", "variant"), [(0.0, "dislikes"), (0.5, "capped"), (0.3, "learned from little")]
+)
 def test_item_vectors_are_the_leading_singular_vectors_over_their_exponents(
-    database: Database, db: psycopg.Connection, spectrum_exponent: float
+    database: Database, db: psycopg.Connection, spectrum_exponent: float, variant: str
 ) -> None:
     """b_i = d_i^-b V_i S^-p, up to the sign and the common scale: compared by their inner products."""
-    record(db, random_rows(seed=8))
-    train(database, dimension=8, user_exponent=0.5, item_exponent=0.25, spectrum_exponent=spectrum_exponent)
+    store(db, random_rows(seed=8), variant)
+    train(database, dimension=8, basis_user_exponent=0.5, basis_item_exponent=0.25, spectrum_exponent=spectrum_exponent)
     learned = reference.read(db)
 
-    _, singular, right, by_item = decompose(learned, user_exponent=0.5, item_exponent=0.25)
-    vectors = by_item[:, None] * right[:8].T * singular[:8] ** -spectrum_exponent
+    singular, right, by_item = decompose(learned)
+    vectors = by_item[:, None] * right * singular**-spectrum_exponent
     vectors *= 1000 / np.linalg.norm(vectors, axis=1).max()
     products = learned.item_vectors @ learned.item_vectors.T
     np.testing.assert_allclose(products, vectors @ vectors.T, atol=2e-3 * 1000**2)
 
 
-def decompose(learned: reference.Reference, *, user_exponent: float, item_exponent: float) -> tuple[Any, ...]:
-    """Take the full SVD of D_u^-a W D_i^-b; also return d_i^-b."""
-    matrix = learned.powered
-    by_user = reference.inverse_power(np.abs(matrix).sum(axis=1), user_exponent)
-    by_item = reference.inverse_power(np.abs(matrix).sum(axis=0), item_exponent)
-    return *np.linalg.svd(by_user[:, None] * matrix * by_item, full_matrices=False), by_item
+def decompose(learned: reference.Reference) -> tuple[reference.Array, reference.Array, reference.Array]:
+    """Decompose D_u^-a W D_i^-b: its largest singular values, their right vectors (items, dimension), and d_i^-b."""
+    weights = learned.learned_from("people_weight_exponent")
+    by_user = reference.inverse_power(np.abs(weights).sum(axis=1), learned.params["basis_user_exponent"])
+    by_item = reference.inverse_power(np.abs(weights).sum(axis=0), learned.params["basis_item_exponent"])
+    _, singular, right = np.linalg.svd(by_user[:, None] * weights * by_item, full_matrices=False)
+    dimension = learned.params["dimension"]
+    return singular[:dimension], right[:dimension].T, by_item
 
 
-@pytest.mark.parametrize(
-    ("exponent", "power", "spectral_weight", "self_weight"),
-    [(0.5, 1.0, 0.0, 0.0), (0.6, 0.8, 0.1, 0.5), (0.5, 0.7, 0.3, 2.0)],
-)
-def test_item_neighbours_are_the_strongest_cooccurrences(
-    database: Database,
-    db: psycopg.Connection,
-    exponent: float,
-    power: float,
-    spectral_weight: float,
-    self_weight: float,
-) -> None:
-    db.execute(VARIANTS["dislikes"])
-    record(db, random_rows(seed=9))
-    train(
-        database,
-        dimension=8,
-        cooccurrence_exponent=exponent,
-        cooccurrence_power=power,
-        spectral_weight=spectral_weight,
-        self_weight=self_weight,
-        item_neighbors=12,
-    )
-    learned = reference.read(db)
+def rows_to_learn_from(learned: reference.Reference) -> reference.Array:
+    """W, a row a user, and below it sqrt(session weight) W, a row a session; (rows, items)."""
+    weights, seconds = learned.learned_from("item_weight_exponent"), learned.profiles.seconds
+    rows = list(weights)
+    if len(np.unique(seconds[weights != 0])) > 1:
+        for profile, times in zip(weights, seconds, strict=True):
+            last = -np.inf
+            for item in sorted(np.flatnonzero(profile), key=lambda item: float(times[item])):
+                if times[item] - last > learned.params["session_gap"]:
+                    rows.append(np.zeros(len(profile)))
+                rows[-1][item] = np.sqrt(learned.params["session_weight"]) * profile[item]
+                last = times[item]
+    return np.array(rows)
 
-    matrix = learned.powered
-    item_sums = np.abs(matrix).sum(axis=0)
-    scaled = (
-        reference.inverse_power(np.abs(matrix).sum(axis=1), exponent)[:, None]
-        * matrix
-        * reference.inverse_power(item_sums, 1 - exponent)
-    )
-    _, _, right, _ = decompose(learned, user_exponent=0.5, item_exponent=0.25)
-    spectral = right[:8].T @ right[:8] * np.sqrt(item_sums / item_sums[:, None])
-    expected = reference.signed_power(scaled.T @ scaled, power) + spectral_weight * spectral
+
+def cooccurrences(learned: reference.Reference) -> reference.Array:
+    """N_ji = (d_j^-x d_i^-y sum_u d_u^-2a W_uj W_ui)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where both occur."""
+    rows, params = rows_to_learn_from(learned), learned.params
+    item_sums = np.abs(rows).sum(axis=0)
+    by_row = reference.inverse_power(np.abs(rows).sum(axis=1), 2 * params["item_user_exponent"])
+    by_source = reference.inverse_power(item_sums, params["source_exponent"])
+    by_target = reference.inverse_power(item_sums, params["target_exponent"])
+    together = by_source[:, None] * (rows.T @ (by_row[:, None] * rows)) * by_target
+    _, right, _ = decompose(learned)
+    spectral = right @ right.T * np.outer(reference.inverse_power(item_sums, 0.5), np.sqrt(item_sums))
+    occurs = rows != 0
+    expected = reference.signed_power(together, params["cooccurrence_power"])
+    itself = params["self_weight"] * np.diag(expected)
+    expected += params["spectral_weight"] * np.where(occurs.T.astype(int) @ occurs > 0, spectral, 0)
+    np.fill_diagonal(expected, itself)
+    return expected
+
+
+def ease(learned: reference.Reference) -> reference.Array:
+    """N_ji = -P_ji / P_ii, P = (A'A + lambda I)^-1, A = D_u^-a W D_i^-y; lambda in units of the mean diagonal."""
+    rows, params = rows_to_learn_from(learned), learned.params
+    by_row = reference.inverse_power(np.abs(rows).sum(axis=1), params["item_user_exponent"])
+    item_sums = np.abs(rows).sum(axis=0)
+    by_item = reference.inverse_power(item_sums, params["target_exponent"])
+    scaled = by_row[:, None] * rows * by_item
+    gram = scaled.T @ scaled
+    regularization = params["ease_regularization"] * np.diag(gram)[item_sums > 0].mean()
+    precision = np.linalg.inv(gram + regularization * np.eye(len(gram)))
+    expected = -precision / np.diag(precision)
     np.fill_diagonal(expected, 0)
-    np.fill_diagonal(expected, self_weight * np.abs(expected).max(axis=1))
+    np.fill_diagonal(expected, params["self_weight"] * np.abs(expected).max(axis=1))
+    return expected
 
-    for item in range(len(learned.items)):
-        strengths = np.sort(np.abs(expected[item]))[::-1]
-        kept = learned.item_neighbors[item] != 0
-        np.testing.assert_allclose(learned.item_neighbors[item][kept], expected[item][kept], rtol=2e-3, atol=2e-4)
-        assert np.abs(expected[item][~kept]).max() <= strengths[11] + 1e-3
-        assert kept.sum() <= 12
+
+LEARNERS: dict[str, dict[str, Any]] = {
+    "users' rows": {"session_weight": 0.0, "self_weight": 0.0},
+    "sessions' rows too": {"session_weight": 50.0, "self_weight": 1.0},
+    "from a source to a target": {"source_exponent": 0.8, "target_exponent": 0.3, "item_user_exponent": 0.4},
+    "longer sessions": {"session_gap": 1800.0, "session_weight": 3.0, "item_weight_exponent": 1.0},
+    "damped": {"cooccurrence_power": 0.7, "self_weight": 8.0, "item_weight_exponent": 0.0},
+    "spectral": {"spectral_weight": 0.3, "cooccurrence_power": 0.8, "self_weight": 0.5, "session_weight": 2.0},
+    "ease": {"learner": "ease", "self_weight": 0.0, "session_weight": 0.0},
+    "ease with sessions": {"learner": "ease", "self_weight": 2.0, "session_weight": 50.0, "target_exponent": 0.3},
+    "ease, regularized": {"learner": "ease", "ease_regularization": 20.0, "item_weight_exponent": 1.0},
+}
+
+
+@pytest.mark.parametrize("variant", ["dislikes", "learned from little", "no times"])
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_item_neighbours_are_the_strongest_that_the_formulas_give(
+    database: Database, db: psycopg.Connection, learner: str, variant: str
+) -> None:
+    store(db, random_rows(seed=9), variant)
+    train(database, dimension=8, item_neighbors=12, **LEARNERS[learner])
+    learned = reference.read(db)
+    expected = ease(learned) if learned.params["learner"] == "ease" else cooccurrences(learned)
+
+    largest = np.abs(expected).max()
+    for row, found in zip(expected, learned.item_neighbors, strict=True):
+        kept = found != 0
+        strengths = np.sort(np.abs(row))[::-1]
+        np.testing.assert_allclose(found[kept], row[kept], rtol=2e-3, atol=1e-5 * largest)
+        assert kept.sum() == min(12, np.count_nonzero(np.abs(row) > 1e-6 * largest))
+        assert np.abs(row[~kept]).max() <= strengths[11] + 1e-5 * largest
