@@ -8,7 +8,7 @@ import csv
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,10 @@ from recdb.learn import Params, baselines
 from recdb.learn.metrics import confidence_interval, list_metrics, user_metrics
 from recdb.load import load, open_text
 from recdb.train import Report, read_interactions
+from recdb.tune import tune
 
 CLIENTS = 2
+SCRATCH_DIMENSION = 256
 BASELINES = {
     "popularity": baselines.popularity,
     "user-kNN (exact cosine)": baselines.user_knn,
@@ -63,7 +65,7 @@ class Evaluation:
     params: Params
     train_seconds: float
     latency_ms: Mapping[str, float]
-    tuning: Sequence[Mapping[str, Any]] = ()
+    tuning: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as one JSON object; our metrics stand at its top level."""
@@ -79,7 +81,7 @@ class Evaluation:
             "params": self.params.to_json(),
             "train_seconds": round(self.train_seconds, 2),
             "latency_ms": {name: round(value, 3) for name, value in self.latency_ms.items()},
-            "tuning": list(self.tuning),
+            "tuning": dict(self.tuning),
         }
 
 
@@ -98,23 +100,28 @@ def evaluate_files(
     kinds: Kinds = Kinds(),
     ks: Sequence[int] = (20,),
     params: Params | None = None,
+    tune_seconds: float | None = None,
     url: str | None = None,
     report: Report = lambda step: None,
 ) -> Evaluation:
-    """Train on one CSV file and score on another; see INTERFACE of `recdb evaluate` in the README.
+    """Train on one CSV file and score on another, with `params`, or tuned for `tune_seconds` on the training file.
 
     Raises InvalidInput for files that cannot be read or a test file that has no user of the training file.
     """
     relevant = read_test(test)
     with scratch_database(url) as database:
-        migrate.upgrade(database)
+        migrate.upgrade(database, dimension=SCRATCH_DIMENSION)
         with connect(database) as connection:
             set_kinds(connection, kinds)
         report("loading")
         load(database, train, report=report)
-        began = time.monotonic()
-        job.run(database, full=True, params=params, report=report)
-        return score(database, relevant, ks=ks, train_seconds=time.monotonic() - began, report=report)
+        curve: Mapping[str, Any] = {}
+        if tune_seconds is not None:
+            found = tune(database, seconds=tune_seconds, report=report).tuning
+            curve = found.to_json() if found else {}
+        else:
+            job.run(database, full=True, params=params, report=report)
+        return replace(score(database, relevant, ks=ks, report=report), tuning=curve)
 
 
 def set_kinds(connection: psycopg.Connection, kinds: Kinds) -> None:
@@ -156,16 +163,15 @@ def score(
     relevant: Mapping[str, set[str]],
     *,
     ks: Sequence[int],
-    train_seconds: float,
     report: Report = lambda step: None,
 ) -> Evaluation:
     """Ask recommend() for every test user that the database knows, and score the lists and the baselines'."""
     with connect(database) as connection:
         user_keys: dict[str, int] = dict(connection.execute("select user_id, user_key from recdb.user_key").fetchall())
         item_keys: dict[str, int] = dict(connection.execute("select item_id, item_key from recdb.item_key").fetchall())
-        row = connection.execute("select params from recdb.model where active").fetchone()
+        row = connection.execute("select params, metrics from recdb.model where active").fetchone()
         assert row is not None
-        params = Params.from_json(row[0])
+        params, metrics = Params.from_json(row[0]), row[1]
         weights = read_interactions(connection).matrix()
         hidden = read_hidden(connection, weights.shape)
     users = sorted((user for user in relevant if user in user_keys), key=user_keys.__getitem__)
@@ -195,7 +201,7 @@ def score(
         users=len(users),
         unknown_users=len(relevant) - len(users),
         params=params,
-        train_seconds=train_seconds,
+        train_seconds=metrics["train_seconds"],
         latency_ms={"p50": float(p50), "p95": float(p95), "p99": float(p99)},
     )
 

@@ -46,6 +46,8 @@ def run(
 ) -> Outcome:
     """Refresh, and train when there is no model, when `full`, or when the model is older than `if_stale`.
 
+    It trains with `params`, else with those of the active version, else with the defaults.
+
     Two jobs at once: the second does nothing and says so by `ran=False`.
     """
     began = time.monotonic()
@@ -61,16 +63,27 @@ def run(
             report("refreshing changed users")
             connection.execute("call recdb.refresh()")
             return Outcome(ran=True, refreshed=True, seconds=time.monotonic() - began)
-        report("weighting interactions")
-        connection.execute("select recdb.rebuild()")
-        # Index-only scans of the neighbours' items need the visibility map.
-        connection.execute(
-            "vacuum (analyze) recdb.user_item_settled, recdb.item_popularity, recdb.user_key, recdb.item_key, "
-            "recdb.user_item_recent, recdb.recent_user, recdb.interaction, recdb.interaction_kind, recdb.config"
-        )
-        label = train(connection, params or Params(), report)
+        rebuild(connection, report)
+        label = train(connection, params or active_params(connection), report)
         clean_up(connection, report)
         return Outcome(ran=True, refreshed=True, model=label, seconds=time.monotonic() - began)
+
+
+def rebuild(connection: psycopg.Connection, report: Report) -> None:
+    """Build the weighted interactions from scratch, and make them quick to read."""
+    report("weighting interactions")
+    connection.execute("select recdb.rebuild()")
+    # Index-only scans of the neighbours' items need the visibility map.
+    connection.execute(
+        "vacuum (analyze) recdb.user_item_settled, recdb.item_popularity, recdb.user_key, recdb.item_key, "
+        "recdb.user_item_recent, recdb.recent_user, recdb.interaction, recdb.interaction_kind, recdb.config"
+    )
+
+
+def active_params(connection: psycopg.Connection) -> Params:
+    """Return the active version's hyper-parameters, which `recdb tune` may have chosen; else the defaults."""
+    row = connection.execute("select params from recdb.model where active").fetchone()
+    return Params.from_json(row[0]) if row else Params()
 
 
 @contextmanager

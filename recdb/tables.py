@@ -76,7 +76,8 @@ class Config(Base):
     __table_args__ = (
         CheckConstraint("only_row"),
         CheckConstraint("half_life > interval '0'"),
-        CheckConstraint("profile_limit between 1 and 100000"),
+        CheckConstraint("profile_limit between 1 and 10000"),
+        CheckConstraint("training_limit between 1 and 30000"),
         CheckConstraint("kept_models >= 1"),
     )
 
@@ -85,7 +86,8 @@ class Config(Base):
     decay_origin: Mapped[datetime] = mapped_column(server_default=text("now()"))
     default_weight: Mapped[float] = mapped_column(server_default=text("0.1"))
     default_hides: Mapped[bool] = mapped_column(server_default=text("true"))
-    profile_limit: Mapped[int] = mapped_column(server_default=text("500"))
+    profile_limit: Mapped[int] = mapped_column(server_default=text("200"))
+    training_limit: Mapped[int] = mapped_column(server_default=text("5000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
 
@@ -196,12 +198,13 @@ class UserItemRecent(Base):
 
     __tablename__ = "user_item_recent"
     __table_args__ = (
-        Index("user_item_recent_key", "user_key", "item_key", unique=True, postgresql_include=["weight"]),
+        Index("user_item_recent_key", "user_key", "position", unique=True, postgresql_include=["item_key", "weight"]),
     )
-    # A unique index identifies a row, not a primary key: only the index can carry the weight.
-    __mapper_args__ = {"primary_key": ["user_key", "item_key"]}  # noqa: RUF012  SQLAlchemy's own name
+    # A unique index identifies a row, not a primary key: only the index can carry the item and the weight.
+    __mapper_args__ = {"primary_key": ["user_key", "position"]}  # noqa: RUF012  SQLAlchemy's own name
 
     user_key: Mapped[int]
+    position: Mapped[int]
     item_key: Mapped[int]
     weight: Mapped[float]
     last_at: Mapped[datetime]

@@ -1,7 +1,7 @@
 """Training: read the weighted interactions, learn, write a new model version, and let it serve."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,13 @@ USER_BLOCK = 50_000
 Report = Callable[[str], None]
 
 
-def train(connection: psycopg.Connection, params: Params, report: Report) -> str:
+def train(
+    connection: psycopg.Connection, params: Params, report: Report, metrics: Mapping[str, Any] | None = None
+) -> str:
     """Train a version from the weighted interactions and make it the active one; return its label.
 
-    Raises RecdbError where there is nothing to learn from.
+    `metrics` is stored on the version's row, beside the time it took. Raises RecdbError where there is nothing to
+    learn from.
     """
     began = time.monotonic()
     width = installed_dimension(connection)
@@ -42,7 +45,7 @@ def train(connection: psycopg.Connection, params: Params, report: Report) -> str
     write_user_vectors(connection, model_id, scored, basis, params, width, report)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
     index(connection, model_id, report)
-    go_live(connection, model_id, time.monotonic() - began)
+    go_live(connection, model_id, time.monotonic() - began, metrics or {})
     return label
 
 
@@ -260,7 +263,7 @@ def index(connection: psycopg.Connection, model_id: int, report: Report) -> None
         connection.execute(sql.SQL("analyze recdb.{}").format(table))
 
 
-def go_live(connection: psycopg.Connection, model_id: int, seconds: float) -> None:
+def go_live(connection: psycopg.Connection, model_id: int, seconds: float, metrics: Mapping[str, Any]) -> None:
     """Attach a trained version's tables and make it the active one, in one short transaction."""
     with connection.transaction():
         connection.execute("set local lock_timeout = '60s'")
@@ -279,8 +282,8 @@ def go_live(connection: psycopg.Connection, model_id: int, seconds: float) -> No
         connection.execute("update recdb.model set active = false where active")
         connection.execute(
             "update recdb.model set state = 'ready', active = true, activated_at = now(), "
-            "metrics = metrics || jsonb_build_object('train_seconds', %s::float8) where model_id = %s",
-            [round(seconds, 2), model_id],
+            "metrics = %s where model_id = %s",
+            [Jsonb({**metrics, "train_seconds": round(seconds, 2)}), model_id],
         )
         connection.execute(
             "insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, model) "

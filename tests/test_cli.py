@@ -133,7 +133,7 @@ def test_failures_before_the_install(
         (["recommend", "u1", "--model", "nonsense"], 'no model version is labelled "nonsense"', "Kept versions"),
         (["recommend", "u1", "-k", "0"], "between 1 and 1000", ""),
         (["recommend", "u1", "--fallback", "nonsense"], "must be 'none' or 'popular'", ""),
-        (["refresh", "--if-stale", "soon"], "'soon' is not an age", "30m, 24h or 7d"),
+        (["refresh", "--if-stale", "soon"], "'soon' is not an age or duration", "30m, 24h or 7d"),
         (["refresh"], "no interactions to learn from", "recdb load"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,10 +1,12 @@
 """What the commands share: the application, the options all have, and opening the database."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from recdb.database import Database, find_database
+from recdb.errors import InvalidInput
 from recdb.terminal import errors, output
 
 app = typer.Typer(
@@ -31,3 +33,12 @@ def open_database(url: str | None, *, quiet: bool = False) -> Database:
     database = find_database(url)
     (errors if quiet else output).print(f"database: {database}", markup=False)
     return database
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration such as 90s, 30m, 24h or 7d."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    try:
+        return timedelta(**{units[text[-1]]: float(text[:-1])})
+    except (KeyError, ValueError, IndexError, OverflowError) as error:
+        raise InvalidInput(f"'{text}' is not an age or duration", "write 90s, 30m, 24h or 7d") from error

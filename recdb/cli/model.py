@@ -1,27 +1,16 @@
 """Commands around the model: refresh, recommend, models, activate."""
 
 import json
-from datetime import timedelta
 from typing import Annotated
 
 import psycopg
 import typer
 
 from recdb import job, migrate
-from recdb.cli.common import Json, Url, app, open_database
+from recdb.cli.common import Json, Url, app, open_database, parse_duration
 from recdb.client import Recommender
 from recdb.database import connect
-from recdb.errors import InvalidInput
 from recdb.terminal import output, progress, table
-
-
-def parse_age(text: str) -> timedelta:
-    """Read an age such as 30m, 24h or 7d."""
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-    try:
-        return timedelta(**{units[text[-1]]: float(text[:-1])})
-    except (KeyError, ValueError, IndexError) as error:
-        raise InvalidInput(f"'{text}' is not an age", "write 30m, 24h or 7d") from error
 
 
 @app.command()
@@ -34,7 +23,7 @@ def refresh(
     ] = None,
 ) -> None:
     """Run the maintenance job: refresh what changed; train when there is no model, when it is old, or with --full."""
-    stale = parse_age(if_stale) if if_stale else None
+    stale = parse_duration(if_stale) if if_stale else None
     database = open_database(url)
     with progress("refresh") as report:
         outcome = job.run(database, full=full, if_stale=stale, report=report)
