@@ -86,7 +86,7 @@ class Config(Base):
     decay_origin: Mapped[datetime] = mapped_column(server_default=text("now()"))
     default_weight: Mapped[float] = mapped_column(server_default=text("0.1"))
     default_hides: Mapped[bool] = mapped_column(server_default=text("true"))
-    profile_limit: Mapped[int] = mapped_column(server_default=text("200"))
+    profile_limit: Mapped[int] = mapped_column(server_default=text("100"))
     training_limit: Mapped[int] = mapped_column(server_default=text("5000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))

@@ -14,7 +14,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "items": {"blend": 0.0},
     "one dimension": {"dimension": 1},
     "one neighbour": {"neighbors": 1, "item_neighbors": 1},
-    "equal kinds": {"weight_exponent": 0.0},
+    "equal kinds": {"people_weight_exponent": 0.0, "item_weight_exponent": 0.0, "profile_weight_exponent": 0.0},
+    "no recency": {"people_recency": 0.0, "profile_recency": 0.0},
+    "ease": {"learner": "ease"},
 }
 
 
@@ -28,7 +30,7 @@ def checkerboard(size: int) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("model", ["defaults", "people", "items", "equal kinds"])
+@pytest.mark.parametrize("model", ["defaults", "people", "items", "equal kinds", "ease"])
 def test_the_withheld_item_of_a_checkerboard_comes_first(
     database: Database, db: psycopg.Connection, model: str
 ) -> None:

@@ -52,7 +52,6 @@ def test_somebody_unknown_gets_nothing_or_what_is_popular(shared: psycopg.Connec
     assert rows[0][1] == 1.0
 
 
-@pytest.mark.xfail(strict=True, reason="the first popular row has the score of the last personal one")
 def test_the_whole_list_is_in_order_of_score_then_id(shared: psycopg.Connection) -> None:
     for user in (f"u{n}" for n in range(40)):
         rows = recommend(shared, user, 1000, fallback="popular")

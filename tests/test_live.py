@@ -211,7 +211,7 @@ def test_events_in_the_past_and_the_future_count(shared: psycopg.Connection) -> 
     shared.execute("select recdb.track('prophet', 'i1', 'like', now() + interval '100 years')")
     shared.execute("select recdb.track('prophet', 'i2', 'like')")
     shared.execute("select recdb.track('today', 'i1', 'like')")
-    shared.execute("select recdb.track('today', 'i2', 'like')")
+    shared.execute("select recdb.track('today', 'i2', 'like', now() - interval '1 microsecond')")
     assert_same_scores(recommend(shared, "prophet"), recommend(shared, "today"))
     shared.execute("select recdb.track('nostalgic', 'i1', 'like', '1970-01-01')")
     assert recommend(shared, "nostalgic")
@@ -223,6 +223,43 @@ def test_with_a_half_life_the_newer_interaction_decides(shared: psycopg.Connecti
     shared.execute("select recdb.track('u', 'i2', 'like')")
     weights = dict(shared.execute("select item_id, weight from recdb.profile_of('u')").fetchall())
     assert weights["i1"] / weights["i2"] == pytest.approx(0.5)
-    track(shared, "v", "i1", "share", times=1)
+    shared.execute("select recdb.track('v', 'i1', 'share', now() - interval '1 microsecond')")
     track(shared, "v", "i2", "share", times=2)
     assert_same_scores(recommend(shared, "u"), recommend(shared, "v"))
+
+
+def test_the_newer_item_counts_more_and_how_much_newer_does_not_matter(shared: psycopg.Connection) -> None:
+    """Without a half-life, too; items of one moment count alike."""
+    for user, first, second in (
+        ("first i1", "2024-01-01", "2024-01-02"),
+        ("first i1, long ago", "1999-01-01", "2024-01-02"),
+        ("first i2", "2024-01-02", "2024-01-01"),
+        ("at once", "2024-01-01", "2024-01-01"),
+    ):
+        shared.execute("select recdb.track(%s, 'i1', 'like', %s::timestamptz)", [user, first])
+        shared.execute("select recdb.track(%s, 'i2', 'like', %s::timestamptz)", [user, second])
+    assert recommend(shared, "first i1") == recommend(shared, "first i1, long ago")
+
+    def share_of_ones(user: str) -> float:
+        """Items whose number leaves the same rest by 3 belong together."""
+        rows = recommend(shared, user, 1000)
+        return sum(row[1] for row in rows if int(row[0][1:]) % 3 == 1) / sum(row[1] for row in rows)
+
+    assert share_of_ones("first i1") < share_of_ones("at once") < share_of_ones("first i2")
+
+
+def test_only_the_newest_items_up_to_the_limit_are_scored_with(shared: psycopg.Connection) -> None:
+    """An older item only hides: as one whose kind weighs nothing."""
+    shared.execute("update recdb.config set profile_limit = 3")
+    shared.execute("insert into recdb.interaction_kind (kind, weight) values ('seen', 0)")
+    for user, kind in (("moved on", "share"), ("never liked it", "seen")):
+        for day, item in enumerate(["i1", "i0", "i3", "i6"], start=1):
+            shared.execute(
+                "select recdb.track(%s, %s, %s, %s::timestamptz)",
+                [user, item, kind if item == "i1" else "like", f"2024-01-0{day}"],
+            )
+    rows = recommend(shared, "moved on", 1000)
+    assert rows == recommend(shared, "never liked it", 1000)
+    assert "i1" not in ids(rows)
+    shared.execute("update recdb.config set profile_limit = 4")
+    assert recommend(shared, "moved on", 1000) != rows

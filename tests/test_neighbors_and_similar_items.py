@@ -42,7 +42,7 @@ def test_neighbors_are_the_users_with_the_nearest_vectors(
     for user in ("u0", "u17", "u149"):
         found = shared.execute("select * from recdb.neighbors(%s)", [user]).fetchall()
         assert len(found) == 20
-        query = expected.fold_in(expected.powered[expected.users.index(user)])
+        query = expected.query(expected.users.index(user))
         assert_nearest(found, cosines(expected.user_vectors, query, expected.users, user))
 
 

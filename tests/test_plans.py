@@ -9,7 +9,7 @@ from data import train
 
 from recdb.database import Database
 
-USERS, ITEMS = 5000, 3000
+USERS, ITEMS = 5000, 6000
 
 SMALL = {"config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent"}
 """Tables with a few rows, or as many as changed since the last full refresh: free to be scanned."""
@@ -111,14 +111,8 @@ def assert_no_scan(nodes: list[dict[str, Any]]) -> None:
     assert {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} <= SMALL
 
 
-def known_to_scan(*calls: str) -> list[Any]:
-    """The calls, of which some are known to scan."""
-    mark = pytest.mark.xfail(strict=False, reason="the limit is not known to the planner")
-    return [pytest.param(call, marks=[mark] if call in calls else []) for call in CALLS]
-
-
 @pytest.mark.parametrize("statistics", ["as the job left them", "analysed"])
-@pytest.mark.parametrize("call", known_to_scan("similar items"))
+@pytest.mark.parametrize("call", CALLS)
 def test_no_large_table_is_scanned(shared: psycopg.Connection, call: str, statistics: str) -> None:
     if statistics == "analysed":
         analyze(shared)
@@ -128,7 +122,7 @@ def test_no_large_table_is_scanned(shared: psycopg.Connection, call: str, statis
 
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
-@pytest.mark.parametrize("call", known_to_scan("similar items", "neighbours"))
+@pytest.mark.parametrize("call", CALLS)
 def test_no_large_table_is_scanned_in_a_forced_plan_mode(shared: psycopg.Connection, call: str, mode: str) -> None:
     shared.execute(f"set local plan_cache_mode = {mode}")
     assert_no_scan(Plans(shared).of(CALLS[call]))
@@ -148,7 +142,6 @@ def test_neighbours_are_found_by_the_vector_index_of_the_active_version(
             assert scans == {("Index Scan", f"user_vector_{active}", f"user_vector_{active}_embedding_idx")}
 
 
-@pytest.mark.xfail(strict=False, reason="the limit is not known to the planner")
 def test_similar_items_are_found_by_the_vector_index_of_the_active_version(shared: psycopg.Connection) -> None:
     nodes = Plans(shared).of(CALLS["similar items"])
     scans = relations(nodes, "item_vector")
