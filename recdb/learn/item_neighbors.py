@@ -35,7 +35,7 @@ class ItemNeighbors:
     items: NDArray[np.int64]
     """(rows,), ascending."""
     weights: sparse.csr_array
-    """(rows, all items): [r, i] is what item `items[r]` gives to item i; at most M entries a row."""
+    """(rows, all items): [r, i] is what item `items[r]` gives to item i; at most M entries a row, and itself."""
 
 
 def to_matrix(learned: Iterable[ItemNeighbors], items: int) -> sparse.csr_array:
@@ -51,15 +51,15 @@ def to_matrix(learned: Iterable[ItemNeighbors], items: int) -> sparse.csr_array:
     return sparse.csr_array((data, indices, np.concatenate([[0], np.cumsum(counts)])), shape=(items, items))
 
 
-def strongest(rows: sparse.csr_array, count: int) -> sparse.csr_array:
-    """Cut each row to its `count` entries of the largest magnitude."""
+def strongest(rows: sparse.csr_array, itself: NDArray[np.bool_], count: int) -> sparse.csr_array:
+    """Cut each row to its `count` entries of the largest magnitude, not counting those marked `itself`."""
     kept = np.zeros(rows.nnz, dtype=np.bool_)
-    magnitudes = np.abs(rows.data)
+    magnitudes = np.where(itself, np.inf, np.abs(rows.data))
     for start, stop in pairwise(rows.indptr):
-        if stop - start <= count:
+        if stop - start <= count + 1:
             kept[start:stop] = True
         else:
-            kept[start + np.argpartition(-magnitudes[start:stop], count - 1)[:count]] = True
+            kept[start + np.argpartition(-magnitudes[start:stop], count)[: count + 1]] = True
     kept &= rows.data != 0
     starts = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
     return sparse.csr_array((rows.data[kept], rows.indices[kept], starts), shape=rows.shape)
@@ -106,7 +106,7 @@ def fit_cooccurrence(
         if params.spectral_weight > 0:
             spectral = params.spectral_weight * spectral_similarity(right, chosen[numbers], rows.indices, item_sums)
             rows.data += np.where(itself, 0, spectral).astype(np.float32)
-        yield ItemNeighbors(chosen, strongest(rows, params.item_neighbors))
+        yield ItemNeighbors(chosen, strongest(rows, itself, params.item_neighbors))
 
 
 def spectral_similarity(
@@ -157,14 +157,15 @@ def fit_ease(weights: sparse.csr_array, params: Params, progress: Progress | Non
     np.fill_diagonal(learned, 0)
     learned[np.abs(learned) < NOISE * np.abs(learned).max(initial=0)] = 0
     np.fill_diagonal(learned, params.self_weight * np.abs(learned).max(axis=1, initial=0))
+    count = min(params.item_neighbors + 1, len(known))
     step = max(1, BLOCK_PRODUCTS // len(known))
     for start in range(0, len(known), step):
         part = learned[start : start + step]
-        count = min(params.item_neighbors, part.shape[1])
-        columns = np.argpartition(-np.abs(part), count - 1, axis=1)[:, :count]
+        magnitudes = np.abs(part)
+        magnitudes[np.arange(len(part)), np.arange(start, start + len(part))] = np.inf
+        columns = np.argpartition(-magnitudes, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(part, columns, axis=1)
         starts = np.arange(0, columns.size + 1, count)
-        rows = sparse.csr_array(
-            (np.take_along_axis(part, columns, axis=1).ravel(), known[columns].ravel(), starts),
-            shape=(len(part), weights.shape[1]),
-        )
-        yield ItemNeighbors(known[start : start + step], strongest(rows, count))
+        rows = sparse.csr_array((values.ravel(), known[columns].ravel(), starts), shape=(len(part), weights.shape[1]))
+        rows.eliminate_zeros()
+        yield ItemNeighbors(known[start : start + step], rows)

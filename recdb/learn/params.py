@@ -53,7 +53,7 @@ class Params:
     """Exponent on the profile's weights, for asking."""
     profile_recency: float = _number(0.6, 0, 4)
     item_neighbors: int = _number(50, 1, 2000)
-    """M: how many items each item recommends."""
+    """M: how many items each item recommends, not counting itself."""
     item_user_exponent: float = _number(0.25, 0, 1)
     """a: W is divided by d_user^a."""
     source_exponent: float = _number(0.5, 0, 1)

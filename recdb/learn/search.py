@@ -223,9 +223,8 @@ class Bench:
         def learn() -> tuple[sparse.csr_array, Float32]:
             weights = self.known.with_sessions(params.item_weight_exponent, params.session_weight, params.session_gap)
             right = self.basis(params).right if params.spectral_weight > 0 else np.empty((0, 0), dtype=np.float32)
-            # One more, since the item itself is among its own strongest.
-            wider = replace(params, self_weight=1.0, item_neighbors=params.item_neighbors + 1)
-            learned = to_matrix(fit_item_neighbors(weights, right, wider), self.known.shape[1])
+            plain = replace(params, self_weight=1.0)
+            learned = to_matrix(fit_item_neighbors(weights, right, plain), self.known.shape[1])
             itself = learned.diagonal().astype(np.float32)
             learned = sparse.csr_array(learned - sparse.diags_array(itself, format="csr"))
             learned.eliminate_zeros()
