@@ -1,0 +1,169 @@
+"""Ranking quality: recdb with its defaults and tuned, beside the rivals, on every data set of a folder.
+
+    make bench-quality DATA=folder
+
+Each data set is a folder with train.csv.gz, test.csv.gz and meta.json ({"weights": {kind: weight}, "hides": "all" or a
+list of kinds}). recdb learns, tunes and answers through `recdb evaluate`; its tuner sees the training file alone.
+The rivals' settings are picked on the test part, so each stands at its best. The table goes into README.md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from implicit.als import AlternatingLeastSquares
+from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recdb import migrate
+from recdb.database import connect, scratch_database
+from recdb.evaluate import Kinds, Truth, read_hidden, read_test, score_lists, set_kinds
+from recdb.learn import Params, baselines, fit_item_neighbors, to_matrix
+from recdb.learn.item_neighbors import EASE_ITEMS
+from recdb.load import load
+from recdb.train import read_interactions
+
+README = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+METRICS = ("recall@20", "ndcg@20")
+Lists = NDArray[np.int64]
+
+
+class Rivals:
+    """One data set in memory, and the rivals on it."""
+
+    def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
+        relevant = read_test(str(folder / "test.csv.gz"))
+        with scratch_database() as database:
+            migrate.upgrade(database)
+            with connect(database) as connection:
+                set_kinds(connection, kinds(meta))
+            load(database, str(folder / "train.csv.gz"))
+            with connect(database) as connection:
+                connection.execute("select recdb.rebuild()")
+                self.weights = read_interactions(connection).matrix()
+                self.hidden = read_hidden(connection, self.weights.shape)
+                users = dict(connection.execute("select user_id, user_key from recdb.user_key").fetchall())
+                items = dict(connection.execute("select item_id, item_key from recdb.item_key").fetchall())
+        known = [user for user in relevant if user in users]
+        self.users = np.array([users[user] for user in known])
+        self.truth = Truth(known, [relevant[user] for user in known], items)
+        self.popularity = np.bincount(self.weights.indices, minlength=self.weights.shape[1])
+
+    def score(self, lists: Lists) -> dict[str, float]:
+        """Score lists (users, 20) of item numbers."""
+        means = score_lists(lists, self.truth, self.popularity, self.weights.shape[0] - 1, [20]).means
+        return {metric: means[metric] for metric in METRICS}
+
+    def from_scores(self, make: Callable[[sparse.csr_array], baselines.Scorer], weights: sparse.csr_array) -> Lists:
+        """Rank by a scorer over all items."""
+        return np.concatenate(list(baselines.top_lists(make(weights), self.users, self.hidden, 20)))
+
+    def from_implicit(self, model: Any, weights: sparse.csr_array) -> Lists:
+        """Rank by a model of the `implicit` library, which filters what is hidden."""
+        matrix = sparse.csr_matrix(weights)
+        model.fit(matrix, show_progress=False)
+        most = int(np.diff(self.hidden[self.users].indptr).max(initial=0)) + 20
+        lists, scores = model.recommend(
+            self.users, matrix[self.users], N=min(most, weights.shape[1]), filter_already_liked_items=False
+        )
+        kept = np.full((len(self.users), 20), -1, dtype=np.int64)
+        for row, user in enumerate(self.users):
+            hidden = self.hidden.indices[self.hidden.indptr[user] : self.hidden.indptr[user + 1]]
+            good = lists[row][~np.isin(lists[row], hidden) & (scores[row] > 0)][:20]
+            kept[row, : len(good)] = good
+        return kept
+
+    def run(self) -> Iterator[tuple[str, dict[str, float]]]:
+        """Yield each rival's name and figures at its best setting, by ndcg@20."""
+        equal = self.weights.copy()
+        equal.data = np.ones_like(equal.data)
+        inputs = (self.weights, equal)
+
+        def best(lists: Iterator[Lists]) -> dict[str, float]:
+            return max((self.score(each) for each in lists), key=lambda figures: figures["ndcg@20"])
+
+        yield "popularity", best(self.from_scores(baselines.popularity, self.weights) for _ in range(1))
+        yield (
+            "user-kNN, exact cosine",
+            best(self.from_scores(lambda m, n=n: baselines.user_knn(m, n), w) for w in inputs for n in (50, 100, 200)),
+        )
+        for name, make in (
+            ("item-kNN cosine", CosineRecommender),
+            ("item-kNN TF-IDF", TFIDFRecommender),
+            ("item-kNN BM25", BM25Recommender),
+        ):
+            yield name, best(self.from_implicit(make(K=k), w) for w in inputs for k in (20, 100, 200))
+        yield (
+            "ALS",
+            best(
+                self.from_implicit(
+                    AlternatingLeastSquares(factors=f, regularization=r, alpha=a, iterations=15, random_state=0), w
+                )
+                for w in inputs
+                for f, r, a in ((64, 0.05, 1), (128, 0.05, 10), (128, 0.1, 40))
+            ),
+        )
+        if (self.popularity > 0).sum() <= EASE_ITEMS // 2:
+
+            def ease(regularization: float, weights: sparse.csr_array) -> Lists:
+                params = Params(
+                    learner="ease", ease_regularization=regularization, item_neighbors=2000, self_weight=0.0,
+                    item_user_exponent=0.0, target_exponent=0.0,
+                )  # fmt: skip
+                learned = to_matrix(fit_item_neighbors(weights, np.empty((0, 0), np.float32), params), weights.shape[1])
+                return self.from_scores(lambda m: lambda block: (m[block] @ learned).toarray(), weights)
+
+            yield "EASE", best(ease(r, w) for w in inputs for r in (0.3, 1.0, 3.0, 10.0))
+
+
+def kinds(meta: dict[str, Any]) -> Kinds:
+    """Read weights and hiding kinds from a meta.json."""
+    return Kinds(meta["weights"], None if meta["hides"] == "all" else meta["hides"])
+
+
+def evaluate(folder: Path, meta: dict[str, Any], *options: str) -> dict[str, Any]:
+    """Run `recdb evaluate` on a data set and return its JSON."""
+    command = [sys.executable, "-m", "recdb.cli", "evaluate", "--json", *options]
+    command += ["--train", str(folder / "train.csv.gz"), "--test", str(folder / "test.csv.gz")]
+    command += ["--weights", ",".join(f"{kind}={weight}" for kind, weight in meta["weights"].items())]
+    if meta["hides"] != "all":
+        command += ["--hides", ",".join(meta["hides"])]
+    return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+
+
+def main() -> None:
+    """Run every data set and rewrite the table in README.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--budget", default="5m", help="how long the tuner searches")
+    arguments = parser.parse_args()
+    tables = []
+    for folder in sorted(path.parent for path in arguments.folder.glob("*/meta.json")):
+        meta = json.loads((folder / "meta.json").read_text())
+        results: dict[str, dict[str, Any]] = dict(Rivals(folder, meta).run())
+        results["**recdb, defaults**"] = evaluate(folder, meta)
+        results["**recdb, tuned**"] = tuned = evaluate(folder, meta, "--tune", "--budget", arguments.budget)
+        lines = [f"### {folder.name}: {tuned['users']:,} test users", "", "| | recall@20 | ndcg@20 | recommend() p50 |"]
+        lines.append("|---|---|---|---|")
+        for name, figures in results.items():
+            latency = f"{figures['latency_ms']['p50']:.1f} ms" if "latency_ms" in figures else ""
+            lines.append(f"| {name} | {figures['recall@20']:.4f} | {figures['ndcg@20']:.4f} | {latency} |")
+        chosen = {k: v for k, v in tuned["params"].items() if v != Params().to_json()[k]}
+        trials = len(tuned["tuning"]["curve"])
+        lines += ["", f"Tuned in {arguments.budget}, {trials} trials, to `{json.dumps(chosen)}`.", ""]
+        tables += lines
+        print("\n".join(lines), flush=True)
+    text = README.read_text()
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    README.write_text(f"{before}\n\n" + "\n".join(tables) + f"\n{after}")
+
+
+if __name__ == "__main__":
+    main()
