@@ -297,7 +297,7 @@ def test_vectors_narrower_than_their_columns_are_filled_up(database: Database, d
         "select min(vector_dims(embedding)), max((select max(n) from "
         "unnest(embedding::vector::real[]) with ordinality e(value, n) where value <> 0)) from recdb.user_vector"
     ).fetchone() or (0, 0)
-    assert width == 256 and filled <= 8
+    assert width == 128 and filled <= 8
     assert recommend(db, "u1")
 
 
