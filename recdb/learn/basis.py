@@ -29,6 +29,21 @@ class Basis:
     """(dimension,), descending."""
 
 
+def orthonormal(block: Float32) -> Float32:
+    """Return an orthonormal basis of the columns' span, (rows, rank).
+
+    By the Gram matrix in double precision, twice, since once leaves what single precision loses (CholeskyQR2, Fukaya
+    et al. 2014, with an eigendecomposition in place of Cholesky's, so that a deficient rank only narrows the block).
+    For some 100 columns it takes a tenth of a Householder QR.
+    """
+    for _ in range(2):
+        doubled = block.astype(np.float64)
+        eigenvalues, rotation = scipy.linalg.eigh(doubled.T @ doubled)
+        solid = eigenvalues > eigenvalues[-1] * 1e-9
+        block = (doubled @ (rotation[:, solid] / np.sqrt(eigenvalues[solid]))).astype(np.float32)
+    return block
+
+
 def fit_basis(
     weights: sparse.csr_array,
     *,
@@ -65,7 +80,7 @@ def fit_basis(
     for step in range(iterations):
         if progress:
             progress(f"decomposing, pass {step + 1} of {iterations + 1}")
-        q, _ = np.linalg.qr(gram(q))
+        q = orthonormal(gram(q))
     if progress:
         progress(f"decomposing, pass {iterations + 1} of {iterations + 1}")
     small = (q.T @ gram(q)).astype(np.float64)
