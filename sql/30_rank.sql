@@ -131,11 +131,11 @@ begin
                     select m.item_key, 0, p.weight * m.weight
                     from unnest(profile_keys, item_weights) p(item_key, weight)
                     cross join lateral (
-                        select r.neighbor_keys, r.weights from recdb.item_neighbor r
+                        select unnest(r.neighbor_keys) as item_key, unnest(r.weights) as weight
+                        from recdb.item_neighbor r
                         where r.model_id = served.model_id and r.item_key = p.item_key
                         offset 0
-                    ) r
-                    cross join lateral unnest(r.neighbor_keys, r.weights) m(item_key, weight)
+                    ) m
                 ) t
                 group by t.item_key
             ), total as (
