@@ -77,6 +77,7 @@ class Config(Base):
         CheckConstraint("only_row"),
         CheckConstraint("half_life > interval '0'"),
         CheckConstraint("profile_limit between 1 and 10000"),
+        CheckConstraint("profile_limit <= training_limit"),
         CheckConstraint("training_limit between 1 and 30000"),
         CheckConstraint("kept_models >= 1"),
     )
@@ -86,7 +87,7 @@ class Config(Base):
     decay_origin: Mapped[datetime] = mapped_column(server_default=text("now()"))
     default_weight: Mapped[float] = mapped_column(server_default=text("0.1"))
     default_hides: Mapped[bool] = mapped_column(server_default=text("true"))
-    profile_limit: Mapped[int] = mapped_column(server_default=text("100"))
+    profile_limit: Mapped[int] = mapped_column(server_default=text("80"))
     training_limit: Mapped[int] = mapped_column(server_default=text("5000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))

@@ -28,7 +28,7 @@ begin atomic
             w.item_id,
             sum(w.weight) as total,
             sum(abs(w.weight)) as magnitude,
-            max(w.created_at) as last_at,
+            max(least(w.created_at, now())) as last_at,
             bool_or(w.hides) as hides
         from (
             -- The functions are inlined only where their arguments are plain columns.

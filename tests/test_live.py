@@ -211,7 +211,7 @@ def test_events_in_the_past_and_the_future_count(shared: psycopg.Connection) -> 
     shared.execute("select recdb.track('prophet', 'i1', 'like', now() + interval '100 years')")
     shared.execute("select recdb.track('prophet', 'i2', 'like')")
     shared.execute("select recdb.track('today', 'i1', 'like')")
-    shared.execute("select recdb.track('today', 'i2', 'like', now() - interval '1 microsecond')")
+    shared.execute("select recdb.track('today', 'i2', 'like')")
     assert_same_scores(recommend(shared, "prophet"), recommend(shared, "today"))
     shared.execute("select recdb.track('nostalgic', 'i1', 'like', '1970-01-01')")
     assert recommend(shared, "nostalgic")

@@ -24,10 +24,11 @@ create table recdb.config (
     decay_origin timestamptz not null default now(),
     default_weight double precision not null default 0.1,
     default_hides boolean not null default true,
-    profile_limit integer not null default 100 check (profile_limit between 1 and 10000),
+    profile_limit integer not null default 80 check (profile_limit between 1 and 10000),
     training_limit integer not null default 5000 check (training_limit between 1 and 30000),
     listed_only boolean not null default false,
-    kept_models integer not null default 2 check (kept_models >= 1)
+    kept_models integer not null default 2 check (kept_models >= 1),
+    check (profile_limit <= training_limit)
 );
 comment on table recdb.config is 'Settings of recdb, one row. Changing half_life, default_weight or profile_limit takes effect with the next `recdb refresh --full`.';
 comment on column recdb.config.half_life is 'An interaction counts half as much after this time; NULL: time does not matter.';

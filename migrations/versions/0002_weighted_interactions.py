@@ -68,7 +68,7 @@ with weighted as (
         w.item_key,
         sum(w.weight) as total,
         sum(abs(w.weight)) as magnitude,
-        max(w.created_at) as last_at
+        max(least(w.created_at, now())) as last_at
     from weighted w
     group by w.user_key, w.item_key
 )

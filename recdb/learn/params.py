@@ -35,7 +35,7 @@ class Params:
     """b: W is divided by d_item^b before the decomposition, and so are the item vectors."""
     spectrum_exponent: float = _number(0.0, 0, 1)
     """p: item vectors are divided by the singular values to this power."""
-    neighbors: int = _number(50, 1, 999)
+    neighbors: int = _number(40, 1, 999)
     """n: how many nearest users are asked."""
     similarity_exponent: float = _number(1.0, 0, 20)
     """q: a neighbour counts as cosine^q."""
@@ -52,7 +52,7 @@ class Params:
     profile_weight_exponent: float = _number(0.5, 0, 2)
     """Exponent on the profile's weights, for asking."""
     profile_recency: float = _number(0.6, 0, 4)
-    item_neighbors: int = _number(50, 1, 2000)
+    item_neighbors: int = _number(40, 1, 2000)
     """M: how many items each item recommends, not counting itself."""
     item_user_exponent: float = _number(0.25, 0, 1)
     """a: W is divided by d_user^a."""
