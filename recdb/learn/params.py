@@ -23,6 +23,10 @@ class Params:
     blend: float = _number(0.3, 0, 1)
     """beta: the share of people like you; the rest is because of what you did."""
 
+    profile_limit: int = _number(80, 1, 10_000)
+    """How many of a user's newest items are scored with, the user's own and each neighbour's; `config.profile_limit`
+    bounds it."""
+
     # People like you: nearest users in the space of a truncated SVD.
     people_weight_exponent: float = _number(0.5, 0, 2)
     """Exponent on W, for the basis and for what is folded in."""

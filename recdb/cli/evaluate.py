@@ -1,4 +1,4 @@
-"""Commands that measure the ranking and choose its settings: evaluate and tune."""
+"""The command that measures the ranking: evaluate."""
 
 import json
 from typing import Annotated, Any
@@ -6,15 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from recdb import evaluate as evaluating
-from recdb import tune as tuning
-from recdb.cli.common import Json, Url, app, open_database, parse_duration
+from recdb.cli.common import Budget, Json, app, parse_duration
 from recdb.errors import InvalidInput
 from recdb.learn import Params
 from recdb.learn.metrics import FORMULAS
-from recdb.learn.search import Trial
-from recdb.terminal import errors, output, progress, table
-
-Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]
+from recdb.terminal import output, progress, table
+from recdb.tune import changed
 
 
 @app.command()
@@ -82,42 +79,10 @@ def show(found: evaluating.Evaluation) -> None:
             f"the training data recall@20 {found.tuning['recall@20']:.4f}, ndcg@20 {found.tuning['ndcg@20']:.4f}"
         )
     defaults = Params().to_json()
-    chosen = tuning.changed(defaults, found.params)
+    chosen = changed(defaults, found.params)
     output.print(f"parameters: {json.dumps(chosen) if chosen else 'the defaults'}", markup=False)
     latency = ", ".join(f"{name} {value:.1f} ms" for name, value in found.latency_ms.items())
     output.print(f"training took {found.train_seconds:.1f} s; recommend() took {latency}")
-
-
-@app.command()
-def tune(url: Url = None, budget: Budget = "5m", as_json: Json = False) -> None:
-    """Choose hyper-parameters on a validation part of the database's own interactions, and train with them."""
-    seconds = parse_duration(budget).total_seconds()
-    database = open_database(url, quiet=as_json)
-    best_printed: list[Trial] = []
-
-    def on_trial(trial: Trial, best: Trial) -> None:
-        if best not in best_printed:
-            best_printed.append(best)
-            errors.print(f"recall@20 {best.recall:.4f}  ndcg@20 {best.ndcg:.4f}", markup=False)
-
-    with progress("tune") as report:
-        outcome = tuning.tune(database, seconds=seconds, report=report, on_trial=on_trial)
-    if outcome.tuning is None:
-        output.print("another job is running: nothing done")
-        return
-    found = outcome.tuning
-    if as_json:
-        output.print_json(json.dumps({"model": outcome.model, **found.to_json()}))
-        return
-    shown = table("", ">recall@20", ">ndcg@20")
-    shown.add_row("before", f"{found.start.recall:.4f}", f"{found.start.ndcg:.4f}")
-    shown.add_row("tuned", f"{found.best.recall:.4f}", f"{found.best.ndcg:.4f}")
-    output.print(shown)
-    output.print(f"{len(found.trials)} trials in {found.seconds:.0f} s, on {found.users:,} users' held-out items")
-    output.print(
-        f"changed: {json.dumps(tuning.changed(found.start.params.to_json(), found.best.params))}", markup=False
-    )
-    output.print(f"trained and activated {outcome.model}")
 
 
 def parse_params(text: str | None) -> Params | None:
