@@ -10,12 +10,13 @@ from recdb import job
 from recdb.cli import app
 from recdb.database import Database
 from recdb.evaluate import Truth, ask
+from recdb.events import read_events
 from recdb.learn import Params
 from recdb.learn.events import split
 from recdb.learn.metrics import user_metrics
 from recdb.learn.search import Bench, Search
 from recdb.train import profile_limit
-from recdb.tune import read_events, tune
+from recdb.tune import tune
 
 SETTINGS = {
     "defaults": Params(),
@@ -73,6 +74,20 @@ def test_the_offline_figure_is_what_sql_reaches(database: Database, db: psycopg.
 
     assert served["recall@20"].mean() == pytest.approx(offline.recall, rel=0.02)
     assert served["ndcg@20"].mean() == pytest.approx(offline.ndcg, rel=0.02)
+
+
+def test_a_sample_is_of_whole_users_and_the_same_each_time(db: psycopg.Connection) -> None:
+    record(db, history(users=200))
+    db.execute("select recdb.rebuild()")
+    everything = read_events(db)
+
+    sample, again = read_events(db, most=700), read_events(db, most=700)
+
+    assert len(everything.users) == 200 * 14
+    assert len(read_events(db, most=10_000).users) == 200 * 14
+    assert 500 < len(sample.users) < 900
+    assert set(np.bincount(sample.users)) == {0, 14}
+    assert np.array_equal(np.sort(sample.pairs), np.sort(again.pairs))
 
 
 def test_a_search_starts_from_what_it_is_given_and_never_ends_worse(db: psycopg.Connection) -> None:
