@@ -87,7 +87,7 @@ class Config(Base):
     decay_origin: Mapped[datetime] = mapped_column(server_default=text("now()"))
     default_weight: Mapped[float] = mapped_column(server_default=text("0.1"))
     default_hides: Mapped[bool] = mapped_column(server_default=text("true"))
-    profile_limit: Mapped[int] = mapped_column(server_default=text("80"))
+    profile_limit: Mapped[int] = mapped_column(server_default=text("500"))
     training_limit: Mapped[int] = mapped_column(server_default=text("5000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
@@ -246,7 +246,8 @@ class UserVector(Base):
     model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     user_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     embedding: Mapped[Any] = mapped_column(HALFVEC, nullable=False)
-    damping: Mapped[float] = mapped_column(REAL)
+    total_weight: Mapped[float] = mapped_column(REAL)
+    """The sum of |weight|^neighbor_weight_exponent over the items it is scored with."""
 
 
 class ItemVector(Base):
@@ -273,6 +274,8 @@ class ItemNeighbor(Base):
     item_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     neighbor_keys: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     weights: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+    total_weight: Mapped[float] = mapped_column(REAL)
+    """The sum of |weights|."""
 
 
 class RefreshLog(Base):

@@ -9,12 +9,11 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from scipy import sparse
 
 from recdb.copy import copy_blocks_in, copy_in, copy_out
 from recdb.errors import RecdbError
 from recdb.learn import Basis, Interactions, ItemNeighbors, Params, fit_basis, fit_item_neighbors, fold_in
-from recdb.learn.matrix import Float32, absolute_sums, inverse_power
+from recdb.learn.matrix import Float32, absolute_sums
 from recdb.versions import LEARNED_TABLES
 
 USER_BLOCK = 50_000
@@ -41,7 +40,7 @@ def train(
     model_id, label = begin_version(connection, known, params)
     basis = learn_basis(known, params, report)
     write_item_vectors(connection, model_id, basis.item_vectors, width)
-    scored = known.newest(profile_limit(connection))
+    scored = known.newest(min(params.profile_limit, profile_limit(connection)))
     write_user_vectors(connection, model_id, scored, basis, params, width, report)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
     index(connection, model_id, report)
@@ -84,7 +83,7 @@ def read_interactions(connection: psycopg.Connection) -> Interactions:
 
 
 def profile_limit(connection: psycopg.Connection) -> int:
-    """Return how many of a user's newest items are scored with."""
+    """Return how many of a user's newest items a version may score with."""
     row = connection.execute("select profile_limit from recdb.config").fetchone()
     assert row is not None
     return int(row[0])
@@ -183,13 +182,14 @@ def write_item_neighbors(connection: psycopg.Connection, model_id: int, learned:
                 block.items[rows].astype(np.int32),
                 block.weights.indices[entries].astype(np.int32),
                 block.weights.data[entries],
+                np.abs(block.weights.data[entries]).sum(axis=1, dtype=np.float64).astype(np.float32),
             ]
 
     for block in learned:
         copy_blocks_in(
             connection,
             f"recdb.item_neighbor_{model_id}",
-            ["model_id", "item_key", "neighbor_keys", "weights"],
+            ["model_id", "item_key", "neighbor_keys", "weights", "total_weight"],
             by_length(block),
         )
 
@@ -205,7 +205,7 @@ def write_user_vectors(
 ) -> None:
     """Fold the users in by what they are scored with, and write their vectors, a block of users at a time."""
     weights = known.matrix(params.people_weight_exponent)
-    damping = neighbor_damping(known.matrix(params.neighbor_weight_exponent), params)
+    total_weights, _ = absolute_sums(known.matrix(params.neighbor_weight_exponent))
     # What SQL folds in is in half precision; so is what is stored.
     stored = basis.item_vectors.astype(np.float16).astype(np.float32)
     for start in range(0, weights.shape[0], USER_BLOCK):
@@ -215,20 +215,14 @@ def write_user_vectors(
         copy_in(
             connection,
             f"recdb.user_vector_{model_id}",
-            ["model_id", "user_key", "embedding", "damping"],
+            ["model_id", "user_key", "embedding", "total_weight"],
             [
                 np.full(len(keys), model_id, dtype=np.int32),
                 (keys + start).astype(np.int32),
                 pad(vectors[keys], width),
-                damping[keys + start],
+                total_weights[keys + start].astype(np.float32),
             ],
         )
-
-
-def neighbor_damping(weights: sparse.csr_array, params: Params) -> Float32:
-    """Return d_v^-g for each user, (users,)."""
-    sums, _ = absolute_sums(weights)
-    return inverse_power(sums, params.activity_exponent)
 
 
 def index(connection: psycopg.Connection, model_id: int, report: Report) -> None:

@@ -1,25 +1,32 @@
 -- recdb.serving: what rank_items() needs to know of a model version.
 --   model    a version's label; NULL is the active one
---   returns  one row, or none where no version is active
+--   returns  one row, or none where no version is active; drift: what today's weights are multiplied by to stand
+--            beside user_vector.total_weight, which keeps the origin of the version's training
 --   errors   42704 where no kept version has that label
 create or replace function recdb.serving(model text)
 returns table (
     model_id integer, label text, blend double precision,
     people_weight_exponent double precision, people_recency double precision,
-    neighbors integer, similarity_exponent double precision, neighbor_weight_exponent double precision,
-    profile_weight_exponent double precision, profile_recency double precision
+    neighbors integer, similarity_exponent double precision, activity_exponent double precision,
+    neighbor_weight_exponent double precision,
+    profile_weight_exponent double precision, profile_recency double precision, profile_limit integer, drift double precision
 )
 language plpgsql stable rows 1
 as $$
 begin
     return query
-    select m.model_id, m.label, p.*
-    from recdb.model m,
+    select m.model_id, m.label, p.blend, p.people_weight_exponent, p.people_recency, p.neighbors, p.similarity_exponent,
+        p.activity_exponent, p.neighbor_weight_exponent, p.profile_weight_exponent, p.profile_recency,
+        least(p.profile_limit, c.profile_limit),
+        case when m.half_life is null then 1 else
+            recdb.decay(c.decay_origin, m.decay_origin, m.half_life) ^ p.neighbor_weight_exponent end
+    from recdb.config c, recdb.model m,
         jsonb_to_record(m.params) p(
             blend double precision,
             people_weight_exponent double precision, people_recency double precision,
-            neighbors integer, similarity_exponent double precision, neighbor_weight_exponent double precision,
-            profile_weight_exponent double precision, profile_recency double precision)
+            neighbors integer, similarity_exponent double precision, activity_exponent double precision,
+            neighbor_weight_exponent double precision,
+            profile_weight_exponent double precision, profile_recency double precision, profile_limit integer)
     where m.state = 'ready'
       and case when serving.model is null then m.active else m.label = serving.model end;
     if not found and serving.model is not null then
@@ -105,7 +112,7 @@ comment on function recdb.fold_in(integer, integer[], double precision[]) is
 -- The index looks at hnsw.ef_search candidates and, where dead or left-out rows use some up, goes on by itself. Both
 -- settings are put back: a function-level SET would need a superuser, and a constant could not follow n.
 create or replace function recdb.nearest_users(model_id integer, query vector, own integer, n bigint)
-returns table (user_key integer, similarity double precision, damping real)
+returns table (user_key integer, similarity double precision, total_weight real)
 language plpgsql stable rows 50 cost 2000
 set search_path from current
 as $$
@@ -118,7 +125,7 @@ begin
     perform set_config('hnsw.ef_search', least(1000, greatest(40, n + 1))::text, true),
         set_config('hnsw.iterative_scan', 'strict_order', true);
     return query
-    select v.user_key, 1 - (v.embedding <=> target), v.damping
+    select v.user_key, 1 - (v.embedding <=> target), v.total_weight
     from recdb.user_vector v
     where v.model_id = nearest_users.model_id and v.user_key is distinct from own
     order by v.embedding <=> target

@@ -1,6 +1,6 @@
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
 --
---   profile_keys, _weights, _ranks  what the profile likes, at most config.profile_limit items; rank 1 is the newest
+--   profile_keys, _weights, _ranks  what the profile likes, newest first; rank 1 is the newest
 --   hidden_ids, hidden_keys         what must not come back (keys where there are any)
 --   owner, own_key                  whose profile it is: own items and the own stored vector are left out; NULL for a guest
 --   others                          as recommend()
@@ -8,10 +8,12 @@
 --   reads                           user_vector by HNSW, the neighbours' weighted items by index, item_neighbor by key,
 --                                   and the catalogue for what is looked at from the top down
 --
--- Scores (p is the profile, r_j the rank of its item j; the totals run over all candidates, before any is dropped):
---   people(i) = sum over the stored users v nearest to fold_in(p_j^x r_j^-recency) of similarity^q * damping_v * w_vi^x
+-- Scores (p is the profile's newest profile_limit items, r_j the rank of its item j; each x is an exponent of its own):
+--   people(i) = sum over the stored users v nearest to fold_in(p_j^x r_j^-recency) of similarity^q * d_v^-g * w_vi^x
 --   items(i)  = sum over the profile's items j of p_j^x r_j^-recency * N_ji
 --   final(i)  = blend * people(i) / total people + (1 - blend) * items(i) / total items
+-- A total is the sum of all its terms' magnitudes, hidden items included. It is known before they are added up, since
+-- user_vector and item_neighbor keep their rows' sums as total_weight: so one sum by item does for both halves.
 -- What is hidden, unavailable or the user's own is dropped; the largest left becomes 1; rounding to 1e-9 hides
 -- the order in which a plan happened to add; exclude and filter come last, so that they do not rescale.
 create or replace function recdb.rank_items(
@@ -86,49 +88,75 @@ begin
     label := served.label;
 
     if served.model_id is not null and cardinality(profile_keys) > 0 then
-        item_weights := recdb.profile_weights(
-            profile_weights, profile_ranks, served.profile_weight_exponent, served.profile_recency);
+        profile_keys := profile_keys[:served.profile_limit];
+        profile_weights := profile_weights[:served.profile_limit];
+        profile_ranks := profile_ranks[:served.profile_limit];
 
-        -- People like you.
+        -- People like you: their part of the score, by whom.
         query := recdb.fold_in(served.model_id, profile_keys, recdb.profile_weights(
             profile_weights, profile_ranks, served.people_weight_exponent, served.people_recency));
         if query is not null and served.blend > 0 then
-            select array_agg(v.user_key), array_agg(power(v.similarity, served.similarity_exponent) * v.damping),
-                array_agg(exists (select from recdb.recent_user r where r.user_key = v.user_key))
+            select array_agg(n.user_key),
+                array_agg(served.blend * served.drift * n.strength / nullif(n.total, 0)),
+                array_agg(exists (select from recdb.recent_user r where r.user_key = n.user_key))
             into near_keys, near_weights, near_recent
-            from recdb.nearest_users(served.model_id, query, own_key, served.neighbors) v
-            where v.similarity > 0.001;  -- less is the noise of half precision
+            from (
+                select v.user_key, v.strength, sum(v.strength * v.total_weight) over () as total
+                from (
+                    select u.user_key, u.total_weight,
+                        power(u.similarity, served.similarity_exponent)
+                            * power(u.total_weight, -served.activity_exponent) as strength
+                    from recdb.nearest_users(served.model_id, query, own_key, served.neighbors) u
+                    where u.similarity > 0.001  -- less is the noise of half precision
+                ) v
+            ) n;
         end if;
+
+        -- Because of what you did: the rest of it, by which item.
+        item_weights := recdb.profile_weights(
+            profile_weights, profile_ranks, served.profile_weight_exponent, served.profile_recency);
+        select array_agg((1 - served.blend) * n.weight / nullif(n.total, 0))
+        into item_weights
+        from (
+            select p.weight, sum(abs(p.weight) * r.total_weight) over () as total
+            from unnest(profile_keys, item_weights) with ordinality p(item_key, weight, position)
+            left join lateral (
+                select i.total_weight from recdb.item_neighbor i
+                where i.model_id = served.model_id and i.item_key = p.item_key
+                offset 0
+            ) r on true
+            order by p.position
+        ) n;
 
         -- Few candidates are ever looked at, so the first pass sorts no more than probably needed; where that was
         -- too few, because many were unavailable or filtered out, the second takes all.
         for pass in 1..2 loop
             most := case pass when 1 then wanted + cardinality(excluded) + 100 end;
 
-            -- Their items, what your items recommend, and the blend of both.
-            with candidate as materialized (
-                select t.item_key, sum(t.people) as people, sum(t.items) as items
+            select array_agg(b.item_key order by b.final desc), array_agg(b.final order by b.final desc)
+            into candidate_keys, candidate_scores
+            from (
+                select t.item_key, sum(t.weight) as final
                 from (
-                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent) as people,
-                        0::double precision as items
+                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent) as weight
                     from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
                     cross join lateral (
                         select s.item_key, s.weight from recdb.user_item_settled s
-                        where s.user_key = n.user_key and s.position <= settings.profile_limit
+                        where s.user_key = n.user_key and s.position <= served.profile_limit
                         offset 0
                     ) w
                     where not n.recent
                     union all
-                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent), 0
+                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent)
                     from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
                     cross join lateral (
                         select s.item_key, s.weight from recdb.user_item_recent s
-                        where s.user_key = n.user_key and s.position <= settings.profile_limit
+                        where s.user_key = n.user_key and s.position <= served.profile_limit
                         offset 0
                     ) w
                     where n.recent
                     union all
-                    select m.item_key, 0, p.weight * m.weight
+                    select m.item_key, p.weight * m.weight
                     from unnest(profile_keys, item_weights) p(item_key, weight)
                     cross join lateral (
                         select unnest(r.neighbor_keys) as item_key, unnest(r.weights) as weight
@@ -138,20 +166,7 @@ begin
                     ) m
                 ) t
                 group by t.item_key
-            ), total as (
-                select served.blend / nullif(sum(greatest(c.people, 0)), 0) as people,
-                    (1 - served.blend) / nullif(sum(greatest(c.items, 0)), 0) as items
-                from candidate c
-            )
-            select array_agg(b.item_key order by b.final desc), array_agg(b.final order by b.final desc)
-            into candidate_keys, candidate_scores
-            from (
-                select c.item_key,
-                    c.people * coalesce(t.people, 0) + c.items * coalesce(t.items, 0) as final
-                from candidate c
-                cross join total t
-                where c.people * coalesce(t.people, 0) + c.items * coalesce(t.items, 0) > 0
-                  and c.item_key not in (select unnest(hidden_keys))
+                having sum(t.weight) > 0 and t.item_key not in (select unnest(hidden_keys))
                 order by final desc
                 limit most
             ) b;

@@ -23,16 +23,14 @@ declare
 begin
     with profile as materialized (
         select p.*,
-            p.item_key is not null and p.weight <> 0
-                and row_number() over (order by p.last_at desc, p.item_key) <= c.profile_limit as counts,
             rank() over (order by p.last_at desc) as rank
         from recdb.profile_of(recommend.user_id) p
-        cross join recdb.config c
+        order by p.last_at desc, p.item_key
     )
     select
-        array_agg(p.item_key) filter (where p.counts),
-        array_agg(p.weight) filter (where p.counts),
-        array_agg(p.rank) filter (where p.counts),
+        array_agg(p.item_key) filter (where p.item_key is not null),
+        array_agg(p.weight) filter (where p.item_key is not null),
+        array_agg(p.rank) filter (where p.item_key is not null),
         coalesce(array_agg(p.item_id) filter (where p.hides), '{}'),
         coalesce(array_agg(p.item_key) filter (where p.hides and p.item_key is not null), '{}')
     into item_keys, weights, ranks, hidden_ids, hidden_keys
@@ -164,9 +162,7 @@ begin
         join recdb.item_key t on t.item_id = g.item_id
         group by t.item_key
         order by min(g.position)
-        limit (select c.profile_limit from recdb.config c)
-    ) s
-    where s.weight <> 0;
+    ) s;
 
     return query
     select r.item_id, r.score, r.reason, r.model_version

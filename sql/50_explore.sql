@@ -27,7 +27,7 @@ begin
         from recdb.profile_of(neighbors.user_id) p
         where p.item_key is not null
         order by p.last_at desc, p.item_key
-        limit (select c.profile_limit from recdb.config c)
+        limit served.profile_limit
     ) s
     where s.weight <> 0;
     query := recdb.fold_in(served.model_id, item_keys, recdb.profile_weights(

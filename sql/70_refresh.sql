@@ -53,18 +53,11 @@ begin
     with folded as (
         select m.model_id, w.user_key,
             recdb.fold_in(m.model_id, array_agg(w.item_key), array_agg(w.position / w.largest)) as embedding,
-            sum(abs(w.liking)) * m.drift as strength,
-            m.activity_exponent
+            sum(abs(w.liking)) * m.drift as total_weight
         from (
-            -- Weights are relative to config.decay_origin, damping to the origin of the model's training.
-            select m.model_id, p.*,
-                case when m.half_life is null then 1 else
-                    recdb.decay(c.decay_origin, m.decay_origin, m.half_life) ^ p.neighbor_weight_exponent end as drift
+            select s.*
             from recdb.model m
-            cross join recdb.config c
-            cross join jsonb_to_record(m.params) p(
-                people_weight_exponent double precision, neighbor_weight_exponent double precision,
-                activity_exponent double precision)
+            cross join lateral recdb.serving(m.label) s
             where m.state = 'ready'
         ) m
         cross join lateral (
@@ -76,10 +69,10 @@ begin
                     recdb.signed_power(n.weight, m.neighbor_weight_exponent) as liking
                 from recdb.user_item_recent n
                 where n.user_key = any (user_keys) and n.weight <> 0
-                  and n.position <= (select c.profile_limit from recdb.config c)
+                  and n.position <= m.profile_limit
             ) s
         ) w
-        group by m.model_id, m.drift, m.activity_exponent, w.user_key
+        group by m.model_id, m.drift, w.user_key
     ), gone as (
         delete from recdb.user_vector v
         using recdb.model m
@@ -88,12 +81,12 @@ begin
               select from folded f
               where f.model_id = v.model_id and f.user_key = v.user_key and f.embedding is not null)
     )
-    insert into recdb.user_vector (model_id, user_key, embedding, damping)
-    select f.model_id, f.user_key, f.embedding::halfvec, power(f.strength, -f.activity_exponent)
+    insert into recdb.user_vector (model_id, user_key, embedding, total_weight)
+    select f.model_id, f.user_key, f.embedding::halfvec, f.total_weight
     from folded f
     where f.embedding is not null
     on conflict (model_id, user_key) do update
-    set embedding = excluded.embedding, damping = excluded.damping;
+    set embedding = excluded.embedding, total_weight = excluded.total_weight;
 end
 $$;
 comment on function recdb.refresh_vectors(integer[]) is 'Folds the vectors of the given users in again, in every kept model version.';

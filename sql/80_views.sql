@@ -8,7 +8,7 @@ join recdb.item_key t on t.item_key = w.item_key;
 comment on view recdb.user_item_weights is 'The weighted interactions as of the last refresh: a row a user and item.';
 
 create or replace view recdb.user_vectors as
-select u.user_id, m.label as model, v.embedding, v.damping
+select u.user_id, m.label as model, v.embedding, v.total_weight
 from recdb.user_vector v
 join recdb.model m on m.model_id = v.model_id
 join recdb.user_key u on u.user_key = v.user_key;

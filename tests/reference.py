@@ -34,10 +34,11 @@ def inverse_power(sums: Array, exponent: float) -> Array:
     return result
 
 
-def shares(scores: Array) -> Array:
-    """Each score's share of the sum of all positive ones; nothing where there is none."""
-    total = np.maximum(scores, 0).sum()
-    return scores / total if total > 0 else np.zeros(len(scores))
+def shares(parts: Array) -> Array:
+    """The sums of parts (parts, items) by item, as shares of the sum of all magnitudes; 0 where there is none."""
+    total = np.abs(parts).sum()
+    summed: Array = parts.sum(axis=0)
+    return summed / total if total > 0 else np.zeros(parts.shape[1])
 
 
 @dataclass(frozen=True)
@@ -119,16 +120,16 @@ class Reference:
         """What a user contributes as a neighbour, (items,)."""
         return signed_power(self.newest[user], self.params["neighbor_weight_exponent"])
 
-    def damping(self, user: int) -> float:
-        """How much a user counts as a neighbour: d_v^-g."""
-        return float(np.abs(self.liking(user)).sum() ** -self.params["activity_exponent"])
+    def total_weight(self, user: int) -> float:
+        """The sum of magnitudes of what a user contributes: d_v."""
+        return float(np.abs(self.liking(user)).sum())
 
     def people(self, user: int) -> Array:
-        """Score items by the nearest users: sum of similarity^q d_v^-g W_vi."""
-        scores = np.zeros(len(self.items))
+        """Score items by the nearest users: shares of the sum of similarity^q d_v^-g W_vi."""
+        parts = np.zeros((self.params["neighbors"], len(self.items)))
         query = self.query(user)
         if query is None:
-            return scores
+            return shares(parts)
         query = query.astype(np.float16).astype(np.float64)  # as pgvector's halfvec compares it
         candidates = []
         for other, vector in enumerate(self.user_vectors):
@@ -136,16 +137,16 @@ class Reference:
                 cosine = query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
                 candidates.append((cosine, other))
         candidates.sort(reverse=True)
-        for cosine, other in candidates[: self.params["neighbors"]]:
+        for place, (cosine, other) in enumerate(candidates[: self.params["neighbors"]]):
             if cosine > NOISE_COSINE:
-                strength = cosine ** self.params["similarity_exponent"] * self.damping(other)
-                scores += strength * self.liking(other)
-        return scores
+                damping = self.total_weight(other) ** -self.params["activity_exponent"]
+                parts[place] = cosine ** self.params["similarity_exponent"] * damping * self.liking(other)
+        return shares(parts)
 
     def because(self, user: int) -> Array:
-        """Score items by what the profile's items recommend: sum of p_j N_ji."""
-        profile: Array = self.asks(user, "profile_weight_exponent", "profile_recency") @ self.item_neighbors
-        return profile
+        """Score items by what the profile's items recommend: shares of the sum of p_j N_ji."""
+        asked = self.asks(user, "profile_weight_exponent", "profile_recency")
+        return shares(asked[:, None] * self.item_neighbors)
 
     def recommend(
         self, user_id: str, k: int = 50, exclude: Collection[str] = (), filter: dict[str, Any] | None = None
@@ -153,7 +154,7 @@ class Reference:
         """Rank (item_id, score), best first, equal scores by item_id."""
         user = self.users.index(user_id)
         share = self.params["blend"]
-        final = share * shares(self.people(user)) + (1 - share) * shares(self.because(user))
+        final = share * self.people(user) + (1 - share) * self.because(user)
         scores = {}
         for item, item_id in enumerate(self.items):
             owner, available, _ = self.catalogue.get(item_id, (None, True, {}))
@@ -212,7 +213,7 @@ def read(connection: psycopg.Connection) -> Reference:
         users,
         items,
         read_profiles(connection, users, items),
-        profile_limit,
+        min(profile_limit, params["profile_limit"]),
         training_limit,
         catalogue,
         user_vectors,

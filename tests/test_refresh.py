@@ -141,11 +141,11 @@ def test_refreshed_vectors_are_the_fold_in_in_every_kept_version(
     for label in labels:
         db.execute("select recdb.activate(%s)", [label])
         expected = reference.read(db)
-        damping = dict(db.execute("select user_id, damping from recdb.user_vectors where model = %s", [label]))
+        totals = dict(db.execute("select user_id, total_weight from recdb.user_vectors where model = %s", [label]))
         for user_id in ("u1", "u2", "newcomer", "u3"):
             user = expected.users.index(user_id)
             np.testing.assert_allclose(expected.user_vectors[user], expected.stored(user), atol=1e-3)
-            assert damping[user_id] == pytest.approx(expected.damping(user), rel=1e-3)
+            assert totals[user_id] == pytest.approx(expected.total_weight(user), rel=1e-3)
 
 
 def test_somebody_whose_weights_cancel_out_is_nobodys_neighbor(database: Database, db: psycopg.Connection) -> None:

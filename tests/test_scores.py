@@ -222,16 +222,16 @@ def test_stored_user_vectors_are_the_fold_in_of_the_stored_item_vectors(
 
 
 @pytest.mark.parametrize("variant", ["dislikes", "capped"])
-def test_damping_is_the_users_summed_weight_to_minus_the_activity_exponent(
+def test_the_total_weight_is_the_sum_of_what_a_user_gives_as_a_neighbour(
     database: Database, db: psycopg.Connection, variant: str
 ) -> None:
     store(db, random_rows(seed=7), variant)
     train(database, activity_exponent=0.4, neighbor_weight_exponent=0.8, people_weight_exponent=0.3)
     expected = reference.read(db)
 
-    stored = dict(db.execute("select user_id, damping from recdb.user_vectors").fetchall())
+    stored = dict(db.execute("select user_id, total_weight from recdb.user_vectors").fetchall())
     for user, user_id in enumerate(expected.users):
-        assert stored[user_id] == pytest.approx(expected.damping(user), rel=1e-4)
+        assert stored[user_id] == pytest.approx(expected.total_weight(user), rel=1e-4)
 
 
 @pytest.mark.parametrize(

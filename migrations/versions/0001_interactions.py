@@ -24,7 +24,7 @@ create table recdb.config (
     decay_origin timestamptz not null default now(),
     default_weight double precision not null default 0.1,
     default_hides boolean not null default true,
-    profile_limit integer not null default 80 check (profile_limit between 1 and 10000),
+    profile_limit integer not null default 500 check (profile_limit between 1 and 10000),
     training_limit integer not null default 5000 check (training_limit between 1 and 30000),
     listed_only boolean not null default false,
     kept_models integer not null default 2 check (kept_models >= 1),
@@ -35,7 +35,7 @@ comment on column recdb.config.half_life is 'An interaction counts half as much 
 comment on column recdb.config.decay_origin is 'The moment at which an interaction weighs just its kind''s weight. Kept by rebuilds.';
 comment on column recdb.config.default_weight is 'Weight of a kind that interaction_kind does not list.';
 comment on column recdb.config.default_hides is 'Whether a kind that interaction_kind does not list hides its item.';
-comment on column recdb.config.profile_limit is 'How many of a user''s items, newest first, are scored with, the user''s own and each neighbour''s. What hides is never cut.';
+comment on column recdb.config.profile_limit is 'The most of a user''s items, newest first, that any version scores with, the user''s own and each neighbour''s; versions may take fewer. What hides is never cut.';
 comment on column recdb.config.training_limit is 'How many of a user''s items, newest first, a training learns from.';
 comment on column recdb.config.listed_only is 'True: only items of the catalogue are recommended.';
 comment on column recdb.config.kept_models is 'How many model versions keep their vectors, the active one included.';

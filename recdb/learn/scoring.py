@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.matrix import Float32, Float64, inverse_power, row_numbers, scale
+from recdb.learn.matrix import Float32, Float64, absolute_sums, inverse_power, row_numbers, scale
 
 BLOCK_BYTES = 128 * 2**20
 NOISE_COSINE = 0.001
@@ -55,35 +55,37 @@ def nearest_users(queries: Float32, vectors: Float32, own: NDArray[np.integer], 
     return Neighborhood(users, similarities)
 
 
-def people_scores(
-    near: Neighborhood, liking: sparse.csr_array, damping: Float32, n: int, similarity_exponent: float
+def people_shares(
+    near: Neighborhood, liking: sparse.csr_array, n: int, similarity_exponent: float, activity_exponent: float
 ) -> sparse.csr_array:
-    """Score by what the `n` nearest users like: sum of similarity^q damping_v W_vi, (users, items).
+    """Score by what the `n` nearest users like: sum of similarity^q d_v^-g W_vi, as shares, (users, items).
 
-    `liking` is W to the neighbour weight exponent, `damping` (stored users,) d_v^-g.
+    `liking` is W to the neighbour weight exponent; d are its row sums of magnitudes.
     """
+    sums, _ = absolute_sums(liking)
     users, cosines = near.users[:, :n], near.similarities[:, :n]
+    damping = inverse_power(sums, activity_exponent)
     strength = np.where(cosines > 0, cosines**similarity_exponent, 0) * damping[users]
     starts = np.arange(0, users.size + 1, users.shape[1])
     voices = sparse.csr_array(
         (strength.ravel().astype(np.float32), users.ravel(), starts), shape=(len(users), liking.shape[0])
     )
-    return voices @ liking
+    return divide_rows(voices @ liking, voices @ sums)
 
 
-def item_scores(asked: sparse.csr_array, neighbors: sparse.csr_array) -> sparse.csr_array:
-    """Score by what the profile's items recommend: sum over its items j of p_j N_ji, (users, items)."""
-    return asked @ neighbors
+def item_shares(asked: sparse.csr_array, neighbors: sparse.csr_array) -> sparse.csr_array:
+    """Score by what the profile's items recommend: sum over its items j of p_j N_ji, as shares, (users, items)."""
+    sums, _ = absolute_sums(neighbors)
+    return divide_rows(sparse.csr_array(asked @ neighbors), abs(asked) @ sums)
 
 
-def shares(scores: sparse.csr_array) -> sparse.csr_array:
-    """Divide each row by the sum of its positive entries."""
-    totals = np.bincount(row_numbers(scores), np.maximum(scores.data, 0), minlength=scores.shape[0])
-    return scale(scores, inverse_power(totals.astype(np.float64), 1.0), np.ones(scores.shape[1], dtype=np.float32))
+def divide_rows(scores: sparse.csr_array, totals: Float64) -> sparse.csr_array:
+    """Divide each row by its total (rows,), the sum of the magnitudes of all that was added up in it; 0 gives 0."""
+    return scale(scores, inverse_power(totals, 1.0), np.ones(scores.shape[1], dtype=np.float32))
 
 
 def blend(people: sparse.csr_array, items: sparse.csr_array, share: float) -> sparse.csr_array:
-    """Blend the halves' shares, as shares() returns them: `share` of people, the rest of items."""
+    """Blend the halves' shares: `share` of people, the rest of items."""
     return sparse.csr_array(people * np.float32(share) + items * np.float32(1 - share))
 
 

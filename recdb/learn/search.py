@@ -17,17 +17,16 @@ from scipy import sparse
 from recdb.learn.basis import Basis, fit_basis, fold_in
 from recdb.learn.events import Events, split
 from recdb.learn.item_neighbors import EASE_ITEMS, fit_item_neighbors, to_matrix
-from recdb.learn.matrix import Float32, absolute_sums, inverse_power
+from recdb.learn.matrix import Float32
 from recdb.learn.params import Params
 from recdb.learn.scoring import (
     Neighborhood,
     blend,
-    item_scores,
+    item_shares,
     nearest_users,
-    people_scores,
+    people_shares,
     profiles,
     ranks_of,
-    shares,
 )
 
 K = 20
@@ -171,9 +170,8 @@ class Bench:
 
         def score() -> sparse.csr_array:
             liking = self._matrix(params.neighbor_weight_exponent)
-            damping = inverse_power(absolute_sums(liking)[0], params.activity_exponent)
             near = self._nearest(params)
-            return shares(people_scores(near, liking, damping, params.neighbors, params.similarity_exponent))
+            return people_shares(near, liking, params.neighbors, params.similarity_exponent, params.activity_exponent)
 
         return self._people.get(_key(params, PEOPLE, HEARING), score)
 
@@ -184,10 +182,9 @@ class Bench:
             weights = self._matrix(params.profile_weight_exponent)
             asked = profiles(weights, self._places, params.profile_recency)[self.users]
             learned, itself = self._learned(params)
-            scores = item_scores(asked, learned)
             if params.self_weight > 0:
-                scores = scores + asked @ sparse.diags_array(itself * np.float32(params.self_weight), format="csr")
-            return shares(sparse.csr_array(scores))
+                learned = learned + sparse.diags_array(itself * np.float32(params.self_weight), format="csr")
+            return item_shares(asked, sparse.csr_array(learned))
 
         return self._items.get(_key(params, ITEMS, ASKING), score)
 
