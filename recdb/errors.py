@@ -17,5 +17,13 @@ class ModelNotFound(RecdbError, LookupError):
     """No kept model version has the given label."""
 
 
+class Rejected(RecdbError):
+    """A version was trained, and is so clearly worse than the active one that this one keeps serving."""
+
+    def __init__(self, message: str, hint: str | None, label: str) -> None:
+        super().__init__(message, hint)
+        self.label = label
+
+
 class NotInstalled(RecdbError):
     """The database has no recdb, or not this version of it."""

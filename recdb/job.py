@@ -1,8 +1,8 @@
 """The maintenance job: refresh in SQL, and train a new model version when it is time.
 
 A version is trained beside the one that serves: its vectors go into tables of their own, which become partitions
-in the one short transaction that also flips `active`. Whatever cuts the job off, the old version stays served,
-and the next run removes what was left.
+in the one short transaction that also flips `active`, unless the new version measures clearly worse. Whatever cuts
+the job off, the old version stays served, and the next run removes what was left.
 """
 
 import time
@@ -14,6 +14,7 @@ from datetime import timedelta
 import psycopg
 
 from recdb.database import Database, connect
+from recdb.errors import Rejected
 from recdb.learn import Params
 from recdb.migrate import require_installed
 from recdb.train import Report, train
@@ -41,38 +42,92 @@ def run(
     *,
     full: bool = False,
     if_stale: timedelta | None = None,
+    force: bool = False,
     params: Params | None = None,
     report: Report = lambda line: None,
 ) -> Outcome:
-    """Refresh, and train when there is no model, when `full`, or when the model is older than `if_stale`.
+    """Refresh, and train when there is no model, when `full`, or when the last training is older than `if_stale`.
 
-    It trains with `params`, else with those of the active version, else with the defaults.
+    It trains with `params`, else with those of the active version, else with the defaults. The new version becomes the
+    active one, unless it is clearly worse and not `force`: then the old one keeps serving, and Rejected is raised.
 
     Two jobs at once: the second does nothing and says so by `ran=False`.
     """
     began = time.monotonic()
-    with connect(database, autocommit=True) as connection, job_lock(database) as locked:
-        if not locked:
+    with open_job(database, report) as connection:
+        if connection is None:
             return Outcome(ran=False)
-        require_installed(connection)
-        watch_for_lost_client(connection)
-        clean_up(connection, report)
-        age = connection.execute("select now() - created_at from recdb.model where active").fetchone()
-        train_now = full or age is None or (if_stale is not None and age[0] > if_stale)
-        if not train_now:
+        if not (full or is_stale(connection, if_stale)):
             report("refreshing changed users")
             connection.execute("call recdb.refresh()")
             return Outcome(ran=True, refreshed=True, seconds=time.monotonic() - began)
         rebuild(connection, report)
-        label = train(connection, params or active_params(connection), report)
+        version = train(
+            connection,
+            params or active_params(connection),
+            report,
+            activation="always" if force else "unless worse",
+        )
         clean_up(connection, report)
-        return Outcome(ran=True, refreshed=True, model=label, seconds=time.monotonic() - began)
+        if version.rejected:
+            raise Rejected(
+                version.rejected,
+                f"to take it all the same: recdb activate {version.label}, or recdb refresh --full --force",
+                version.label,
+            )
+        return Outcome(ran=True, refreshed=True, model=version.label, seconds=time.monotonic() - began)
+
+
+@contextmanager
+def open_job(database: Database, report: Report) -> Iterator[psycopg.Connection | None]:
+    """Yield a connection in autocommit, with the job's lock held and nothing left of earlier runs.
+
+    Yields None where another job is running.
+    """
+    with connect(database, autocommit=True) as connection, job_lock(database) as locked:
+        if not locked:
+            yield None
+            return
+        require_installed(connection)
+        watch_for_lost_client(connection)
+        clean_up(connection, report)
+        yield connection
+
+
+def is_stale(connection: psycopg.Connection, age: timedelta | None) -> bool:
+    """Say whether no version is active, or the last training, whatever became of it, is older than `age`."""
+    row = connection.execute(
+        "select now() - (select max(created_at) from recdb.model where state <> 'training') "
+        "from recdb.model where active"
+    ).fetchone()
+    return row is None or (age is not None and bool(row[0] > age))
 
 
 def rebuild(connection: psycopg.Connection, report: Report) -> None:
     """Build the weighted interactions from scratch, and make them quick to read."""
     report("weighting interactions")
     connection.execute("select recdb.rebuild()")
+    vacuum(connection)
+
+
+def activate(database: Database, label: str, report: Report) -> str | None:
+    """Let another kept version serve; return what was said about its half-life, where that is another one.
+
+    Raises psycopg's UndefinedObject where no kept version has that label.
+    """
+    notices: list[str] = []
+    with connect(database, autocommit=True) as connection:
+        require_installed(connection)
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+        report("activating")
+        connection.execute("select recdb.activate(%s)", [label])
+        if notices:
+            vacuum(connection)
+    return notices[0] if notices else None
+
+
+def vacuum(connection: psycopg.Connection) -> None:
+    """Make the weighted interactions quick to read after a rebuild."""
     # Index-only scans of the neighbours' items need the visibility map.
     connection.execute(
         "vacuum (analyze) recdb.user_item_settled, recdb.item_popularity, recdb.user_key, recdb.item_key, "

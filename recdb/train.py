@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import psycopg
@@ -14,20 +15,37 @@ from recdb.copy import copy_blocks_in, copy_in, copy_out
 from recdb.errors import RecdbError
 from recdb.learn import Basis, Interactions, ItemNeighbors, Params, fit_basis, fit_item_neighbors, fold_in
 from recdb.learn.matrix import Float32, absolute_sums
+from recdb.validation import Figure, clearly_worse, measure
 from recdb.versions import LEARNED_TABLES
 
 USER_BLOCK = 50_000
 
 Report = Callable[[str], None]
+Activation = Literal["always", "unless worse", "never"]
+"""When a version that was trained becomes the active one; "unless worse" compares its figure with the active one's."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that was trained."""
+
+    label: str
+    rejected: str | None = None
+    """Why the version before it stays active, where it was found clearly worse."""
 
 
 def train(
-    connection: psycopg.Connection, params: Params, report: Report, metrics: Mapping[str, Any] | None = None
-) -> str:
-    """Train a version from the weighted interactions and make it the active one; return its label.
+    connection: psycopg.Connection,
+    params: Params,
+    report: Report,
+    metrics: Mapping[str, Any] | None = None,
+    *,
+    activation: Activation = "always",
+) -> Version:
+    """Train a version from the weighted interactions; from then on it can be served, and by `activation` it is.
 
-    `metrics` is stored on the version's row, beside the time it took. Raises RecdbError where there is nothing to
-    learn from.
+    It measures itself on a validation part first. That figure, the time it took and `metrics` are stored on its row.
+    Raises RecdbError where there is nothing to learn from.
     """
     began = time.monotonic()
     width = installed_dimension(connection)
@@ -36,6 +54,8 @@ def train(
     known = read_interactions(connection)
     if not len(known.users):
         raise nothing_to_learn(connection)
+    report("measuring on a validation part")
+    figure = measure(connection, params, profile_limit(connection))
 
     model_id, label = begin_version(connection, known, params)
     basis = learn_basis(known, params, report)
@@ -44,8 +64,17 @@ def train(
     write_user_vectors(connection, model_id, scored, basis, params, width, report)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
     index(connection, model_id, report)
-    go_live(connection, model_id, time.monotonic() - began, metrics or {})
-    return label
+    seconds = time.monotonic() - began
+    stored = {**(metrics or {}), "train_seconds": round(seconds, 2)}
+    if figure is not None:
+        stored["validation"] = figure.to_json()
+    with connection.transaction():
+        attach(connection, model_id, stored)
+        rejected = compare(connection, label, figure) if activation == "unless worse" else None
+        if activation != "never" and rejected is None:
+            activate(connection, model_id)
+        log(connection, model_id, seconds, rejected)
+    return Version(label, rejected)
 
 
 def installed_dimension(connection: psycopg.Connection) -> int:
@@ -257,31 +286,47 @@ def index(connection: psycopg.Connection, model_id: int, report: Report) -> None
         connection.execute(sql.SQL("analyze recdb.{}").format(table))
 
 
-def go_live(connection: psycopg.Connection, model_id: int, seconds: float, metrics: Mapping[str, Any]) -> None:
-    """Attach a trained version's tables and make it the active one, in one short transaction."""
-    with connection.transaction():
-        connection.execute("set local lock_timeout = '60s'")
-        for table in LEARNED_TABLES:
-            connection.execute(
-                sql.SQL("alter table recdb.{} attach partition recdb.{} for values in ({})").format(
-                    sql.Identifier(table), sql.Identifier(f"{table}_{model_id}"), sql.Literal(model_id)
-                )
+def attach(connection: psycopg.Connection, model_id: int, metrics: Mapping[str, Any]) -> None:
+    """Attach a trained version's tables, so that it can be served."""
+    connection.execute("set local lock_timeout = '60s'")
+    for table in LEARNED_TABLES:
+        connection.execute(
+            sql.SQL("alter table recdb.{} attach partition recdb.{} for values in ({})").format(
+                sql.Identifier(table), sql.Identifier(f"{table}_{model_id}"), sql.Literal(model_id)
             )
-        # Users that were forgotten while it trained.
-        connection.execute(
-            "delete from recdb.user_vector v where v.model_id = %s "
-            "and not exists (select from recdb.user_key u where u.user_key = v.user_key)",
-            [model_id],
         )
-        connection.execute("update recdb.model set active = false where active")
-        connection.execute(
-            "update recdb.model set state = 'ready', active = true, activated_at = now(), "
-            "metrics = %s where model_id = %s",
-            [Jsonb({**metrics, "train_seconds": round(seconds, 2)}), model_id],
-        )
-        connection.execute(
-            "insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, model) "
-            "select 'train', clock_timestamp() - make_interval(secs => %s), clock_timestamp(), m.users, "
-            "m.interactions, m.label from recdb.model m where m.model_id = %s",
-            [seconds, model_id],
-        )
+    # Users that were forgotten while it trained.
+    connection.execute(
+        "delete from recdb.user_vector v where v.model_id = %s "
+        "and not exists (select from recdb.user_key u where u.user_key = v.user_key)",
+        [model_id],
+    )
+    connection.execute(
+        "update recdb.model set state = 'ready', metrics = %s where model_id = %s", [Jsonb(metrics), model_id]
+    )
+
+
+def compare(connection: psycopg.Connection, label: str, figure: Figure | None) -> str | None:
+    """Say why a version should not replace the active one, None where it may."""
+    row = connection.execute("select label, metrics -> 'validation' from recdb.model where active").fetchone()
+    served = Figure.from_json(row[1]) if row and row[1] else None
+    if row is None or served is None or not clearly_worse(figure, served):
+        return None
+    found = f"ndcg@20 {figure}" if figure else "nobody's items are left to measure it on"
+    return f"{label} is clearly worse than {row[0]}, which keeps serving: {found}, before ndcg@20 {served}"
+
+
+def activate(connection: psycopg.Connection, model_id: int) -> None:
+    """Make a version that was just trained the active one; what changed in recdb.config meanwhile stays as it is."""
+    connection.execute("update recdb.model set active = false where active")
+    connection.execute("update recdb.model set active = true, activated_at = now() where model_id = %s", [model_id])
+
+
+def log(connection: psycopg.Connection, model_id: int, seconds: float, error: str | None) -> None:
+    """Write the training into recdb.refresh_log."""
+    connection.execute(
+        "insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, model, error) "
+        "select 'train', clock_timestamp() - make_interval(secs => %s), clock_timestamp(), m.users, "
+        "m.interactions, m.label, %s from recdb.model m where m.model_id = %s",
+        [seconds, error, model_id],
+    )

@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recdb.database import Database, connect
+from recdb.database import Database
 from recdb.errors import RecdbError
 from recdb.events import read_events
-from recdb.job import active_params, job_lock, rebuild, watch_for_lost_client
+from recdb.job import active_params, open_job, rebuild
 from recdb.learn import Params
 from recdb.learn.search import Bench, Search, Trial
-from recdb.migrate import require_installed
 from recdb.train import Report, installed_dimension, profile_limit, train
 from recdb.versions import clean_up
 
@@ -78,12 +77,9 @@ def tune(
 
     Raises RecdbError where there is too little to cut a validation part from.
     """
-    with connect(database, autocommit=True) as connection, job_lock(database) as locked:
-        if not locked:
+    with open_job(database, report) as connection:
+        if connection is None:
             return Outcome(ran=False)
-        require_installed(connection)
-        watch_for_lost_client(connection)
-        clean_up(connection, report)
         rebuild(connection, report)
         report("reading events")
         bench = Bench(read_events(connection, most=MOST_EVENTS), profile_limit(connection))
@@ -101,6 +97,6 @@ def tune(
         )
         best = search.run()
         tuning = Tuning(best, search.trials[0], search.trials, len(bench.users), time.monotonic() - began)
-        label = train(connection, best.params, report, {"tuning": tuning.to_json()})
+        version = train(connection, best.params, report, {"tuning": tuning.to_json()})
         clean_up(connection, report)
-        return Outcome(ran=True, tuning=tuning, model=label)
+        return Outcome(ran=True, tuning=tuning, model=version.label)

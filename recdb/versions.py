@@ -33,13 +33,16 @@ def clean_up(connection: psycopg.Connection, report: Callable[[str], None]) -> N
 
 
 def retire(connection: psycopg.Connection) -> None:
-    """Mark the versions that are not kept: from now on nobody can ask for them."""
+    """Mark the versions that are not kept: from now on nobody can ask for them.
+
+    Kept are the active one and those served or, where they never were, trained last.
+    """
     connection.execute(
         """
         update recdb.model set state = 'retired'
         where state = 'ready' and not active and model_id not in (
             select model_id from recdb.model where state = 'ready'
-            order by active desc, activated_at desc nulls last
+            order by active desc, coalesce(activated_at, created_at) desc, model_id desc
             limit (select kept_models from recdb.config))
         """
     )

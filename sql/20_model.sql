@@ -162,19 +162,31 @@ comment on function recdb.nearest_items(integer, vector, integer, bigint) is
     'The n items nearest to a vector in a model version, by cosine.';
 
 
--- recdb.activate: let another kept version serve, in one flip.
+-- recdb.activate: let another kept version serve, with the half-life it was trained with.
 --   errors   42704 where no kept version has that label
+--   writes   which version is active, in one flip; where config.half_life is another one, also that and the weighted
+--            interactions, which takes as long as recdb.rebuild() does: readers go on, and see all of it at once
 create or replace function recdb.activate(label text)
 returns void
 language plpgsql volatile
 as $$
+declare
+    version recdb.model;
 begin
-    if not exists (select from recdb.model m where m.label = activate.label and m.state = 'ready') then
+    select m.* into version from recdb.model m where m.label = activate.label and m.state = 'ready';
+    if not found then
         raise exception 'no model version is labelled "%"', activate.label
             using errcode = 'undefined_object', hint = 'Kept versions: select label from recdb.models.';
     end if;
     update recdb.model m set active = false where m.active and m.label <> activate.label;
     update recdb.model m set active = true, activated_at = now() where m.label = activate.label and not m.active;
+    update recdb.config c set half_life = version.half_life where c.half_life is distinct from version.half_life;
+    if found then
+        raise notice 'config.half_life is now %, as when % was trained: weighting the interactions anew',
+            coalesce(version.half_life::text, 'null'), activate.label;
+        perform recdb.rebuild();
+    end if;
 end
 $$;
-comment on function recdb.activate(text) is 'Makes a kept model version the one that recommend() serves.';
+comment on function recdb.activate(text) is
+    'Makes a kept model version the one that recommend() serves, and restores the half-life it was trained with.';

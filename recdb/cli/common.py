@@ -1,10 +1,12 @@
 """What the commands share: the application, the options all have, and opening the database."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
+from recdb import tracking
 from recdb.database import Database, find_database
 from recdb.errors import InvalidInput
 from recdb.terminal import errors, output
@@ -26,6 +28,10 @@ Url = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Mlflow = Annotated[
+    str | None,
+    typer.Option("--mlflow", metavar="FOLDER_OR_URI", help="Log the version to MLflow (pip install 'recdb[mlflow]')."),
+]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]
 
 
@@ -34,6 +40,11 @@ def open_database(url: str | None, *, quiet: bool = False) -> Database:
     database = find_database(url)
     (errors if quiet else output).print(f"database: {database}", markup=False)
     return database
+
+
+def tracker(database: Database, place: str | None) -> Callable[[str], None]:
+    """Return a function that logs a trained version to MLflow, where the option --mlflow says so."""
+    return tracking.tracker(database, place, lambda line: errors.print(f"warning: {line}", markup=False))
 
 
 def parse_duration(text: str) -> timedelta:

@@ -7,9 +7,10 @@ import psycopg
 import typer
 
 from recdb import job, migrate
-from recdb.cli.common import Json, Url, app, open_database, parse_duration
+from recdb.cli.common import Json, Mlflow, Url, app, open_database, parse_duration, tracker
 from recdb.client import Recommender
 from recdb.database import connect
+from recdb.errors import Rejected
 from recdb.terminal import output, progress, table
 
 
@@ -19,14 +20,28 @@ def refresh(
     full: Annotated[bool, typer.Option("--full", help="Rebuild and train, whatever there is.")] = False,
     if_stale: Annotated[
         str | None,
-        typer.Option("--if-stale", metavar="AGE", help="Train when the model is older, such as 24h or 7d."),
+        typer.Option("--if-stale", metavar="AGE", help="Train when the last training is older, such as 24h or 7d."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Let a new version serve even where it ranks clearly worse.")
+    ] = False,
+    mlflow: Mlflow = None,
 ) -> None:
-    """Run the maintenance job: refresh what changed; train when there is no model, when it is old, or with --full."""
+    """Run the maintenance job: refresh what changed; train when there is no model, when it is old, or with --full.
+
+    A new version that ranks clearly worse on a validation part than the active one did is kept, but does not serve.
+    """
     stale = parse_duration(if_stale) if if_stale else None
     database = open_database(url)
-    with progress("refresh") as report:
-        outcome = job.run(database, full=full, if_stale=stale, report=report)
+    track = tracker(database, mlflow)
+    try:
+        with progress("refresh") as report:
+            outcome = job.run(database, full=full, if_stale=stale, force=force, report=report)
+    except Rejected as rejected:
+        track(rejected.label)
+        raise
+    if outcome.model:
+        track(outcome.model)
     if not outcome.ran:
         output.print("another job is running: nothing done")
     elif outcome.model:
@@ -90,7 +105,7 @@ def read_titles(connection: psycopg.Connection, item_ids: list[str]) -> dict[str
 
 @app.command()
 def models(url: Url = None, as_json: Json = False) -> None:
-    """List the trained model versions."""
+    """List the trained model versions, with ndcg@20 as each measured it on a validation part of its time."""
     database = open_database(url, quiet=as_json)
     with connect(database) as connection:
         migrate.require_installed(connection)
@@ -112,20 +127,24 @@ def models(url: Url = None, as_json: Json = False) -> None:
         )
         output.print_json(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str))
         return
-    shown = table("label", "state", "trained", ">users", ">items", ">interactions", ">seconds", whole=["label"])
+    shown = table(
+        "label", "state", "trained", ">users", ">items", ">interactions", ">ndcg@20", ">seconds", whole=["label"]
+    )
     for label, active, state, created, users, items, interactions, metrics, _ in rows:
+        ndcg = metrics.get("validation", {}).get("ndcg@20")
         shown.add_row(
             label, "active" if active else state, f"{created:%Y-%m-%d %H:%M}", f"{users:,}", f"{items:,}",
-            f"{interactions:,}", f"{metrics.get('train_seconds', 0):.1f}",
+            f"{interactions:,}", "" if ndcg is None else f"{ndcg:.4f}", f"{metrics.get('train_seconds', 0):.1f}",
         )  # fmt: skip
     output.print(shown if rows else "no model has been trained yet: recdb refresh")
 
 
 @app.command()
 def activate(label: Annotated[str, typer.Argument(help="A kept version's label.")], url: Url = None) -> None:
-    """Let another kept model version serve."""
+    """Let another kept model version serve, with the half-life it was trained with."""
     database = open_database(url)
-    with connect(database) as connection:
-        migrate.require_installed(connection)
-        connection.execute("select recdb.activate(%s)", [label])
+    with progress("activate") as report:
+        said = job.activate(database, label, report)
+    if said:
+        output.print(said, markup=False)
     output.print(f"{label} serves now", markup=False)

@@ -3,16 +3,17 @@
 import json
 
 from recdb import tune as tuning
-from recdb.cli.common import Budget, Json, Url, app, open_database, parse_duration
+from recdb.cli.common import Budget, Json, Mlflow, Url, app, open_database, parse_duration, tracker
 from recdb.learn.search import Trial
 from recdb.terminal import errors, output, progress, table
 
 
 @app.command()
-def tune(url: Url = None, budget: Budget = "5m", as_json: Json = False) -> None:
+def tune(url: Url = None, budget: Budget = "5m", mlflow: Mlflow = None, as_json: Json = False) -> None:
     """Choose hyper-parameters on a validation part of the database's own interactions, and train with them."""
     seconds = parse_duration(budget).total_seconds()
     database = open_database(url, quiet=as_json)
+    track = tracker(database, mlflow)
     best_printed: list[Trial] = []
 
     def on_trial(trial: Trial, best: Trial) -> None:
@@ -26,6 +27,8 @@ def tune(url: Url = None, budget: Budget = "5m", as_json: Json = False) -> None:
         output.print("another job is running: nothing done")
         return
     found = outcome.tuning
+    if outcome.model:
+        track(outcome.model)
     if as_json:
         output.print_json(json.dumps({"model": outcome.model, **found.to_json()}))
         return

@@ -17,7 +17,7 @@ from scipy import sparse
 from recdb.learn.basis import Basis, fit_basis, fold_in
 from recdb.learn.events import Events, split
 from recdb.learn.item_neighbors import EASE_ITEMS, fit_item_neighbors, to_matrix
-from recdb.learn.matrix import Float32
+from recdb.learn.matrix import Float32, Float64
 from recdb.learn.params import Params
 from recdb.learn.scoring import (
     Neighborhood,
@@ -154,6 +154,11 @@ class Bench:
 
     def try_out(self, params: Params) -> Trial:
         """Rank with a setting and score it on the validation part."""
+        recall, ndcg = self.user_metrics(params)
+        return Trial(params, float(recall.mean()), float(ndcg.mean()))
+
+    def user_metrics(self, params: Params) -> tuple[Float64, Float64]:
+        """Rank with a setting and return each user's recall@20 and ndcg@20, (users,)."""
         empty = sparse.csr_array((len(self.users), self.known.shape[1]), dtype=np.float32)
         people = self.people(params) if params.blend > 0 else empty
         items = self.items(params) if params.blend < 1 else empty
@@ -161,9 +166,7 @@ class Bench:
         hits = ranks <= K
         gains = np.where(hits, 1 / np.log2(np.where(hits, ranks, 1) + 1), 0)
         ideal = np.cumsum(1 / np.log2(np.arange(2, K + 2)))[np.minimum(self.counts, K) - 1]
-        recall = np.bincount(self.rows, hits) / self.counts
-        ndcg = np.bincount(self.rows, gains) / ideal
-        return Trial(params, float(recall.mean()), float(ndcg.mean()))
+        return np.bincount(self.rows, hits) / self.counts, np.bincount(self.rows, gains) / ideal
 
     def people(self, params: Params) -> sparse.csr_array:
         """Score by people like you, as shares."""
