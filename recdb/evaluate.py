@@ -1,7 +1,8 @@
 """Measuring the ranking: train in a scratch database, ask the SQL function recommend() for every test user, score.
 
-Production is never touched: the scratch database is an embedded server of its own that is deleted at the end, or,
-given a server's URL, a new database on that server that is dropped at the end.
+What to learn from and what is to be found come from two files, or from a database's own interactions (holdout.py).
+Production is never touched: that database is only read, and the scratch database is an embedded server of its own that
+is deleted at the end, or, given a server's URL, a new database on that server that is dropped at the end.
 """
 
 import csv
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -20,28 +22,28 @@ from recdb import job, migrate
 from recdb.copy import copy_out
 from recdb.database import Database, connect, scratch_database
 from recdb.errors import InvalidInput
+from recdb.holdout import Split, copy_interactions, hold_out
+from recdb.job import active_params
 from recdb.learn import Params, baselines
+from recdb.learn.baselines import Offer
 from recdb.learn.metrics import confidence_interval, list_metrics, user_metrics
 from recdb.load import load, open_text
-from recdb.train import Report, read_interactions
+from recdb.migrate import require_installed
+from recdb.train import Report, installed_dimension, read_interactions
 from recdb.tune import tune
 
 CLIENTS = 2
 SCRATCH_DIMENSION = 256
-BASELINES = {
-    "popularity": baselines.popularity,
-    "user-kNN (exact cosine)": baselines.user_knn,
-    "item-kNN (exact cosine)": baselines.item_knn,
-}
+BASELINE_USERS = 30_000
+"""The baselines are scored on this many of the test users, drawn at random, where there are more."""
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """What the kinds weigh and which of them hide an item; None leaves recdb's defaults."""
+    """What the kinds weigh and which of them hide an item; None leaves what the database says."""
 
     weights: Mapping[str, float] | None = None
     hides: Sequence[str] | None = None
-    """None: all."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Scores:
 
     means: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def without(self, name: str) -> "Scores":
+        """Return the scores but for one metric, at every k."""
+        return replace(self, means={key: value for key, value in self.means.items() if not key.startswith(f"{name}@")})
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,16 @@ class Evaluation:
     """Test users that occur in training."""
     unknown_users: int
     """Test users that do not; they are not scored."""
+    baseline_users: int
+    """Test users that the baselines are scored on."""
     params: Params
     train_seconds: float
     latency_ms: Mapping[str, float]
+    seconds: Mapping[str, float]
+    """What each step took."""
     tuning: Mapping[str, Any] = field(default_factory=dict)
+    split: Split | None = None
+    """How a database's own interactions were cut."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as one JSON object; our metrics stand at its top level."""
@@ -78,10 +90,13 @@ class Evaluation:
             },
             "users": self.users,
             "unknown_users": self.unknown_users,
+            "baseline_users": self.baseline_users,
             "params": self.params.to_json(),
             "train_seconds": round(self.train_seconds, 2),
             "latency_ms": {name: round(value, 3) for name, value in self.latency_ms.items()},
+            "seconds": {step: round(seconds, 2) for step, seconds in self.seconds.items()},
             "tuning": dict(self.tuning),
+            **({"split": self.split.to_json()} if self.split else {}),
         }
 
 
@@ -93,44 +108,108 @@ class Answers:
     milliseconds: NDArray[np.float64]
 
 
+class Stopwatch:
+    """How long the steps of a run take, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def lap(self, step: str) -> None:
+        """End a step: what passed since the last one ended was this."""
+        now = time.monotonic()
+        self.seconds[step] = now - self._began
+        self._began = now
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with the training and the test part, however they were made."""
+
+    ks: Sequence[int] = (20,)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters other than the active version's, or than the defaults where none is."""
+    tune_seconds: float | None = None
+    """How long to tune on the training part, if at all."""
+    kinds: Kinds = Kinds()
+
+
 def evaluate_files(
-    train: str,
-    test: str,
-    *,
-    kinds: Kinds = Kinds(),
-    ks: Sequence[int] = (20,),
-    params: Params | None = None,
-    tune_seconds: float | None = None,
-    url: str | None = None,
-    report: Report = lambda step: None,
+    train: str, test: str, plan: Plan, *, scratch_url: str | None = None, report: Report = lambda step: None
 ) -> Evaluation:
-    """Train on one CSV file and score on another, with `params`, or tuned for `tune_seconds` on the training file.
+    """Train on one CSV file and score on another.
 
     Raises InvalidInput for files that cannot be read or a test file that has no user of the training file.
     """
+    stopwatch = Stopwatch()
+    params = Params.from_json(dict(plan.params))
     relevant = read_test(test)
-    with scratch_database(url) as database:
-        migrate.upgrade(database, dimension=SCRATCH_DIMENSION)
-        with connect(database) as connection:
-            set_kinds(connection, kinds)
+    with scratch_database(scratch_url) as scratch:
+        migrate.upgrade(scratch, dimension=SCRATCH_DIMENSION)
+        with connect(scratch) as connection:
+            set_kinds(connection, plan.kinds)
         report("loading")
-        load(database, train, report=report)
-        curve: Mapping[str, Any] = {}
-        if tune_seconds is not None:
-            found = tune(database, seconds=tune_seconds, report=report).tuning
-            curve = found.to_json() if found else {}
-        else:
-            job.run(database, full=True, params=params, report=report)
-        return replace(score(database, relevant, ks=ks, report=report), tuning=curve)
+        load(scratch, train, report=report)
+        stopwatch.lap("load")
+        return train_and_score(scratch, relevant, params, plan, stopwatch, report)
+
+
+def evaluate_database(
+    database: Database,
+    plan: Plan,
+    *,
+    holdout: timedelta | None = None,
+    scratch_url: str | None = None,
+    report: Report = lambda step: None,
+) -> Evaluation:
+    """Train on one part of a database's own interactions and score on the other; the database is only read.
+
+    `holdout` holds out the last days before the newest interaction, None the last share of each user's items. Raises
+    InvalidInput where one of the parts would be empty.
+    """
+    stopwatch = Stopwatch()
+    with scratch_database(scratch_url) as scratch:
+        with connect(database, autocommit=True) as source:
+            require_installed(source)
+            params = Params.from_json(active_params(source).to_json() | dict(plan.params))
+            migrate.upgrade(scratch, dimension=installed_dimension(source))
+            report("copying")
+            with connect(scratch) as connection:
+                copy_interactions(source, connection)
+                set_kinds(connection, plan.kinds)
+                relevant, split = hold_out(connection, holdout, report)
+        stopwatch.lap("load")
+        return replace(train_and_score(scratch, relevant, params, plan, stopwatch, report), split=split)
+
+
+def train_and_score(
+    scratch: Database,
+    relevant: Mapping[str, set[str]],
+    params: Params,
+    plan: Plan,
+    stopwatch: Stopwatch,
+    report: Report,
+) -> Evaluation:
+    """Train, or tune, on what the scratch database holds, and score the lists of the users in `relevant`."""
+    curve: Mapping[str, Any] = {}
+    if plan.tune_seconds is not None:
+        found = tune(scratch, seconds=plan.tune_seconds, report=report).tuning
+        curve = found.to_json() if found else {}
+    else:
+        job.run(scratch, full=True, params=params, report=report)
+    stopwatch.lap("train")
+    return replace(score(scratch, relevant, plan.ks, stopwatch, report), tuning=curve)
 
 
 def set_kinds(connection: psycopg.Connection, kinds: Kinds) -> None:
     """Store weights and hiding kinds in the scratch database's interaction_kind."""
     if kinds.weights is not None:
-        connection.execute("delete from recdb.interaction_kind")
+        connection.execute("delete from recdb.interaction_kind where kind <> all (%s)", [list(kinds.weights)])
         with connection.cursor() as cursor:
             cursor.executemany(
-                "insert into recdb.interaction_kind (kind, weight) values (%s, %s)", list(kinds.weights.items())
+                "insert into recdb.interaction_kind (kind, weight) values (%s, %s) "
+                "on conflict (kind) do update set weight = excluded.weight",
+                list(kinds.weights.items()),
             )
     if kinds.hides is not None:
         connection.execute("update recdb.interaction_kind set hides = kind = any (%s)", [list(kinds.hides)])
@@ -159,11 +238,7 @@ def read_test(path: str) -> dict[str, set[str]]:
 
 
 def score(
-    database: Database,
-    relevant: Mapping[str, set[str]],
-    *,
-    ks: Sequence[int],
-    report: Report = lambda step: None,
+    database: Database, relevant: Mapping[str, set[str]], ks: Sequence[int], stopwatch: Stopwatch, report: Report
 ) -> Evaluation:
     """Ask recommend() for every test user that the database knows, and score the lists and the baselines'."""
     with connect(database) as connection:
@@ -173,37 +248,62 @@ def score(
         assert row is not None
         params, metrics = Params.from_json(row[0]), row[1]
         weights = read_interactions(connection).matrix()
-        hidden = read_hidden(connection, weights.shape)
+        weights.resize(max(user_keys.values()) + 1, max(item_keys.values()) + 1)
+        offer = Offer(read_hidden(connection, weights.shape), read_unavailable(connection))
     users = sorted((user for user in relevant if user in user_keys), key=user_keys.__getitem__)
     if not users:
         raise InvalidInput("no test user occurs in the training data", "are both files of the same id space?")
     deepest = max(ks)
     report(f"asking recommend() for {len(users):,} users")
     answers = ask(database, users, deepest)
+    stopwatch.lap("ask")
 
-    truth = Truth(users, [relevant[user] for user in users], item_keys)
     lists = np.full((len(users), deepest), -1, dtype=np.int64)
     for row_number, answer in enumerate(answers.lists):
         lists[row_number, : len(answer)] = [item_keys.get(item, -1) for item in answer]
     popularity = np.bincount(weights.indices, minlength=weights.shape[1])
-    ours = score_lists(lists, truth, popularity, weights.shape[0] - 1, ks, intervals=True)
+    truth = Truth(users, [relevant[user] for user in users], item_keys)
+    ours = score_lists(lists, truth, popularity, len(user_keys), ks, intervals=True)
+    stopwatch.lap("score")
 
+    some = sample(users, BASELINE_USERS)
+    truth = Truth(some, [relevant[user] for user in some], item_keys)
+    numbers = np.array([user_keys[user] for user in some])
     others = {}
-    numbers = np.array([user_keys[user] for user in users])
-    for name, make in BASELINES.items():
-        report(f"baseline {name}")
-        blocks = list(baselines.top_lists(make(weights), numbers, hidden, deepest))
-        others[name] = score_lists(np.concatenate(blocks), truth, popularity, weights.shape[0] - 1, ks)
+    for name, lists in baseline_lists(weights, numbers, offer, deepest, report):
+        scores = score_lists(lists, truth, popularity, len(user_keys), ks)
+        others[name] = scores if len(some) == len(users) else scores.without("coverage")
+    stopwatch.lap("baselines")
     p50, p95, p99 = np.percentile(answers.milliseconds, [50, 95, 99])
     return Evaluation(
         ours=ours,
         baselines=others,
         users=len(users),
         unknown_users=len(relevant) - len(users),
+        baseline_users=len(some),
         params=params,
         train_seconds=metrics["train_seconds"],
         latency_ms={"p50": float(p50), "p95": float(p95), "p99": float(p99)},
+        seconds=stopwatch.seconds,
     )
+
+
+def sample(users: Sequence[str], most: int) -> Sequence[str]:
+    """Return the users, or `most` of them, drawn at random, the same at every run, where there are more."""
+    if len(users) <= most:
+        return users
+    return [users[place] for place in np.sort(np.random.default_rng(0).choice(len(users), most, replace=False))]
+
+
+def baseline_lists(
+    weights: sparse.csr_array, users: NDArray[np.int64], offer: Offer, k: int, report: Report
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Yield each baseline's name and its lists (users, k) of item numbers."""
+    report("baseline popularity")
+    yield "popularity", baselines.popularity(weights, users, offer, k)
+    for name, make in (("user-kNN", baselines.user_knn), ("item-kNN", baselines.item_knn)):
+        report(f"baseline {name}")
+        yield f"{name} (exact cosine)", baselines.top_lists(make(weights), users, offer, k)
 
 
 class Truth:
@@ -247,17 +347,29 @@ def score_lists(
 
 
 def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> sparse.csr_array:
-    """Read which items are hidden from which users, as a sparse matrix of ones."""
+    """Read which items a user may not get, what is hidden and what is the user's own, as a sparse matrix of ones."""
     columns = copy_out(
         connection,
-        "select distinct u.user_key, t.item_key from recdb.interactions i "
+        "select u.user_key, t.item_key from recdb.interactions i "
         "join recdb.user_key u on u.user_id = i.user_id join recdb.item_key t on t.item_id = i.item_id "
         "left join recdb.interaction_kind k on k.kind = i.kind "
-        "where coalesce(k.hides, (select default_hides from recdb.config))",
+        "where coalesce(k.hides, (select default_hides from recdb.config)) "
+        "union select u.user_key, t.item_key from recdb.items i "
+        "join recdb.user_key u on u.user_id = i.owner_id join recdb.item_key t on t.item_id = i.item_id",
         [("users", np.int32), ("items", np.int32)],
     )
     ones = np.ones(len(columns["users"]), dtype=np.float32)
     return sparse.csr_array((ones, (columns["users"], columns["items"])), shape=shape)
+
+
+def read_unavailable(connection: psycopg.Connection) -> NDArray[np.int32]:
+    """Read which items nobody may get."""
+    return copy_out(
+        connection,
+        "select t.item_key from recdb.item_key t cross join recdb.config c left join recdb.items i "
+        "on i.item_id = t.item_id where not coalesce(i.available, not c.listed_only)",
+        [("items", np.int32)],
+    )["items"]
 
 
 def ask(database: Database, users: Sequence[str], k: int) -> Answers:

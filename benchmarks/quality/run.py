@@ -63,7 +63,7 @@ class Rivals:
 
     def from_scores(self, make: Callable[[sparse.csr_array], baselines.Scorer], weights: sparse.csr_array) -> Lists:
         """Rank by a scorer over all items."""
-        return np.concatenate(list(baselines.top_lists(make(weights), self.users, self.hidden, 20)))
+        return baselines.top_lists(make(weights), self.users, baselines.Offer(self.hidden), 20)
 
     def from_implicit(self, model: Any, weights: sparse.csr_array) -> Lists:
         """Rank by a model of the `implicit` library, which filters what is hidden."""
@@ -89,7 +89,8 @@ class Rivals:
         def best(lists: Iterator[Lists]) -> dict[str, float]:
             return max((self.score(each) for each in lists), key=lambda figures: figures["ndcg@20"])
 
-        yield "popularity", best(self.from_scores(baselines.popularity, self.weights) for _ in range(1))
+        offer = baselines.Offer(self.hidden)
+        yield "popularity", self.score(baselines.popularity(self.weights, self.users, offer, 20))
         yield (
             "user-kNN, exact cosine",
             best(self.from_scores(lambda m, n=n: baselines.user_knn(m, n), w) for w in inputs for n in (50, 100, 200)),
@@ -118,7 +119,7 @@ class Rivals:
                     item_user_exponent=0.0, target_exponent=0.0,
                 )  # fmt: skip
                 learned = to_matrix(fit_item_neighbors(weights, np.empty((0, 0), np.float32), params), weights.shape[1])
-                return self.from_scores(lambda m: lambda block: (m[block] @ learned).toarray(), weights)
+                return self.from_scores(lambda m: lambda block: m[block] @ learned, weights)
 
             yield "EASE", best(ease(r, w) for w in inputs for r in (0.3, 1.0, 3.0, 10.0))
 

@@ -1,71 +1,132 @@
 """The command that measures the ranking: evaluate."""
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from recdb import evaluate as evaluating
-from recdb.cli.common import Budget, Json, app, parse_duration
+from recdb.cli.common import Budget, Json, app, open_database, parse_duration
 from recdb.errors import InvalidInput
+from recdb.evaluate import Evaluation, Kinds, Plan, evaluate_database, evaluate_files
+from recdb.holdout import Split
 from recdb.learn import Params
+from recdb.learn.baselines import NEIGHBORS
 from recdb.learn.metrics import FORMULAS
 from recdb.terminal import output, progress, table
 from recdb.tune import changed
 
+Interval = tuple[float, float]
+
 
 @app.command()
 def evaluate(
-    train: Annotated[str, typer.Option(metavar="FILE", help="CSV to learn from: user_id,item_id,kind[,created_at].")],
-    test: Annotated[str, typer.Option(metavar="FILE", help="CSV of what is to be found: user_id,item_id.")],
+    train: Annotated[
+        str | None, typer.Option(metavar="FILE", help="CSV to learn from: user_id,item_id,kind[,created_at].")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(metavar="FILE", help="CSV of what is to be found: user_id,item_id.")
+    ] = None,
+    holdout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Hold out the last days of the database's own interactions, such as 7d."),
+    ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", help="A server to make the scratch database on; else an embedded one of its own."),
+        typer.Option(
+            "--url",
+            help="The database whose interactions are read, else RECDB_DATABASE_URL, else DATABASE_URL, else an "
+            "embedded server; with files, as --scratch-url.",
+            show_default=False,
+        ),
     ] = None,
-    k: Annotated[list[int] | None, typer.Option("--k", help="List length; may be repeated.")] = None,
+    scratch_url: Annotated[
+        str | None,
+        typer.Option(
+            "--scratch-url",
+            help="A server to make the scratch database on, which is dropped at the end; else an embedded one of its "
+            "own.",
+            show_default=False,
+        ),
+    ] = None,
+    k: Annotated[list[int] | None, typer.Option("--k", min=1, max=1000, help="List length; may be repeated.")] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Choose settings on a validation part of the training file.")
+        bool, typer.Option("--tune", help="Choose settings on a validation part of the training data.")
     ] = False,
     budget: Budget = "5m",
     model_params: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Hyper-parameters other than the defaults.")
+        str | None,
+        typer.Option(
+            metavar="JSON", help="Hyper-parameters other than the active version's; with files, than the defaults."
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="KIND=WEIGHT,...", help="What the kinds weigh; others weigh 0.1.")
+        str | None,
+        typer.Option(
+            metavar="KIND=WEIGHT,...",
+            help="What the kinds weigh, instead of what the database says; others weigh its default, with files 0.1.",
+        ),
     ] = None,
     hides: Annotated[
-        str | None, typer.Option(metavar="KIND,...", help="Which kinds hide an item; all unless given.")
+        str | None,
+        typer.Option(
+            metavar="KIND,...", help="Which kinds hide an item, instead of what the database says; with files: of all."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train in a scratch database, ask recommend() for every test user, and score the lists beside the baselines."""
+    """Train in a scratch database, ask recommend() for every test user, and score the lists beside the baselines.
+
+    What to learn from and what is to be found are two files (--train, --test), or two parts of the database's own
+    interactions: what came before the last days (--holdout 7d) and what was chosen in them, or, without --holdout, the
+    last fifth of each user's items and what the user did before. The database is only read.
+    """
+    if (train is None) != (test is None):
+        raise typer.BadParameter(
+            "--train and --test go together; without both, the database's own interactions are measured on"
+        )
+    if train is not None and holdout is not None:
+        raise typer.BadParameter("--holdout cuts the database's own interactions: leave --train and --test out")
+    if train is not None and url is not None and scratch_url is not None:
+        raise typer.BadParameter("with files, --url and --scratch-url mean the same: pass one of them")
     if tune and model_params:
         raise typer.BadParameter("--tune chooses the parameters: leave --model-params out")
-    with progress("evaluate") as report:
-        found = evaluating.evaluate_files(
-            train,
-            test,
-            kinds=evaluating.Kinds(parse_weights(weights) if weights else None, hides.split(",") if hides else None),
-            ks=sorted(set(k or [20])),
-            params=parse_params(model_params),
-            tune_seconds=parse_duration(budget).total_seconds() if tune else None,
-            url=url,
-            report=report,
-        )
+    last_days = parse_duration(holdout) if holdout is not None else None
+    if last_days is not None and last_days.total_seconds() <= 0:
+        raise InvalidInput(f"a --holdout of {holdout} is nothing", "write 7d: the last 7 days")
+    plan = Plan(
+        ks=sorted(set(k or [20])),
+        params=parse_params(model_params),
+        tune_seconds=parse_duration(budget).total_seconds() if tune else None,
+        kinds=Kinds(parse_weights(weights) if weights else None, hides.split(",") if hides else None),
+    )
+    if train is not None and test is not None:
+        with progress("evaluate") as report:
+            found = evaluate_files(train, test, plan, scratch_url=scratch_url or url, report=report)
+    else:
+        database = open_database(url, quiet=as_json)
+        with progress("evaluate") as report:
+            found = evaluate_database(database, plan, holdout=last_days, scratch_url=scratch_url, report=report)
     if as_json:
         output.print_json(json.dumps(found.to_json()))
         return
-    show(found)
+    show(found, plan.ks)
 
 
-def show(found: evaluating.Evaluation) -> None:
+def show(found: Evaluation, ks: Sequence[int]) -> None:
     """Print an evaluation: our metrics and the baselines', the formulas, and what it took."""
-    shown = table("metric", ">recdb", ">95 % interval", *(f">{name}" for name in found.baselines))
-    for metric, value in found.ours.means.items():
-        low, high = found.ours.intervals.get(metric, (None, None))
-        interval = f"{low:.4f} .. {high:.4f}" if low is not None and high is not None else ""
-        others = [f"{scores.means[metric]:.4f}" for scores in found.baselines.values()]
-        shown.add_row(metric, f"{value:.4f}", interval, *others)
+    if found.split:
+        show_split(found.split)
+        output.print()
+    # Their names without what is in brackets: the table fits into 80 columns.
+    shown = table("metric", ">recdb", ">95 % interval", *(f">{name.split(' (')[0]}" for name in found.baselines))
+    for k in ks:
+        if k != ks[0]:
+            shown.add_row()
+        for metric, value in found.ours.means.items():
+            if metric.endswith(f"@{k}"):
+                others = [number(scores.means.get(metric)) for scores in found.baselines.values()]
+                shown.add_row(metric, number(value), interval(found.ours.intervals.get(metric)), *others)
     output.print(shown)
     output.print()
     for metric, formula in FORMULAS.items():
@@ -73,6 +134,10 @@ def show(found: evaluating.Evaluation) -> None:
     output.print()
     left_out = f"; {found.unknown_users:,} test users are not in the training data" if found.unknown_users else ""
     output.print(f"means over {found.users:,} users{left_out}")
+    some = (
+        f", on {found.baseline_users:,} of these users, drawn at random" if found.baseline_users < found.users else ""
+    )
+    output.print(f"user-kNN and item-kNN: exact cosine, {NEIGHBORS} neighbors{some}")
     if found.tuning:
         output.print(
             f"tuned in {found.tuning['seconds']:.0f} s: {len(found.tuning['curve'])} trials, on a validation part of "
@@ -83,19 +148,46 @@ def show(found: evaluating.Evaluation) -> None:
     output.print(f"parameters: {json.dumps(chosen) if chosen else 'the defaults'}", markup=False)
     latency = ", ".join(f"{name} {value:.1f} ms" for name, value in found.latency_ms.items())
     output.print(f"training took {found.train_seconds:.1f} s; recommend() took {latency}")
+    output.print("this took " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in found.seconds.items()))
 
 
-def parse_params(text: str | None) -> Params | None:
+def show_split(split: Split) -> None:
+    """Print how a database's own interactions were cut."""
+    cut = f"what was before {split.cut_at}" if split.cut_at else "all but the last fifth of each user's items"
+    output.print(f"learned from {cut}", markup=False)
+    output.print(f"interactions: {split.train_interactions:,} to learn from, {split.held_out_interactions:,} held out")
+    output.print(
+        f"to be found ({', '.join(split.kinds)}): {split.relevant:,} choices, {split.new_items:,} of them of items new "
+        "to everybody",
+        markup=False,
+    )
+    if split.random_users:
+        output.print(
+            f"{split.random_users:,} users have no order in time: their last fifth was drawn at random, seed 0"
+        )
+
+
+def number(value: float | None) -> str:
+    """Format a metric's value, '' where there is none."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def interval(bounds: Interval | None) -> str:
+    """Format an interval, '' where there is none."""
+    return "" if bounds is None else f"{bounds[0]:.4f} .. {bounds[1]:.4f}"
+
+
+def parse_params(text: str | None) -> dict[str, Any]:
     """Read hyper-parameters from a JSON object."""
     if text is None:
-        return None
+        return {}
     try:
         values: Any = json.loads(text)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"--model-params is not JSON: {error}", "write '{\"neighbors\": 100}'") from error
     if not isinstance(values, dict):
         raise InvalidInput("--model-params is not a JSON object", "write '{\"neighbors\": 100}'")
-    return Params.from_json(values)
+    return values
 
 
 def parse_weights(text: str) -> dict[str, float]:

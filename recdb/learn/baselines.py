@@ -1,17 +1,77 @@
-"""What people use instead, exact and in numpy: the yardsticks that `recdb evaluate` prints beside its own figures."""
+"""What people use instead, exact and in numpy: the yardsticks that `recdb evaluate` prints beside its own figures.
 
-from collections.abc import Callable, Iterator
+All of it works on what is not 0 alone: no matrix of users x items or of items x items is ever dense.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.matrix import Float32, inverse_power, row_numbers, scale
+from recdb.learn.matrix import inverse_power, row_numbers, scale
 
-Scorer = Callable[[NDArray[np.integer]], Float32]
-"""Takes user numbers (block,), returns scores (block, items); 0 is no score."""
+Numbers = NDArray[np.integer]
+Lists = NDArray[np.int64]
+Scorer = Callable[[Numbers], sparse.csr_array]
+"""Takes user numbers (block,), returns scores (block, items); what is not stored has none."""
 
-DENSE_BYTES = 256 * 2**20
+BLOCK_BYTES = 256 * 2**20
+NEIGHBORS = 100
+
+
+class Offer:
+    """What may be recommended to whom."""
+
+    def __init__(self, hidden: sparse.csr_array, unavailable: Numbers | Sequence[int] = ()) -> None:
+        """Take what must not come back, stored entries of (users, items), and the items that nobody may get."""
+        self.hidden = hidden
+        self.available = np.ones(hidden.shape[1], dtype=np.bool_)
+        self.available[np.asarray(unavailable, dtype=np.int64)] = False
+
+    def may_get(self, user: int, items: Numbers) -> NDArray[np.bool_]:
+        """Tell which of some items a user may get."""
+        hidden = entries(self.hidden, user)[0]
+        before = self.available[hidden]
+        self.available[hidden] = False
+        answer = self.available[items]
+        self.available[hidden] = before
+        return answer
+
+
+def popularity(weights: sparse.csr_array, users: Numbers, offer: Offer, k: int) -> Lists:
+    """Recommend the items with the most users, as top_lists() does."""
+    counts = np.bincount(weights.indices, minlength=weights.shape[1])
+    order = np.argsort(-counts, kind="stable")[: (counts > 0).sum()]
+    order = order[offer.available[order]]
+    lists = np.full((len(users), k), -1, dtype=np.int64)
+    for row, user in enumerate(users.tolist()):
+        head = order[: k + len(entries(offer.hidden, user)[0])]
+        kept = head[offer.may_get(user, head)][:k]
+        lists[row, : len(kept)] = kept
+    return lists
+
+
+def user_knn(weights: sparse.csr_array, neighbors: int = NEIGHBORS) -> Scorer:
+    """Score by the items of the `neighbors` most similar users, by exact cosine."""
+    unit = unit_rows(weights)
+    by_user = unit.T.tocsr()
+
+    def scorer(users: Numbers) -> sparse.csr_array:
+        similar = unit[users] @ by_user
+        similar.data[similar.indices == users[row_numbers(similar)]] = 0
+        return keep_largest(similar, neighbors) @ weights
+
+    return scorer
+
+
+def item_knn(weights: sparse.csr_array, neighbors: int = NEIGHBORS) -> Scorer:
+    """Score by the `neighbors` most similar items of each of the user's items, by exact cosine; an item is its own."""
+    by_user = unit_rows(weights.T.tocsr()).T.tocsr()
+    unit = by_user.T.tocsr()
+    blocks = [keep_largest(unit[block] @ by_user, neighbors) for _, block in in_blocks(np.arange(unit.shape[0]), unit)]
+    similar = sparse.vstack(blocks, format="csr")
+    return lambda users: weights[users] @ similar
 
 
 def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
@@ -20,71 +80,45 @@ def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
     return scale(matrix, inverse_power(squares.astype(np.float64), 0.5), np.ones(matrix.shape[1], dtype=np.float32))
 
 
-def keep_largest(rows: Float32, count: int) -> Float32:
-    """Set all but the `count` largest entries of each row to 0."""
-    if count < rows.shape[1]:
-        smallest = np.partition(rows, -count, axis=1)[:, -count][:, None]
-        rows[rows < smallest] = 0
-    return rows
+def keep_largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
+    """Return the `count` largest entries above 0 of each row, and what ties with the last of them."""
+    lowest = np.zeros(matrix.shape[0], dtype=matrix.dtype)
+    for row in np.flatnonzero(np.diff(matrix.indptr) > count).tolist():
+        lowest[row] = np.partition(entries(matrix, row)[1], -count)[-count]
+    rows = row_numbers(matrix)
+    kept = (matrix.data >= lowest[rows]) & (matrix.data > 0)
+    lengths = np.bincount(rows[kept], minlength=matrix.shape[0])
+    return sparse.csr_array((matrix.data[kept], matrix.indices[kept], np.r_[0, np.cumsum(lengths)]), shape=matrix.shape)
 
 
-def popularity(weights: sparse.csr_array) -> Scorer:
-    """Score every item by its number of users."""
-    users = np.bincount(weights.indices, minlength=weights.shape[1]).astype(np.float32)
-    return lambda block: np.tile(users, (len(block), 1))
+def top_lists(scorer: Scorer, users: Numbers, offer: Offer, k: int) -> Lists:
+    """Rank the items that score above 0 for each of `users`.
 
-
-def user_knn(weights: sparse.csr_array, neighbors: int = 100) -> Scorer:
-    """Score by the items of the `neighbors` most similar users, by exact cosine."""
-    unit = unit_rows(weights)
-    by_user = unit.T.tocsr()
-
-    def scorer(block: NDArray[np.integer]) -> Float32:
-        similar = (unit[block] @ by_user).toarray()
-        similar[np.arange(len(block)), block] = 0
-        scores: Float32 = (sparse.csr_array(keep_largest(similar, neighbors)) @ weights).toarray()
-        return scores
-
-    return scorer
-
-
-def item_knn(weights: sparse.csr_array, neighbors: int = 100) -> Scorer:
-    """Score by the `neighbors` most similar items of each of the user's items, by exact cosine; an item is its own."""
-    unit = unit_rows(weights.T.tocsr())
-    by_item = unit.T.tocsr()
-    items = unit.shape[0]
-    step = max(1, DENSE_BYTES // (4 * items))
-    kept = [
-        sparse.csr_array(keep_largest((unit[start : start + step] @ by_item).toarray(), neighbors))
-        for start in range(0, items, step)
-    ]
-    similar = sparse.vstack(kept, format="csr")
-
-    def scorer(block: NDArray[np.integer]) -> Float32:
-        scores: Float32 = (weights[block] @ similar).toarray()
-        return scores
-
-    return scorer
-
-
-def top_lists(
-    scorer: Scorer, users: NDArray[np.integer], hidden: sparse.csr_array, k: int
-) -> Iterator[NDArray[np.int64]]:
-    """Rank every item for each of `users`, hidden ones left out; yield item numbers (block, k), -1 where there is none.
-
-    `hidden` (users, items) is not 0 where an item must not come back. Ties go to the smaller item number.
+    Returns item numbers (users, k), -1 where there is none. Ties go to the smaller item number.
     """
-    items = hidden.shape[1]
-    step = max(1, DENSE_BYTES // (4 * items))
-    k = min(k, items)
-    for start in range(0, len(users), step):
-        block = users[start : start + step]
+    lists = np.full((len(users), k), -1, dtype=np.int64)
+    for start, block in in_blocks(users, offer.hidden):
         scores = scorer(block)
-        seen = hidden[block]
-        scores[row_numbers(seen), seen.indices] = 0
-        first = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        first.sort(axis=1)
-        best = np.take_along_axis(scores, first, axis=1)
-        order = np.argsort(-best, axis=1, kind="stable")
-        lists = np.take_along_axis(first, order, axis=1)
-        yield np.where(np.take_along_axis(best, order, axis=1) > 0, lists, -1)
+        for row, user in enumerate(block.tolist()):
+            items, values = entries(scores, row)
+            good = (values > 0) & offer.may_get(user, items)
+            items, values = items[good], values[good]
+            if len(values) > k:
+                best = values >= np.partition(values, -k)[-k]
+                items, values = items[best], values[best]
+            ranked = items[np.lexsort((items, -values))][:k]
+            lists[start + row, : len(ranked)] = ranked
+    return lists
+
+
+def in_blocks(rows: Numbers, matrix: sparse.csr_array) -> Iterator[tuple[int, Numbers]]:
+    """Cut row numbers into blocks whose products stay within memory, even when nothing in them is 0; yield starts too."""
+    step = max(1, BLOCK_BYTES // (8 * max(matrix.shape)))
+    for start in range(0, len(rows), step):
+        yield start, rows[start : start + step]
+
+
+def entries(matrix: sparse.csr_array, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the columns and the values that a row stores."""
+    stored = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    return matrix.indices[stored], matrix.data[stored]
