@@ -17,6 +17,8 @@ Scorer = Callable[[Numbers], sparse.csr_array]
 """Takes user numbers (block,), returns scores (block, items); what is not stored has none."""
 
 BLOCK_BYTES = 256 * 2**20
+ROUNDING = 1e-6
+"""What differs by less, relatively, is a tie: sums in single precision."""
 NEIGHBORS = 100
 
 
@@ -84,7 +86,7 @@ def keep_largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
     """Return the `count` largest entries above 0 of each row, and what ties with the last of them."""
     lowest = np.zeros(matrix.shape[0], dtype=matrix.dtype)
     for row in np.flatnonzero(np.diff(matrix.indptr) > count).tolist():
-        lowest[row] = np.partition(entries(matrix, row)[1], -count)[-count]
+        lowest[row] = np.partition(entries(matrix, row)[1], -count)[-count] * (1 - ROUNDING)
     rows = row_numbers(matrix)
     kept = (matrix.data >= lowest[rows]) & (matrix.data > 0)
     lengths = np.bincount(rows[kept], minlength=matrix.shape[0])
