@@ -5,7 +5,9 @@ from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, RecdbError
 from recdb.records import (
     BatchRecommendation,
     Neighbor,
+    NeighborReason,
     PopularItem,
+    Reason,
     Recommendation,
     SimilarItem,
 )
@@ -16,8 +18,10 @@ __all__ = [
     "InvalidInput",
     "ModelNotFound",
     "Neighbor",
+    "NeighborReason",
     "NotInstalled",
     "PopularItem",
+    "Reason",
     "RecdbError",
     "Recommendation",
     "Recommender",

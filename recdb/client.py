@@ -19,7 +19,15 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from recdb.database import APPLICATION_NAME, Database, connect, find_database, prepares_statements
 from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, RecdbError
-from recdb.records import BatchRecommendation, Neighbor, PopularItem, Recommendation, SimilarItem
+from recdb.records import (
+    BatchRecommendation,
+    Neighbor,
+    NeighborReason,
+    PopularItem,
+    Reason,
+    Recommendation,
+    SimilarItem,
+)
 
 Row = TypeVar("Row")
 
@@ -114,6 +122,22 @@ class _Calls:
             "select neighbor_id, similarity from recdb.similar_items(%s::text, %s::bigint)",
             [item_id, k],
             SimilarItem,
+        )
+
+    @staticmethod
+    def explain(user_id: str, item_id: str, model: str | None) -> _Call[Reason]:
+        return _Call(
+            "select source, because_id, contribution from recdb.explain(%s::text, %s::text, %s::text)",
+            [user_id, item_id, model],
+            Reason,
+        )
+
+    @staticmethod
+    def explain_neighbors(user_id: str, item_id: str, model: str | None) -> _Call[NeighborReason]:
+        return _Call(
+            "select neighbor_id, similarity, contribution from recdb.explain_neighbors(%s::text, %s::text, %s::text)",
+            [user_id, item_id, model],
+            NeighborReason,
         )
 
     @staticmethod
@@ -240,6 +264,14 @@ class Recommender:
     def similar_items(self, item_id: str, k: int = 20) -> list[SimilarItem]:
         """Return the `k` items most like an item, nearest first."""
         return self._rows(_Calls.similar_items(item_id, k))
+
+    def explain(self, user_id: str, item_id: str, model: str | None = None) -> list[Reason]:
+        """Return why a user is recommended an item: contributions that add up to its score, the largest first."""
+        return self._rows(_Calls.explain(user_id, item_id, model))
+
+    def explain_neighbors(self, user_id: str, item_id: str, model: str | None = None) -> list[NeighborReason]:
+        """Return what each neighbour contributes to the score of a recommended item, the largest first."""
+        return self._rows(_Calls.explain_neighbors(user_id, item_id, model))
 
     def popular(self, k: int = 50) -> list[PopularItem]:
         """Return the `k` most popular items."""
@@ -368,6 +400,14 @@ class AsyncRecommender:
     async def similar_items(self, item_id: str, k: int = 20) -> list[SimilarItem]:
         """Return the `k` items most like an item, nearest first."""
         return await self._rows(_Calls.similar_items(item_id, k))
+
+    async def explain(self, user_id: str, item_id: str, model: str | None = None) -> list[Reason]:
+        """Return why a user is recommended an item: contributions that add up to its score, the largest first."""
+        return await self._rows(_Calls.explain(user_id, item_id, model))
+
+    async def explain_neighbors(self, user_id: str, item_id: str, model: str | None = None) -> list[NeighborReason]:
+        """Return what each neighbour contributes to the score of a recommended item, the largest first."""
+        return await self._rows(_Calls.explain_neighbors(user_id, item_id, model))
 
     async def popular(self, k: int = 50) -> list[PopularItem]:
         """Return the `k` most popular items."""

@@ -47,6 +47,28 @@ class SimilarItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """A part of the score of a recommended item."""
+
+    source: str
+    """'item', or 'neighbors': all of them together."""
+    because_id: str | None
+    """The user's own item; None for the neighbours."""
+    contribution: float
+    """All of an item's contributions add up to its score."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborReason:
+    """What one neighbour contributes to the score of a recommended item."""
+
+    neighbor_id: str
+    similarity: float
+    """Cosine, -1..1."""
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
 class PopularItem:
     """A popular item."""
 

@@ -5,6 +5,7 @@
 --   30_rank        the ranking itself: people like you, because of what you did, blend, fallback
 --   40_recommend   recommend() and its relatives: what applications call
 --   50_explore     neighbors(), similar_items(), popular(): what analysts call
+--   55_explain     why an item is in a list
 --   60_write       track() and forget_user()
 --   70_refresh     the SQL half of the maintenance job
 --   80_views       the analysts' views
@@ -49,3 +50,28 @@ begin atomic
 end;
 comment on function recdb.profile_of(text) is
     'The items one user touched, with summed and decayed weights, read live; hides says which are not recommended again.';
+
+
+-- recdb.profile: the same in arrays, the newest item first: what is scored with, and what must not come back.
+--   returns  one row; item_keys, weights and ranks of the items that have keys, ranks shared by what is of one moment
+create or replace function recdb.profile(user_id text)
+returns table (
+    item_keys integer[], weights double precision[], ranks bigint[], hidden_ids text[], hidden_keys integer[]
+)
+language sql stable parallel safe
+begin atomic
+    with profile as materialized (
+        select p.*, rank() over (order by p.last_at desc) as rank
+        from recdb.profile_of(profile.user_id) p
+        order by p.last_at desc, p.item_key
+    )
+    select
+        array_agg(p.item_key) filter (where p.item_key is not null),
+        array_agg(p.weight) filter (where p.item_key is not null),
+        array_agg(p.rank) filter (where p.item_key is not null),
+        coalesce(array_agg(p.item_id) filter (where p.hides), '{}'),
+        coalesce(array_agg(p.item_key) filter (where p.hides and p.item_key is not null), '{}')
+    from profile p;
+end;
+comment on function recdb.profile(text) is
+    'One user''s profile in arrays, the newest item first, and the items that are not recommended again.';

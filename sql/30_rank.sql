@@ -1,6 +1,88 @@
+-- The ranking. p is the profile's newest profile_limit items, r_j the rank of its item j, each x an exponent of its own:
+--   people(i) = sum over the stored users v nearest to fold_in(p_j^x r_j^-recency) of similarity^q * d_v^-g * w_vi^x
+--   items(i)  = sum over the profile's items j of p_j^x r_j^-recency * N_ji
+--   final(i)  = blend * people(i) / total people + (1 - blend) * items(i) / total items
+-- A total is the sum of all its terms' magnitudes. It is known before they are added up, since user_vector and
+-- item_neighbor keep their rows' sums as total_weight: so final(i) is one plain sum over voices, users and items.
+
+
+-- recdb.voices: whom a profile asks, and what their word counts: all of final(i) but w_vi^x and N_ji.
+--   profile_keys, _weights, _ranks  what the profile likes, newest first; rank 1 is the newest
+--   own_key  the stored vector that is left out, NULL for a guest
+--   returns  one row, or none where no version is active; user_recent: whose weights are in user_item_recent
+--   errors   42704 where no kept version has that label
+create or replace function recdb.voices(
+    model text, profile_keys integer[], profile_weights double precision[], profile_ranks bigint[], own_key integer
+)
+returns table (
+    model_id integer, label text, profile_limit integer, neighbor_weight_exponent double precision,
+    item_keys integer[], item_weights double precision[],
+    user_keys integer[], user_weights double precision[], user_recent boolean[], similarities double precision[]
+)
+language plpgsql stable rows 1 cost 3000
+as $$
+#variable_conflict use_column
+declare
+    served record;
+    weights double precision[];
+    ranks bigint[];
+    query vector;
+begin
+    select * into served from recdb.serving(voices.model);
+    if served.model_id is null then
+        return;
+    end if;
+    model_id := served.model_id;
+    label := served.label;
+    profile_limit := served.profile_limit;
+    neighbor_weight_exponent := served.neighbor_weight_exponent;
+    item_keys := profile_keys[:profile_limit];
+    weights := profile_weights[:profile_limit];
+    ranks := profile_ranks[:profile_limit];
+
+    query := recdb.fold_in(
+        model_id, item_keys, recdb.profile_weights(weights, ranks, served.people_weight_exponent, served.people_recency));
+    if query is not null and served.blend > 0 then
+        select array_agg(n.user_key),
+            array_agg(served.blend * served.drift * n.strength / nullif(n.total, 0)),
+            array_agg(exists (select from recdb.recent_user r where r.user_key = n.user_key)),
+            array_agg(n.similarity)
+        into user_keys, user_weights, user_recent, similarities
+        from (
+            select v.user_key, v.similarity, v.strength, sum(v.strength * v.total_weight) over () as total
+            from (
+                select u.user_key, u.similarity, u.total_weight,
+                    power(u.similarity, served.similarity_exponent)
+                        * power(nullif(u.total_weight, 0), -served.activity_exponent) as strength
+                from recdb.nearest_users(served.model_id, query, own_key, served.neighbors) u
+                where u.similarity > 0.001  -- less is the noise of half precision
+            ) v
+        ) n;
+    end if;
+
+    item_weights := recdb.profile_weights(weights, ranks, served.profile_weight_exponent, served.profile_recency);
+    select array_agg((1 - served.blend) * n.weight / nullif(n.total, 0))
+    into item_weights
+    from (
+        select p.weight, sum(abs(p.weight) * r.total_weight) over () as total
+        from unnest(item_keys, item_weights) with ordinality p(item_key, weight, position)
+        left join lateral (
+            select i.total_weight from recdb.item_neighbor i
+            where i.model_id = served.model_id and i.item_key = p.item_key
+            offset 0
+        ) r on true
+        order by p.position
+    ) n;
+    return next;
+end
+$$;
+comment on function recdb.voices(text, integer[], double precision[], bigint[], integer) is
+    'Whom a profile asks under a model version: its items and the nearest users, and what the word of each counts.';
+
+
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
 --
---   profile_keys, _weights, _ranks  what the profile likes, newest first; rank 1 is the newest
+--   profile_keys, _weights, _ranks  as voices()
 --   hidden_ids, hidden_keys         what must not come back (keys where there are any)
 --   owner, own_key                  whose profile it is: own items and the own stored vector are left out; NULL for a guest
 --   others                          as recommend()
@@ -8,12 +90,6 @@
 --   reads                           user_vector by HNSW, the neighbours' weighted items by index, item_neighbor by key,
 --                                   and the catalogue for what is looked at from the top down
 --
--- Scores (p is the profile's newest profile_limit items, r_j the rank of its item j; each x is an exponent of its own):
---   people(i) = sum over the stored users v nearest to fold_in(p_j^x r_j^-recency) of similarity^q * d_v^-g * w_vi^x
---   items(i)  = sum over the profile's items j of p_j^x r_j^-recency * N_ji
---   final(i)  = blend * people(i) / total people + (1 - blend) * items(i) / total items
--- A total is the sum of all its terms' magnitudes, hidden items included. It is known before they are added up, since
--- user_vector and item_neighbor keep their rows' sums as total_weight: so one sum by item does for both halves.
 -- What is hidden, unavailable or the user's own is dropped; the largest left becomes 1; rounding to 1e-9 hides
 -- the order in which a plan happened to add; exclude and filter come last, so that they do not rescale.
 create or replace function recdb.rank_items(
@@ -27,13 +103,8 @@ as $$
 declare
     wanted constant bigint := coalesce(k, 50);
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
-    served record;
+    asked record;
     settings recdb.config;
-    item_weights double precision[];
-    query vector;
-    near_keys integer[];
-    near_weights double precision[];
-    near_recent boolean[];
     candidate_keys integer[];
     candidate_scores double precision[];
     entry record;
@@ -84,50 +155,11 @@ begin
             using errcode = 'invalid_parameter_value';
     end if;
     select c.* into settings from recdb.config c;
-    select * into served from recdb.serving(model);
-    label := served.label;
+    select v.* into asked
+    from recdb.voices(model, profile_keys, profile_weights, profile_ranks, own_key) v;
+    label := asked.label;
 
-    if served.model_id is not null and cardinality(profile_keys) > 0 then
-        profile_keys := profile_keys[:served.profile_limit];
-        profile_weights := profile_weights[:served.profile_limit];
-        profile_ranks := profile_ranks[:served.profile_limit];
-
-        -- People like you: their part of the score, by whom.
-        query := recdb.fold_in(served.model_id, profile_keys, recdb.profile_weights(
-            profile_weights, profile_ranks, served.people_weight_exponent, served.people_recency));
-        if query is not null and served.blend > 0 then
-            select array_agg(n.user_key),
-                array_agg(served.blend * served.drift * n.strength / nullif(n.total, 0)),
-                array_agg(exists (select from recdb.recent_user r where r.user_key = n.user_key))
-            into near_keys, near_weights, near_recent
-            from (
-                select v.user_key, v.strength, sum(v.strength * v.total_weight) over () as total
-                from (
-                    select u.user_key, u.total_weight,
-                        power(u.similarity, served.similarity_exponent)
-                            * power(u.total_weight, -served.activity_exponent) as strength
-                    from recdb.nearest_users(served.model_id, query, own_key, served.neighbors) u
-                    where u.similarity > 0.001  -- less is the noise of half precision
-                ) v
-            ) n;
-        end if;
-
-        -- Because of what you did: the rest of it, by which item.
-        item_weights := recdb.profile_weights(
-            profile_weights, profile_ranks, served.profile_weight_exponent, served.profile_recency);
-        select array_agg((1 - served.blend) * n.weight / nullif(n.total, 0))
-        into item_weights
-        from (
-            select p.weight, sum(abs(p.weight) * r.total_weight) over () as total
-            from unnest(profile_keys, item_weights) with ordinality p(item_key, weight, position)
-            left join lateral (
-                select i.total_weight from recdb.item_neighbor i
-                where i.model_id = served.model_id and i.item_key = p.item_key
-                offset 0
-            ) r on true
-            order by p.position
-        ) n;
-
+    if cardinality(asked.item_keys) > 0 then
         -- Few candidates are ever looked at, so the first pass sorts no more than probably needed; where that was
         -- too few, because many were unavailable or filtered out, the second takes all.
         for pass in 1..2 loop
@@ -138,30 +170,30 @@ begin
             from (
                 select t.item_key, sum(t.weight) as final
                 from (
-                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent) as weight
-                    from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
+                    select w.item_key, n.weight * recdb.signed_power(w.weight, asked.neighbor_weight_exponent) as weight
+                    from unnest(asked.user_keys, asked.user_weights, asked.user_recent) n(user_key, weight, recent)
                     cross join lateral (
                         select s.item_key, s.weight from recdb.user_item_settled s
-                        where s.user_key = n.user_key and s.position <= served.profile_limit
+                        where s.user_key = n.user_key and s.position <= asked.profile_limit
                         offset 0
                     ) w
                     where not n.recent
                     union all
-                    select w.item_key, n.weight * recdb.signed_power(w.weight, served.neighbor_weight_exponent)
-                    from unnest(near_keys, near_weights, near_recent) n(user_key, weight, recent)
+                    select w.item_key, n.weight * recdb.signed_power(w.weight, asked.neighbor_weight_exponent)
+                    from unnest(asked.user_keys, asked.user_weights, asked.user_recent) n(user_key, weight, recent)
                     cross join lateral (
                         select s.item_key, s.weight from recdb.user_item_recent s
-                        where s.user_key = n.user_key and s.position <= served.profile_limit
+                        where s.user_key = n.user_key and s.position <= asked.profile_limit
                         offset 0
                     ) w
                     where n.recent
                     union all
                     select m.item_key, p.weight * m.weight
-                    from unnest(profile_keys, item_weights) p(item_key, weight)
+                    from unnest(asked.item_keys, asked.item_weights) p(item_key, weight)
                     cross join lateral (
                         select unnest(r.neighbor_keys) as item_key, unnest(r.weights) as weight
                         from recdb.item_neighbor r
-                        where r.model_id = served.model_id and r.item_key = p.item_key
+                        where r.model_id = asked.model_id and r.item_key = p.item_key
                         offset 0
                     ) m
                 ) t

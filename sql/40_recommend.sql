@@ -15,31 +15,14 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-    item_keys integer[];
-    weights double precision[];
-    ranks bigint[];
-    hidden_ids text[];
-    hidden_keys integer[];
+    profile record;
 begin
-    with profile as materialized (
-        select p.*,
-            rank() over (order by p.last_at desc) as rank
-        from recdb.profile_of(recommend.user_id) p
-        order by p.last_at desc, p.item_key
-    )
-    select
-        array_agg(p.item_key) filter (where p.item_key is not null),
-        array_agg(p.weight) filter (where p.item_key is not null),
-        array_agg(p.rank) filter (where p.item_key is not null),
-        coalesce(array_agg(p.item_id) filter (where p.hides), '{}'),
-        coalesce(array_agg(p.item_key) filter (where p.hides and p.item_key is not null), '{}')
-    into item_keys, weights, ranks, hidden_ids, hidden_keys
-    from profile p;
+    select p.* into profile from recdb.profile(recommend.user_id) p;
 
     return query
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.rank_items(
-        item_keys, weights, ranks, hidden_ids, hidden_keys, recommend.user_id,
+        profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids, profile.hidden_keys, recommend.user_id,
         (select u.user_key from recdb.user_key u where u.user_id = recommend.user_id),
         recommend.k, recommend.exclude, recommend.fallback, recommend.filter, recommend.model) r;
 end

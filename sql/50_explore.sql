@@ -10,9 +10,7 @@ as $$
 declare
     wanted constant bigint := coalesce(k, 20);
     served record;
-    item_keys integer[];
-    weights double precision[];
-    ranks bigint[];
+    profile record;
     query vector;
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = neighbors.user_id);
 begin
@@ -20,24 +18,18 @@ begin
         raise exception 'k is %, and must be between 1 and 1000', wanted using errcode = 'invalid_parameter_value';
     end if;
     select * into served from recdb.serving(null);
-    select array_agg(s.item_key), array_agg(s.weight), array_agg(s.rank)
-    into item_keys, weights, ranks
-    from (
-        select p.item_key, p.weight, rank() over (order by p.last_at desc) as rank
-        from recdb.profile_of(neighbors.user_id) p
-        where p.item_key is not null
-        order by p.last_at desc, p.item_key
-        limit served.profile_limit
-    ) s
-    where s.weight <> 0;
-    query := recdb.fold_in(served.model_id, item_keys, recdb.profile_weights(
-        weights, ranks, served.people_weight_exponent, served.people_recency));
+    select p.* into profile from recdb.profile(neighbors.user_id) p;
+    query := recdb.fold_in(
+        served.model_id, profile.item_keys[:served.profile_limit],
+        recdb.profile_weights(
+            profile.weights[:served.profile_limit], profile.ranks[:served.profile_limit],
+            served.people_weight_exponent, served.people_recency));
     if query is null then
         return;
     end if;
     return query
     select i.user_id, v.similarity,
-        (select count(*) from recdb.user_item w where w.user_key = v.user_key and w.item_key = any (item_keys))
+        (select count(*) from recdb.user_item w where w.user_key = v.user_key and w.item_key = any (profile.item_keys))
     from recdb.nearest_users(served.model_id, query, own_key, wanted) v
     cross join lateral (select u.user_id from recdb.user_key u where u.user_key = v.user_key offset 0) i
     order by v.similarity desc, i.user_id;

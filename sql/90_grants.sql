@@ -15,13 +15,14 @@ grant execute on function
     recdb.recommend_for_items(text[], bigint, text[], real[], text, jsonb, text),
     recdb.recommend_batch(text[], bigint),
     recdb.popular(bigint),
-    recdb.similar_items(text, bigint)
+    recdb.similar_items(text, bigint),
+    recdb.explain(text, text, text)
 to recdb_reader, recdb_analyst;
 
 grant execute on function recdb.track(text, text, text, timestamptz, jsonb) to recdb_writer;
 
 grant execute on function recdb.neighbors(text, bigint), recdb.profile_of(text), recdb.decay(timestamptz, timestamptz, interval), recdb.settle(double precision, double precision),
-    recdb.interactions_of(text), recdb.item_of(text)
+    recdb.interactions_of(text), recdb.item_of(text), recdb.explain_neighbors(text, text, text)
 to recdb_analyst;
 grant select on all tables in schema recdb to recdb_analyst;
 

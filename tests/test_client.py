@@ -105,6 +105,10 @@ def test_the_other_methods_return_the_rows_of_their_functions(client: Any, share
     assert_rows(client.neighbors("u1", 4), shared, "recdb.neighbors('u1', 4)", recdb.Neighbor)
     assert_rows(client.neighbors("u1"), shared, "recdb.neighbors('u1')", recdb.Neighbor)
     assert_rows(client.similar_items("i1", 4), shared, "recdb.similar_items('i1', 4)", recdb.SimilarItem)
+    item = client.recommend("u1", 1)[0].item_id
+    call = f"('u1', '{item}')"
+    assert_rows(client.explain("u1", item), shared, f"recdb.explain{call}", recdb.Reason)
+    assert_rows(client.explain_neighbors("u1", item), shared, f"recdb.explain_neighbors{call}", recdb.NeighborReason)
     assert_rows(client.popular(4), shared, "recdb.popular(4)", recdb.PopularItem)
     assert_rows(client.popular(), shared, "recdb.popular()", recdb.PopularItem)
 

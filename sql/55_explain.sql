@@ -1,0 +1,107 @@
+-- recdb.contributions: what each voice gives to one item's score.
+--   returns  a row a voice: because_key (the user's own item) or neighbor_key with its similarity; contributions add up
+--            to the score that recommend() gives the item (rounded to 1e-9 there), nothing where it gives none
+create or replace function recdb.contributions(user_id text, item_id text, model text)
+returns table (because_key integer, neighbor_key integer, similarity double precision, contribution double precision)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    profile record;
+    asked record;
+    own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = contributions.user_id);
+    wanted constant integer := (select t.item_key from recdb.item_key t where t.item_id = contributions.item_id);
+    top integer;
+begin
+    select p.* into profile from recdb.profile(contributions.user_id) p;
+    if wanted is null or wanted = any (profile.hidden_keys) or exists (
+        select
+        from recdb.config c
+        left join recdb.item_of(contributions.item_id) i on true
+        where i.owner_id = contributions.user_id or not coalesce(i.available, not c.listed_only)
+    ) then
+        return;
+    end if;
+    select v.* into asked
+    from recdb.voices(contributions.model, profile.item_keys, profile.weights, profile.ranks, own_key) v;
+    select t.item_key into top
+    from recdb.rank_items(
+        profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids, profile.hidden_keys,
+        contributions.user_id, own_key, 1, '{}', 'none', null, contributions.model) r
+    join recdb.item_key t on t.item_id = r.item_id;
+
+    return query
+    with part as (
+        select n.item_key, j.item_key as because_key, null::integer as neighbor_key,
+            null::double precision as similarity, j.weight * n.weight as amount
+        from unnest(asked.item_keys, asked.item_weights) j(item_key, weight)
+        cross join lateral (
+            select unnest(r.neighbor_keys) as item_key, unnest(r.weights) as weight
+            from recdb.item_neighbor r
+            where r.model_id = asked.model_id and r.item_key = j.item_key
+            offset 0
+        ) n
+        where n.item_key in (wanted, top)
+        union all
+        select w.item_key, null, v.user_key, v.similarity,
+            v.weight * recdb.signed_power(w.weight, asked.neighbor_weight_exponent)
+        from unnest(asked.user_keys, asked.user_weights, asked.similarities) v(user_key, weight, similarity)
+        cross join lateral (
+            select i.item_key, i.weight
+            from recdb.user_item i
+            where i.user_key = v.user_key and i.position <= asked.profile_limit
+            offset 0
+        ) w
+        where w.item_key in (wanted, top)
+    ), total as (
+        select sum(p.amount) filter (where p.item_key = wanted) as of_wanted,
+            sum(p.amount) filter (where p.item_key = top) as of_top
+        from part p
+    )
+    select p.because_key, p.neighbor_key, p.similarity, p.amount / t.of_top
+    from part p
+    cross join total t
+    where p.item_key = wanted and p.amount <> 0 and t.of_wanted > 0;
+end
+$$;
+comment on function recdb.contributions(text, text, text) is
+    'What each of a user''s items and each neighbour gives to the score of one item.';
+
+
+-- recdb.explain: why recommend() gives a user an item.
+--   returns  source 'item': because_id is the user's own item; 'neighbors': all of them in one row, because_id NULL;
+--            contributions add up to the item's score. No row where recommend() does not give the item, or gives it as
+--            popular filler
+--   errors   42704 for an unknown model
+create or replace function recdb.explain(user_id text, item_id text, model text default null)
+returns table (source text, because_id text, contribution double precision)
+language sql stable security definer rows 10 cost 10000
+set search_path from current
+set max_parallel_workers_per_gather = 0
+set jit = off
+as $$
+    select case when c.because_key is null then 'neighbors' else 'item' end, t.item_id, sum(c.contribution)
+    from recdb.contributions(explain.user_id, explain.item_id, explain.model) c
+    left join recdb.item_key t on t.item_key = c.because_key
+    group by c.because_key, t.item_id
+    order by 3 desc, 2
+$$;
+comment on function recdb.explain(text, text, text) is
+    'Why an item is recommended: what each of the user''s own items and all neighbours together contribute to its score.';
+
+
+-- recdb.explain_neighbors: the neighbours' part of explain(), neighbour by neighbour.
+create or replace function recdb.explain_neighbors(user_id text, item_id text, model text default null)
+returns table (neighbor_id text, similarity double precision, contribution double precision)
+language sql stable security definer rows 10 cost 10000
+set search_path from current
+set max_parallel_workers_per_gather = 0
+set jit = off
+as $$
+    select u.user_id, c.similarity, c.contribution
+    from recdb.contributions(explain_neighbors.user_id, explain_neighbors.item_id, explain_neighbors.model) c
+    join recdb.user_key u on u.user_key = c.neighbor_key
+    order by 3 desc, 1
+$$;
+comment on function recdb.explain_neighbors(text, text, text) is
+    'What each neighbour contributes to the score of an item: the row ''neighbors'' of explain() taken apart.';
