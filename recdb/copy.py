@@ -4,7 +4,8 @@ Rows of fixed width are numpy structured arrays, byte for byte as PostgreSQL's b
 nothing is made per row in Python.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,24 @@ ELEMENT_OIDS = {"i4": 23, "f4": 700, "f8": 701, "i8": 20}
 
 
 def copy_out(
-    connection: psycopg.Connection, query: str, columns: Sequence[tuple[str, type[np.number[Any]]]]
+    connection: psycopg.Connection,
+    query: str,
+    columns: Sequence[tuple[str, type[np.number[Any]]]],
+    *,
+    vectors: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, NDArray[Any]]:
     """Run `query` and return its columns as arrays; they must be numbers of exactly the given types, never NULL.
 
-    Raises ValueError where they are not.
+    `vectors` names the columns after them that are halfvec, with their widths: arrays (rows, width) of float16.
+    Raises ValueError where a column is of another type.
     """
-    fields: list[tuple[str, Any]] = [("fields", ">i2")]
+    fields: list[tuple[Any, ...]] = [("fields", ">i2")]
     for name, kind in columns:
         fields += [(f"{name} length", ">i4"), (name, np.dtype(kind).newbyteorder(">"))]
+    for name, width in vectors.items():
+        fields += [(f"{name} length", ">i4"), (f"{name} head", ">i2", (2,)), (name, ">f2", (width,))]
     layout = np.dtype(fields)
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name, _ in columns}
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in [*(name for name, _ in columns), *vectors]}
     pending = bytearray()
     header_left = len(HEADER)
     with (
@@ -52,7 +60,10 @@ def copy_out(
     _take(pending, layout, parts)
     if pending:
         raise ValueError(f"{len(pending)} bytes are no row of {', '.join(parts)}: another type, or a NULL")
-    return {name: np.concatenate(parts[name]) if parts[name] else np.empty(0, dtype=kind) for name, kind in columns}
+    empty = np.empty(0, dtype=layout)
+    return {
+        name: np.concatenate([empty[name].astype(layout[name].base.newbyteorder("=")), *parts[name]]) for name in parts
+    }
 
 
 def _take(pending: bytearray, layout: np.dtype[Any], parts: dict[str, list[NDArray[Any]]]) -> None:
@@ -61,8 +72,9 @@ def _take(pending: bytearray, layout: np.dtype[Any], parts: dict[str, list[NDArr
         return
     table = np.frombuffer(bytes(pending[: rows * layout.itemsize]), dtype=layout)
     for name, collected in parts.items():
-        if (table[f"{name} length"] != table[name].itemsize).any():
-            raise ValueError(f"{name} is not always {table[name].itemsize} bytes long: another type, or a NULL")
+        size = layout[name].itemsize + (4 if f"{name} head" in (layout.names or ()) else 0)
+        if (table[f"{name} length"] != size).any():
+            raise ValueError(f"{name} is not always {size} bytes long: another type, or a NULL")
         collected.append(table[name].astype(table[name].dtype.newbyteorder("=")))
     del pending[: rows * layout.itemsize]
 

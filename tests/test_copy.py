@@ -68,6 +68,17 @@ def test_half_vectors_of_any_width(db: psycopg.Connection, width: int) -> None:
 
     rows = db.execute("select embedding::vector::real[] from t order by key").fetchall()
     assert np.array_equal(np.array([row[0] for row in rows], dtype=np.float16), vectors)
+    back = copy_out(db, "select key, embedding from t order by key", [("key", np.int32)], vectors={"embedding": width})
+    assert np.array_equal(back["embedding"], vectors) and back["embedding"].dtype == np.float16
+    assert np.array_equal(back["key"], np.arange(50))
+
+
+def test_half_vectors_of_another_width_are_refused(db: psycopg.Connection) -> None:
+    make_table(db, "embedding halfvec(3)")
+    copy_in(db, "t", ["embedding"], [np.ones((5, 3), dtype=np.float16)])
+
+    with pytest.raises(ValueError, match="embedding is not always 8 bytes long"):
+        copy_out(db, "select embedding from t", [], vectors={"embedding": 2})
 
 
 @pytest.mark.parametrize(("sql_type", "kind"), NUMBERS)

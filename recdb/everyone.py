@@ -1,0 +1,492 @@
+"""Everybody's lists at once, computed in numpy from the stored model, with the results of recommend().
+
+What recommend() would give every user as of the last refresh: everything is read in one snapshot, by COPY, and
+recommend() is never called. `sql/30_rank.sql` says what is computed. Up to EXACT users the neighbours are exact;
+above, they are looked for in the cells nearest to a user, where SQL asks an HNSW index.
+"""
+
+import gzip
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg.rows import dict_row
+from scipy import sparse
+
+from recdb.copy import copy_out
+from recdb.database import Database, connect
+from recdb.errors import InvalidInput, RecdbError
+from recdb.learn.basis import NOISE_NORM
+from recdb.learn.matrix import Float32, Float64, inverse_power, row_numbers
+from recdb.learn.nearest import blocks, largest, make_cells, nearest_cells
+from recdb.learn.scoring import NOISE_COSINE
+from recdb.migrate import require_installed
+from recdb.train import Report, installed_dimension
+
+EXACT = 30_000
+"""Among so many stored users each is compared with all others."""
+PROBED = 20_000
+"""Among more, with at least so many in the nearest cells."""
+BLOCK_BYTES = 64 * 2**20
+MOST_USERS = 512
+"""Users a block, at most."""
+FOLD_BLOCK = 50_000
+
+HEADER = "user_id,rank,item_id,score,reason,model_version\n"
+REASON = "collaborative_filtering"
+STDOUT = "-"
+
+Keys = NDArray[np.int32]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model version and the weighted interactions; keys are row and column numbers, so 0 stands for nobody."""
+
+    served: dict[str, Any]
+    """The columns of recdb.serving()."""
+    user_ids: list[str]
+    item_ids: list[str]
+    places: NDArray[np.int64]
+    """(items,): each item's place in the database's order of ids."""
+    available: NDArray[np.bool_]
+    owners: Keys
+    """(items,): the owner's user key, 0 for none."""
+    weights: sparse.csr_array
+    """(users, items): what is scored with, each user's entries newest first."""
+    ranks: NDArray[np.int64]
+    """The entries' ranks, the newest item 1; items of one moment share one."""
+    hidden: sparse.csr_array
+    """(users, items): what must not come back."""
+    vector_keys: Keys
+    vectors: Float32
+    """The stored users' unit vectors, in the order of `vector_keys`."""
+    user_totals: Float64
+    """(users,): user_vector.total_weight."""
+    item_vectors: Float32
+    """(items, width)."""
+    item_neighbors: sparse.csr_array
+    item_totals: Float64
+    """(items,): item_neighbor.total_weight."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Some users' lists, as arrays of one length: a row an item, best first, user after user."""
+
+    users: Keys
+    ranks: NDArray[np.int64]
+    items: Keys
+    scores: Float64
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    users: int
+    """How many have a list."""
+    rows: int
+    model: str
+    seconds: float
+
+
+def recommend_all(database: Database, path: str, *, k: int = 50, report: Report = lambda step: None) -> Written:
+    """Write the lists of all users to a CSV file, gzipped where its name ends in .gz; '-' is standard output.
+
+    A user's rows stand together, best first; the users are in no particular order, and those that the model says
+    nothing about have no rows. The file appears when it is whole. Raises RecdbError where there is no model yet,
+    InvalidInput for a k outside 1..1000 or a file that cannot be written.
+    """
+    began = time.monotonic()
+    if not 1 <= k <= 1000:
+        raise InvalidInput(f"k is {k}, and must be between 1 and 1000")
+    users = rows = done = 0
+    with open_output(path) as file:
+        with connect(database) as connection:
+            require_installed(connection)
+            snapshot = read_snapshot(connection, report)
+        write_text = renderer(snapshot)
+        file.write(HEADER.encode())
+        for asked, lists in rank_everybody(snapshot, k, report):
+            file.write(write_text(lists).encode())
+            users, rows, done = users + int((lists.ranks == 1).sum()), rows + len(lists.users), done + asked
+            report(f"lists, {done:,} of {len(snapshot.user_ids) - 1:,} users")
+    return Written(users, rows, snapshot.served["label"], time.monotonic() - began)
+
+
+# Reading --------------------------------------------------------------------------------------------------
+
+
+def read_snapshot(connection: psycopg.Connection, report: Report = lambda step: None) -> Snapshot:
+    """Read the active version and the weighted interactions. Raises RecdbError where no version is active."""
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    with connection.transaction():
+        served = connection.cursor(row_factory=dict_row).execute("select * from recdb.serving(null)").fetchone()
+        if served is None:
+            raise RecdbError("no model has been trained yet", "run: recdb refresh")
+        report("reading ids")
+        user_ids, item_ids = read_ids(connection, "user"), read_ids(connection, "item")
+        shape = len(user_ids), len(item_ids)
+        catalogue = read_catalogue(connection)
+        places, available = np.zeros(shape[1], dtype=np.int64), np.zeros(shape[1], dtype=bool)
+        owners = np.zeros(shape[1], dtype=np.int32)
+        keys = catalogue["items"]
+        places[keys], available[keys], owners[keys] = (catalogue[name] for name in ("places", "available", "owners"))
+
+        report("reading interactions")
+        weights, ranks, hidden = read_profiles(connection, shape, served["profile_limit"])
+        report("reading vectors")
+        width, model = installed_dimension(connection), int(served["model_id"])
+        people = copy_out(
+            connection,
+            f"select user_key, total_weight, embedding from recdb.user_vector where model_id = {model}",
+            [("keys", np.int32), ("totals", np.float32)],
+            vectors={"vectors": width},
+        )
+        user_totals = np.zeros(shape[0])
+        user_totals[people["keys"]] = people["totals"]
+        item_vectors = np.zeros((shape[1], width), dtype=np.float32)
+        basis = copy_out(
+            connection,
+            f"select item_key, embedding from recdb.item_vector where model_id = {model}",
+            [("keys", np.int32)],
+            vectors={"vectors": width},
+        )
+        item_vectors[basis["keys"]] = basis["vectors"]
+        item_neighbors, item_totals = read_item_neighbors(connection, model, shape[1])
+    return Snapshot(
+        served, user_ids, item_ids, places, available, owners, weights, ranks, hidden, people["keys"],
+        unit(people["vectors"]), user_totals, item_vectors, item_neighbors, item_totals,
+    )  # fmt: skip
+
+
+def read_ids(connection: psycopg.Connection, name: str) -> list[str]:
+    """Read the ids of the users or items; an id stands at its key."""
+    rows = connection.execute(f"select {name}_key, {name}_id from recdb.{name}_key order by {name}_key").fetchall()
+    ids = [""] * (rows[-1][0] + 1 if rows else 1)
+    for key, identifier in rows:
+        ids[key] = identifier
+    return ids
+
+
+def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
+    """Read which items may be recommended, whose they are, and their order."""
+    return copy_out(
+        connection,
+        """
+        select t.item_key, row_number() over (order by t.item_id),
+            coalesce(i.available, not c.listed_only)::integer, coalesce(u.user_key, 0)
+        from recdb.item_key t
+        cross join recdb.config c
+        left join recdb.items i on i.item_id = t.item_id
+        left join recdb.user_key u on u.user_id = i.owner_id
+        """,
+        [("items", np.int32), ("places", np.int64), ("available", np.int32), ("owners", np.int32)],
+    )
+
+
+def read_profiles(
+    connection: psycopg.Connection, shape: tuple[int, int], limit: int
+) -> tuple[sparse.csr_array, NDArray[np.int64], sparse.csr_array]:
+    """Read the weighted interactions: W of what is scored with, the ranks of its entries, and what is hidden."""
+    known = copy_out(
+        connection,
+        "select user_key, position, item_key, weight, date_part('epoch', last_at) from recdb.user_item",
+        [
+            ("users", np.int32),
+            ("positions", np.int32),
+            ("items", np.int32),
+            ("weights", np.float64),
+            ("moments", np.float64),
+        ],
+    )
+    count = len(known["users"])
+    # In linear time: a sparse matrix whose entries are their places, sorted by user and position.
+    width = int(known["positions"].max(initial=0)) + 1
+    sorting = sparse.csr_array((np.arange(count), (known["users"], known["positions"])), shape=(shape[0], width))
+    sorting.sort_indices()
+    order, starts = sorting.data, sorting.indptr.astype(np.int64)
+    items, moments, positions = known["items"][order], known["moments"][order], sorting.indices
+    same = np.zeros(count, dtype=bool)
+    same[1:] = (moments[1:] == moments[:-1]) & (positions[1:] > 1)
+    ranks = positions[np.maximum.accumulate(np.where(same, 0, np.arange(count)))].astype(np.int64)
+
+    everything = sparse.csr_array((np.ones(count, dtype=bool), items, starts), shape=shape)
+    scored = positions <= limit
+    kept = np.r_[0, np.cumsum(scored)][starts]
+    weights = sparse.csr_array((known["weights"][order][scored], items[scored], kept), shape=shape)
+    row = connection.execute(
+        "select c.default_hides and not exists (select from recdb.interaction_kind k where not k.hides) "
+        "from recdb.config c"
+    ).fetchone()
+    return weights, ranks[scored], everything if row and row[0] else read_hidden(connection, shape)
+
+
+def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> sparse.csr_array:
+    """Read which items are hidden from which users, where not every kind hides."""
+    pairs = copy_out(
+        connection,
+        """
+        select distinct u.user_key, t.item_key
+        from recdb.interactions i
+        cross join recdb.config c
+        join recdb.user_key u on u.user_id = i.user_id
+        join recdb.item_key t on t.item_id = i.item_id
+        left join recdb.interaction_kind k on k.kind = i.kind
+        where coalesce(k.hides, c.default_hides)
+        """,
+        [("users", np.int32), ("items", np.int32)],
+    )
+    ones = np.ones(len(pairs["users"]), dtype=bool)
+    return sparse.csr_array((ones, (pairs["users"], pairs["items"])), shape=shape)
+
+
+def read_item_neighbors(
+    connection: psycopg.Connection, model: int, items: int
+) -> tuple[sparse.csr_array, NDArray[np.float64]]:
+    """Read what each item recommends, (items, items), and the sums of the magnitudes, (items,)."""
+    entries = copy_out(
+        connection,
+        "select r.item_key, n.item_key, n.weight from recdb.item_neighbor r "
+        f"cross join unnest(r.neighbor_keys, r.weights) n(item_key, weight) where r.model_id = {model}",
+        [("sources", np.int32), ("targets", np.int32), ("weights", np.float32)],
+    )
+    totals = copy_out(
+        connection,
+        f"select item_key, total_weight from recdb.item_neighbor where model_id = {model}",
+        [("items", np.int32), ("totals", np.float32)],
+    )
+    sums = np.zeros(items)
+    sums[totals["items"]] = totals["totals"]
+    matrix = sparse.csr_array(
+        (entries["weights"].astype(np.float64), (entries["sources"], entries["targets"])), shape=(items, items)
+    )
+    return matrix, sums
+
+
+def unit(vectors: NDArray[np.float16]) -> Float32:
+    """Return vectors (rows, d) at length 1 in single precision; rows of 0 stay 0."""
+    wide: Float32 = vectors.astype(np.float32)
+    wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.float32(1e-12))
+    return wide
+
+
+# Ranking --------------------------------------------------------------------------------------------------
+
+
+def rank_everybody(snapshot: Snapshot, k: int, report: Report = lambda step: None) -> Iterator[tuple[int, Lists]]:
+    """Rank for all users, a block of them at a time: how many were asked for, and the lists of those that have one."""
+    report("grouping users")
+    ranker = Ranker(snapshot, k)
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        yield from in_order(pool, ranker.rank, ranker.jobs(), ahead=2 * threads)
+
+
+def in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Any], Result], jobs: Iterable[Any], ahead: int
+) -> Iterator[Result]:
+    """Yield the results of jobs in their order, never more than `ahead` of what was taken."""
+    running: deque[Future[Result]] = deque()
+    for job in jobs:
+        running.append(pool.submit(work, job))
+        if len(running) > ahead:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some users, and among which of the stored users their neighbours are looked for."""
+
+    users: NDArray[np.int64]
+    cells: NDArray[np.int64]
+
+
+class Ranker:
+    """The ranking of recommend(), for blocks of users."""
+
+    def __init__(self, snapshot: Snapshot, k: int) -> None:
+        self.snapshot, self.k = snapshot, k
+        served = snapshot.served
+        self.asked = self._profiles(served["profile_weight_exponent"], served["profile_recency"])
+        # What neighbours like above what items recommend: one product adds up both halves.
+        liking = self._power(served["neighbor_weight_exponent"])
+        self.voices = sparse.vstack([liking, snapshot.item_neighbors], format="csr", dtype=np.float64)
+        self.damping = inverse_power(snapshot.user_totals, served["activity_exponent"])
+        self.queries = self._fold_in()
+        stored = len(snapshot.vectors)
+        self.cells = make_cells(snapshot.vectors, count=1 if stored <= EXACT else None)
+        self.stored_keys = snapshot.vector_keys[self.cells.members]
+        self.own = np.full(len(snapshot.user_ids), -1, dtype=np.int64)
+        self.own[self.stored_keys] = np.arange(stored)
+
+    def _power(self, exponent: float) -> sparse.csr_array:
+        """Return W to an exponent, sign(w) |w|^exponent."""
+        weights = self.snapshot.weights
+        data = np.sign(weights.data) * np.abs(weights.data) ** exponent
+        return sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
+
+    def _profiles(self, exponent: float, recency: float) -> sparse.csr_array:
+        """Return the profiles that users ask with, as recdb.profile_weights() does: the largest magnitude is 1."""
+        asked = self._power(exponent)
+        asked.data *= self.snapshot.ranks**-recency
+        lengths = np.diff(asked.indptr)
+        most = np.ones(len(lengths))
+        most[lengths > 0] = np.maximum.reduceat(np.abs(asked.data), asked.indptr[:-1][lengths > 0])
+        asked.data /= np.repeat(np.where(most > 0, most, 1), lengths)
+        return asked
+
+    def _fold_in(self) -> NDArray[np.float16]:
+        """Return the vectors that users ask with, (users, width), in half precision as the index compares them.
+
+        As recdb.fold_in() adds them up, in the same order and precision: half precision magnifies what differs.
+        """
+        asked = self._profiles(self.snapshot.served["people_weight_exponent"], self.snapshot.served["people_recency"])
+        asked.data = asked.data.astype(np.float32)  # astype() of the matrix would sort its entries
+        queries = np.zeros((asked.shape[0], self.snapshot.item_vectors.shape[1]), dtype=np.float16)
+        for block in blocks(len(queries), FOLD_BLOCK):
+            sums = asked[block] @ self.snapshot.item_vectors
+            norms = np.linalg.norm(sums.astype(np.float64), axis=1, keepdims=True)
+            queries[block] = np.where(norms >= NOISE_NORM, sums / np.maximum(norms, NOISE_NORM), 0).astype(np.float32)
+        return queries
+
+    def jobs(self) -> Iterator[Job]:
+        """Divide the users that have a profile into blocks that look among the same stored users."""
+        users = np.flatnonzero(np.diff(self.snapshot.weights.indptr))
+        cell = np.empty(len(users), dtype=np.int64)
+        for block in blocks(len(users), FOLD_BLOCK):
+            cell[block] = nearest_cells(self.queries[users[block]].astype(np.float32), self.cells.centres)
+        users = users[np.argsort(cell, kind="stable")]
+        widest = self.voices.shape[1] + min(len(self.stored_keys), max(EXACT, 2 * PROBED))
+        step = max(1, min(MOST_USERS, BLOCK_BYTES // (4 * widest)))
+        for together in np.split(users, np.cumsum(np.bincount(cell))[:-1]):
+            for block in blocks(len(together), step):
+                asking = together[block]
+                queries = self.queries[asking].astype(np.float32)
+                yield Job(asking, self.cells.near(queries, PROBED))
+
+    def rank(self, job: Job) -> tuple[int, Lists]:
+        """Rank for a job's users."""
+        voices = sparse.hstack([self.people(job), self.items(job.users)], format="csr")
+        return len(job.users), self.choose(job.users, sparse.csr_array(voices @ self.voices))
+
+    def people(self, job: Job) -> sparse.csr_array:
+        """Return by how much each stored user's likings count for a job's users, (users, all users)."""
+        served, rows = self.snapshot.served, len(job.users)
+        shape = (rows, self.voices.shape[0] - self.voices.shape[1])
+        places = self.cells.places(job.cells)
+        if served["blend"] == 0 or len(places) == 0:
+            return sparse.csr_array(shape, dtype=np.float64)
+        cosines = unit(self.queries[job.users]) @ self.cells.vectors_at(places).T
+        own = np.searchsorted(places, self.own[job.users])
+        there = np.flatnonzero(places[np.minimum(own, len(places) - 1)] == self.own[job.users])
+        cosines[there, own[there]] = -1
+        nearest, similarities = largest(cosines, min(served["neighbors"], len(places)))
+        users = self.stored_keys[places[nearest]]
+        alike = np.where(similarities > NOISE_COSINE, similarities, 0).astype(np.float64)
+        strength = np.where(alike > 0, alike ** served["similarity_exponent"], 0) * self.damping[users]
+        total = (strength * self.snapshot.user_totals[users]).sum(axis=1)
+        strength *= served["blend"] * served["drift"] / np.where(total > 0, total, np.inf)[:, None]
+        starts = np.arange(0, users.size + 1, users.shape[1])
+        return sparse.csr_array((strength.ravel(), users.ravel(), starts), shape=shape)
+
+    def items(self, users: NDArray[np.int64]) -> sparse.csr_array:
+        """Return by how much each item's neighbours count for some users, (users, items)."""
+        asked = self.asked[users]
+        total = np.abs(asked) @ self.snapshot.item_totals
+        factor = (1 - self.snapshot.served["blend"]) / np.where(total > 0, total, np.inf)
+        asked.data *= np.repeat(factor, np.diff(asked.indptr))
+        return asked
+
+    def choose(self, users: NDArray[np.int64], final: sparse.csr_array) -> Lists:
+        """Choose the best k of the scores (users, items) that each user may see."""
+        snapshot = self.snapshot
+        rows, items, scores = row_numbers(final), final.indices, final.data
+        hidden = snapshot.hidden[users].toarray()
+        shown = (scores > 0) & snapshot.available[items] & (snapshot.owners[items] != users[rows])
+        shown &= ~hidden[rows, items]
+        rows, items, scores = rows[shown], items[shown], scores[shown]
+        counts = np.bincount(rows, minlength=len(users))
+        column = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        side_by_side = np.full((len(users), max(self.k, int(counts.max(initial=0)))), -1.0)
+        side_by_side[rows, column] = scores
+        scores = np.round(scores / side_by_side.max(axis=1)[rows], 9)
+        side_by_side[rows, column] = scores
+        width = side_by_side.shape[1]
+        enough = scores >= np.partition(side_by_side, width - self.k, axis=1)[rows, width - self.k]
+        rows, items, scores = rows[enough], items[enough], scores[enough]
+        order = np.lexsort((snapshot.places[items], -scores, rows))
+        counts = np.bincount(rows, minlength=len(users))
+        ranks = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        best = order[ranks <= self.k]
+        return Lists(
+            users[rows[best]].astype(np.int32), ranks[ranks <= self.k], items[best].astype(np.int32), scores[best]
+        )
+
+
+# Writing --------------------------------------------------------------------------------------------------
+
+
+def renderer(snapshot: Snapshot) -> Callable[[Lists], str]:
+    """Return a function that writes lists as lines of CSV."""
+    user_ids, item_ids = quote(snapshot.user_ids), quote(snapshot.item_ids)
+    (ending,) = quote([snapshot.served["label"]])
+
+    def render(lists: Lists) -> str:
+        rows = zip(lists.users.tolist(), lists.ranks.tolist(), lists.items.tolist(), lists.scores.tolist(), strict=True)
+        return "".join(
+            [
+                f"{user_ids[user]},{rank},{item_ids[item]},{score},{REASON},{ending}\n"
+                for user, rank, item, score in rows
+            ]
+        )
+
+    return render
+
+
+def quote(texts: Sequence[str]) -> list[str]:
+    """Quote the texts that CSV needs quoted."""
+    return ['"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\n\r') else text for text in texts]
+
+
+@contextmanager
+def open_output(path: str) -> Iterator[BinaryIO]:
+    """Open a file that appears when the block has ended well; gzipped where its name ends in .gz.
+
+    Standard output ('-'), and what is no regular file, is written to straight away.
+    """
+    if path == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path).resolve()
+    straight = target.exists() and not target.is_file()
+    writing = target if straight else target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with (
+            writing.open("wb") as raw,
+            gzip.open(raw, "wb", compresslevel=3) if target.suffix == ".gz" else raw as file,
+        ):
+            yield cast(BinaryIO, file)
+        if not straight:
+            writing.replace(target)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if not straight:
+            writing.unlink(missing_ok=True)
