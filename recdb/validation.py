@@ -8,8 +8,8 @@ import psycopg
 
 from recdb.events import read_events
 from recdb.learn import Params
+from recdb.learn.bench import Bench
 from recdb.learn.metrics import confidence_interval
-from recdb.learn.search import Bench
 
 MOST_EVENTS = 500_000
 """How many interactions a training measures itself on: what bounds the time it takes."""

@@ -12,9 +12,10 @@ from recdb.database import Database
 from recdb.evaluate import Truth, ask
 from recdb.events import read_events
 from recdb.learn import Params
+from recdb.learn.bench import Bench
 from recdb.learn.events import split
 from recdb.learn.metrics import user_metrics
-from recdb.learn.search import Bench, Search
+from recdb.learn.search import Search
 from recdb.train import profile_limit
 from recdb.tune import tune
 
@@ -100,6 +101,7 @@ def test_a_search_starts_from_what_it_is_given_and_never_ends_worse(db: psycopg.
     best = search.run()
 
     assert search.trials[0].params.neighbors == 1
+    assert best is not None
     assert best.objective > search.trials[0].objective * 1.2
     assert best == search.best()
 
@@ -128,7 +130,7 @@ def test_tuning_trains_with_the_winner_and_stores_the_curve(database: Database, 
     row = db.execute("select label, params, metrics from recdb.models where active").fetchone()
     assert row is not None
     assert row[0] == outcome.model
-    assert row[1] == outcome.tuning.best.params.to_json()
+    assert row[1] == outcome.tuning.params.to_json()
     assert len(row[2]["tuning"]["curve"]) == len(outcome.tuning.trials)
     assert row[2]["tuning"]["ndcg@20"] == pytest.approx(outcome.tuning.best.ndcg, abs=1e-6)
 

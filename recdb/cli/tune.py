@@ -1,17 +1,33 @@
 """The command that chooses hyper-parameters: tune."""
 
 import json
+from typing import Annotated
+
+import typer
 
 from recdb import tune as tuning
 from recdb.cli.common import Budget, Json, Mlflow, Url, app, open_database, parse_duration, tracker
-from recdb.learn.search import Trial
+from recdb.errors import InvalidInput
+from recdb.learn.bench import Trial
 from recdb.terminal import errors, output, progress, table
 
 
 @app.command()
-def tune(url: Url = None, budget: Budget = "5m", mlflow: Mlflow = None, as_json: Json = False) -> None:
+def tune(
+    url: Url = None,
+    budget: Budget = "5m",
+    latency: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="What the median of recommend() must stay within, such as 5ms."),
+    ] = None,
+    mlflow: Mlflow = None,
+    as_json: Json = False,
+) -> None:
     """Choose hyper-parameters on a validation part of the database's own interactions, and train with them."""
     seconds = parse_duration(budget).total_seconds()
+    if seconds <= 0:
+        raise InvalidInput(f"a budget of '{budget}' leaves no time to search", "write 90s, 5m or 1h")
+    latency_ms = parse_latency(latency) if latency is not None else None
     database = open_database(url, quiet=as_json)
     track = tracker(database, mlflow)
     best_printed: list[Trial] = []
@@ -19,25 +35,68 @@ def tune(url: Url = None, budget: Budget = "5m", mlflow: Mlflow = None, as_json:
     def on_trial(trial: Trial, best: Trial) -> None:
         if best not in best_printed:
             best_printed.append(best)
-            errors.print(f"recall@20 {best.recall:.4f}  ndcg@20 {best.ndcg:.4f}", markup=False)
+            errors.print(
+                f"recall@20 {best.recall:.4f}  ndcg@20 {best.ndcg:.4f}  {best.users:,} users  "
+                f"{best.rows:,.0f} rows a call",
+                markup=False,
+            )
 
     with progress("tune") as report:
-        outcome = tuning.tune(database, seconds=seconds, report=report, on_trial=on_trial)
+        outcome = tuning.tune(database, seconds=seconds, latency_ms=latency_ms, report=report, on_trial=on_trial)
     if outcome.tuning is None:
         output.print("another job is running: nothing done")
         return
-    found = outcome.tuning
     if outcome.model:
         track(outcome.model)
     if as_json:
-        output.print_json(json.dumps({"model": outcome.model, **found.to_json()}))
+        output.print_json(json.dumps({"model": outcome.model, **outcome.tuning.to_json()}))
         return
-    shown = table("", ">recall@20", ">ndcg@20")
-    shown.add_row("before", f"{found.start.recall:.4f}", f"{found.start.ndcg:.4f}")
-    shown.add_row("tuned", f"{found.best.recall:.4f}", f"{found.best.ndcg:.4f}")
-    output.print(shown)
-    output.print(f"{len(found.trials)} trials in {found.seconds:.0f} s, on {found.users:,} users' held-out items")
-    output.print(
-        f"changed: {json.dumps(tuning.changed(found.start.params.to_json(), found.best.params))}", markup=False
-    )
+    show(outcome.tuning)
     output.print(f"trained and activated {outcome.model}")
+
+
+def parse_latency(text: str) -> float:
+    """Read milliseconds from a latency such as 5ms or 0.5s."""
+    for unit, length in (("ms", 1.0), ("s", 1000.0)):
+        number = text.strip().removesuffix(unit)
+        if number != text.strip():
+            try:
+                value = float(number) * length
+            except ValueError:
+                break
+            if 0 < value < float("inf"):
+                return value
+    raise InvalidInput(f"'{text}' is not a latency", "write 5ms or 0.5s")
+
+
+def show(found: tuning.Tuning) -> None:
+    """Print what a search found: before and after, what quality costs, what changed, and what was measured."""
+    shown = table("", ">recall@20", ">ndcg@20", ">rows a call", ">predicted")
+    for name, trial in (("before", found.start), ("tuned", found.best)):
+        shown.add_row(name, *figures(found, trial))
+    output.print(shown)
+    output.print()
+    curve = table("quality against latency", ">recall@20", ">ndcg@20", ">rows a call", ">predicted", "changed")
+    for trial in found.frontier:
+        mark = "tuned" if trial.params == found.best.params else ""
+        curve.add_row(mark, *figures(found, trial), changes(found, trial))
+    output.print(curve)
+    output.print()
+    output.print(f"{len(found.trials)} trials in {found.seconds:.0f} s, on {found.users:,} users' held-out items")
+    output.print(f"changed: {json.dumps(tuning.changed(found.start.params.to_json(), found.params))}", markup=False)
+    if found.half_life:
+        output.print(str(found.half_life), markup=False)
+    output.print(f"recommend() takes {found.measured_ms:.1f} ms, the median over users")
+
+
+def figures(found: tuning.Tuning, trial: Trial) -> tuple[str, ...]:
+    """Return a trial's cells."""
+    predicted = found.latency.predict(trial.rows)
+    return f"{trial.recall:.4f}", f"{trial.ndcg:.4f}", f"{trial.rows:,.0f}", f"{predicted:.1f} ms"
+
+
+def changes(found: tuning.Tuning, trial: Trial) -> str:
+    """Say in what a trial differs from the start as far as it costs."""
+    start = found.start.params.to_json()
+    costly = ("blend", "neighbors", "item_neighbors", "profile_limit")
+    return " ".join(f"{name}={value}" for name, value in tuning.changed(start, trial.params).items() if name in costly)

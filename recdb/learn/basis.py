@@ -7,7 +7,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.matrix import Float32, Progress, absolute_sums, inverse_power, scale
+from recdb.learn.matrix import Float32, Float64, Progress, absolute_sums, inverse_power, scale
 
 LONGEST_NORM = 1000.0
 """The longest item vector is scaled to this, so that half precision keeps the short ones."""
@@ -25,18 +25,37 @@ class Basis:
     """(items, dimension), scaled to a longest norm of LONGEST_NORM; rows of unknown items are 0."""
     right: Float32
     """V: (items, dimension), orthonormal columns."""
-    singular_values: Float32
-    """(dimension,), descending."""
 
 
-def orthonormal(block: Float32) -> Float32:
+@dataclass(frozen=True)
+class Decomposition:
+    """D_u^-a W D_i^-b ~ P S V', truncated: what bases of any smaller dimension and any p are cut from."""
+
+    right: Float32
+    """V: (items, rank), orthonormal columns; 0 where the matrix has no such rank."""
+    singular_values: Float64
+    """(rank,), descending, 0 where the matrix has no such rank."""
+    by_item: Float32
+    """(items,): d_i^-b."""
+
+    def basis(self, dimension: int, spectrum_exponent: float) -> Basis:
+        """Cut the basis of the largest singular values."""
+        right = self.right[:, :dimension]
+        vectors = right * self.by_item[:, None] * inverse_power(self.singular_values[:dimension], spectrum_exponent)
+        longest = float(np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1).max(initial=0)))
+        if longest > 0:
+            vectors *= np.float32(LONGEST_NORM / longest)
+        return Basis(vectors, right)
+
+
+def orthonormal(block: Float32, passes: int) -> Float32:
     """Return an orthonormal basis of the columns' span, (rows, rank).
 
-    By the Gram matrix in double precision, twice, since once leaves what single precision loses (CholeskyQR2, Fukaya
-    et al. 2014, with an eigendecomposition in place of Cholesky's, so that a deficient rank only narrows the block).
-    For some 100 columns it takes a tenth of a Householder QR.
+    By the Gram matrix in double precision, as many times as there are `passes`: one leaves what single precision loses,
+    two do not (CholeskyQR2, Fukaya et al. 2014, with an eigendecomposition in place of Cholesky's, so that a deficient
+    rank only narrows the block). For some 100 columns it takes a tenth of a Householder QR.
     """
-    for _ in range(2):
+    for _ in range(passes):
         doubled = block.astype(np.float64)
         eigenvalues, rotation = scipy.linalg.eigh(doubled.T @ doubled)
         solid = eigenvalues > eigenvalues[-1] * 1e-9
@@ -51,18 +70,33 @@ def fit_basis(
     user_exponent: float,
     item_exponent: float,
     spectrum_exponent: float,
+    progress: Progress | None = None,
+) -> Basis:
+    """Learn item vectors from a users x items matrix."""
+    decomposition = decompose(
+        weights, rank=dimension, user_exponent=user_exponent, item_exponent=item_exponent, progress=progress
+    )
+    return decomposition.basis(dimension, spectrum_exponent)
+
+
+def decompose(
+    weights: sparse.csr_array,
+    *,
+    rank: int,
+    user_exponent: float,
+    item_exponent: float,
     iterations: int = 4,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Basis:
-    """Learn item vectors from a users x items matrix.
+) -> Decomposition:
+    """Decompose a users x items matrix.
 
     The right singular vectors of D_u^-a W D_i^-b by randomized subspace iteration (Halko, Martinsson and Tropp,
-    2011) on the item side: W'W is applied block of users by block, so memory is a few items x (dimension + 16)
+    2011) on the item side: W'W is applied block of users by block, so memory is a few items x (rank + 16)
     arrays whatever the number of users.
     """
     users, items = weights.shape
-    rank = min(dimension, users, items)
+    rank = min(rank, users, items)
     width = min(rank + 16, items)
     user_sums, item_sums = absolute_sums(weights)
     by_item = inverse_power(item_sums, item_exponent)
@@ -80,7 +114,7 @@ def fit_basis(
     for step in range(iterations):
         if progress:
             progress(f"decomposing, pass {step + 1} of {iterations + 1}")
-        q = orthonormal(gram(q))
+        q = orthonormal(gram(q), passes=2 if step == iterations - 1 else 1)
     if progress:
         progress(f"decomposing, pass {iterations + 1} of {iterations + 1}")
     small = (q.T @ gram(q)).astype(np.float64)
@@ -89,12 +123,7 @@ def fit_basis(
     singular = np.sqrt(np.maximum(eigenvalues[order], 0))
     solid = singular > singular[:1] * 1e-4
     right = np.where(solid, q @ rotation[:, order], 0).astype(np.float32)
-    spectrum = inverse_power(np.where(solid, singular, 0), spectrum_exponent)
-    vectors = right * by_item[:, None] * spectrum
-    longest = float(np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1).max(initial=0)))
-    if longest > 0:
-        vectors *= np.float32(LONGEST_NORM / longest)
-    return Basis(vectors, right, singular.astype(np.float32))
+    return Decomposition(right, np.where(solid, singular, 0), by_item)
 
 
 def fold_in(profiles: sparse.csr_array, item_vectors: Float32) -> tuple[Float32, NDArray[np.bool_]]:

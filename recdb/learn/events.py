@@ -55,6 +55,11 @@ class Events:
             seconds=self.seconds[chosen],
         )
 
+    def renumbered(self) -> Self:
+        """Number the users that occur from 1, in the same order."""
+        numbers, users = np.unique(self.users, return_inverse=True)
+        return replace(self, users=(users + 1).astype(np.int32), shape=(len(numbers) + 1, self.shape[1]))
+
     def interactions(self) -> Interactions:
         """Sum the weights by user and item, as the database does."""
         pairs, group = np.unique(self.pairs, return_inverse=True)

@@ -54,12 +54,12 @@ def to_matrix(learned: Iterable[ItemNeighbors], items: int) -> sparse.csr_array:
 def strongest(rows: sparse.csr_array, itself: NDArray[np.bool_], count: int) -> sparse.csr_array:
     """Cut each row to its `count` entries of the largest magnitude, not counting those marked `itself`."""
     kept = np.zeros(rows.nnz, dtype=np.bool_)
-    magnitudes = np.where(itself, np.inf, np.abs(rows.data))
+    order = np.where(itself, -np.inf, -np.abs(rows.data))
     for start, stop in pairwise(rows.indptr):
         if stop - start <= count + 1:
             kept[start:stop] = True
         else:
-            kept[start + np.argpartition(-magnitudes[start:stop], count)[: count + 1]] = True
+            kept[start + order[start:stop].argpartition(count)[: count + 1]] = True
     kept &= rows.data != 0
     starts = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
     return sparse.csr_array((rows.data[kept], rows.indices[kept], starts), shape=rows.shape)

@@ -1,16 +1,19 @@
 """The numpy twin of what SQL serves: the same formulas as `sql/30_rank.sql`, for many users at once.
 
-Scores are sparse (users, items) matrices: only candidates have an entry. Neighbours are exact here, where SQL asks
+Each half of the ranking asks sources (the nearest users; the profile's items) for what they give (what they like; what
+they recommend): scores are sparse (users, sources) times (sources, items). Neighbours are exact here, where SQL asks
 an HNSW index.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.matrix import Float32, Float64, absolute_sums, inverse_power, row_numbers, scale
+from recdb.learn.matrix import Float32, Float64, inverse_power, scale
+from recdb.learn.nearest import largest
 
 BLOCK_BYTES = 128 * 2**20
 NOISE_COSINE = 0.001
@@ -46,47 +49,30 @@ def nearest_users(queries: Float32, vectors: Float32, own: NDArray[np.integer], 
     for start in range(0, len(queries), step):
         cosines = queries[start : start + step] @ vectors.T
         cosines[np.arange(len(cosines)), own[start : start + step]] = 0
-        nearest = np.argpartition(-cosines, n - 1, axis=1)[:, :n]
-        found = np.take_along_axis(cosines, nearest, axis=1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        users[start : start + step] = np.take_along_axis(nearest, order, axis=1)
-        cosines = np.take_along_axis(found, order, axis=1)
+        users[start : start + step], cosines = largest(cosines, n)
         similarities[start : start + step] = np.where(cosines > NOISE_COSINE, cosines, 0)
     return Neighborhood(users, similarities)
 
 
-def people_shares(
-    near: Neighborhood, liking: sparse.csr_array, n: int, similarity_exponent: float, activity_exponent: float
+def voices(
+    near: Neighborhood, sums: Float64, n: int, similarity_exponent: float, activity_exponent: float
 ) -> sparse.csr_array:
-    """Score by what the `n` nearest users like: sum of similarity^q d_v^-g W_vi, as shares, (users, items).
+    """Return how much each of the `n` nearest users counts: similarity^q d_v^-g, (users, stored users).
 
-    `liking` is W to the neighbour weight exponent; d are its row sums of magnitudes.
+    `sums` (stored users,) is d: the row sums of what the neighbours like.
     """
-    sums, _ = absolute_sums(liking)
     users, cosines = near.users[:, :n], near.similarities[:, :n]
-    damping = inverse_power(sums, activity_exponent)
-    strength = np.where(cosines > 0, cosines**similarity_exponent, 0) * damping[users]
+    strength = np.where(cosines > 0, cosines**similarity_exponent, 0) * inverse_power(sums, activity_exponent)[users]
     starts = np.arange(0, users.size + 1, users.shape[1])
-    voices = sparse.csr_array(
-        (strength.ravel().astype(np.float32), users.ravel(), starts), shape=(len(users), liking.shape[0])
-    )
-    return divide_rows(voices @ liking, voices @ sums)
+    return sparse.csr_array((strength.ravel().astype(np.float32), users.ravel(), starts), shape=(len(users), len(sums)))
 
 
-def item_shares(asked: sparse.csr_array, neighbors: sparse.csr_array) -> sparse.csr_array:
-    """Score by what the profile's items recommend: sum over its items j of p_j N_ji, as shares, (users, items)."""
-    sums, _ = absolute_sums(neighbors)
-    return divide_rows(sparse.csr_array(asked @ neighbors), abs(asked) @ sums)
+def shares(asked: sparse.csr_array, sums: Float64) -> sparse.csr_array:
+    """Divide what each row asks its sources by the magnitude of all they give it; where that is 0, nothing is asked.
 
-
-def divide_rows(scores: sparse.csr_array, totals: Float64) -> sparse.csr_array:
-    """Divide each row by its total (rows,), the sum of the magnitudes of all that was added up in it; 0 gives 0."""
-    return scale(scores, inverse_power(totals, 1.0), np.ones(scores.shape[1], dtype=np.float32))
-
-
-def blend(people: sparse.csr_array, items: sparse.csr_array, share: float) -> sparse.csr_array:
-    """Blend the halves' shares: `share` of people, the rest of items."""
-    return sparse.csr_array(people * np.float32(share) + items * np.float32(1 - share))
+    `asked` is (users, sources): voices, or profiles; `sums` (sources,) the sources' row sums of magnitudes.
+    """
+    return scale(asked, inverse_power(abs(asked) @ sums, 1.0), np.ones(asked.shape[1], dtype=np.float32))
 
 
 def ranks_of(
@@ -94,21 +80,19 @@ def ranks_of(
 ) -> Float64:
     """Return the rank (from 1) of each (row, item) among its row's positive scores, hidden items left out.
 
-    Infinite where the item has no positive score. Ties go to the smaller item number.
+    `rows` ascend. Infinite where the item has no positive score. Ties go to the smaller item number.
     """
-    visible = sparse.csr_array(scores - scores * (hidden != 0))
-    visible.sort_indices()
-    width = visible.shape[1]
-    codes = row_numbers(visible) * width + visible.indices
-    at = np.searchsorted(codes, rows.astype(np.int64) * width + items)
-    found = np.zeros(len(rows), dtype=np.float32)
-    inside = at < len(codes)
-    inside[inside] = codes[at[inside]] == (rows.astype(np.int64) * width + items)[inside]
-    found[inside] = visible.data[at[inside]]
     ranks = np.full(len(rows), np.inf)
-    for place in np.flatnonzero(found > 0):
-        entries = slice(visible.indptr[rows[place]], visible.indptr[rows[place] + 1])
-        others, score = visible.data[entries], found[place]
-        first = visible.indices[entries] < items[place]
-        ranks[place] = 1 + np.count_nonzero((others > score) | ((others == score) & first))
+    whole = np.zeros(scores.shape[1], dtype=np.float32)
+    bounds = np.searchsorted(rows, np.arange(scores.shape[0] + 1))
+    for row, (start, stop) in enumerate(pairwise(bounds)):
+        stored = slice(scores.indptr[row], scores.indptr[row + 1])
+        columns = scores.indices[stored]
+        whole[columns] = scores.data[stored]
+        whole[hidden.indices[hidden.indptr[row] : hidden.indptr[row + 1]]] = 0
+        wanted, visible = items[start:stop, None], whole[columns]
+        aims = whole[wanted]
+        before = (visible > aims) | ((visible == aims) & (columns < wanted))
+        ranks[start:stop] = np.where(aims[:, 0] > 0, 1 + np.count_nonzero(before, axis=1), np.inf)
+        whole[columns] = 0
     return ranks
