@@ -295,4 +295,6 @@ class RefreshLog(Base):
     rows: Mapped[int | None] = mapped_column(BigInteger)
     model: Mapped[str | None]
     seen: Mapped[int | None] = mapped_column(XID8)
+    cluster: Mapped[int | None] = mapped_column(BigInteger)
+    """The system identifier of the server that numbers these transactions."""
     error: Mapped[str | None]

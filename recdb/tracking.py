@@ -111,7 +111,8 @@ def single_values(metrics: Mapping[str, Any]) -> dict[str, float]:
         values |= {"validation/ndcg_at_20_low": low, "validation/ndcg_at_20_high": high}
     if tuning := metrics.get("tuning"):
         values |= {f"tuning/best_{plain(key)}": tuning[key] for key in ("recall@20", "ndcg@20")}
-        values |= {"tuning/users": tuning["users"], "tuning/seconds": tuning["seconds"]}
+        kept = ("users", "seconds", "latency_ms")
+        values |= {f"tuning/{key}": tuning[key] for key in kept if tuning.get(key) is not None}
     return values
 
 

@@ -11,6 +11,22 @@ end;
 comment on function recdb.refresh_lock() is 'Key of the advisory lock held by refresh(), rebuild() and forget_user().';
 
 
+-- recdb.cluster: which server this is, as far as transactions are numbered; a dump restored elsewhere meets another one.
+--   returns  the system identifier; NULL where an administrator has withdrawn pg_control_system() from everybody
+create or replace function recdb.cluster()
+returns bigint
+language plpgsql stable
+as $$
+begin
+    if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
+        return (select s.system_identifier from pg_catalog.pg_control_system() s);
+    end if;
+    return null;
+end
+$$;
+comment on function recdb.cluster() is 'The system identifier of the server.';
+
+
 -- recdb.assign_keys: give new users and items their dense keys, in order of id.
 --   changed  only these users' interactions are looked at; NULL: all
 create or replace function recdb.assign_keys(changed text[])
@@ -111,12 +127,14 @@ begin
         raise notice 'another refresh is running: nothing done';
         return false;
     end if;
-    select l.seen, l.started_at into last
+    select l.seen, l.started_at, l.cluster into last
     from recdb.refresh_log l
     where l.seen is not null and l.error is null
     order by l.run_id desc
     limit 1;
-    if last.seen is null or last.seen > pg_snapshot_xmax(pg_current_snapshot()) then
+    if last.seen is null or last.cluster is distinct from recdb.cluster()
+        or last.seen > pg_snapshot_xmax(pg_current_snapshot())
+    then
         -- Never refreshed, or restored into another cluster, whose transactions are numbered anew.
         perform recdb.rebuild();
         return true;
@@ -146,8 +164,8 @@ begin
     if written > 0 or exists (select from recdb.recent_user r where r.refreshed_at >= last.started_at) then
         refresh materialized view concurrently recdb.item_popularity;
     end if;
-    insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen)
-    values ('refresh', began, clock_timestamp(), cardinality(user_keys), written, horizon);
+    insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen, cluster)
+    values ('refresh', began, clock_timestamp(), cardinality(user_keys), written, horizon, recdb.cluster());
     return true;
 end
 $$;
@@ -155,6 +173,8 @@ comment on function recdb.refresh_changed() is 'The work of recdb.refresh(), in 
 
 
 -- recdb.rebuild: the weighted interactions from scratch: catches deleted rows, changed weights and half-lives.
+--   writes  config.decay_origin too, where the newest interaction is more than 20 half-lives away from it: weights stay
+--           within what single precision holds, for old data as for years of running, and mostly no row changes
 create or replace function recdb.rebuild()
 returns void
 language plpgsql volatile security definer
@@ -168,6 +188,13 @@ begin
     perform pg_advisory_xact_lock(recdb.refresh_lock());
     horizon := pg_snapshot_xmin(pg_current_snapshot());
     perform recdb.assign_keys(null);
+    update recdb.config c set decay_origin = i.newest
+    from (
+        select max(least(e.created_at, now())) as newest
+        from recdb.interactions e
+        where isfinite(e.created_at) and (select f.half_life is not null from recdb.config f)
+    ) i
+    where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > 20 * date_part('epoch', c.half_life);
     if exists (select from recdb.user_item_settled) then
         refresh materialized view concurrently recdb.user_item_settled;
     else
@@ -177,8 +204,9 @@ begin
     delete from recdb.recent_user;
     refresh materialized view concurrently recdb.item_popularity;
     select count(*) into written from recdb.user_item_settled;
-    insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen)
-    values ('rebuild', began, clock_timestamp(), (select count(*) from recdb.user_key), written, horizon);
+    insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen, cluster)
+    values ('rebuild', began, clock_timestamp(), (select count(*) from recdb.user_key), written, horizon,
+        recdb.cluster());
 end
 $$;
 comment on function recdb.rebuild() is 'Builds the weighted interactions and popularity from scratch; readers go on meanwhile.';

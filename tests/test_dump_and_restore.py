@@ -67,6 +67,33 @@ def restore_plain(original: Database, into: Database) -> Database:
     return into
 
 
+def test_what_came_after_a_restore_is_seen_however_long_nothing_was_refreshed(
+    database: Database, server: Server, other_server: Server, other_database: Make
+) -> None:
+    """The new server's transactions pass the number that the old one's last refresh noted, before its own first."""
+    with psycopg.connect(other_server.conninfo("postgres"), autocommit=True) as connection:
+        furthest = next_transaction(connection)
+    consume_transactions(server, furthest + 10_000)
+    live(database)
+    with psycopg.connect(database.conninfo, autocommit=True) as db:
+        db.execute("call recdb.refresh()")
+        seen = column(db.execute("select max(seen::text::bigint) from recdb.refresh_log"))[0]
+
+    restored = restore_plain(database, other_database())
+
+    with psycopg.connect(restored.conninfo, autocommit=True) as db:
+        db.execute("select recdb.track('later', 'i4', 'like', now() - interval '1 year')")
+        consume_transactions(other_server, seen + 1000)
+        db.execute("call recdb.refresh()")
+        weights = column(db.execute("select item_id from recdb.user_item_weights where user_id = 'later'"))
+        assert weights == ["i4"]
+        db.execute("call recdb.refresh()")
+        assert column(db.execute("select kind from recdb.refresh_log order by run_id desc limit 2")) == [
+            "refresh",
+            "rebuild",
+        ]
+
+
 def test_a_dump_restored_beside_the_original_answers_alike(
     database: Database, empty_database: Make, tmp_path: Path
 ) -> None:

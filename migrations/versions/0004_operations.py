@@ -23,12 +23,14 @@ create table recdb.refresh_log (
     rows bigint,
     model text,
     seen xid8,
+    cluster bigint,
     error text
 );
 comment on table recdb.refresh_log is 'A row per maintenance run: what, when, how long, how much, and the error if it failed.';
 comment on column recdb.refresh_log.users is 'Users whose rows were replaced.';
 comment on column recdb.refresh_log.rows is 'Weighted interactions written.';
 comment on column recdb.refresh_log.seen is 'Transactions before this one were complete: the next refresh starts here.';
+comment on column recdb.refresh_log.cluster is 'The system identifier of the server that numbers these transactions: after a restore into another one, seen means nothing.';
 create index refresh_log_started on recdb.refresh_log (started_at);
 """)
     create_roles()

@@ -61,7 +61,8 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
     """How long ago the last refresh was, and how many users wait for the next."""
     row = connection.execute(
         """
-        select l.seen > pg_snapshot_xmax(pg_current_snapshot()), now() - l.finished_at, l.seen::text, l.started_at
+        select l.cluster is distinct from recdb.cluster() or l.seen > pg_snapshot_xmax(pg_current_snapshot()),
+            now() - l.finished_at, l.seen::text, l.started_at
         from recdb.refresh_log l
         where l.seen is not null and l.error is null
         order by l.run_id desc
