@@ -26,7 +26,7 @@ from recdb.holdout import Split, copy_interactions, hold_out
 from recdb.job import active_params
 from recdb.learn import Params, baselines
 from recdb.learn.baselines import Offer
-from recdb.learn.metrics import confidence_interval, list_metrics, user_metrics
+from recdb.learn.metrics import confidence_intervals, list_metrics, user_metrics
 from recdb.load import load, open_text
 from recdb.migrate import require_installed
 from recdb.train import Report, installed_dimension, read_interactions
@@ -336,14 +336,16 @@ def score_lists(
     """Score lists (users, k) of item numbers at every k."""
     hits = truth.hits(lists)
     means: dict[str, float] = {}
-    bounds: dict[str, tuple[float, float]] = {}
+    values: dict[str, NDArray[np.float64]] = {}
     for k in ks:
-        for name, values in user_metrics(hits, truth.counts, k).items():
-            means[name] = float(values.mean())
-            if intervals:
-                bounds[name] = confidence_interval(values)
+        scored = user_metrics(hits, truth.counts, k)
+        values |= scored
+        means |= {name: float(each.mean()) for name, each in scored.items()}
         means |= list_metrics(lists, popularity, users, k)
-    return Scores(means, bounds)
+    if not intervals:
+        return Scores(means)
+    bounds = confidence_intervals(np.column_stack(list(values.values()))).tolist()
+    return Scores(means, {name: (low, high) for name, (low, high) in zip(values, bounds, strict=True)})
 
 
 def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> sparse.csr_array:

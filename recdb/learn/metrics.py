@@ -16,7 +16,7 @@ FORMULAS: Mapping[str, str] = {
     "precision@k": "hits / k",
     "hit_rate@k": "1 if there is a hit, else 0",
     "mrr@k": "1 / rank of the first hit, 0 if there is none",
-    "coverage@k": "share of the catalogue's items that are in anybody's list",
+    "coverage@k": "share of the items in training that are in anybody's list",
     "novelty@k": "mean of -log2(share of users who touched the item) over the recommended items",
     "served@k": "share of users with a list that is not empty",
 }
@@ -68,9 +68,18 @@ def confidence_interval(
     values: Float64, *, level: float = 0.95, samples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Return a confidence interval for the mean of `values` (users,) by the bootstrap over users."""
-    if len(values) == 0:
-        return 0.0, 0.0
-    generator = np.random.default_rng(seed)
-    means = np.array([values[generator.integers(0, len(values), len(values))].mean() for _ in range(samples)])
-    lowest, highest = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    lowest, highest = confidence_intervals(values[:, None], level=level, samples=samples, seed=seed)[0]
     return float(lowest), float(highest)
+
+
+def confidence_intervals(values: Float64, *, level: float = 0.95, samples: int = 1000, seed: int = 0) -> Float64:
+    """Return confidence intervals (metrics, 2) for the means of `values` (users, metrics), from the same samples."""
+    users, metrics = values.shape
+    if users == 0:
+        return np.zeros((metrics, 2))
+    generator = np.random.default_rng(seed)
+    means = np.empty((samples, metrics))
+    for sample in range(samples):
+        means[sample] = np.bincount(generator.integers(0, users, users), minlength=users) @ values / users
+    bounds: Float64 = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+    return bounds
