@@ -1,7 +1,7 @@
 """Recommendations inside PostgreSQL."""
 
 from recdb.client import AsyncRecommender, Recommender
-from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, RecdbError
+from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.records import (
     BatchRecommendation,
     Neighbor,
@@ -20,10 +20,12 @@ __all__ = [
     "Neighbor",
     "NeighborReason",
     "NotInstalled",
+    "NotPermitted",
     "PopularItem",
     "Reason",
     "RecdbError",
     "Recommendation",
     "Recommender",
     "SimilarItem",
+    "Unavailable",
 ]

@@ -5,6 +5,7 @@ own, opened at the first call or by `with`; given a connection or a pool they us
 connection they neither commit nor roll back: `track()` is then part of the caller's transaction.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from recdb.database import APPLICATION_NAME, Database, connect, find_database, prepares_statements
-from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, RecdbError
+from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.records import (
     BatchRecommendation,
     Neighbor,
@@ -39,6 +40,13 @@ ERRORS: Mapping[str, type[RecdbError]] = {
     "3F000": NotInstalled,  # invalid_schema_name
     "42883": NotInstalled,  # undefined_function
     "42P01": NotInstalled,  # undefined_table
+    "42501": NotPermitted,  # insufficient_privilege
+    "25006": Unavailable,  # read_only_sql_transaction: after a failover, the wrong server
+}
+FAMILIES: Mapping[type[psycopg.Error], type[RecdbError]] = {
+    psycopg.DataError: InvalidInput,
+    psycopg.OperationalError: Unavailable,
+    psycopg.InterfaceError: Unavailable,
 }
 
 
@@ -161,7 +169,8 @@ class _Calls:
 
 def translate(error: psycopg.Error) -> RecdbError:
     """Turn a database error into recdb's own, with the database's message and hint."""
-    kind = ERRORS.get(error.sqlstate or "", RecdbError)
+    family = next((FAMILIES[family] for family in FAMILIES if isinstance(error, family)), RecdbError)
+    kind = ERRORS.get(error.sqlstate or "", family)
     message = error.diag.message_primary or str(error).strip() or type(error).__name__
     return kind(message, error.diag.message_hint)
 
@@ -173,7 +182,7 @@ def explain_timeout(database: Database | None) -> RecdbError:
             connect(database).close()
     except RecdbError as reason:
         return reason
-    return RecdbError("all connections of the pool are busy", "allow more, or keep them for a shorter time")
+    return Unavailable("all connections of the pool are busy", "allow more, or keep them for a shorter time")
 
 
 def _database(source: str | None) -> tuple[Database, dict[str, Any]]:
@@ -459,6 +468,6 @@ class AsyncRecommender:
             async with self._pool.connection() as connection:
                 yield connection
         except PoolTimeout as error:
-            raise explain_timeout(self._database) from error
+            raise await asyncio.to_thread(explain_timeout, self._database) from error
         except psycopg.Error as error:
             raise translate(error) from error

@@ -17,7 +17,7 @@ from platformdirs import user_data_path
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from recdb.errors import InvalidInput, RecdbError
+from recdb.errors import InvalidInput, RecdbError, Unavailable
 
 APPLICATION_NAME = "recdb"
 
@@ -186,7 +186,7 @@ def find_database(url: str | None = None, environment: Mapping[str, str] | None 
 
 
 def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:
-    """Open a connection; a failure is one RecdbError that names the database."""
+    """Open a connection; a failure is one Unavailable that names the database."""
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
     try:
@@ -195,7 +195,7 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
         )
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
-        raise RecdbError(f"cannot connect to {database}: {reason}", "is the server up, and the URL right?") from error
+        raise Unavailable(f"cannot connect to {database}: {reason}", "is the server up, and the URL right?") from error
 
 
 @contextmanager

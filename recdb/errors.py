@@ -27,3 +27,11 @@ class Rejected(RecdbError):
 
 class NotInstalled(RecdbError):
     """The database has no recdb, or not this version of it."""
+
+
+class NotPermitted(RecdbError):
+    """The role that recdb connects as lacks a grant."""
+
+
+class Unavailable(RecdbError):
+    """The database cannot be reached or is too busy; the same call may work in a moment."""

@@ -1,0 +1,181 @@
+"""The routes: what INTERFACE promises over HTTP, and nothing that SQL does not do."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from recdb.database import Database
+from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Unavailable
+from recdb.service.backend import Backend
+from recdb.service.bodies import (
+    Alive,
+    Error,
+    Healthy,
+    InteractionRequest,
+    RecommendationRequest,
+    Recommendations,
+    RecommendedPost,
+    Recorded,
+    Unhealthy,
+)
+from recdb.service.metrics import Metrics
+from recdb.service.observe import Observe, error_response
+
+SHOWN_PROBLEMS = 5
+RETRY_AFTER = {"Retry-After": "2"}
+"""Seconds: what a pool needs to find a database again that came back."""
+
+NOT_READY: tuple[type[RecdbError], ...] = (Unavailable, NotInstalled, NotPermitted)
+"""Not the caller's fault, and no fault of the service: trying again later may help."""
+
+HINTS: dict[type[RecdbError], str] = {
+    NotInstalled: "run: recdb init",
+    NotPermitted: "grant recdb_reader, recdb_writer to the role that the service connects as",
+}
+
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+RETRY_HEADER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+FAILURES: dict[int | str, dict[str, Any]] = {
+    413: {"model": Error, "description": "The body is too large."},
+    422: {"model": Error, "description": "The body is not as described here."},
+    500: {"model": Error, "description": "recdb failed."},
+    503: {"model": Error, "description": "The database or recdb is not there, or busy.", "headers": RETRY_HEADER},
+}
+
+log = logging.getLogger("recdb.service")
+
+
+def create_app(database: Database, *, max_connections: int = 8, timeout: float = 5.0) -> FastAPI:
+    """Make the ASGI application; it connects when it starts, and starts without a database too.
+
+    `max_connections` bounds the pool, `timeout` (seconds) how long a request may wait for the database.
+    """
+    backend = Backend(database, max_connections=max_connections, timeout=timeout)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with backend:
+            if reason := await backend.why_not_ready():
+                log.warning("not ready", extra={"fields": {"error": str(reason), "hint": reason.hint}})
+            yield
+
+    app = FastAPI(
+        title="recdb",
+        version=version("recdb"),
+        summary="Recommendations inside PostgreSQL.",
+        description="Ids are the application's own, as text. Every answer has the header `X-Request-ID`: "
+        "the request's, or one made for it.",
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.add_middleware(Observe, metrics=metrics)
+    _add_error_handlers(app)
+    _add_recommending(app, backend, metrics)
+    _add_watching(app, backend, metrics)
+    return app
+
+
+def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
+    @app.post("/recommendations/generate", responses=FAILURES, tags=["recommendations"])
+    async def generate(body: RecommendationRequest, request: Request) -> Recommendations:
+        """Recommend posts for a user, best first, live to the user's last interaction."""
+        rows = await backend.ask(
+            lambda client: client.recommend(body.user_id, body.limit, body.exclude_post_ids, body.fallback)
+        )
+        metrics.count_answer(rows)
+        request.scope["state"]["rows"] = len(rows)
+        return Recommendations(
+            user_id=body.user_id,
+            recommendations=[RecommendedPost(post_id=row.item_id, score=row.score, reason=row.reason) for row in rows],
+            count=len(rows),
+            model_version=rows[0].model_version if rows else None,
+        )
+
+    @app.post("/interactions", status_code=201, responses=FAILURES, tags=["recommendations"])
+    async def record(body: InteractionRequest) -> Recorded:
+        """Record what a user did. The user's next recommendations know it."""
+        number = await backend.ask(
+            lambda client: client.track(body.user_id, body.post_id, body.interaction_type, metadata=body.metadata)
+        )
+        metrics.count_interaction()
+        return Recorded(interaction_id=number)
+
+
+def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
+    @app.get(
+        "/health",
+        response_model=Healthy,
+        responses={503: {"model": Unhealthy, "description": "Not ready, and why.", "headers": RETRY_HEADER}},
+        tags=["operation"],
+    )
+    async def health(request: Request) -> Healthy | Response:
+        """Tell whether requests can be answered: the database answers, and recdb is there. For readiness probes."""
+        reason = await backend.why_not_ready()
+        return _not_ready(request, reason, shape=Unhealthy) if reason else Healthy()
+
+    @app.get("/live", tags=["operation"])
+    async def live() -> Alive:
+        """Tell that this process answers, whatever the database does. For liveness probes."""
+        return Alive()
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics."}},
+        tags=["operation"],
+    )
+    async def read_metrics() -> Response:
+        """Give what Prometheus reads."""
+        ready = await backend.why_not_ready() is None
+        model = await backend.active_model() if ready else None
+        text = metrics.expose(ready, model, backend.pool.get_stats())
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _not_ready(request: Request, reason: RecdbError, shape: type[Error] = Error) -> JSONResponse:
+    hint = reason.hint or HINTS.get(type(reason))
+    return error_response(request.scope, 503, "unavailable", str(reason), hint, headers=RETRY_AFTER, shape=shape)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Give every error the one shape of body."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return error_response(request.scope, 422, "invalid_request", describe(error.errors()), "see /docs")
+
+    @app.exception_handler(RecdbError)
+    async def refused(request: Request, error: RecdbError) -> Response:
+        if isinstance(error, InvalidInput):
+            return error_response(request.scope, 422, "invalid_request", str(error), error.hint)
+        if isinstance(error, NOT_READY):
+            return _not_ready(request, error)
+        raise error
+
+    @app.exception_handler(HTTPException)
+    async def failed(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # FastAPI's word for a body that is no JSON at all
+            return error_response(request.scope, 422, "invalid_request", "the body is not valid JSON", "see /docs")
+        code = CODES.get(error.status_code, "failed")
+        return error_response(request.scope, error.status_code, code, str(error.detail), headers=error.headers)
+
+
+def describe(problems: Sequence[Any]) -> str:
+    """Say in one line what is wrong with a body, the first few problems of many."""
+    said = []
+    for problem in problems[:SHOWN_PROBLEMS]:
+        place = ".".join(str(part) for part in problem["loc"][1:])[:100]
+        message = problem["msg"].removeprefix("Value error, ")
+        said.append(f"{place}: {message}" if place else message)
+    more = len(problems) - SHOWN_PROBLEMS
+    return "; ".join(said) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,130 @@
+"""The database behind the service: a bounded pool, a limit on every call, and why there is no answer."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from recdb.client import AsyncRecommender, translate
+from recdb.database import APPLICATION_NAME, Database
+from recdb.errors import RecdbError, Unavailable
+
+T = TypeVar("T")
+
+POOL_WAIT = 2.0
+"""Seconds a request waits for a connection."""
+MAX_WAITING = 200
+"""Requests that may wait for one; more are turned away at once."""
+RECONNECT = 5.0
+"""Seconds after which the pool forgets a lost connection and makes new ones as requests come."""
+PROBE_LIMIT = 3.0
+PROBE_KEPT = 1.0
+"""Seconds for which a probe's result is given to everybody who asks."""
+
+OPTIONS: dict[str, Any] = {
+    "application_name": APPLICATION_NAME,
+    "autocommit": True,
+    "connect_timeout": 5,
+    "prepare_threshold": None,  # named statements do not survive a pgbouncer in transaction mode
+}
+
+# The active version and its age in seconds, for the metrics; a reader may not see it before `recdb init` granted it.
+ACTIVE_MODEL = "select label, extract(epoch from now() - created_at)::float8 from recdb.models where active"
+
+
+@dataclass(frozen=True)
+class ActiveModel:
+    """The model version that serves."""
+
+    label: str
+    age: float
+    """Seconds since it was trained."""
+
+
+class Backend:
+    """The pool and the client on it; `timeout` is in seconds and bounds every call, waiting included."""
+
+    def __init__(self, database: Database, *, max_connections: int, timeout: float) -> None:
+        self.database = database
+        self.max_connections = max_connections
+        self.timeout = timeout
+        self._pool: AsyncConnectionPool[Any] | None = None
+        self._probing = asyncio.Lock()
+        self._probed: tuple[float, RecdbError | None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._pool = AsyncConnectionPool(
+            self.database.conninfo,
+            kwargs=OPTIONS,
+            min_size=1,
+            max_size=self.max_connections,
+            max_waiting=MAX_WAITING,
+            timeout=POOL_WAIT,
+            reconnect_timeout=RECONNECT,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+        await self._pool.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.pool.close()
+
+    @property
+    def pool(self) -> AsyncConnectionPool[Any]:
+        """The pool, open while the service runs."""
+        assert self._pool is not None
+        return self._pool
+
+    async def ask(self, call: Callable[[AsyncRecommender], Awaitable[T]]) -> T:
+        """Call the client; raises as it does, and Unavailable with the reason where no answer comes in time."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await call(AsyncRecommender(self.pool))
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the database gave no answer within {self.timeout:g} s", "try again, or raise --timeout"
+            ) from error
+        except Unavailable as error:
+            raise await self.why_not_ready() or error from error
+
+    async def why_not_ready(self) -> RecdbError | None:
+        """Ask, outside the pool so that a busy one is no reason, for nobody's recommendations; None is ready."""
+        async with self._probing:
+            if self._probed is None or time.monotonic() - self._probed[0] > PROBE_KEPT:
+                self._probed = (time.monotonic(), await self._probe())
+            return self._probed[1]
+
+    async def _probe(self) -> RecdbError | None:
+        try:
+            async with asyncio.timeout(PROBE_LIMIT):
+                try:
+                    connection = await psycopg.AsyncConnection.connect(self.database.conninfo, **OPTIONS)
+                except psycopg.OperationalError as error:
+                    reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
+                    return Unavailable(f"cannot connect to {self.database}: {reason}", "is the server up?")
+                async with connection:
+                    await AsyncRecommender(connection).recommend("", 1)
+        except TimeoutError:
+            return Unavailable(f"{self.database} gave no answer within {PROBE_LIMIT:g} s", "is the server up?")
+        except psycopg.Error as error:
+            return translate(error)
+        except RecdbError as error:
+            return error
+        return None
+
+    async def active_model(self) -> ActiveModel | None:
+        """Return the active version; None where there is none, or where the database does not say."""
+        try:
+            async with asyncio.timeout(self.timeout), self.pool.connection() as connection:
+                row = await (await connection.execute(ACTIVE_MODEL)).fetchone()
+        except (TimeoutError, psycopg.Error):
+            return None
+        return ActiveModel(*row) if row else None

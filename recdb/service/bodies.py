@@ -1,0 +1,152 @@
+"""What goes over the wire: the bodies of requests and answers, as OpenAPI shows them."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MAX_EXCLUDED = 10_000
+MAX_METADATA = 16_384
+MAX_METADATA_DEPTH = 32
+
+TEXT = r"^[^\u0000]*$"
+Id = Annotated[
+    str,
+    Field(min_length=1, max_length=1000, pattern=TEXT, description="1 to 1000 characters, at most 2600 bytes, no NUL."),
+]
+
+
+def _check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Refuse what jsonb cannot hold, and what is too large to be about one interaction."""
+    if metadata is None:
+        return None
+    if _depth(metadata) > MAX_METADATA_DEPTH:
+        raise ValueError(f"is nested more than {MAX_METADATA_DEPTH} deep")
+    try:
+        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise ValueError("has a number that is not finite, or text that is not Unicode") from error
+    if len(text) > MAX_METADATA:
+        raise ValueError(f"is longer than {MAX_METADATA} bytes of JSON")
+    return metadata
+
+
+def _depth(value: object) -> int:
+    """Count how deep a JSON value is nested."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return depth
+
+
+class Request(BaseModel):
+    """A body that has the fields it may have and no other: a misspelled one is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class RecommendationRequest(Request):
+    """Whose recommendations, how many, and which not."""
+
+    user_id: Id
+    limit: int = Field(50, ge=1, le=100, description="At most so many.")
+    exclude_post_ids: list[Id] = Field(
+        default_factory=list, max_length=MAX_EXCLUDED, description="Not these, such as what the user sees already."
+    )
+    fallback: Literal["none", "popular"] = Field("none", description="`popular` fills up to `limit` with popular ones.")
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"user_id": "user-42", "limit": 50, "exclude_post_ids": ["post-1"]}]}
+    )
+
+
+class InteractionRequest(Request):
+    """What a user did, just now."""
+
+    user_id: Id
+    post_id: Id
+    interaction_type: str = Field(min_length=1, max_length=100, pattern=TEXT, description="Such as view or like.")
+    metadata: Annotated[dict[str, Any] | None, AfterValidator(_check_metadata)] = Field(
+        None, description=f"Anything about it: at most {MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep."
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "user-42", "post_id": "post-7", "interaction_type": "view", "metadata": {"seconds": 12}}
+            ]
+        }
+    )
+
+
+class RecommendedPost(BaseModel):
+    """A post for the user."""
+
+    post_id: str
+    score: float = Field(ge=0, le=1)
+    reason: str = Field(description="`collaborative_filtering` or `popular`.")
+
+
+class Recommendations(BaseModel):
+    """The posts for a user, best first."""
+
+    user_id: str
+    recommendations: list[RecommendedPost]
+    count: int = Field(ge=0, description="How many; 0 for a user nobody knows, unless `fallback` is `popular`.")
+    model_version: str | None = Field(description="What ranked them; null where there are none.")
+
+    model_config = ConfigDict(
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": "user-42",
+                    "recommendations": [{"post_id": "post-7", "score": 0.85, "reason": "collaborative_filtering"}],
+                    "count": 1,
+                    "model_version": "collaborative_filtering_v1",
+                }
+            ]
+        },
+    )
+
+
+class Recorded(BaseModel):
+    """The interaction is committed, and the user's next recommendations know it."""
+
+    interaction_id: int = Field(examples=[20001])
+
+
+class Healthy(BaseModel):
+    """The database answers, and recdb is there."""
+
+    status: Literal["healthy"] = "healthy"
+    service: Literal["recdb"] = "recdb"
+
+
+class Alive(BaseModel):
+    """This process answers, whatever the database does."""
+
+    status: Literal["alive"] = "alive"
+    service: Literal["recdb"] = "recdb"
+
+
+class Error(BaseModel):
+    """Every answer that is no success."""
+
+    error: str = Field(description="For programs.", examples=["invalid_request"])
+    detail: str = Field(description="For people.", examples=["limit: Input should be less than or equal to 100"])
+    hint: str | None = Field(description="What to do.", examples=[None])
+    request_id: str = Field(description="As in the header X-Request-ID and in the log.", examples=["8f14e45fceea167a"])
+
+
+class Unhealthy(Error):
+    """Why no request can be answered now."""
+
+    status: Literal["unhealthy"] = "unhealthy"
+    service: Literal["recdb"] = "recdb"

@@ -1,0 +1,60 @@
+"""Running the service: a socket, uvicorn, and a stop that lets requests finish."""
+
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from recdb.database import Database
+from recdb.errors import RecdbError
+from recdb.service import logs
+from recdb.service.app import create_app
+
+GRACE = 30
+"""Seconds that requests have to finish after SIGTERM."""
+
+BACKLOG = 2048
+
+log = logging.getLogger("recdb.service")
+
+
+def serve(database: Database, *, host: str, port: int, max_connections: int, timeout: float) -> None:
+    """Serve until SIGTERM or SIGINT; requests that are being answered get their answer first.
+
+    Port 0 is any free one; the log says which. Raises RecdbError when the address cannot be had.
+    """
+    app = create_app(database, max_connections=max_connections, timeout=timeout)
+    with listen(host, port) as listening:
+        logs.configure()
+        # uvicorn drains on SIGTERM and then raises it again, for whoever had it before.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+        address = f"[{host}]" if ":" in host else host
+        url = f"http://{address}:{listening.getsockname()[1]}"
+        log.info("listening", extra={"fields": {"url": url, "database": str(database)}})
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=GRACE,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on an address; raises RecdbError when it is taken or not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Said to be TCP, because asyncio sets TCP_NODELAY on nothing else, and answers would wait 40 ms for an ACK.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or str(error)
+        raise RecdbError(f"cannot listen on {host} port {port}: {reason}", "pass another --host or --port") from error
+    return listening
