@@ -229,6 +229,6 @@ def decayed(connection: psycopg.Connection, half_life: HalfLife | None, report: 
 def set_half_life(connection: psycopg.Connection, seconds: float | None, report: Report) -> None:
     """Change the database's half-life, and weight its interactions anew: readers see both at once."""
     with connection.transaction():
-        connection.execute("update recdb.config set half_life = make_interval(secs => %s)", [seconds])
+        connection.execute("update recdb.config set half_life = justify_hours(make_interval(secs => %s))", [seconds])
         connection.execute("select recdb.rebuild()")
     vacuum(connection)

@@ -30,7 +30,7 @@ class HalfLife:
     """What goes with the proposed one: weight exponents other than the setting's."""
     gain: float
     """How much better ndcg@20 is with it, as a share."""
-    tried: tuple[tuple[float | None, float], ...]
+    tried: Mapping[float | None, float]
     """Each half-life, and the best ndcg@20 with it on the users that were asked."""
 
     @property
@@ -44,7 +44,7 @@ class HalfLife:
             "before": self.before,
             "proposed": self.seconds,
             "gain": round(self.gain, 6),
-            "tried": [{"half_life": seconds, "ndcg@20": round(ndcg, 6)} for seconds, ndcg in self.tried],
+            "tried": [{"half_life": seconds, "ndcg@20": round(ndcg, 6)} for seconds, ndcg in self.tried.items()],
         }
 
     def __str__(self) -> str:
@@ -70,11 +70,15 @@ def candidates(events: Events) -> Iterator[float | None]:
         yield None
     first, last = np.quantile(events.seconds, [0.01, 0.99])
     for share in SPANS:
-        seconds = float(last - first) * share
-        unit = next((unit for unit in (DAY, HOUR) if seconds >= 2 * unit), 1)
-        seconds = max(1.0, round(seconds / unit)) * unit
+        seconds = whole(float(last - first) * share)
         if seconds != events.half_life:
             yield seconds
+
+
+def whole(seconds: float) -> float:
+    """Round to whole days, hours or seconds, at least 1."""
+    unit = next((unit for unit in (DAY, HOUR) if seconds >= 2 * unit), 1)
+    return float(max(1, round(seconds / unit)) * unit)
 
 
 def propose(events: Events, bench: Bench, best: Params, ceiling: int, more_time: Callable[[], bool]) -> HalfLife:
@@ -84,21 +88,24 @@ def propose(events: Events, bench: Bench, best: Params, ceiling: int, more_time:
     """
     choices: list[dict[str, Any]] = [{}, dict.fromkeys(EXPONENTS, 1.0)]
     winner, winning, exponents, proposed = bench, bench.try_out(best, bench.few), choices[0], events.half_life
-    tried = [(events.half_life, winning.ndcg)]
-    for seconds in candidates(events):
-        if not more_time():
-            break
+    tried = {events.half_life: winning.ndcg}
+    waiting = list(candidates(events))
+    while waiting and more_time():
+        seconds = waiting.pop(0)
         other = Bench(replace(events, half_life=seconds), ceiling)
         trials = [other.try_out(replace(best, **choice), other.few) for choice in choices]
-        tried.append((seconds, max(trial.ndcg for trial in trials)))
+        tried[seconds] = max(trial.ndcg for trial in trials)
         for trial, choice in zip(trials, choices, strict=True):
             if trial.objective > winning.objective:
                 winner, winning, exponents, proposed = other, trial, choice, seconds
+        shortest = min(filter(None, tried))
+        if not waiting and proposed == shortest >= 2:
+            waiting.append(whole(shortest / 2))
     before = bench.try_out(best)
     after = before if winner is bench else winner.try_out(winning.params)
     if not clearly_better(after, before):
-        return HalfLife(events.half_life, events.half_life, {}, 0.0, tuple(tried))
-    return HalfLife(events.half_life, proposed, exponents, after.ndcg / before.ndcg - 1, tuple(tried))
+        return HalfLife(events.half_life, events.half_life, {}, 0.0, tried)
+    return HalfLife(events.half_life, proposed, exponents, after.ndcg / before.ndcg - 1, tried)
 
 
 def clearly_better(trial: Trial, other: Trial) -> bool:
