@@ -1,9 +1,11 @@
 """Tuning: the offline search scores as SQL serves, finds better settings, and trains with the winner."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import psycopg
 import pytest
-from data import record, tastes, train
+from data import recommend, record, tastes, train
 from typer.testing import CliRunner
 
 from recdb import job
@@ -12,7 +14,7 @@ from recdb.database import Database
 from recdb.evaluate import Truth, ask
 from recdb.events import read_events
 from recdb.learn import Params
-from recdb.learn.bench import Bench
+from recdb.learn.bench import Bench, Trial
 from recdb.learn.events import split
 from recdb.learn.metrics import user_metrics
 from recdb.learn.search import Search
@@ -23,6 +25,7 @@ SETTINGS = {
     "defaults": Params(),
     "people": Params(blend=1.0, neighbors=15, similarity_exponent=2.0, activity_exponent=0.5),
     "items": Params(blend=0.0, item_neighbors=8, cooccurrence_power=0.6, spectral_weight=0.3, dimension=16),
+    "few newest items": Params(profile_limit=4, neighbors=25, item_neighbors=10, people_recency=0.6),
     "ease": Params(learner="ease", ease_regularization=0.3, item_neighbors=20),
 }
 
@@ -38,10 +41,13 @@ def history(users: int = 150, seed: int = 3) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_offline_figure_is_what_sql_reaches(database: Database, db: psycopg.Connection, name: str) -> None:
+@pytest.mark.parametrize("hides", [("like", "share"), ("view", "click", "like", "share")], ids=["some", "all"])
+def test_the_offline_figure_is_what_sql_reaches(
+    database: Database, db: psycopg.Connection, name: str, hides: Sequence[str]
+) -> None:
     """The same held-out part, scored offline and through recommend(): less than 2 % apart."""
     record(db, history())
-    db.execute("update recdb.interaction_kind set hides = kind in ('like', 'share')")
+    db.execute("update recdb.interaction_kind set hides = kind = any (%s)", [list(hides)])
     db.execute("select recdb.rebuild()")
     bench = Bench(read_events(db), profile_limit(db))
     offline = bench.try_out(SETTINGS[name])
@@ -143,6 +149,36 @@ def test_the_next_training_keeps_the_tuned_settings(database: Database, db: psyc
 
     row = db.execute("select params ->> 'blend', params ->> 'neighbors' from recdb.models where active").fetchone()
     assert row == ("0.7", "9")
+
+
+def test_an_interrupted_search_changes_nothing(database: Database, db: psycopg.Connection) -> None:
+    record(db, history(users=40))
+    label = train(database)
+    before = db.execute("select c, m from recdb.config c, recdb.model m").fetchall()
+
+    def interrupt(trial: Trial, best: Trial) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(database, seconds=5, on_trial=interrupt)
+
+    assert db.execute("select c, m from recdb.config c, recdb.model m").fetchall() == before
+    assert {row[3] for row in recommend(db, "u1")} == {label}
+    assert job.run(database).ran
+
+
+def test_a_longer_profile_is_scored_only_where_it_helps(db: psycopg.Connection) -> None:
+    """Limits beyond the longest profile are all the same, and the configured one bounds them."""
+    record(db, history())
+    db.execute("select recdb.rebuild()")
+
+    unbounded = Search(Bench(read_events(db), 500), seconds=1, width=16)
+    bounded = Search(Bench(read_events(db), 9), seconds=1, width=16)
+    unbounded.run()
+    bounded.run()
+
+    assert {trial.params.profile_limit for trial in unbounded.trials} <= {10, 20, Params().profile_limit}
+    assert {trial.params.profile_limit for trial in bounded.trials} == {Params().profile_limit}
 
 
 def test_too_little_to_tune_on_is_one_error(database: Database, db: psycopg.Connection) -> None:
