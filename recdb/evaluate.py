@@ -131,6 +131,8 @@ class Plan:
     """Hyper-parameters other than the active version's, or than the defaults where none is."""
     tune_seconds: float | None = None
     """How long to tune on the training part, if at all."""
+    latency_ms: float | None = None
+    """What the median of recommend() must stay within when tuning."""
     kinds: Kinds = Kinds()
 
 
@@ -193,7 +195,7 @@ def train_and_score(
     """Train, or tune, on what the scratch database holds, and score the lists of the users in `relevant`."""
     curve: Mapping[str, Any] = {}
     if plan.tune_seconds is not None:
-        found = tune(scratch, seconds=plan.tune_seconds, report=report).tuning
+        found = tune(scratch, seconds=plan.tune_seconds, latency_ms=plan.latency_ms, report=report).tuning
         curve = found.to_json() if found else {}
     else:
         job.run(scratch, full=True, params=params, report=report)

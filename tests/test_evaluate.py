@@ -200,6 +200,16 @@ def test_the_split_is_part_of_the_answer(database: Database, db: psycopg.Connect
     assert text.index("recall@5 ") < text.index("served@5 ") < text.index("recall@10 ")
 
 
+def test_tuning_starts_from_nothing_but_the_part_to_learn_from(database: Database, db: psycopg.Connection) -> None:
+    record(db, dated())
+
+    found = json.loads(own(database, "--json", "--tune", "--budget", "1s", "--latency", "10s").stdout)
+
+    assert found["tuning"]["curve"]
+    assert found["split"]["train_interactions"] < 60 * 12
+    assert db.execute("select count(*) from recdb.model").fetchone() == (0,)
+
+
 def test_users_without_an_order_are_named(database: Database, db: psycopg.Connection) -> None:
     record(db, ((user, item, "like", "2026-01-01") for user, item, _ in tastes(users=60, items=40)))
 
@@ -246,6 +256,25 @@ def test_kinds_other_than_the_databases_own_may_be_tried(database: Database, db:
     assert others == ["like"]
 
 
+def test_what_nobody_may_get_and_what_is_the_users_own_is_left_out_of_the_baselines_too(
+    database: Database, db: psycopg.Connection
+) -> None:
+    record(db, [("ann", "tea", "like"), ("bob", "cup", "like"), ("bob", "pot", "view")])
+    db.execute("update recdb.interaction_kind set hides = kind = 'like'")
+    db.execute(
+        "insert into recdb.item (item_id, owner_id, available) values ('pot', 'ann', true), ('cup', null, false)"
+    )
+    db.execute("select recdb.rebuild()")
+    users = dict(db.execute("select user_id, user_key from recdb.user_key").fetchall())
+    items = dict(db.execute("select item_id, item_key from recdb.item_key").fetchall())
+
+    hidden = evaluating.read_hidden(db, (len(users) + 1, len(items) + 1))
+
+    expected = {(users["ann"], items["tea"]), (users["ann"], items["pot"]), (users["bob"], items["cup"])}
+    assert {(int(user), int(item)) for user, item in zip(*hidden.nonzero(), strict=True)} == expected
+    assert evaluating.read_unavailable(db).tolist() == [items["cup"]]
+
+
 def test_many_test_users_are_sampled_for_the_baselines_and_it_is_said(
     database: Database, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +306,7 @@ def test_items_that_only_weightless_interactions_hide_are_no_trouble(
         (["--train", "a.csv", "--test", "a.csv", "--holdout", "7d"], "leave --train and --test out"),
         (["--train", "a.csv", "--test", "a.csv", "--url", "a", "--scratch-url", "b"], "pass one of them"),
         (["--tune", "--model-params", "{}"], "leave --model-params out"),
+        (["--latency", "5ms"], "pass that too"),
         (["--k", "0"], "greater than or equal to 1"),
     ],
 )
@@ -292,6 +322,8 @@ def test_options_that_do_not_go_together_are_wrong_usage(options: list[str], mes
     [
         (["--holdout", "-7d"], "is nothing"),
         (["--holdout", "week"], "duration"),
+        (["--tune", "--budget", "0s"], "no time to search"),
+        (["--tune", "--latency", "quick"], "not a latency"),
         (["--holdout", "99d"], "leaves nothing to learn from"),
         (["--model-params", '{"neighbours": 3}'], "unknown model parameters: neighbours"),
     ],

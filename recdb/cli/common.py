@@ -33,6 +33,10 @@ Mlflow = Annotated[
     typer.Option("--mlflow", metavar="FOLDER_OR_URI", help="Log the version to MLflow (pip install 'recdb[mlflow]')."),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]
+Latency = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="What the median of recommend() must stay within, such as 5ms."),
+]
 
 
 def open_database(url: str | None, *, quiet: bool = False) -> Database:
@@ -54,3 +58,25 @@ def parse_duration(text: str) -> timedelta:
         return timedelta(**{units[text[-1]]: float(text[:-1])})
     except (KeyError, ValueError, IndexError, OverflowError) as error:
         raise InvalidInput(f"'{text}' is not an age or duration", "write 90s, 30m, 24h or 7d") from error
+
+
+def parse_budget(text: str) -> float:
+    """Read the seconds of a time budget."""
+    seconds = parse_duration(text).total_seconds()
+    if seconds <= 0:
+        raise InvalidInput(f"a budget of '{text}' leaves no time to search", "write 90s, 5m or 1h")
+    return seconds
+
+
+def parse_latency(text: str) -> float:
+    """Read milliseconds from a latency such as 5ms or 0.5s."""
+    for unit, length in (("ms", 1.0), ("s", 1000.0)):
+        number = text.strip().removesuffix(unit)
+        if number != text.strip():
+            try:
+                value = float(number) * length
+            except ValueError:
+                break
+            if 0 < value < float("inf"):
+                return value
+    raise InvalidInput(f"'{text}' is not a latency", "write 5ms or 0.5s")

@@ -6,12 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from recdb.cli.common import Budget, Json, app, open_database, parse_duration
+from recdb.cli.common import (
+    Budget,
+    Json,
+    Latency,
+    app,
+    open_database,
+    parse_budget,
+    parse_duration,
+    parse_latency,
+)
 from recdb.errors import InvalidInput
 from recdb.evaluate import Evaluation, Kinds, Plan, evaluate_database, evaluate_files
 from recdb.holdout import Split
 from recdb.learn import Params
 from recdb.learn.baselines import NEIGHBORS
+from recdb.learn.half_life import spell
 from recdb.learn.metrics import FORMULAS
 from recdb.terminal import output, progress, table
 from recdb.tune import changed
@@ -54,6 +64,7 @@ def evaluate(
         bool, typer.Option("--tune", help="Choose settings on a validation part of the training data.")
     ] = False,
     budget: Budget = "5m",
+    latency: Latency = None,
     model_params: Annotated[
         str | None,
         typer.Option(
@@ -91,13 +102,16 @@ def evaluate(
         raise typer.BadParameter("with files, --url and --scratch-url mean the same: pass one of them")
     if tune and model_params:
         raise typer.BadParameter("--tune chooses the parameters: leave --model-params out")
+    if latency is not None and not tune:
+        raise typer.BadParameter("--latency bounds what --tune chooses: pass that too")
     last_days = parse_duration(holdout) if holdout is not None else None
     if last_days is not None and last_days.total_seconds() <= 0:
         raise InvalidInput(f"a --holdout of {holdout} is nothing", "write 7d: the last 7 days")
     plan = Plan(
         ks=sorted(set(k or [20])),
         params=parse_params(model_params),
-        tune_seconds=parse_duration(budget).total_seconds() if tune else None,
+        tune_seconds=parse_budget(budget) if tune else None,
+        latency_ms=parse_latency(latency) if latency is not None else None,
         kinds=Kinds(parse_weights(weights) if weights else None, hides.split(",") if hides else None),
     )
     if train is not None and test is not None:
@@ -143,6 +157,8 @@ def show(found: Evaluation, ks: Sequence[int]) -> None:
             f"tuned in {found.tuning['seconds']:.0f} s: {len(found.tuning['curve'])} trials, on a validation part of "
             f"the training data recall@20 {found.tuning['recall@20']:.4f}, ndcg@20 {found.tuning['ndcg@20']:.4f}"
         )
+        if found.tuning["half_life"]:
+            output.print(f"half-life: {spell(found.tuning['half_life']['proposed'])}")
     defaults = Params().to_json()
     chosen = changed(defaults, found.params)
     output.print(f"parameters: {json.dumps(chosen) if chosen else 'the defaults'}", markup=False)

@@ -1,13 +1,20 @@
 """The command that chooses hyper-parameters: tune."""
 
 import json
-from typing import Annotated
-
-import typer
 
 from recdb import tune as tuning
-from recdb.cli.common import Budget, Json, Mlflow, Url, app, open_database, parse_duration, tracker
-from recdb.errors import InvalidInput
+from recdb.cli.common import (
+    Budget,
+    Json,
+    Latency,
+    Mlflow,
+    Url,
+    app,
+    open_database,
+    parse_budget,
+    parse_latency,
+    tracker,
+)
 from recdb.learn.bench import Trial
 from recdb.terminal import errors, output, progress, table
 
@@ -16,17 +23,12 @@ from recdb.terminal import errors, output, progress, table
 def tune(
     url: Url = None,
     budget: Budget = "5m",
-    latency: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="What the median of recommend() must stay within, such as 5ms."),
-    ] = None,
+    latency: Latency = None,
     mlflow: Mlflow = None,
     as_json: Json = False,
 ) -> None:
     """Choose hyper-parameters on a validation part of the database's own interactions, and train with them."""
-    seconds = parse_duration(budget).total_seconds()
-    if seconds <= 0:
-        raise InvalidInput(f"a budget of '{budget}' leaves no time to search", "write 90s, 5m or 1h")
+    seconds = parse_budget(budget)
     latency_ms = parse_latency(latency) if latency is not None else None
     database = open_database(url, quiet=as_json)
     track = tracker(database, mlflow)
@@ -53,20 +55,6 @@ def tune(
         return
     show(outcome.tuning)
     output.print(f"trained and activated {outcome.model}")
-
-
-def parse_latency(text: str) -> float:
-    """Read milliseconds from a latency such as 5ms or 0.5s."""
-    for unit, length in (("ms", 1.0), ("s", 1000.0)):
-        number = text.strip().removesuffix(unit)
-        if number != text.strip():
-            try:
-                value = float(number) * length
-            except ValueError:
-                break
-            if 0 < value < float("inf"):
-                return value
-    raise InvalidInput(f"'{text}' is not a latency", "write 5ms or 0.5s")
 
 
 def show(found: tuning.Tuning) -> None:

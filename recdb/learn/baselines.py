@@ -114,7 +114,7 @@ def top_lists(scorer: Scorer, users: Numbers, offer: Offer, k: int) -> Lists:
 
 
 def in_blocks(rows: Numbers, matrix: sparse.csr_array) -> Iterator[tuple[int, Numbers]]:
-    """Cut row numbers into blocks whose products stay within memory, even when nothing in them is 0; yield starts too."""
+    """Yield blocks of row numbers, and where each starts, whose products fit into memory even when nothing is 0."""
     step = max(1, BLOCK_BYTES // (8 * max(matrix.shape)))
     for start in range(0, len(rows), step):
         yield start, rows[start : start + step]
