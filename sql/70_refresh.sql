@@ -173,8 +173,8 @@ comment on function recdb.refresh_changed() is 'The work of recdb.refresh(), in 
 
 
 -- recdb.rebuild: the weighted interactions from scratch: catches deleted rows, changed weights and half-lives.
---   writes  config.decay_origin too, where the newest interaction is more than 20 half-lives away from it: weights stay
---           within what single precision holds, for old data as for years of running, and mostly no row changes
+--   writes  config.decay_origin too, where the newest interaction is more than a half-life away from it: so new ones
+--           always weigh about what their kinds do, in old data as after years of running, and mostly no row changes
 create or replace function recdb.rebuild()
 returns void
 language plpgsql volatile security definer
@@ -194,7 +194,7 @@ begin
         from recdb.interactions e
         where isfinite(e.created_at) and (select f.half_life is not null from recdb.config f)
     ) i
-    where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > 20 * date_part('epoch', c.half_life);
+    where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
     if exists (select from recdb.user_item_settled) then
         refresh materialized view concurrently recdb.user_item_settled;
     else

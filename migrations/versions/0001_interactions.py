@@ -32,7 +32,7 @@ create table recdb.config (
 );
 comment on table recdb.config is 'Settings of recdb, one row. Changing half_life, default_weight or profile_limit takes effect with the next `recdb refresh --full`.';
 comment on column recdb.config.half_life is 'An interaction counts half as much after this time; NULL: time does not matter.';
-comment on column recdb.config.decay_origin is 'The moment at which an interaction weighs just its kind''s weight. Kept by rebuilds.';
+comment on column recdb.config.decay_origin is 'The moment at which an interaction weighs just its kind''s weight. A rebuild moves it to the newest interaction, where that is more than a half-life away.';
 comment on column recdb.config.default_weight is 'Weight of a kind that interaction_kind does not list.';
 comment on column recdb.config.default_hides is 'Whether a kind that interaction_kind does not list hides its item.';
 comment on column recdb.config.profile_limit is 'The most of a user''s items, newest first, that any version scores with, the user''s own and each neighbour''s; versions may take fewer. What hides is never cut.';
