@@ -29,3 +29,6 @@ grant select on all tables in schema recdb to recdb_analyst;
 grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text) to recdb_maintainer;
 grant select on recdb.refresh_log, recdb.health, recdb.models to recdb_maintainer;
+
+-- Which version serves and how old it is: what the HTTP service shows to a monitor.
+grant select (label, active, created_at) on recdb.models to recdb_reader;

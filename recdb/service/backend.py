@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {
     "prepare_threshold": None,  # named statements do not survive a pgbouncer in transaction mode
 }
 
-# The active version and its age in seconds, for the metrics; a reader may not see it before `recdb init` granted it.
+# The active version and its age in seconds, for the metrics.
 ACTIVE_MODEL = "select label, extract(epoch from now() - created_at)::float8 from recdb.models where active"
 
 

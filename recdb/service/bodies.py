@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_EXCLUDED = 10_000
 MAX_METADATA = 16_384
@@ -14,6 +14,11 @@ Id = Annotated[
     str,
     Field(min_length=1, max_length=1000, pattern=TEXT, description="1 to 1000 characters, at most 2600 bytes, no NUL."),
 ]
+
+
+def _as_whole(value: object) -> object:
+    """Take 50.0 for 50, as JSON does; not "50" and not true."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -55,7 +60,7 @@ class RecommendationRequest(Request):
     """Whose recommendations, how many, and which not."""
 
     user_id: Id
-    limit: int = Field(50, ge=1, le=100, description="At most so many.")
+    limit: Annotated[int, BeforeValidator(_as_whole)] = Field(50, ge=1, le=100, description="At most so many.")
     exclude_post_ids: list[Id] = Field(
         default_factory=list, max_length=MAX_EXCLUDED, description="Not these, such as what the user sees already."
     )
