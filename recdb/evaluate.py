@@ -26,7 +26,7 @@ from recdb.holdout import Split, copy_interactions, hold_out
 from recdb.job import active_params
 from recdb.learn import Params, baselines
 from recdb.learn.baselines import Offer
-from recdb.learn.metrics import confidence_intervals, list_metrics, user_metrics
+from recdb.learn.metrics import Scores, Truth, score_lists
 from recdb.load import load, open_text
 from recdb.migrate import require_installed
 from recdb.train import Report, installed_dimension, read_interactions
@@ -44,18 +44,6 @@ class Kinds:
 
     weights: Mapping[str, float] | None = None
     hides: Sequence[str] | None = None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The metrics of one way to rank, by name ('recall@20'), with 95 % bootstrap intervals of the means over users."""
-
-    means: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    def without(self, name: str) -> "Scores":
-        """Return the scores but for one metric, at every k."""
-        return replace(self, means={key: value for key, value in self.means.items() if not key.startswith(f"{name}@")})
 
 
 @dataclass(frozen=True)
@@ -264,12 +252,12 @@ def score(
     for row_number, answer in enumerate(answers.lists):
         lists[row_number, : len(answer)] = [item_keys.get(item, -1) for item in answer]
     popularity = np.bincount(weights.indices, minlength=weights.shape[1])
-    truth = Truth(users, [relevant[user] for user in users], item_keys)
+    truth = Truth([relevant[user] for user in users], item_keys)
     ours = score_lists(lists, truth, popularity, len(user_keys), ks, intervals=True)
     stopwatch.lap("score")
 
     some = sample(users, BASELINE_USERS)
-    truth = Truth(some, [relevant[user] for user in some], item_keys)
+    truth = Truth([relevant[user] for user in some], item_keys)
     numbers = np.array([user_keys[user] for user in some])
     others = {}
     for name, lists in baseline_lists(weights, numbers, offer, deepest, report):
@@ -306,48 +294,6 @@ def baseline_lists(
     for name, make in (("user-kNN", baselines.user_knn), ("item-kNN", baselines.item_knn)):
         report(f"baseline {name}")
         yield f"{name} (exact cosine)", baselines.top_lists(make(weights), users, offer, k)
-
-
-class Truth:
-    """The relevant items of the scored users."""
-
-    def __init__(self, users: Sequence[str], relevant: Sequence[set[str]], item_keys: Mapping[str, int]) -> None:
-        self.counts = np.array([len(items) for items in relevant])
-        width = max(item_keys.values(), default=0) + 1
-        pairs = [(row, item_keys[item]) for row, items in enumerate(relevant) for item in items if item in item_keys]
-        rows, columns = (np.array(pairs, dtype=np.int64).reshape(-1, 2)).T
-        self._pairs = np.sort(rows * width + columns)
-        self._width = width
-        self.users = users
-
-    def hits(self, lists: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which places of the lists (users, k) of item numbers, -1 for none, are relevant."""
-        codes = np.arange(len(lists))[:, None] * self._width + lists
-        return np.isin(codes, self._pairs) & (lists >= 0)
-
-
-def score_lists(
-    lists: NDArray[np.int64],
-    truth: Truth,
-    popularity: NDArray[np.integer],
-    users: int,
-    ks: Sequence[int],
-    *,
-    intervals: bool = False,
-) -> Scores:
-    """Score lists (users, k) of item numbers at every k."""
-    hits = truth.hits(lists)
-    means: dict[str, float] = {}
-    values: dict[str, NDArray[np.float64]] = {}
-    for k in ks:
-        scored = user_metrics(hits, truth.counts, k)
-        values |= scored
-        means |= {name: float(each.mean()) for name, each in scored.items()}
-        means |= list_metrics(lists, popularity, users, k)
-    if not intervals:
-        return Scores(means)
-    bounds = confidence_intervals(np.column_stack(list(values.values()))).tolist()
-    return Scores(means, {name: (low, high) for name, (low, high) in zip(values, bounds, strict=True)})
 
 
 def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> sparse.csr_array:

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from recdb.learn.metrics import confidence_interval, list_metrics, user_metrics
+from recdb.learn.metrics import (
+    Truth,
+    confidence_interval,
+    confidence_intervals,
+    list_metrics,
+    score_lists,
+    user_metrics,
+)
 
 HITS = np.array([[True, False, True, False], [False, False, False, False], [False, True, False, False]])
 
@@ -49,3 +56,25 @@ def test_the_interval_is_around_the_mean_and_narrows_with_more_users() -> None:
         low, high = confidence_interval(values)
         assert low < values.mean() < high
     assert np.diff(confidence_interval(many)) < np.diff(confidence_interval(few)) / 5
+
+
+def test_intervals_of_several_metrics_are_those_of_each() -> None:
+    values = np.random.default_rng(1).random((200, 3))
+
+    together = confidence_intervals(values)
+
+    assert together == pytest.approx(np.array([confidence_interval(values[:, metric]) for metric in range(3)]))
+
+
+def test_lists_are_scored_at_every_k() -> None:
+    truth = Truth([{"tea", "cup"}, {"pot", "never seen"}], {"tea": 1, "cup": 2, "pot": 3})
+    lists = np.array([[1, 3, 2], [2, -1, -1]])
+
+    scored = score_lists(lists, truth, np.array([0, 2, 2, 1]), 2, [1, 3], intervals=True)
+
+    assert scored.means["recall@1"] == pytest.approx((1 / 2 + 0) / 2)
+    assert scored.means["recall@3"] == pytest.approx((2 / 2 + 0) / 2)
+    assert scored.means["coverage@1"] == pytest.approx(2 / 3)
+    assert scored.means["coverage@3"] == pytest.approx(3 / 3)
+    assert scored.intervals["recall@3"] == (0, 1)
+    assert set(scored.without("coverage").means) == set(scored.means) - {"coverage@1", "coverage@3"}

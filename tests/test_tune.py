@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from recdb import job
 from recdb.cli import app
 from recdb.database import Database
-from recdb.evaluate import Truth, ask
+from recdb.evaluate import ask
 from recdb.events import read_events
 from recdb.learn import Params
 from recdb.learn.bench import Bench, Trial
 from recdb.learn.events import split
-from recdb.learn.metrics import user_metrics
+from recdb.learn.metrics import Truth, user_metrics
 from recdb.learn.search import Search
 from recdb.train import profile_limit
 from recdb.tune import tune
@@ -76,7 +76,7 @@ def test_the_offline_figure_is_what_sql_reaches(
     lists = np.full((len(asked), 20), -1, dtype=np.int64)
     for row, answer in enumerate(answers.lists):
         lists[row, : len(answer)] = [numbers[item] for item in answer]
-    truth = Truth(asked, list(relevant.values()), numbers)
+    truth = Truth(list(relevant.values()), numbers)
     served = user_metrics(truth.hits(lists), truth.counts, 20)
 
     assert served["recall@20"].mean() == pytest.approx(offline.recall, rel=0.02)

@@ -23,9 +23,10 @@ from scipy import sparse
 
 from recdb import migrate
 from recdb.database import connect, scratch_database
-from recdb.evaluate import Kinds, Truth, read_hidden, read_test, score_lists, set_kinds
+from recdb.evaluate import Kinds, read_hidden, read_test, set_kinds
 from recdb.learn import Params, baselines, fit_item_neighbors, to_matrix
 from recdb.learn.item_neighbors import EASE_ITEMS
+from recdb.learn.metrics import Truth, score_lists
 from recdb.load import load
 from recdb.train import read_interactions
 
@@ -53,7 +54,7 @@ class Rivals:
                 items = dict(connection.execute("select item_id, item_key from recdb.item_key").fetchall())
         known = [user for user in relevant if user in users]
         self.users = np.array([users[user] for user in known])
-        self.truth = Truth(known, [relevant[user] for user in known], items)
+        self.truth = Truth([relevant[user] for user in known], items)
         self.popularity = np.bincount(self.weights.indices, minlength=self.weights.shape[1])
 
     def score(self, lists: Lists) -> dict[str, float]:

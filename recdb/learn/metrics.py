@@ -3,7 +3,9 @@
 Libraries differ in their definitions; these are recdb's, printed beside every figure by `recdb evaluate`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,59 @@ FORMULAS: Mapping[str, str] = {
     "novelty@k": "mean of -log2(share of users who touched the item) over the recommended items",
     "served@k": "share of users with a list that is not empty",
 }
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of one way to rank, by name ('recall@20'), with 95 % bootstrap intervals of the means over users."""
+
+    means: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def without(self, name: str) -> Self:
+        """Return the scores but for one metric, at every k."""
+        return replace(self, means={key: value for key, value in self.means.items() if not key.startswith(f"{name}@")})
+
+
+class Truth:
+    """The relevant items of the scored users."""
+
+    def __init__(self, relevant: Sequence[set[str]], item_keys: Mapping[str, int]) -> None:
+        self.counts = np.array([len(items) for items in relevant])
+        width = max(item_keys.values(), default=0) + 1
+        pairs = [(row, item_keys[item]) for row, items in enumerate(relevant) for item in items if item in item_keys]
+        rows, columns = (np.array(pairs, dtype=np.int64).reshape(-1, 2)).T
+        self._pairs = np.sort(rows * width + columns)
+        self._width = width
+
+    def hits(self, lists: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which places of the lists (users, k) of item numbers, -1 for none, are relevant."""
+        codes = np.arange(len(lists))[:, None] * self._width + lists
+        return np.isin(codes, self._pairs) & (lists >= 0)
+
+
+def score_lists(
+    lists: NDArray[np.int64],
+    truth: Truth,
+    popularity: NDArray[np.integer],
+    users: int,
+    ks: Sequence[int],
+    *,
+    intervals: bool = False,
+) -> Scores:
+    """Score lists (users, k) of item numbers at every k."""
+    hits = truth.hits(lists)
+    means: dict[str, float] = {}
+    values: dict[str, NDArray[np.float64]] = {}
+    for k in ks:
+        scored = user_metrics(hits, truth.counts, k)
+        values |= scored
+        means |= {name: float(each.mean()) for name, each in scored.items()}
+        means |= list_metrics(lists, popularity, users, k)
+    if not intervals:
+        return Scores(means)
+    bounds = confidence_intervals(np.column_stack(list(values.values()))).tolist()
+    return Scores(means, {name: (low, high) for name, (low, high) in zip(values, bounds, strict=True)})
 
 
 def discounts(k: int) -> Float64:
