@@ -1,12 +1,13 @@
 # make demo   recommendations on real data, from nothing but Python and the package index
 # make test   lint, types and the whole test suite
+# make bench SIZES="10000 100000"   speed beside the rivals, a server of its own for each number of users
 # make bench-quality DATA=folder   ranking quality beside the rivals
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench-quality clean
+.PHONY: demo test lint format bench bench-quality clean
 
 $(VENV)/.demo: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("recdb needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -38,6 +39,10 @@ test: lint
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet -e '.[bench]'
 	@touch $@
+
+SIZES ?= 10000
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/speed/run.py --sizes $(SIZES)
 
 bench-quality: $(VENV)/.bench
 	$(BIN)/python benchmarks/quality/run.py $(DATA)

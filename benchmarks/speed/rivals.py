@@ -1,0 +1,159 @@
+"""What people would do instead, on the same server and data, for the same answer length.
+
+Run as a program, it is the Python service that holds its models in memory: its figures go to standard output as JSON.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+from measure import K, summary, timed
+from scipy import sparse
+
+from recdb.copy import copy_out
+from recdb.errors import RecdbError
+from recdb.learn import Params
+
+NEIGHBORS = 50
+FACTORS = 128
+ITERATIONS = 3
+"""ALS learns no longer than this: its latency does not depend on it, and its quality is not measured here."""
+WEIGHTS = "coalesce((select k.weight from recdb.interaction_kind k where k.kind = i.kind), .1)"
+
+
+def rebuild_per_request(connection: psycopg.Connection, users: Sequence[str]) -> dict[str, Any]:
+    """(a) Each request loads all interactions, builds the matrix and compares the user with everybody."""
+
+    def answer(user: str) -> list[str]:
+        kinds = dict(connection.execute("select kind, weight from recdb.interaction_kind").fetchall())
+        rows = connection.execute("select user_id, item_id, kind from recdb.interaction").fetchall()
+        user_numbers: dict[str, int] = {}
+        item_numbers: dict[str, int] = {}
+        who = [user_numbers.setdefault(row[0], len(user_numbers)) for row in rows]
+        what = [item_numbers.setdefault(row[1], len(item_numbers)) for row in rows]
+        weights = sparse.csr_array(([kinds.get(row[2], 0.1) for row in rows], (who, what)))
+        norms = np.sqrt(np.asarray((weights * weights).sum(axis=1)).ravel())
+        own = user_numbers[user]
+        cosines = (weights @ weights[[own]].T).toarray().ravel() / norms / norms[own]
+        cosines[own] = 0
+        nearest = np.argsort(-cosines)[:NEIGHBORS]
+        scores = cosines[nearest] @ weights[nearest]
+        scores[weights[[own]].indices] = 0
+        items = list(item_numbers)
+        return [items[item] for item in np.argsort(-scores)[:K] if scores[item] > 0]
+
+    return summary(timed(answer, users))
+
+
+def nearest_items(connection: psycopg.Connection, users: Sequence[str]) -> dict[str, Any]:
+    """(c) Plain pgvector: the items nearest to the user's stored vector in one query, through the HNSW index."""
+    model = connection.execute("select model_id from recdb.model where active").fetchone()
+    assert model is not None
+    connection.execute("set hnsw.ef_search = 100")
+    statement = f"""
+        select t.item_id, n.similarity
+        from (
+            select v.item_key, 1 - (v.embedding <=> q.embedding) as similarity
+            from (
+                select u.embedding from recdb.user_vector u
+                where u.model_id = {model[0]}
+                  and u.user_key = (select k.user_key from recdb.user_key k where k.user_id = %s::text)
+            ) q
+            cross join lateral (
+                select i.item_key, i.embedding from recdb.item_vector i
+                where i.model_id = {model[0]}
+                order by i.embedding <=> q.embedding limit {K}
+            ) v
+        ) n
+        join recdb.item_key t on t.item_key = n.item_key
+        order by n.similarity desc
+    """
+
+    def answer(user: str) -> list[Any]:
+        return connection.execute(statement, [user], prepare=True).fetchall()
+
+    for user in users:
+        answer(user)
+    figures = summary(timed(answer, users))
+    connection.execute("reset hnsw.ef_search")
+    return figures
+
+
+def resident_mb() -> float:
+    """Return the largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+class Service:
+    """(b) A process with its models in memory, that fetches the user's current interactions for every request."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+        self.users = dict(connection.execute("select user_id, user_key from recdb.user_key").fetchall())
+        self.items = dict(connection.execute("select item_id, item_key from recdb.item_key").fetchall())
+        self.names = {number: item for item, number in self.items.items()}
+        self.weights = dict(connection.execute("select kind, weight from recdb.interaction_kind").fetchall())
+        known = copy_out(
+            connection,
+            "select user_key, item_key, weight::real from recdb.user_item",
+            [("users", np.int32), ("items", np.int32), ("weights", np.float32)],
+        )
+        shape = max(self.users.values()) + 1, max(self.items.values()) + 1
+        self.matrix = sparse.csr_matrix((known["weights"], (known["users"], known["items"])), shape=shape)
+
+    def answer(self, model: Any, user: str) -> list[tuple[str, float]]:
+        """Fetch, score, filter and return."""
+        rows = self.connection.execute(
+            "select item_id, kind from recdb.interaction where user_id = %s", [user], prepare=True
+        ).fetchall()
+        items = [self.items[item] for item, _ in rows]
+        weights = [self.weights.get(kind, 0.1) for _, kind in rows]
+        profile = sparse.csr_matrix(
+            (np.array(weights, dtype=np.float32), (np.zeros(len(items), dtype=np.int32), items)),
+            shape=(1, self.matrix.shape[1]),
+        )
+        profile.sum_duplicates()
+        found, scores = model.recommend(0, profile, N=K, filter_already_liked_items=True, recalculate_user=True)
+        return [
+            (self.names[item], score) for item, score in zip(found.tolist(), scores.tolist(), strict=True) if score > 0
+        ]
+
+    def measure(self, model: Any, users: Sequence[str]) -> dict[str, Any]:
+        """Fit a model and time its answers."""
+        began = time.monotonic()
+        model.fit(self.matrix, show_progress=False)
+        fitted = time.monotonic() - began
+        answer: Callable[[str], Any] = lambda user: self.answer(model, user)  # noqa: E731
+        for user in users:
+            answer(user)
+        return summary(timed(answer, users)) | {"fit_seconds": round(fitted, 2), "process_mb": round(resident_mb())}
+
+
+def main() -> None:
+    """Measure the models in memory."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--users", required=True)
+    arguments = parser.parse_args()
+    try:
+        from implicit.als import AlternatingLeastSquares  # noqa: PLC0415  only this process has it in memory
+        from implicit.nearest_neighbours import CosineRecommender  # noqa: PLC0415
+    except ImportError as error:
+        raise RecdbError("the rivals need the library implicit", "pip install 'recdb[bench]'") from error
+
+    users = arguments.users.split(",")
+    with psycopg.connect(arguments.url, autocommit=True) as connection:
+        service = Service(connection)
+        item_knn = service.measure(CosineRecommender(K=Params().item_neighbors), users)
+        als = service.measure(AlternatingLeastSquares(factors=FACTORS, iterations=ITERATIONS, random_state=0), users)
+    print(json.dumps({"item-kNN in memory": item_knn, "ALS in memory": als}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Speed: recommend(), the job and the batches at several sizes, beside what people would do instead.
+
+    make bench SIZES="10000 100000"
+
+Each size gets an embedded server of its own, generated data, and recdb's own commands with their shipped defaults.
+The figures go into results/ as one JSON file a size; table and plots in README.md are made from all that are there.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+from measure import (
+    K,
+    batch,
+    everyone,
+    find_pgbench,
+    latency,
+    recommend,
+    refresh_after,
+    sizes_mb,
+    summary,
+    throughput,
+    timed,
+)
+from report import write_report
+from rivals import nearest_items, rebuild_per_request
+from server import describe_machine, recdb, run, run_pgbouncer, run_server
+
+from recdb import job, migrate
+from recdb.database import Database
+from recdb.learn import Params
+
+HERE = Path(__file__).parent
+ITEMS = {10_000: 5_000, 100_000: 20_000, 1_000_000: 50_000}
+INTERACTIONS_A_USER = 40
+PROFILES = (1, 10, 100, 1_000)
+USERS_A_PROFILE = 20
+SHARES = (0.001, 0.01, 0.1)
+CLIENTS = (1, 2, 4, 8)
+SETTINGS = (
+    "10/10/20", "20/20/40", "40/20/80", "20/40/80", "40/40/40", "40/40/80", "80/40/80", "40/80/80", "100/100/200",
+)  # fmt: skip
+CURVE_USERS = 1_000
+LARGEST_CURVE = 10_000
+LARGEST_REBUILD = 100_000
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    calls: int
+    seconds: float
+    """Of each measurement of throughput."""
+    clients: Sequence[int]
+    settings: Sequence[str]
+    """Of the curve: neighbours/item neighbours/profile limit."""
+
+
+def say(line: str) -> None:
+    """Print a line with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def measure_size(users: int, effort: Effort, scratch: Path | None) -> dict[str, Any]:
+    """Measure one size on a server of its own."""
+    items = ITEMS.get(users, max(50, users // 2))
+    result: dict[str, Any] = {"users": users, "items": items, "interactions": users * INTERACTIONS_A_USER, "k": K}
+    with run_server(scratch) as database, psycopg.connect(database.conninfo, autocommit=True) as connection:
+        folder = Path(psycopg.conninfo.conninfo_to_dict(database.conninfo)["host"])
+        folder = scratch or folder.parent
+        say(f"{users:,} users, {items:,} items, {result['interactions']:,} interactions")
+        recdb(database, "init")
+        result["machine"] = describe_machine(connection)
+        say(f"settings: {result['machine']['settings']}")
+
+        generated = recdb(
+            database, "generate", "--users", str(users), "--items", str(items), "--count", str(result["interactions"])
+        )
+        result["load"] = generated.to_json() | {"sizes_mb": sizes_mb(connection)}
+        made = make_profiles(connection, items)
+        say(f"generated and loaded: {result['load']}")
+
+        trained = recdb(database, "refresh", "--full", "--force")
+        connection.execute("vacuum analyze")
+        result["train"] = trained.to_json() | logged_seconds(connection) | {"sizes_mb": sizes_mb(connection)}
+        result["model"] = read_model(connection)
+        say(f"trained: {result['train']}")
+
+        asked = [f"user-{number}" for number in random.Random(0).sample(range(1, users + 1), min(users, effort.calls))]
+        result["latency_ms"] = {"average": latency(database, asked)}
+        for size, ids in made.items():
+            result["latency_ms"][str(size)] = latency(
+                database, (ids * effort.calls)[: max(len(ids), effort.calls // 4)]
+            )
+        result["profile_items"] = mean_items(connection, asked)
+        say(f"latency: {result['latency_ms']}")
+        result |= measure_throughput(database, users, effort)
+        result["recommend_batch"] = batch(database, asked[:500])
+        result["recommend_all"] = everyone(database, users, folder)
+        say(f"recommend-all: {result['recommend_all']}")
+        result["rivals_ms"] = measure_rivals(database, connection, asked, users)
+        say(f"rivals: {result['rivals_ms']}")
+        result["refresh"] = [refresh_after(database, share, asked) for share in SHARES]
+        say(f"refresh: {result['refresh']}")
+        result["latency_after_refreshes_ms"] = latency(database, asked)
+        if users <= LARGEST_CURVE and effort.settings:
+            result["curve"] = measure_curve(database, effort)
+    return result
+
+
+def make_profiles(connection: psycopg.Connection, items: int) -> dict[int, list[str]]:
+    """Record users with profiles of exactly so many items, drawn as the others' interactions are."""
+    made = {}
+    for size in sorted({min(size, items // 2) for size in PROFILES}):
+        made[size] = [f"profile-{size}-{number}" for number in range(USERS_A_PROFILE)]
+        connection.execute(
+            """
+            insert into recdb.interaction (user_id, item_id, kind, created_at)
+            select u.user_id, i.item_id, 'view', now() - random() * interval '90 days'
+            from unnest(%(users)s::text[]) u(user_id)
+            cross join lateral (
+                select p.item_id
+                from (select item_id, count(*) as touched from recdb.interaction group by item_id) p
+                order by power(random(), 1.0 / p.touched) desc, u.user_id
+                limit %(size)s
+            ) i
+            """,
+            {"users": made[size], "size": size},
+        )
+    return made
+
+
+def logged_seconds(connection: psycopg.Connection) -> dict[str, float]:
+    """Read how long the last full refresh took: weighting the interactions, and training."""
+    rows = connection.execute(
+        "select distinct on (kind) kind, extract(epoch from finished_at - started_at)::float8 "
+        "from recdb.refresh_log where kind in ('rebuild', 'train') order by kind, run_id desc"
+    ).fetchall()
+    return {f"{kind}_seconds": round(seconds, 2) for kind, seconds in rows}
+
+
+def read_model(connection: psycopg.Connection) -> dict[str, Any]:
+    """Read the active version's parameters that cost time."""
+    row = connection.execute("select params from recdb.model where active").fetchone()
+    assert row is not None
+    return {name: row[0][name] for name in ("neighbors", "item_neighbors", "dimension", "profile_limit", "learner")}
+
+
+def mean_items(connection: psycopg.Connection, users: Sequence[str]) -> float:
+    """Return the mean number of items in some users' profiles."""
+    row = connection.execute(
+        "select count(*)::float8 / %s from recdb.user_item w join recdb.user_key u using (user_key) "
+        "where u.user_id = any (%s)",
+        [len(users), list(users)],
+    ).fetchone()
+    assert row is not None
+    return round(row[0], 1)
+
+
+def measure_throughput(database: Database, users: int, effort: Effort) -> dict[str, Any]:
+    """Measure calls a second, straight and through pgbouncer."""
+    pgbench = find_pgbench()
+
+    def measure(conninfo: str, protocol: str) -> list[dict[str, Any]]:
+        return [throughput(pgbench, conninfo, users, each, effort.seconds, protocol) for each in effort.clients]
+
+    result: dict[str, Any] = {"throughput": measure(database.conninfo, "prepared")}
+    say(f"throughput: {result['throughput']}")
+    with run_pgbouncer(database) as bouncer:
+        if bouncer is None:
+            say("pgbouncer is not installed, or cannot reach the server: left out")
+            result["throughput_pgbouncer"] = None
+        else:
+            conninfo, protocol = bouncer
+            result["throughput_pgbouncer"] = measure(conninfo, protocol)
+            result["pgbouncer_protocol"] = protocol
+            say(f"through pgbouncer ({protocol}): {result['throughput_pgbouncer']}")
+    return result
+
+
+def measure_rivals(
+    database: Database, connection: psycopg.Connection, asked: Sequence[str], users: int
+) -> dict[str, Any]:
+    """Measure what people would do instead."""
+    some = asked[:200]
+    result: dict[str, Any] = {"nearest items by pgvector": nearest_items(connection, some)}
+    command = [sys.executable, str(HERE / "rivals.py"), "--url", database.conninfo, "--users", ",".join(some)]
+    service = run(command, OPENBLAS_NUM_THREADS="1")  # as implicit asks for: it has threads of its own
+    result |= json.loads(service.output.splitlines()[-1])
+    if users <= LARGEST_REBUILD:
+        result["kNN rebuilt per request"] = rebuild_per_request(connection, asked[: 5 if users <= 10_000 else 1])
+    return result
+
+
+def measure_curve(database: Database, effort: Effort) -> list[dict[str, Any]]:
+    """Measure ranking quality against latency: the newest day's interactions held out, a training a setting."""
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute("create database curve")
+    curve = Database(psycopg.conninfo.make_conninfo(database.conninfo, dbname="curve"), "benchmark")
+    migrate.upgrade(curve)
+    relevant = hold_out(database, curve)
+    chosen = random.Random(1).sample(sorted(relevant), min(CURVE_USERS, len(relevant)))
+    points = []
+    for setting in effort.settings:
+        neighbors, item_neighbors, profile_limit = map(int, setting.split("/"))
+        params = replace(Params(), neighbors=neighbors, item_neighbors=item_neighbors, profile_limit=profile_limit)
+        job.run(curve, full=True, force=True, params=params)
+        with psycopg.connect(curve.conninfo, autocommit=True) as connection:
+            call = recommend(connection)
+            lists = {user: [row[0] for row in call(user)] for user in chosen}
+            times = timed(call, chosen)
+        ndcg = float(np.mean([ndcg_at_20(lists[user], relevant[user]) for user in chosen]))
+        points.append({
+            "neighbors": neighbors, "item_neighbors": item_neighbors, "profile_limit": profile_limit,
+            "ndcg@20": round(ndcg, 5), "latency_ms": summary(times), "users": len(chosen),
+        })  # fmt: skip
+        say(f"curve: {points[-1]}")
+    return points
+
+
+def hold_out(source: Database, target: Database) -> dict[str, set[str]]:
+    """Copy what happened before the last tenth of the time; return what users touched then for the first time."""
+    with psycopg.connect(source.conninfo) as connection, psycopg.connect(target.conninfo) as other:
+        cut = connection.execute(
+            "select percentile_disc(0.9) within group (order by created_at) from recdb.interaction "
+            "where metadata ? 'generated'"
+        ).fetchone()
+        assert cut is not None
+        condition = psycopg.sql.SQL("metadata ? 'generated' and created_at {} {}")
+        before = condition.format(psycopg.sql.SQL("<"), psycopg.sql.Literal(cut[0]))
+        copy_rows(connection, other, "user_id, item_id, kind, created_at", "interaction", before)
+        catalogue = psycopg.sql.SQL("true")
+        copy_rows(connection, other, "item_id, owner_id, published_at, attributes, title", "item", catalogue)
+        rows = connection.execute(
+            psycopg.sql.SQL(
+                "select user_id, array_agg(distinct item_id) from (select user_id, item_id from recdb.interaction "
+                "where {} except select user_id, item_id from recdb.interaction where {}) n "
+                "where user_id in (select user_id from recdb.interaction where {}) group by user_id"
+            ).format(condition.format(psycopg.sql.SQL(">="), psycopg.sql.Literal(cut[0])), before, before)
+        ).fetchall()
+    return {user: set(items) for user, items in rows}
+
+
+def copy_rows(
+    source: psycopg.Connection, target: psycopg.Connection, columns: str, table: str, condition: psycopg.sql.Composable
+) -> None:
+    """Copy rows of one of recdb's tables from one database into another."""
+    reading = psycopg.sql.SQL(f"copy (select {columns} from recdb.{table} where {{}}) to stdout").format(condition)
+    with (
+        source.cursor().copy(reading) as read,
+        target.cursor().copy(f"copy recdb.{table} ({columns}) from stdin") as write,
+    ):
+        for data in read:
+            write.write(data)
+
+
+def ndcg_at_20(answer: Sequence[str], relevant: set[str]) -> float:
+    """Score a list: DCG with 1/log2(rank + 1) over the ideal DCG of min(20, relevant) items."""
+    gains = 1 / np.log2(np.arange(2, 22))
+    found = sum(gain for item, gain in zip(answer, gains, strict=False) if item in relevant)
+    return float(found / gains[: len(relevant)].sum())
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Measure every size, then rewrite the table and the plots."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000], metavar="USERS")
+    parser.add_argument("--calls", type=int, default=1_000, help="calls of recommend() a figure")
+    parser.add_argument("--seconds", type=float, default=5, help="length of each measurement of throughput")
+    parser.add_argument("--clients", type=int, nargs="*", default=CLIENTS, help="of throughput")
+    parser.add_argument("--settings", nargs="*", default=SETTINGS, help="of the curve: n/M/profile limit")
+    parser.add_argument("--scratch", type=Path, help="where the server's folder is made, instead of the system's")
+    parser.add_argument("--out", type=Path, default=HERE, help="the folder of README.md and results")
+    given = parser.parse_args(arguments)
+    results = given.out / "results"
+    results.mkdir(exist_ok=True)
+    for users in given.sizes:
+        began = time.monotonic()
+        result = measure_size(users, Effort(given.calls, given.seconds, given.clients, given.settings), given.scratch)
+        result["seconds"] = round(time.monotonic() - began)
+        (results / f"{users}.json").write_text(json.dumps(result, indent=1) + "\n")
+        say(f"{users:,} users took {result['seconds']:,} s")
+    write_report(given.out)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{error}\n{error.stderr}")
