@@ -32,7 +32,8 @@ INSTALL_LOCK = 0x7265636462
 # Alembic's context is the process's: two threads that migrate at once would work on each other's connection.
 _alembic_lock = threading.Lock()
 
-# The views and functions that revisions own; every other one comes from sql/ and can be withdrawn.
+# The views and functions that revisions own; every other one comes from sql/ and can be withdrawn, but for
+# the views attached_N, which attach makes.
 REVISION_VIEWS = ("interactions", "items", "user_item")
 REVISION_FUNCTIONS = ("decay", "interactions_of", "item_of", "settle", "users_since")
 
@@ -308,7 +309,8 @@ def _drop_replayed(raw: psycopg.Connection) -> None:
         """
         select
             (select string_agg(c.oid::regclass::text, ', ') from pg_class c
-             where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname <> all (%s)),
+             where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname <> all (%s)
+                and c.relname !~ '^attached_[0-9]+$'),
             (select string_agg(p.oid::regprocedure::text, ', ') from pg_proc p
              where p.pronamespace = 'recdb'::regnamespace and p.proname <> all (%s)
                 or p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'

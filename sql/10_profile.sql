@@ -8,6 +8,7 @@
 --   55_explain     why an item is in a list
 --   60_write       track() and forget_user()
 --   70_refresh     the SQL half of the maintenance job
+--   75_attach      an application's own tables, read beside recdb's own store
 --   80_views       the analysts' views
 --   90_grants      who may do what
 --

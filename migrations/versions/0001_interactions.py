@@ -87,7 +87,9 @@ create table recdb.attachment (
     mapping jsonb not null,
     attached_at timestamptz not null default now()
 );
-comment on table recdb.attachment is 'The application''s own tables that `recdb attach` added to the views interactions and items.';
+comment on table recdb.attachment is 'The application''s own tables that `recdb attach` added to the views interactions and items; the view attached_N is how recdb reads the one with attachment_id N.';
+comment on column recdb.attachment.relation is 'The table''s name when it was attached; the view follows one that is renamed.';
+comment on column recdb.attachment.mapping is 'The columns and expressions that attach was given.';
 
 create table recdb.forgotten_user (
     user_digest bytea primary key,
@@ -126,7 +128,7 @@ comment on function recdb.users_since(xid8, timestamptz) is 'The users with inte
 create view recdb.items as
 select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
 from recdb.item i;
-comment on view recdb.items is 'The catalogue: recdb''s own and every attached table.';
+comment on view recdb.items is 'The catalogue: every attached table, and of recdb''s own the items that none of them has.';
 
 create function recdb.item_of(item_id text)
 returns table (item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text)
@@ -148,6 +150,18 @@ drop view recdb.items;
 drop function recdb.users_since(xid8, timestamptz);
 drop function recdb.interactions_of(text);
 drop view recdb.interactions;
+do $$
+declare
+    attached text;
+begin
+    for attached in
+        select c.oid::regclass::text from pg_class c
+        where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_[0-9]+$'
+    loop
+        execute format('drop view %s', attached);
+    end loop;
+end
+$$;
 drop table recdb.forgotten_user;
 drop table recdb.attachment;
 drop table recdb.item;

@@ -4,13 +4,26 @@ import sys
 
 import psycopg
 
-from recdb.cli import data, demo, doctor, evaluate, everyone, model, schema, serve, tune
+from recdb.cli import attach, data, demo, doctor, evaluate, everyone, model, schema, serve, tune
 from recdb.cli.common import app
 from recdb.client import translate
 from recdb.errors import RecdbError
 from recdb.terminal import errors
 
-__all__ = ["app", "data", "demo", "doctor", "evaluate", "everyone", "main", "model", "schema", "serve", "tune"]
+__all__ = [
+    "app",
+    "attach",
+    "data",
+    "demo",
+    "doctor",
+    "evaluate",
+    "everyone",
+    "main",
+    "model",
+    "schema",
+    "serve",
+    "tune",
+]
 
 
 def main() -> None:

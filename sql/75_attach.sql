@@ -1,0 +1,297 @@
+-- Attaching an application's own tables. `recdb attach` makes a view recdb.attached_N of each, N its row in
+-- recdb.attachment, with the columns as they are (user_id and item_id in the table's own types, so that its indexes
+-- serve) and written down once: a table or column that is renamed is followed. What is here puts recdb's own store
+-- and those views together.
+
+
+-- recdb.as_id: the SQL that turns a text parameter into an id of another type.
+--   parameter  an SQL expression of type text
+--   returns    an SQL expression that is NULL, never an error, where the text is not how PostgreSQL writes such an id;
+--              NULL for a type that recdb cannot take ids of
+create or replace function recdb.as_id(parameter text, type regtype)
+returns text
+language sql immutable parallel safe
+begin atomic
+    -- The cast stands outside the case: inside, a constant would be cast, and fail, before the condition is looked at.
+    select case
+        when as_id.type in ('text'::regtype, 'varchar'::regtype) then as_id.parameter
+        when as_id.type = 'uuid'::regtype then
+            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'' then %1$s end)::uuid', as_id.parameter)
+        when as_id.type in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) then
+            format('(case when %1$s ~ ''^(0|-?[1-9][0-9]*)$'' and pg_input_is_valid(%1$s, %2$L) then %1$s end)::%2$s',
+                as_id.parameter, as_id.type)
+    end;
+end;
+comment on function recdb.as_id(text, regtype) is
+    'The SQL that turns a text into an id of a type, NULL where it is none.';
+
+
+-- recdb.column_type: the type of a relation's column, a domain's base type for a domain; NULL where there is none.
+create or replace function recdb.column_type(relation regclass, name text)
+returns regtype
+language sql stable parallel safe
+begin atomic
+    with recursive types as (
+        select a.atttypid as type
+        from pg_catalog.pg_attribute a
+        where a.attrelid = column_type.relation and a.attname = column_type.name and a.attnum > 0 and not a.attisdropped
+        union all
+        select t.typbasetype from types s join pg_catalog.pg_type t on t.oid = s.type and t.typtype = 'd'
+    )
+    select s.type::regtype
+    from types s
+    join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd';
+end;
+comment on function recdb.column_type(regclass, text) is 'The type of a column, the base type where it is a domain.';
+
+
+-- recdb.combine_interactions: define interactions, interactions_of() and users_since() anew, of recdb's own store and
+-- every view attached as interactions.
+--   Rows without a time count as of when their table was attached. A timestamp without time zone holds UTC.
+--   A forgotten user's rows are left out: one look at an empty table where nobody was forgotten.
+create or replace function recdb.combine_interactions()
+returns void
+language plpgsql volatile
+as $$
+declare
+    source record;
+    moment text;
+    bound text;
+    everything text := '';
+    of_user text := '';
+    since text := '';
+begin
+    for source in
+        select a.view, a.attached_at, recdb.as_id('interactions_of.user_id', recdb.column_type(a.view, 'user_id')) as id,
+            recdb.column_type(a.view, 'created_at') as time_type
+        from (
+            select t.attachment_id, t.attached_at, format('recdb.attached_%s', t.attachment_id)::regclass as view
+            from recdb.attachment t
+            where t.role = 'interactions'
+        ) a
+        order by a.attachment_id
+    loop
+        moment := case source.time_type
+            when 'timestamptz'::regtype then 's.created_at'
+            else 's.created_at::timestamp at time zone ''UTC''' end;
+        bound := case source.time_type
+            when 'timestamptz'::regtype then 'users_since.since'
+            else format('(users_since.since at time zone ''UTC'')::%s', source.time_type) end;
+        moment := format('coalesce(%s, %L::timestamptz)', moment, source.attached_at);
+
+        everything := everything || format('
+            union all
+            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %2$s
+            from %1$s s
+            where not exists (select from recdb.forgotten_user)
+               or not exists (
+                   select from recdb.forgotten_user f
+                   where f.user_digest = sha256(convert_to(s.user_id::text, ''UTF8'')))', source.view, moment);
+        of_user := of_user || format('
+            union all
+            select s.item_id::text collate "default", s.kind, %3$s
+            from %1$s s
+            where s.user_id = %2$s
+              and not exists (
+                  select from recdb.forgotten_user f
+                  where f.user_digest = sha256(convert_to(interactions_of.user_id, ''UTF8'')))',
+            source.view, source.id, moment);
+        since := since || format('
+            union
+            select s.user_id::text
+            from %1$s s
+            where s.created_at >= %2$s
+              and (not exists (select from recdb.forgotten_user)
+                or not exists (
+                    select from recdb.forgotten_user f
+                    where f.user_digest = sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, bound);
+    end loop;
+
+    execute format('
+        create or replace view recdb.interactions as
+        select i.user_id, i.item_id, i.kind, i.created_at
+        from recdb.interaction i %s', everything);
+    execute format('
+        create or replace function recdb.interactions_of(user_id text)
+        returns table (item_id text, kind text, created_at timestamptz)
+        language sql stable parallel safe
+        begin atomic
+            select i.item_id, i.kind, i.created_at
+            from recdb.interaction i
+            where i.user_id = interactions_of.user_id %s;
+        end', of_user);
+    execute format('
+        create or replace function recdb.users_since(seen xid8, since timestamptz)
+        returns table (user_id text)
+        language sql stable
+        begin atomic
+            select distinct i.user_id
+            from recdb.interaction i
+            where i.recorded_in >= users_since.seen
+              and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
+                  or i.recorded_in = pg_current_xact_id_if_assigned()) %s;
+        end', since);
+end
+$$;
+comment on function recdb.combine_interactions() is
+    'Defines interactions, interactions_of() and users_since() of recdb''s own store and the attached tables.';
+
+
+-- recdb.combine_items: define items and item_of() anew, of every view attached as items and recdb's own catalogue.
+--   An item that several have is taken from the table attached first, from recdb's own catalogue last.
+create or replace function recdb.combine_items()
+returns void
+language plpgsql volatile
+as $$
+declare
+    source record;
+    everything text := '';
+    of_item text := '';
+    taken text := '';
+    taken_of text := '';
+begin
+    for source in
+        select v.view, v.type, recdb.as_id('item_of.item_id', v.type) as id
+        from (
+            select a.attachment_id, a.view, recdb.column_type(a.view, 'item_id') as type
+            from (
+                select t.attachment_id, format('recdb.attached_%s', t.attachment_id)::regclass as view
+                from recdb.attachment t
+                where t.role = 'items'
+            ) a
+        ) v
+        order by v.attachment_id
+    loop
+        everything := everything || format('
+            select i.item_id::text collate "default" as item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
+            from %s i
+            where true %s
+            union all', source.view, taken);
+        of_item := of_item || format('
+            select i.item_id::text collate "default", i.owner_id, i.published_at, i.available, i.attributes, i.title
+            from %s i
+            where i.item_id = %s %s
+            union all', source.view, source.id, taken_of);
+        taken := taken || format('
+            and not exists (select from %s s where s.item_id = %s)',
+            source.view, recdb.as_id('i.item_id::text', source.type));
+        taken_of := taken_of || format('
+            and not exists (select from %s s where s.item_id = %s)', source.view, source.id);
+    end loop;
+
+    execute format('
+        create or replace view recdb.items as %s
+        select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
+        from recdb.item i %s', everything, regexp_replace(taken, '^\s*and', ' where'));
+    execute format('
+        create or replace function recdb.item_of(item_id text)
+        returns table (item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text)
+        language sql stable parallel safe
+        begin atomic %s
+            select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
+            from recdb.item i
+            where i.item_id = item_of.item_id %s;
+        end', of_item, taken_of);
+end
+$$;
+comment on function recdb.combine_items() is
+    'Defines items and item_of() of the attached tables and recdb''s own catalogue, which an attached table''s row for the same item replaces.';
+
+
+-- recdb.stale_sources: views that nothing reads any more: what a detach, or attaching the same table again, left.
+create or replace function recdb.stale_sources()
+returns setof regclass
+language sql stable
+begin atomic
+    select c.oid::regclass
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_[0-9]+$'
+      and not exists (select from recdb.attachment a where c.relname = format('attached_%s', a.attachment_id));
+end;
+comment on function recdb.stale_sources() is 'The views of tables that are no longer attached.';
+
+
+-- recdb.hidden_tables: the tables under a view whose row-level security may hide rows from the schema's owner.
+--   A policy that lets the owner see every row (using (true), and no restrictive one) hides none.
+create or replace function recdb.hidden_tables(relation regclass)
+returns setof regclass
+language sql stable
+begin atomic
+    with recursive beneath as (
+        select hidden_tables.relation::oid as oid
+        union
+        select d.refobjid
+        from beneath b
+        join pg_catalog.pg_rewrite r on r.ev_class = b.oid
+        join pg_catalog.pg_depend d
+            on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
+    ), policies as (
+        select p.polrelid, p.polpermissive, pg_get_expr(p.polqual, p.polrelid) = 'true' as open
+        from pg_catalog.pg_policy p
+        cross join pg_catalog.pg_namespace n
+        where n.nspname = 'recdb' and p.polcmd in ('r', '*')
+          and exists (
+              select from unnest(p.polroles) g(role) where g.role = 0 or pg_has_role(n.nspowner, g.role, 'usage'))
+    )
+    select c.oid::regclass
+    from beneath b
+    join pg_catalog.pg_class c on c.oid = b.oid
+    join pg_catalog.pg_namespace n on n.nspname = 'recdb'
+    join pg_catalog.pg_roles r on r.oid = n.nspowner
+    where c.relrowsecurity and not r.rolsuper and not r.rolbypassrls
+      and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage'))
+      and (not exists (select from policies p where p.polrelid = c.oid and p.polpermissive and p.open)
+          or exists (select from policies p where p.polrelid = c.oid and not p.polpermissive and not p.open));
+end;
+comment on function recdb.hidden_tables(regclass) is
+    'The tables under a view whose row-level security may hide rows from the owner of schema recdb.';
+
+
+-- recdb.missing_indexes: what attached tables lack, so that recdb reads them whole where it needs few rows.
+create or replace function recdb.missing_indexes()
+returns table (attachment_id integer, relation text, reason text, statement text)
+language sql stable
+begin atomic
+    select a.attachment_id, a.relation, w.reason,
+        format('create index %son %s (%s);', case when c.relkind = 'p' then '' else 'concurrently ' end, a.relation, w.columns)
+    from recdb.attachment a
+    join pg_catalog.pg_class c on c.oid = to_regclass(a.relation) and c.relkind in ('r', 'm', 'p')
+    cross join lateral (
+        values
+            (a.mapping ->> 'user', concat_ws(', ', quote_ident(a.mapping ->> 'user'), quote_ident(a.mapping ->> 'at')),
+                'each recommendation reads the whole table for one user''s rows'),
+            (a.mapping ->> 'at', quote_ident(a.mapping ->> 'at'), 'each refresh reads the whole table for the new rows'),
+            (case a.role when 'items' then a.mapping ->> 'item' end, quote_ident(a.mapping ->> 'item'),
+                'each recommendation reads the whole table for one item''s row')
+    ) w(key, columns, reason)
+    where w.key is not null
+      and not exists (
+          select from pg_catalog.pg_index i
+          join pg_catalog.pg_attribute t on t.attrelid = i.indrelid and t.attnum = i.indkey[0]
+          where i.indrelid = c.oid and i.indisvalid and i.indpred is null and t.attname = w.key);
+end;
+comment on function recdb.missing_indexes() is 'The indexes that attached tables lack, each with the statement that makes it.';
+
+
+-- recdb.lift_tombstones: forget that users were forgotten, once no attached table has rows of theirs any more.
+create or replace function recdb.lift_tombstones()
+returns void
+language plpgsql volatile
+as $$
+declare
+    views text[];
+begin
+    if not exists (select from recdb.forgotten_user) then
+        return;
+    end if;
+    select array_agg(format('select s.user_id::text from recdb.attached_%s s', a.attachment_id)) into views
+    from recdb.attachment a
+    where a.role = 'interactions';
+    execute format('
+        delete from recdb.forgotten_user f
+        where f.user_digest not in (select sha256(convert_to(s.user_id, ''UTF8'')) from (%s) s(user_id))',
+        coalesce(array_to_string(views, ' union '), 'select null where false'));
+end
+$$;
+comment on function recdb.lift_tombstones() is
+    'Removes the tombstones of users that the application has removed from its own tables.';
