@@ -176,6 +176,10 @@ def begin_version(connection: psycopg.Connection, known: Interactions, params: P
                     model_id=sql.Literal(model_id),
                 )
             )
+        # Room on each page for new totals: a row that stays there leaves the HNSW index alone.
+        connection.execute(
+            sql.SQL("alter table recdb.{} set (fillfactor = 70)").format(sql.Identifier(f"user_vector_{model_id}"))
+        )
     return model_id, label
 
 

@@ -74,10 +74,30 @@ comment on function recdb.profile_weights(double precision[], bigint[], double p
     'A profile''s weights to an exponent, newer items counting more, the largest scaled to 1.';
 
 
+-- recdb.scaled, recdb.unit: the two ends of a fold-in, a term and what the sum of all is made of.
+-- Item vectors are scaled to a longest norm of 1000, weights are in -1..1, and sums run in single precision, where
+-- smaller scales would underflow. A sum that is shorter than 0.1, 1e-4 of the longest, is noise and no vector.
+create or replace function recdb.scaled(embedding halfvec, weight double precision)
+returns vector
+language sql immutable parallel safe
+begin atomic
+    select case when abs(scaled.weight) > 1e-30 then
+        scaled.embedding::vector * array_fill(scaled.weight::real, array[vector_dims(scaled.embedding)])::vector end;
+end;
+comment on function recdb.scaled(halfvec, double precision) is 'An item''s vector times a weight; NULL for a weight of 0.';
+
+create or replace function recdb.unit(total vector)
+returns vector
+language sql immutable parallel safe
+begin atomic
+    select case when vector_norm(unit.total) >= 0.1 then l2_normalize(unit.total) end;
+end;
+comment on function recdb.unit(vector) is 'The unit vector of a sum of scaled item vectors; NULL where the sum is noise.';
+
+
 -- recdb.fold_in: the vector of any set of items, a user's or a guest's.
---   weights  in -1..1: sums run in single precision, where smaller scales would underflow
+--   weights  in -1..1
 --   returns  a unit vector; NULL where the model knows none of the items, or where what they add up to is noise
---            (item vectors are scaled to a longest norm of 1000; 0.1 is 1e-4 of that)
 --   reads    item_vector by primary key
 create or replace function recdb.fold_in(model_id integer, item_keys integer[], weights double precision[])
 returns vector
@@ -85,20 +105,16 @@ language plpgsql stable parallel safe
 set search_path from current
 as $$
 #variable_conflict use_column
-declare
-    total constant vector := (
-        select sum(v.embedding::vector
-            * array_fill(p.weight::real, array[vector_dims(v.embedding)])::vector)
+begin
+    return recdb.unit((
+        select sum(recdb.scaled(v.embedding, p.weight))
         from unnest(item_keys, weights) p(item_key, weight)
         cross join lateral (
             select i.embedding from recdb.item_vector i
             where i.model_id = fold_in.model_id and i.item_key = p.item_key
             offset 0
         ) v
-        where abs(p.weight) > 1e-30
-    );
-begin
-    return case when vector_norm(total) >= 0.1 then l2_normalize(total) end;
+    ));
 end
 $$;
 comment on function recdb.fold_in(integer, integer[], double precision[]) is
