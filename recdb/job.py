@@ -70,12 +70,15 @@ def run(
         )
         clean_up(connection, report)
         if version.rejected:
-            raise Rejected(
-                version.rejected,
-                f"to take it all the same: recdb activate {version.label}, or recdb refresh --full --force",
-                version.label,
-            )
+            raise Rejected(version.rejected, how_to_take(connection, version.label), version.label)
         return Outcome(ran=True, refreshed=True, model=version.label, seconds=time.monotonic() - began)
+
+
+def how_to_take(connection: psycopg.Connection, label: str) -> str:
+    """Say how a rejected version serves all the same; with config.kept_models at 1 it is gone already."""
+    kept = connection.execute("select from recdb.model where label = %s and state = 'ready'", [label]).fetchone()
+    commands = [f"recdb activate {label}"] * (kept is not None) + ["recdb refresh --full --force"]
+    return f"to take it all the same: {', or '.join(commands)}"
 
 
 @contextmanager

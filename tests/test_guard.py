@@ -16,7 +16,7 @@ from recdb.errors import Rejected
 from recdb.learn import Params
 from recdb.train import Version, train
 
-USERS = 150
+USERS = 400
 
 
 def shuffled(rows: list[list[str]]) -> list[list[str]]:
@@ -199,6 +199,16 @@ def test_what_was_rejected_last_is_kept_and_the_active_version_never_goes(
 
     assert states(db) == {before: "retired", served: "active", first: "retired", second: "ready"}
     assert recommend(db, "u1") and recommend(db, "u1", model=second)
+
+
+def test_where_one_version_is_kept_a_rejected_one_goes(database: Database, db: psycopg.Connection, served: str) -> None:
+    db.execute("update recdb.config set kept_models = 1")
+    replace_all(db, shuffled(tastes(USERS)))
+
+    rejected = reject(database)
+
+    assert states(db) == {served: "active", rejected.label: "retired"}
+    assert rejected.hint == "to take it all the same: recdb refresh --full --force"
 
 
 def test_a_rejected_training_is_not_repeated_before_its_time(

@@ -92,11 +92,11 @@ def test_a_tuning_logs_its_curve_as_steps(database: Database, db: psycopg.Connec
 
 
 def test_each_version_is_a_run_and_a_rejected_one_too(database: Database, db: psycopg.Connection, folder: Path) -> None:
-    record(db, tastes(150))
+    record(db, tastes(400))
     command = ["refresh", "--full", "--mlflow", str(folder), "--url", database.conninfo]
     CliRunner().invoke(app, command)
     items = column(db.execute("select item_id from recdb.interaction"))
-    rows = [(user, kind) for user, _, kind in tastes(150)]
+    rows = [(user, kind) for user, _, kind in tastes(400)]
     db.execute("truncate recdb.interaction")
     dealt = np.random.default_rng(1).permutation(items)
     record(db, [(user, str(item), kind) for (user, kind), item in zip(rows, dealt, strict=True)])
