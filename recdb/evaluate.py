@@ -158,16 +158,18 @@ def evaluate_database(
     InvalidInput where one of the parts would be empty.
     """
     stopwatch = Stopwatch()
+    with connect(database, autocommit=True) as source:
+        require_installed(source)
+        params = Params.from_json(active_params(source).to_json() | dict(plan.params))
+        width = installed_dimension(source)
     with scratch_database(scratch_url) as scratch:
-        with connect(database, autocommit=True) as source:
-            require_installed(source)
-            params = Params.from_json(active_params(source).to_json() | dict(plan.params))
-            migrate.upgrade(scratch, dimension=installed_dimension(source))
+        migrate.upgrade(scratch, dimension=width)
+        with connect(scratch) as connection:
             report("copying")
-            with connect(scratch) as connection:
+            with connect(database, autocommit=True) as source:
                 copy_interactions(source, connection)
-                set_kinds(connection, plan.kinds)
-                relevant, split = hold_out(connection, holdout, report)
+            set_kinds(connection, plan.kinds)
+            relevant, split = hold_out(connection, holdout, report)
         stopwatch.lap("load")
         return replace(train_and_score(scratch, relevant, params, plan, stopwatch, report), split=split)
 

@@ -88,9 +88,10 @@ def evaluate(
 ) -> None:
     """Train in a scratch database, ask recommend() for every test user, and score the lists beside the baselines.
 
-    What to learn from and what is to be found are two files (--train, --test), or two parts of the database's own
-    interactions: what came before the last days (--holdout 7d) and what was chosen in them, or, without --holdout, the
-    last fifth of each user's items and what the user did before. The database is only read.
+    What to learn from and what is to be found are two files (--train, --test),
+    or two parts of the database's own interactions: what was before the last
+    days and what was chosen in them (--holdout 7d), or, without --holdout, all
+    but the last fifth of each user's items. The database is only read.
     """
     if (train is None) != (test is None):
         raise typer.BadParameter(
