@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -13,7 +14,7 @@ from typer.testing import CliRunner, Result
 from recdb import evaluate as evaluating
 from recdb.cli import app
 from recdb.database import Database
-from recdb.errors import InvalidInput
+from recdb.errors import InvalidInput, NotInstalled
 
 
 @pytest.fixture
@@ -208,6 +209,13 @@ def test_tuning_starts_from_nothing_but_the_part_to_learn_from(database: Databas
     assert found["tuning"]["curve"]
     assert found["split"]["train_interactions"] < 60 * 12
     assert db.execute("select count(*) from recdb.model").fetchone() == (0,)
+
+
+def test_a_database_without_recdb_is_one_clear_error(empty_database: Callable[[], Database]) -> None:
+    answer = own(empty_database())
+
+    assert isinstance(answer.exception, NotInstalled)
+    assert answer.exception.hint == "run: recdb init"
 
 
 def test_users_without_an_order_are_named(database: Database, db: psycopg.Connection) -> None:
