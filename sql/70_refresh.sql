@@ -27,49 +27,81 @@ $$;
 comment on function recdb.cluster() is 'The system identifier of the server.';
 
 
--- recdb.assign_keys: give new users and items their dense keys, in order of id.
---   changed  only these users' interactions are looked at; NULL: all
-create or replace function recdb.assign_keys(changed text[])
+-- recdb.assign_keys: give new users and items their dense keys, in order of id. An attached table may hold ids that
+-- are too long for an index; they get none.
+create or replace function recdb.assign_keys()
 returns void
 language plpgsql volatile
 as $$
 begin
-    if changed is null then
-        insert into recdb.user_key (user_id)
-        select distinct i.user_id from recdb.interactions i
-        where not exists (select from recdb.user_key u where u.user_id = i.user_id)
-        order by i.user_id;
-        insert into recdb.item_key (item_id)
-        select distinct i.item_id from recdb.interactions i
-        where not exists (select from recdb.item_key t where t.item_id = i.item_id)
-        order by i.item_id;
-    else
-        insert into recdb.user_key (user_id)
-        select c.user_id from unnest(changed) c(user_id)
-        where not exists (select from recdb.user_key u where u.user_id = c.user_id)
-        order by c.user_id;
-        insert into recdb.item_key (item_id)
-        select distinct i.item_id
-        from unnest(changed) c(user_id)
-        cross join lateral recdb.interactions_of(c.user_id) i
-        where not exists (select from recdb.item_key t where t.item_id = i.item_id)
-        order by i.item_id;
-    end if;
+    insert into recdb.user_key (user_id)
+    select distinct i.user_id from recdb.interactions i
+    where not exists (select from recdb.user_key u where u.user_id = i.user_id)
+      and octet_length(i.user_id) <= 2600
+    order by i.user_id;
+    insert into recdb.item_key (item_id)
+    select distinct i.item_id from recdb.interactions i
+    where not exists (select from recdb.item_key t where t.item_id = i.item_id)
+      and octet_length(i.item_id) <= 2600
+    order by i.item_id;
 end
 $$;
-comment on function recdb.assign_keys(text[]) is 'Gives dense integer keys to users and items that have none.';
+comment on function recdb.assign_keys() is 'Gives dense integer keys to users and items that have none.';
 
 
--- recdb.refresh_vectors: fold the given users' vectors in again, in every kept model version.
+-- recdb.refresh_items: weigh the given users' interactions again; what they touched first gets its key.
+--   returns  count of rows written
+create or replace function recdb.refresh_items(user_keys integer[])
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    written bigint;
+begin
+    delete from recdb.user_item_recent n where n.user_key = any (user_keys);
+    insert into recdb.recent_user (user_key)
+    select unnest(user_keys)
+    on conflict (user_key) do update set refreshed_at = now();
+    with profile as materialized (
+        select u.user_key, p.item_id, p.item_key, p.weight, p.last_at
+        from recdb.user_key u
+        cross join lateral recdb.profile_of(u.user_id) p
+        where u.user_key = any (user_keys)
+    ), added as (
+        insert into recdb.item_key (item_id)
+        select distinct p.item_id
+        from profile p
+        where p.item_key is null and octet_length(p.item_id) <= 2600
+        order by p.item_id
+        returning item_id, item_key
+    )
+    insert into recdb.user_item_recent (user_key, position, item_key, weight, last_at)
+    select k.user_key, row_number() over (partition by k.user_key order by k.last_at desc, k.item_key),
+        k.item_key, k.weight, k.last_at
+    from (
+        select p.user_key, coalesce(p.item_key, a.item_key) as item_key, p.weight, p.last_at
+        from profile p
+        left join added a on p.item_key is null and a.item_id = p.item_id
+    ) k
+    where k.item_key is not null;
+    get diagnostics written = row_count;
+    return written;
+end
+$$;
+comment on function recdb.refresh_items(integer[]) is 'Weighs the interactions of the given users again.';
+
+
+-- recdb.refresh_vectors: bring the given users' vectors up to date, in every kept model version.
+-- A vector is replaced once the fold-in has moved away from it, to a cosine below 0.99: most new interactions move a
+-- user less, and an entry of an HNSW index costs ten times a fold-in. Totals are always exact.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile
 as $$
 begin
-    with folded as (
-        select m.model_id, w.user_key,
-            recdb.fold_in(m.model_id, array_agg(w.item_key), array_agg(w.position / w.largest)) as embedding,
-            sum(abs(w.liking)) * m.drift as total_weight
+    with item as (
+        select m.model_id, m.drift, s.user_key, s.item_key, s.liking,
+            s.position / max(abs(s.position)) over (partition by m.model_id, s.user_key) as position
         from (
             select s.*
             from recdb.model m
@@ -77,18 +109,19 @@ begin
             where m.state = 'ready'
         ) m
         cross join lateral (
-            select s.user_key, s.item_key, s.position, s.liking,
-                max(abs(s.position)) over (partition by s.user_key) as largest
-            from (
-                select n.user_key, n.item_key,
-                    recdb.signed_power(n.weight, m.people_weight_exponent) as position,
-                    recdb.signed_power(n.weight, m.neighbor_weight_exponent) as liking
-                from recdb.user_item_recent n
-                where n.user_key = any (user_keys) and n.weight <> 0
-                  and n.position <= m.profile_limit
-            ) s
-        ) w
-        group by m.model_id, m.drift, w.user_key
+            select n.user_key, n.item_key,
+                recdb.signed_power(n.weight, m.people_weight_exponent) as position,
+                recdb.signed_power(n.weight, m.neighbor_weight_exponent) as liking
+            from recdb.user_item_recent n
+            where n.user_key = any (user_keys) and n.weight <> 0 and n.position <= m.profile_limit
+        ) s
+    ), folded as (
+        select i.model_id, i.user_key, sum(abs(i.liking)) * i.drift as total_weight,
+            recdb.unit(sum(recdb.scaled(v.embedding, i.position)) filter (where v.embedding is not null))::halfvec
+                as embedding
+        from item i
+        left join recdb.item_vector v on v.model_id = i.model_id and v.item_key = i.item_key
+        group by i.model_id, i.drift, i.user_key
     ), gone as (
         delete from recdb.user_vector v
         using recdb.model m
@@ -97,15 +130,18 @@ begin
               select from folded f
               where f.model_id = v.model_id and f.user_key = v.user_key and f.embedding is not null)
     )
-    insert into recdb.user_vector (model_id, user_key, embedding, total_weight)
-    select f.model_id, f.user_key, f.embedding::halfvec, f.total_weight
+    insert into recdb.user_vector as v (model_id, user_key, embedding, total_weight)
+    select f.model_id, f.user_key, f.embedding, f.total_weight
     from folded f
     where f.embedding is not null
     on conflict (model_id, user_key) do update
-    set embedding = excluded.embedding, total_weight = excluded.total_weight;
+    set total_weight = excluded.total_weight,
+        embedding = case when 1 - (v.embedding <=> excluded.embedding) < 0.99
+            then excluded.embedding else v.embedding end;
 end
 $$;
-comment on function recdb.refresh_vectors(integer[]) is 'Folds the vectors of the given users in again, in every kept model version.';
+comment on function recdb.refresh_vectors(integer[]) is
+    'Brings the vectors of the given users up to date in every kept model version, where they have moved.';
 
 
 -- recdb.refresh_changed: what CALL refresh() does, in one transaction, as recdb's owner.
@@ -142,23 +178,15 @@ begin
 
     select coalesce(array_agg(distinct s.user_id), '{}') into changed
     from recdb.users_since(last.seen, last.started_at - interval '10 minutes') s;
-    perform recdb.assign_keys(changed);
+    insert into recdb.user_key (user_id)
+    select c.user_id from unnest(changed) c(user_id)
+    where not exists (select from recdb.user_key u where u.user_id = c.user_id)
+      and octet_length(c.user_id) <= 2600
+    order by c.user_id;
     select coalesce(array_agg(u.user_key), '{}') into user_keys
     from recdb.user_key u
     where u.user_id = any (changed);
-
-    delete from recdb.user_item_recent n where n.user_key = any (user_keys);
-    insert into recdb.recent_user (user_key)
-    select unnest(user_keys)
-    on conflict (user_key) do update set refreshed_at = now();
-    insert into recdb.user_item_recent (user_key, position, item_key, weight, last_at)
-    select u.user_key, row_number() over (partition by u.user_key order by p.last_at desc, p.item_key),
-        p.item_key, p.weight, p.last_at
-    from recdb.user_key u
-    cross join lateral recdb.profile_of(u.user_id) p
-    where u.user_key = any (user_keys) and p.item_key is not null;
-    get diagnostics written = row_count;
-
+    written := recdb.refresh_items(user_keys);
     perform recdb.refresh_vectors(user_keys);
     -- Users that were forgotten since count too.
     if written > 0 or exists (select from recdb.recent_user r where r.refreshed_at >= last.started_at) then
@@ -187,7 +215,8 @@ declare
 begin
     perform pg_advisory_xact_lock(recdb.refresh_lock());
     horizon := pg_snapshot_xmin(pg_current_snapshot());
-    perform recdb.assign_keys(null);
+    perform recdb.lift_tombstones();
+    perform recdb.assign_keys();
     update recdb.config c set decay_origin = i.newest
     from (
         select max(least(e.created_at, now())) as newest

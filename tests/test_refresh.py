@@ -148,6 +148,29 @@ def test_refreshed_vectors_are_the_fold_in_in_every_kept_version(
             assert totals[user_id] == pytest.approx(expected.total_weight(user), rel=1e-3)
 
 
+def test_a_vector_is_replaced_when_its_user_has_moved(database: Database, db: psycopg.Connection) -> None:
+    rows = tastes()
+    record(db, [*rows, *(["steady", f"i{item}", "share"] for item in range(0, 60, 3))])
+    train(database)
+    stored = "select embedding::text, total_weight from recdb.user_vectors where user_id = 'steady'"
+
+    vector, total = db.execute(stored).fetchone() or ("", 0)
+    track(db, ("steady", "i1", "view"))
+    refresh(db)
+    nearly, more = db.execute(stored).fetchone() or ("", 0)
+    assert nearly == vector
+    assert more == pytest.approx(total + 0.1**0.5)
+
+    for item in range(1, 60, 3):
+        track(db, ("steady", f"i{item}", "share"))
+    refresh(db)
+    moved, _ = db.execute(stored).fetchone() or ("", 0)
+    expected = reference.read(db)
+    user = expected.users.index("steady")
+    assert moved != vector
+    np.testing.assert_allclose(expected.user_vectors[user], expected.stored(user), atol=1e-3)
+
+
 def test_somebody_whose_weights_cancel_out_is_nobodys_neighbor(database: Database, db: psycopg.Connection) -> None:
     db.execute("insert into recdb.interaction_kind (kind, weight) values ('undo', -0.7)")
     record(db, [*tastes(), ["single", "i1", "like"]])
