@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -15,42 +14,25 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-import uvicorn
 from conftest import Server
 from data import column, record, tastes, train
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from serving import serving
 from waiting import until, waits_for_a_lock
 
 import recdb
 from recdb import migrate
 from recdb.cli import main
 from recdb.database import Database
-from recdb.service import backend, create_app
+from recdb.service import backend
 from recdb.service.observe import MAX_BODY
-from recdb.service.server import listen
 
 ROLE = "recdb_http_test"
 GENERATE = "/recommendations/generate"
 FUZZING = Path(__file__).parent / "schemathesis.toml"
 JSON = {"content-type": "application/json"}
-
-
-@contextmanager
-def serving(database: Database, **options: Any) -> Iterator[httpx.Client]:
-    """Run the service on a port of its own in a thread, and give a client of it."""
-    config = uvicorn.Config(create_app(database, **options), log_config=None, access_log=False, lifespan="on")
-    server = uvicorn.Server(config)
-    with listen("127.0.0.1", 0) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,29 @@
+"""The HTTP service, running beside a test."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+
+from recdb.database import Database
+from recdb.service import create_app
+from recdb.service.server import listen
+
+
+@contextmanager
+def serving(database: Database, **options: Any) -> Iterator[httpx.Client]:
+    """Run the service on a port of its own in a thread, and give a client of it."""
+    config = uvicorn.Config(create_app(database, **options), log_config=None, access_log=False, lifespan="on")
+    server = uvicorn.Server(config)
+    with listen("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
