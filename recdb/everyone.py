@@ -35,10 +35,11 @@ from recdb.train import Report, installed_dimension
 
 EXACT = 30_000
 """Among so many stored users each is compared with all others."""
-PROBED = 20_000
-"""Among more, with at least so many in the nearest cells."""
+PROBED = 8
+"""Among more, with those in so many cells nearest to the user, and in those nearest to others of its block. Of the 40
+true neighbours 99.5 % were found so among 30,000 generated users, and 99.9 % among 100,000."""
 BLOCK_BYTES = 64 * 2**20
-MOST_USERS = 512
+MOST_USERS = 64
 """Users a block, at most."""
 FOLD_BLOCK = 50_000
 
@@ -372,7 +373,7 @@ class Ranker:
         for block in blocks(len(users), FOLD_BLOCK):
             cell[block] = nearest_cells(self.queries[users[block]].astype(np.float32), self.cells.centres)
         users = users[np.argsort(cell, kind="stable")]
-        widest = self.voices.shape[1] + min(len(self.stored_keys), max(EXACT, 2 * PROBED))
+        widest = self.voices.shape[1] + min(len(self.stored_keys), EXACT)
         step = max(1, min(MOST_USERS, BLOCK_BYTES // (4 * widest)))
         for together in np.split(users, np.cumsum(np.bincount(cell))[:-1]):
             for block in blocks(len(together), step):

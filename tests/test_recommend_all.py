@@ -146,7 +146,7 @@ def test_in_cells_as_many_are_found_as_by_the_index(
     train(database, neighbors=20)
     exactly = write(database, tmp_path / "exact.csv", 10)
     monkeypatch.setattr(everyone, "EXACT", 1000)
-    monkeypatch.setattr(everyone, "PROBED", 700)
+    monkeypatch.setattr(everyone, "PROBED", 3)
 
     in_cells = write(database, tmp_path / "cells.csv", 10)
 
@@ -246,5 +246,10 @@ def test_every_vector_is_in_the_cell_of_the_nearest_centre() -> None:
     assert np.array_equal(cells.vectors, vectors[cells.members])
     inside = np.repeat(np.arange(len(cells.centres)), np.diff(cells.starts))
     assert np.array_equal(inside, nearest_cells(cells.vectors, cells.centres))
-    chosen = cells.near(vectors[:5], 500)
-    assert np.diff(cells.starts)[chosen].sum() >= 500 and (np.diff(chosen) > 0).all()
+    (own,) = cells.near(cells.vectors[:1], 1)
+    assert own == inside[0]
+    chosen = cells.near(vectors[:5], 4)
+    assert 4 <= len(chosen) <= 20 and (np.diff(chosen) > 0).all()
+    assert set(nearest_cells(vectors[:5], cells.centres)) <= set(chosen)
+    assert np.array_equal(cells.vectors_at(cells.places(chosen)), cells.vectors[np.isin(inside, chosen)])
+    assert np.array_equal(cells.near(vectors, 1000), np.arange(len(cells.centres)))

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from recdb.learn.matrix import Float32
 
 GROUP = 64
-CELL_SIZE = 250
-SAMPLE = 64
+CELL_SIZE = 125
+SAMPLE = 32
 """How many vectors a cell is learned from."""
 ITERATIONS = 6
 BLOCK_ROWS = 8192
@@ -51,10 +51,10 @@ class Cells:
     """The vectors in the order of `members`."""
 
     def near(self, queries: Float32, probed: int) -> NDArray[np.int64]:
-        """Return the cells nearest to some queries' mean, in ascending order, with `probed` vectors or more."""
-        nearest = np.argsort(-(self.centres @ queries.mean(axis=0)))
-        sizes = np.diff(self.starts)[nearest]
-        return np.sort(nearest[: int(np.searchsorted(np.cumsum(sizes), probed)) + 1])
+        """Return the cells that are among the `probed` nearest to any of some queries, in ascending order."""
+        count = len(self.centres)
+        nearest = np.argpartition(queries @ self.centres.T, max(0, count - probed), axis=1)
+        return np.unique(nearest[:, max(0, count - probed) :])
 
     def places(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places in `members` of what is in some cells."""
