@@ -1,0 +1,58 @@
+"""Make the example's database: an application's tables with data, then recdb beside them.
+
+    python prepare.py postgresql://… [--users 10000 --posts 4000 --interactions 400000]
+
+What comes after seed() is all that adopting recdb takes.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+from seed import seed
+
+HERE = Path(__file__).parent
+
+
+def recdb(url: str, *arguments: str) -> None:
+    """Run a command of recdb's."""
+    subprocess.run([sys.executable, "-m", "recdb.cli", *arguments, "--url", url], check=True, stdout=sys.stderr)
+
+
+def prepare(url: str, *, users: int, posts: int, interactions: int) -> None:
+    """Make the tables, fill them, install recdb, attach, train, and let the application's role in."""
+    with psycopg.connect(url) as connection:
+        connection.execute((HERE / "schema.sql").read_text())
+    seed(url, users=users, posts=posts, interactions=interactions)
+    recdb(url, "init")
+    recdb(
+        url, "attach",
+        "--interactions", "public.user_interaction",
+        "--user", "user_id", "--item", "post_id", "--kind", "interaction_type", "--at", "created_at",
+        "--items", "public.post",
+        "--item-id", "id", "--owner", "user_id", "--published", "created_at", "--title", "content",
+    )  # fmt: skip
+    recdb(url, "refresh")
+    with psycopg.connect(url) as connection:
+        connection.execute((HERE / "grants.sql").read_text())
+
+
+def main() -> None:
+    """Read the command line, and prepare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url")
+    add_sizes(parser)
+    prepare(**vars(parser.parse_args()))
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how much data there is."""
+    parser.add_argument("--users", type=int, default=10_000)
+    parser.add_argument("--posts", type=int, default=4_000)
+    parser.add_argument("--interactions", type=int, default=400_000)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+-- The database of a small feed application, as Prisma would have made it: text ids, reserved names,
+-- timestamp(3) without time zone that holds UTC, and a log of interactions without any unique key of its own.
+
+create table "user" (
+    id text primary key,
+    handle text not null unique,
+    name text not null,
+    created_at timestamp(3) not null default (now() at time zone 'utc')
+);
+
+create table post (
+    id text primary key,
+    user_id text not null references "user" (id) on delete cascade,
+    topic text not null,
+    content text not null,
+    media_urls text[] not null default '{}',
+    original_post_id text references post (id) on delete cascade,
+    created_at timestamp(3) not null default (now() at time zone 'utc')
+);
+create index post_created_at on post (created_at desc);
+
+create table user_interaction (
+    id text primary key,
+    user_id text not null references "user" (id) on delete cascade,
+    post_id text not null references post (id) on delete cascade,
+    interaction_type text not null,
+    metadata jsonb,
+    created_at timestamp(3) not null default (now() at time zone 'utc')
+);
+create index user_interaction_user on user_interaction (user_id, created_at);
+create index user_interaction_post on user_interaction (post_id, created_at);
+create index user_interaction_like on user_interaction (post_id, user_id) where interaction_type = 'like';

@@ -1,0 +1,175 @@
+"""Fill the application's tables: people with tastes, posts that read like posts, and who looked at what.
+
+    python seed.py postgresql://… --users 10000 --posts 4000 --interactions 400000
+
+Needs only the tables of schema.sql, nothing of recdb. The same seed gives the same rows, up to now.
+"""
+
+import argparse
+import random
+import time
+import tomllib
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+
+HERE = Path(__file__).parent
+DAYS = 60
+
+FIRST_NAMES = (
+    "Ada", "Amir", "Anouk", "Ben", "Björn", "Camille", "Chidi", "Dora", "Elif", "Emil", "Farah", "Finn", "Greta",
+    "Hana", "Hugo", "Ines", "Ivo", "Jonas", "Joy", "Kai", "Lena", "Leo", "Lucía", "Mads", "Maya", "Mina", "Noor",
+    "Oskar", "Paula", "Priya", "Quinn", "Rafael", "Ravi", "Rosa", "Sami", "Selma", "Sofia", "Tariq", "Theo", "Uma",
+    "Vera", "Wanda", "Yara", "Yuki", "Zoe",
+)  # fmt: skip
+LAST_NAMES = (
+    "Abbot", "Almeida", "Aydin", "Baker", "Bergström", "Castillo", "Chen", "Costa", "Dahl", "Eriksen", "Fischer",
+    "Fontaine", "Garcia", "Haddad", "Hansen", "Horvat", "Ibrahim", "Ito", "Jansen", "Kaya", "Keller", "Kowalski",
+    "Larsen", "Lindqvist", "Marino", "Mensah", "Moreau", "Nakamura", "Novak", "Okafor", "Olsen", "Patel", "Petrov",
+    "Quist", "Rossi", "Sato", "Silva", "Sharma", "Tanaka", "Toth", "Urban", "Vargas", "Weber", "Winter", "Zhang",
+)  # fmt: skip
+
+# Of what a person looks at, how much is of the first, second and third taste; the rest is of any topic.
+TASTE_SHARES = (0.55, 0.25, 0.12)
+# A topic has circles of posts; so much of what a person looks at in a topic is of one circle.
+CIRCLES = 5
+CIRCLE_SHARE = 0.7
+# Of all interactions, 50 % are views, 30 % clicks, 15 % likes, 5 % shares: so many looks go so far.
+KINDS = ("view", "click", "like", "share")
+DEPTH_SHARES = (0.4, 0.3, 0.2, 0.1)
+
+
+def write_posts(chance: random.Random, count: int) -> list[tuple[str, str]]:
+    """Write `count` different posts: topic and text."""
+    topics: dict[str, Any] = tomllib.loads((HERE / "posts.toml").read_text())
+    closings = topics.pop("closing")
+    posts: dict[str, str] = {}
+    while len(posts) < count:
+        topic = chance.choice(list(topics))
+        words = topics[topic]
+        sentences = [chance.choice(words["opening"])]
+        sentences += chance.sample(words["middle"], chance.choice((0, 1, 1, 1, 2, 2, 3)))
+        if chance.random() < 0.25:
+            sentences.append(chance.choice(closings))
+        filled = (
+            sentence.format(
+                thing=chance.choice(words["thing"]), place=chance.choice(words["place"]), n=chance.randint(3, 19)
+            )
+            for sentence in sentences
+        )
+        posts.setdefault(" ".join(text[0].upper() + text[1:] for text in filled), topic)
+    return [(topic, text) for text, topic in posts.items()]
+
+
+def name_people(chance: random.Random, count: int) -> list[tuple[str, str]]:
+    """Name `count` people: handle and name."""
+    people: dict[str, str] = {}
+    while len(people) < count:
+        name = f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}"
+        handle = name.lower().replace(" ", ".")
+        people[handle if handle not in people else f"{handle}{len(people)}"] = name
+    return list(people.items())
+
+
+def utc(seconds: float) -> datetime:
+    """Turn seconds of the epoch into what a timestamp without time zone holds."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+def copy(connection: psycopg.Connection, table: str, columns: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Append rows to a table."""
+    with connection.cursor().copy(f"copy {table} ({columns}) from stdin") as sink:
+        for row in rows:
+            sink.write_row(row)
+
+
+def draw_looks(
+    rng: np.random.Generator, users: int, topics: np.ndarray, published: np.ndarray, now: float, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw `count` looks: positions of user and post, seconds of the epoch. Taste leads, the popular gets more."""
+    names, of_topic = np.unique(topics, return_inverse=True)
+    groups = of_topic * CIRCLES + rng.integers(0, CIRCLES, len(topics))
+    appeal = rng.lognormal(0, 1.1, len(topics))
+    activity = rng.lognormal(0, 0.8, users)
+    tastes = np.argsort(rng.random((users, len(names))), axis=1)[:, : len(TASTE_SHARES)]
+    circles = rng.integers(0, CIRCLES, users)
+    who = rng.choice(users, count, p=activity / activity.sum())
+    slot = np.searchsorted(np.cumsum(TASTE_SHARES), rng.random(count))
+    topic = np.where(
+        slot < len(TASTE_SHARES),
+        tastes[who, np.minimum(slot, len(TASTE_SHARES) - 1)],
+        rng.integers(0, len(names), count),
+    )
+    circle = np.where(rng.random(count) < CIRCLE_SHARE, circles[who], rng.integers(0, CIRCLES, count))
+    wanted = topic * CIRCLES + circle
+    what = rng.choice(len(topics), count, p=appeal / appeal.sum())
+    for group in np.unique(groups):
+        members, asked = np.flatnonzero(groups == group), wanted == group
+        what[asked] = rng.choice(members, asked.sum(), p=appeal[members] / appeal[members].sum())
+    seconds = published[what] + (now - published[what]) * rng.beta(0.7, 2.0, count)
+    return who, what, seconds
+
+
+def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1) -> None:
+    """Fill the tables of the database at `url`, in one transaction."""
+    chance, rng = random.Random(number), np.random.default_rng(number)
+    now = time.time()
+    texts = write_posts(chance, posts)
+    people = name_people(chance, users)
+    user_ids, post_ids = ([str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in some] for some in (people, texts))
+    ages = np.sort(rng.random(posts) * DAYS * 86400)
+    published = now - ages
+    looks = interactions // 2
+    who, what, seconds = draw_looks(rng, len(people), np.array([topic for topic, _ in texts]), published, now, looks)
+    depths = rng.choice(len(KINDS), looks, p=DEPTH_SHARES) + 1
+
+    with psycopg.connect(url) as connection:
+        joined = utc(now - (DAYS + 1) * 86400)
+        copy(
+            connection,
+            '"user"',
+            "id, handle, name, created_at",
+            ((user, *person, joined) for user, person in zip(user_ids, people, strict=True)),
+        )
+        authors = rng.integers(0, len(people), posts)
+        copy(
+            connection,
+            "post",
+            "id, user_id, topic, content, created_at",
+            (
+                (post, user_ids[author], *text, utc(moment))
+                for post, author, text, moment in zip(post_ids, authors, texts, published.tolist(), strict=True)
+            ),
+        )
+        copy(
+            connection,
+            "user_interaction",
+            "id, user_id, post_id, interaction_type, created_at",
+            (
+                (f"seed-{look}-{kind}", user_ids[user], post_ids[post], kind, utc(moment))
+                for look, (user, post, moment, depth) in enumerate(
+                    zip(who.tolist(), what.tolist(), seconds.tolist(), depths.tolist(), strict=True)
+                )
+                for kind in KINDS[:depth]
+            ),
+        )
+        connection.execute('analyze "user", post, user_interaction')
+
+
+def main() -> None:
+    """Read the command line, and seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url")
+    parser.add_argument("--users", type=int, default=10_000)
+    parser.add_argument("--posts", type=int, default=4_000)
+    parser.add_argument("--interactions", type=int, default=400_000)
+    seed(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

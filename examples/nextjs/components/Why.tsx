@@ -1,0 +1,65 @@
+"use client";
+
+import { useEffect, useState } from "react";
+import { requestReasons } from "@/lib/requests";
+import type { Reason } from "@/lib/types";
+
+const LONGEST = 90;
+
+function shorten(text: string): string {
+  const first = text.split(/(?<=[.!?])\s/)[0] ?? text;
+  return first.length <= LONGEST ? first : `${first.slice(0, LONGEST).trimEnd()}…`;
+}
+
+function Row({ reason }: { reason: Reason }) {
+  const percent = Math.round(reason.share * 100);
+  return (
+    <li>
+      <span className="because">
+        {reason.post ? (
+          <>
+            You stopped at <q>{shorten(reason.post.content)}</q>{" "}
+            <span className="muted">
+              {reason.post.author}, {reason.post.topic}
+            </span>
+          </>
+        ) : (
+          "People with a taste like yours enjoyed it"
+        )}
+      </span>
+      <span className="percent">{percent < 1 ? "under 1" : percent}&thinsp;%</span>
+      <span className="bar" style={{ "--share": `${percent}%` } as React.CSSProperties} />
+    </li>
+  );
+}
+
+export function Why({ postId }: { postId: string }) {
+  const [reasons, setReasons] = useState<Reason[] | "failed">();
+  useEffect(() => {
+    let current = true;
+    requestReasons(postId).then(
+      (found) => current && setReasons(found),
+      () => current && setReasons("failed"),
+    );
+    return () => {
+      current = false;
+    };
+  }, [postId]);
+  return (
+    <section className="reasons" aria-label="Why this post?">
+      <h3>Why this post?</h3>
+      {reasons === undefined && <p className="muted">Looking it up…</p>}
+      {reasons === "failed" && <p className="muted">The reasons cannot be read right now.</p>}
+      {Array.isArray(reasons) && reasons.length === 0 && (
+        <p className="muted">You have acted on this post, so it is no longer one of your recommendations.</p>
+      )}
+      {Array.isArray(reasons) && reasons.length > 0 && (
+        <ul>
+          {reasons.map((reason, position) => (
+            <Row key={position} reason={reason} />
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,22 @@
+import "server-only";
+import pg from "pg";
+
+// In development a changed file is evaluated anew; the pool outlives that.
+const kept = globalThis as { pool?: pg.Pool };
+
+function connect(): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: process.env.DATABASE_URL,
+    connectionTimeoutMillis: 2_000,
+    query_timeout: 5_000,
+    max: 10,
+  });
+  // A connection that breaks while nobody uses it is the pool's to replace, not a reason to end the process.
+  pool.on("error", (error) => console.warn("database:", error.message));
+  return pool;
+}
+
+export async function query<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {
+  kept.pool ??= connect();
+  return (await kept.pool.query<Row>(text, values)).rows;
+}

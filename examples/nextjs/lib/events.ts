@@ -1,0 +1,58 @@
+import type { Interaction, Kind } from "@/lib/types";
+
+const WAIT = 2_000;
+const MOST_KEPT = 100;
+const PLACE = "/api/interactions";
+
+let queue: Interaction[] = [];
+let timer: ReturnType<typeof setTimeout> | undefined;
+let sending: Promise<void> = Promise.resolve();
+
+/** Note an interaction; it is sent with others, soon. */
+export function note(postId: string, kind: Kind): void {
+  queue.push({ id: crypto.randomUUID(), post_id: postId, interaction_type: kind });
+  timer ??= setTimeout(flush, WAIT);
+}
+
+/** Send what was noted, and wait until it is recorded. What fails is kept for the next time. */
+export function flush(): Promise<void> {
+  sending = sending.then(send);
+  return sending;
+}
+
+async function send(): Promise<void> {
+  clearTimeout(timer);
+  timer = undefined;
+  const interactions = queue.splice(0, MOST_KEPT);
+  if (interactions.length === 0) return;
+  try {
+    const response = await fetch(PLACE, {
+      method: "POST",
+      keepalive: true,
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ interactions }),
+    });
+    if (response.status >= 500) throw new Error("not recorded");
+  } catch {
+    queue = [...interactions, ...queue].slice(0, MOST_KEPT);
+    timer ??= setTimeout(flush, WAIT);
+  }
+}
+
+/** Hand what was noted to the browser, which sends it even as the page goes away. */
+export function flushAtEnd(): void {
+  const interactions = queue.splice(0, MOST_KEPT);
+  if (interactions.length === 0) return;
+  const body = new Blob([JSON.stringify({ interactions })], { type: "application/json" });
+  if (!navigator.sendBeacon(PLACE, body)) queue.unshift(...interactions);
+}
+
+export async function takeLikeBack(postId: string): Promise<void> {
+  await flush();
+  await fetch(PLACE, {
+    method: "DELETE",
+    keepalive: true,
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ post_id: postId }),
+  });
+}

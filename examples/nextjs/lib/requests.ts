@@ -1,0 +1,35 @@
+import type { Page, Reason } from "@/lib/types";
+
+export const PAGE_SIZE = 50;
+
+export async function requestPage(shown: string[]): Promise<Page> {
+  const response = await fetch("/api/feeds", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ limit: PAGE_SIZE, exclude: shown }),
+  });
+  if (!response.ok) throw new Error(`feed: ${response.status}`);
+  return (await response.json()) as Page;
+}
+
+const reasons = new Map<string, Promise<Reason[]>>();
+
+/**
+ * Why a post was recommended. Asked before the first interaction with it is sent and kept from then on: a post that
+ * was seen is no longer recommended, and so no longer explained.
+ */
+export function requestReasons(postId: string): Promise<Reason[]> {
+  const known = reasons.get(postId);
+  if (known) return known;
+  const asked = fetch(`/api/why?post_id=${encodeURIComponent(postId)}`).then(async (response) => {
+    if (!response.ok) throw new Error(`why: ${response.status}`);
+    return ((await response.json()) as { reasons: Reason[] }).reasons;
+  });
+  reasons.set(postId, asked);
+  asked.catch(() => reasons.delete(postId));
+  return asked;
+}
+
+export function forgetReasons(): void {
+  reasons.clear();
+}

@@ -1,0 +1,304 @@
+/** The feed in a real browser, on a real database: what a user sees, and what the database then holds. */
+
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import pg from "pg";
+import { startApplication, startBrowser, startDatabase } from "./harness.mjs";
+
+const SIZES = ["--users", "2000", "--posts", "1500", "--interactions", "100000"];
+const SCREENSHOTS = process.env.SCREENSHOTS;
+
+/** @type {Awaited<ReturnType<typeof startDatabase>>} */
+let database;
+/** @type {Awaited<ReturnType<typeof startApplication>>} */
+let application;
+/** @type {Awaited<ReturnType<typeof startBrowser>>} */
+let chromium;
+/** @type {pg.Pool} */
+let pool;
+/** @type {import("playwright-core").BrowserContext} */
+let context;
+/** @type {import("playwright-core").Page} */
+let page;
+
+before(async () => {
+  database = await startDatabase(SIZES);
+  pool = new pg.Pool({ connectionString: database.url });
+  pool.on("error", () => undefined);
+  application = await startApplication(database.url);
+  chromium = await startBrowser();
+  if (SCREENSHOTS) await mkdir(SCREENSHOTS, { recursive: true });
+});
+
+after(async () => {
+  await chromium?.end();
+  await application?.end();
+  await pool?.end();
+  await database?.end();
+});
+
+beforeEach(async () => {
+  context = await chromium.browser.newContext({ baseURL: application.url, viewport: { width: 800, height: 900 } });
+  page = await context.newPage();
+});
+
+afterEach(async () => {
+  await context.close();
+});
+
+/** @param {string} name */
+async function shoot(name) {
+  if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+}
+
+/** @param {"random" | "ml_recommendations"} source */
+function title(source) {
+  return page.locator(`.title[data-source=${source}]`);
+}
+
+async function becomeNewcomer() {
+  await page.goto("/login");
+  await page.getByRole("button", { name: "Somebody new" }).click();
+  await title("random").waitFor();
+  return userId();
+}
+
+/** @param {number} position */
+async function becomeKnown(position = 0) {
+  await page.goto("/login");
+  await page.locator(".person:not(.newcomer)").nth(position).click();
+  await title("ml_recommendations").waitFor();
+  return userId();
+}
+
+async function userId() {
+  const cookie = (await context.cookies()).find(({ name }) => name === "user");
+  assert.ok(cookie);
+  return cookie.value;
+}
+
+/** @returns {Promise<{ id: string, topic: string }[]>} the posts on the page */
+function shown() {
+  return page.locator(".post").evaluateAll((posts) =>
+    posts.map((post) => {
+      const { id, topic } = /** @type {HTMLElement} */ (post).dataset;
+      return { id: id ?? "", topic: topic ?? "" };
+    }),
+  );
+}
+
+/** @param {string} id */
+function post(id) {
+  return page.locator(`.post[data-id="${id}"]`);
+}
+
+/**
+ * @param {string} user
+ * @param {string} kind
+ * @returns {Promise<string[]>} ids of posts
+ */
+async function recorded(user, kind) {
+  const { rows } = await pool.query(
+    "select post_id from user_interaction where user_id = $1 and interaction_type = $2 order by post_id",
+    [user, kind],
+  );
+  return rows.map((row) => row.post_id);
+}
+
+/**
+ * Wait until a condition holds.
+ * @param {() => Promise<boolean>} condition
+ */
+async function until(condition) {
+  for (const deadline = Date.now() + 15_000; Date.now() < deadline; ) {
+    if (await condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assert.fail("it did not happen in time");
+}
+
+/** Like three posts of the topic that the page has most of. */
+async function likeThreeOfOneTaste() {
+  const posts = await shown();
+  const ofTopic = (/** @type {string} */ topic) => posts.filter((post) => post.topic === topic);
+  const topics = posts.map(({ topic }) => topic).sort((a, b) => ofTopic(b).length - ofTopic(a).length);
+  const topic = topics[0] ?? "";
+  const liked = ofTopic(topic).slice(0, 3).map(({ id }) => id);
+  assert.equal(liked.length, 3, "three posts of one taste");
+  for (const id of liked) await post(id).getByRole("button", { name: "Like" }).click();
+  return { topic, liked };
+}
+
+test("a newcomer sees recent posts, likes three of one taste, and the feed is theirs", async () => {
+  const user = await becomeNewcomer();
+  await title("random").getByText("In random order").waitFor();
+  await shoot("fallback");
+  const { topic, liked } = await likeThreeOfOneTaste();
+  await until(async () => (await recorded(user, "like")).length === 3);
+  assert.deepEqual(await recorded(user, "like"), liked.toSorted());
+
+  await page.getByRole("button", { name: "Your own feed is ready" }).click();
+  await title("ml_recommendations").waitFor();
+  const feed = await shown();
+  const first = feed.slice(0, 10);
+  assert.ok(first.filter((post) => post.topic === topic).length >= 6, `mostly ${topic}: ${first.map((p) => p.topic)}`);
+  assert.ok(!feed.some(({ id }) => liked.includes(id)), "liked posts are gone");
+
+  await page.reload();
+  await title("ml_recommendations").waitFor();
+  assert.ok(!(await shown()).some(({ id }) => liked.includes(id)), "liked posts stay gone");
+});
+
+test("scrolling repeats nothing", async () => {
+  await becomeKnown();
+  assert.equal((await shown()).length, 50);
+  await page.locator(".post").nth(49).scrollIntoViewIfNeeded();
+  await until(async () => (await shown()).length >= 100);
+  const ids = (await shown()).map(({ id }) => id);
+  assert.equal(new Set(ids).size, ids.length);
+});
+
+test("a view counts after a second, once", async () => {
+  const user = await becomeKnown(1);
+  const seen = (await shown()).slice(0, 3).map(({ id }) => id);
+  const before = new Map();
+  for (const id of await recorded(user, "view")) before.set(id, (before.get(id) ?? 0) + 1);
+  const times = async () => {
+    const views = await recorded(user, "view");
+    return seen.map((id) => views.filter((view) => view === id).length - (before.get(id) ?? 0));
+  };
+  await until(async () => (await times()).every((count) => count === 1));
+  await page.locator(".post").nth(20).scrollIntoViewIfNeeded();
+  const last = (await shown())[20]?.id ?? "";
+  await until(async () => (await recorded(user, "view")).includes(last));
+  await page.evaluate(() => window.scrollTo(0, 0));
+  await page.waitForTimeout(1_500);
+  await page.goto("about:blank");
+  assert.deepEqual(await times(), [1, 1, 1]);
+});
+
+test("what was seen as the page went away is recorded", async () => {
+  const user = await becomeNewcomer();
+  const id = (await shown())[0]?.id ?? "";
+  await post(id).getByRole("button", { name: "Share" }).click();
+  await page.goto("about:blank");
+  await until(async () => (await recorded(user, "share")).includes(id));
+});
+
+test("a like can be taken back", async () => {
+  const user = await becomeNewcomer();
+  const id = (await shown())[0]?.id ?? "";
+  const button = post(id).getByRole("button", { name: "Like" });
+  await button.click();
+  await until(async () => (await recorded(user, "like")).length === 1);
+  await button.click();
+  await until(async () => (await recorded(user, "like")).length === 0);
+  assert.equal(await button.getAttribute("aria-pressed"), "false");
+});
+
+test("every recommendation says why", async () => {
+  await becomeKnown(2);
+  const first = page.locator(".post").first();
+  await first.getByRole("button", { name: "Why this?" }).click();
+  const reasons = first.getByRole("region", { name: "Why this post?" }).getByRole("listitem");
+  await reasons.first().waitFor();
+  const shares = await reasons.locator(".percent").allInnerTexts();
+  const total = shares.reduce((sum, share) => sum + (Number.parseInt(share) || 0), 0);
+  assert.ok(shares.length >= 2 && total >= 50 && total <= 102, shares.join());
+  await shoot("personal");
+});
+
+test("on a phone, in the dark", async () => {
+  await context.close();
+  context = await chromium.browser.newContext({
+    baseURL: application.url,
+    viewport: { width: 390, height: 844 },
+    deviceScaleFactor: 2,
+    isMobile: true,
+    hasTouch: true,
+    colorScheme: "dark",
+  });
+  page = await context.newPage();
+  await becomeKnown(3);
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  assert.equal(overflow, 0);
+  const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  assert.match(background, /^rgb\((\d|[1-4]\d), /);
+  await shoot("phone-dark");
+});
+
+test("the database stops: the feed says so, and recovers by itself", async () => {
+  await becomeKnown(4);
+  await database.tell("stop");
+  const response = await page.request.get("/api/feeds");
+  assert.equal(response.status(), 503);
+  assert.deepEqual(await response.json(), { error: "the feed cannot be reached right now" });
+  await page.reload();
+  await page.getByText("The feed cannot be reached right now").waitFor();
+  await shoot("stopped");
+  await database.tell("start");
+  await title("ml_recommendations").waitFor();
+  assert.equal((await shown()).length, 50);
+});
+
+test("recommend() fails: recent posts instead", async () => {
+  await becomeKnown(5);
+  const admin = new pg.Client(database.url.replace("feed@", "postgres@"));
+  await admin.connect();
+  await admin.query("revoke recdb_reader from feed");
+  try {
+    await page.reload();
+    await title("random").waitFor();
+    assert.equal((await shown()).length, 50);
+  } finally {
+    await admin.query("grant recdb_reader to feed");
+    await admin.end();
+  }
+});
+
+test("GET /api/feeds: pages, where they come from, and refusals", async () => {
+  assert.equal((await page.request.get("/api/feeds")).status(), 401);
+  await becomeKnown();
+  const read = async (/** @type {string} */ query) => (await page.request.get(`/api/feeds?${query}`)).json();
+  const both = await read("limit=20");
+  const [first, second] = [await read("limit=10"), await read("limit=10&offset=10")];
+  assert.equal(both.source, "ml_recommendations");
+  assert.match(both.model_version, /^collaborative_filtering_v\d+$/);
+  const ids = (/** @type {{ posts: { id: string }[] }} */ { posts }) => posts.map(({ id }) => id);
+  assert.deepEqual([...ids(first), ...ids(second)], ids(both));
+  for (const query of ["limit=0", "limit=101", "limit=ten", "limit=1.5", "offset=-1", "offset=1e3"]) {
+    const response = await page.request.get(`/api/feeds?${query}`);
+    assert.deepEqual([response.status(), await response.json()], [400, { error: "invalid request" }], query);
+  }
+
+  await becomeNewcomer();
+  const random = await read("limit=5");
+  assert.deepEqual([random.source, random.model_version, random.posts.length], ["random", null, 5]);
+});
+
+test("what is no list of interactions is refused and records nothing", async () => {
+  const user = await becomeNewcomer();
+  const id = (await shown())[0]?.id ?? "";
+  const good = { id: crypto.randomUUID(), post_id: id, interaction_type: "click" };
+  const bad = [
+    null,
+    {},
+    { interactions: [] },
+    { interactions: "all" },
+    { interactions: [good, { ...good, interaction_type: "buy" }] },
+    { interactions: [{ ...good, post_id: "'; drop table post; --" }] },
+    { interactions: [{ ...good, id: 7 }] },
+    { interactions: Array(101).fill(good) },
+  ];
+  for (const data of bad) {
+    const response = await page.request.post("/api/interactions", { data });
+    assert.equal(response.status(), 400, JSON.stringify(data)?.slice(0, 80));
+  }
+  for (let time = 0; time < 2; time++) {
+    const response = await page.request.post("/api/interactions", { data: { interactions: [good] } });
+    assert.equal(response.status(), 204);
+  }
+  assert.deepEqual(await recorded(user, "click"), [id]);
+});
