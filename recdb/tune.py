@@ -141,12 +141,15 @@ def search(
     began = time.monotonic()
     report("measuring recommend()")
     latency = calibrate(connection, database, bench)
+    most_rows = float("inf") if latency_ms is None else latency.most_rows(latency_ms)
+    if latency_ms is not None and most_rows < 1:
+        raise too_slow(latency_ms, f"a call that adds up nothing at all is predicted {latency.predict(0):.1f} ms")
     report("searching")
     found = Search(
         bench,
         seconds=seconds * (1 - HALF_LIFE_SHARE if bench.timed else 1),
         width=width,
-        most_rows=float("inf") if latency_ms is None else latency.most_rows(latency_ms),
+        most_rows=most_rows,
         start=active_params(connection),
         report=on_trial,
     )

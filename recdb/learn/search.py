@@ -110,8 +110,8 @@ class Search:
         deadline = began + self.seconds
         self._pair(items, people, deadline)
         screened = [trial for trial in self.trials if trial.users == len(self.bench.few.users)]
-        for trial in sorted(screened, key=lambda trial: -trial.objective)[:PROMOTED]:
-            if time.monotonic() < deadline:
+        for place, trial in enumerate(sorted(screened, key=lambda trial: -trial.objective)[:PROMOTED]):
+            if place == 0 or time.monotonic() < deadline:
                 self._try(trial.params, self.bench.whole)
         self._climb(deadline)
         return self.best()
