@@ -6,6 +6,7 @@ is deleted at the end, or, given a server's URL, a new database on that server t
 """
 
 import csv
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -326,10 +327,13 @@ def read_unavailable(connection: psycopg.Connection) -> NDArray[np.int32]:
 
 def ask(database: Database, users: Sequence[str], k: int) -> Answers:
     """Call recommend() for each user over CLIENTS connections, each with its statement prepared."""
+    interrupted = threading.Event()
 
     def ask_some(part: Sequence[str]) -> Iterator[tuple[list[str], float]]:
         with connect(database, autocommit=True) as connection:
             for user in part:
+                if interrupted.is_set():
+                    return
                 began = time.perf_counter()
                 rows = connection.execute(
                     "select item_id from recdb.recommend(%s::text, %s::bigint)", [user, k], prepare=True
@@ -338,7 +342,11 @@ def ask(database: Database, users: Sequence[str], k: int) -> Answers:
 
     parts = [users[start::CLIENTS] for start in range(CLIENTS)]
     with ThreadPoolExecutor(CLIENTS) as pool:
-        answered = list(pool.map(lambda part: list(ask_some(part)), parts))
+        try:
+            answered = list(pool.map(lambda part: list(ask_some(part)), parts))
+        except BaseException:
+            interrupted.set()
+            raise
     lists: list[list[str]] = [[] for _ in users]
     times = np.zeros(len(users))
     for start, part in enumerate(answered):
