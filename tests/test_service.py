@@ -360,6 +360,7 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_is_used(
     """It goes as a stopped one does: sessions end, and new ones are refused."""
     monkeypatch.setattr(backend, "PROBE_KEPT", 0)
     monkeypatch.setattr(backend, "POOL_WAIT", 0.2)
+    monkeypatch.setattr(backend, "MAX_WAITING", 5)
     with (
         psycopg.connect(server.conninfo("postgres"), autocommit=True) as administrator,
         serving(database) as client,
@@ -373,6 +374,9 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_is_used(
                 response = client.post(path, json=body)
                 assert "not currently accepting connections" in assert_error(response, 503, "unavailable")["detail"]
                 assert int(response.headers["retry-after"]) > 0
+            with ThreadPoolExecutor(10) as threads:
+                answers = list(threads.map(lambda _: client.post("/interactions", json=INTERACTION), range(50)))
+            assert {answer.status_code for answer in answers} == {503}
             assert client.get("/health").status_code == 503
             assert client.get("/live").status_code == 200
             assert value(client, "recdb_ready") == 0
@@ -410,10 +414,12 @@ def test_an_answer_that_takes_too_long_is_given_up_in_the_database_too(
     assert column(db.execute("select count(*) from recdb.interaction")) == [0]
 
 
+@pytest.mark.parametrize(("may_wait", "said"), [(1, "busy"), (0, "1 requests are being answered")])
 def test_a_full_pool_is_a_503_and_no_reason_to_be_taken_out(
-    database: Database, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    database: Database, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, may_wait: int, said: str
 ) -> None:
     monkeypatch.setattr(backend, "POOL_WAIT", 0.2)
+    monkeypatch.setattr(backend, "MAX_WAITING", may_wait)
     with (
         serving(database, max_connections=1, timeout=60) as client,
         ThreadPoolExecutor() as threads,
@@ -422,7 +428,7 @@ def test_a_full_pool_is_a_503_and_no_reason_to_be_taken_out(
         first = threads.submit(client.post, "/interactions", json=INTERACTION)
         until(lambda: waits_for_a_lock(db))
         response = client.post("/interactions", json=INTERACTION)
-        assert "busy" in assert_error(response, 503, "unavailable")["detail"]
+        assert said in assert_error(response, 503, "unavailable")["detail"]
         assert response.headers["retry-after"]
         assert client.get("/health").status_code == 200
         holder.rollback()

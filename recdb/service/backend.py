@@ -19,8 +19,8 @@ T = TypeVar("T")
 POOL_WAIT = 2.0
 """Seconds a request waits for a connection."""
 MAX_WAITING = 200
-"""Requests that may wait for one; more are turned away at once."""
-RECONNECT = 5.0
+"""Requests that may wait for one; more are turned away at once. Counted here: a pool that does forgets to reconnect."""
+RECONNECT = 1.0
 """Seconds after which the pool forgets a lost connection and makes new ones as requests come."""
 PROBE_LIMIT = 3.0
 PROBE_KEPT = 1.0
@@ -55,7 +55,9 @@ class Backend:
         self.timeout = timeout
         self._pool: AsyncConnectionPool[Any] | None = None
         self._probing = asyncio.Lock()
-        self._probed: tuple[float, RecdbError | None] | None = None
+        self._probed_at = -PROBE_KEPT
+        self._reason: RecdbError | None = None
+        self._asking = 0
 
     async def __aenter__(self) -> Self:
         self._pool = AsyncConnectionPool(
@@ -63,7 +65,6 @@ class Backend:
             kwargs=OPTIONS,
             min_size=1,
             max_size=self.max_connections,
-            max_waiting=MAX_WAITING,
             timeout=POOL_WAIT,
             reconnect_timeout=RECONNECT,
             check=AsyncConnectionPool.check_connection,
@@ -85,6 +86,11 @@ class Backend:
 
     async def ask(self, call: Callable[[AsyncRecommender], Awaitable[T]]) -> T:
         """Call the client; raises as it does, and Unavailable with the reason where no answer comes in time."""
+        if self._reason and (reason := await self.why_not_ready()):
+            raise reason
+        if self._asking >= self.max_connections + MAX_WAITING:
+            raise Unavailable(f"{self._asking} requests are being answered already", "try again in a moment")
+        self._asking += 1
         try:
             async with asyncio.timeout(self.timeout):
                 return await call(AsyncRecommender(self.pool))
@@ -94,13 +100,16 @@ class Backend:
             ) from error
         except Unavailable as error:
             raise await self.why_not_ready() or error from error
+        finally:
+            self._asking -= 1
 
     async def why_not_ready(self) -> RecdbError | None:
         """Ask, outside the pool so that a busy one is no reason, for nobody's recommendations; None is ready."""
         async with self._probing:
-            if self._probed is None or time.monotonic() - self._probed[0] > PROBE_KEPT:
-                self._probed = (time.monotonic(), await self._probe())
-            return self._probed[1]
+            if time.monotonic() - self._probed_at >= PROBE_KEPT:
+                self._reason = await self._probe()
+                self._probed_at = time.monotonic()
+            return self._reason
 
     async def _probe(self) -> RecdbError | None:
         try:
