@@ -472,8 +472,12 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     Standard output ('-'), and what is no regular file, is written to straight away.
     """
     if path == STDOUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left has nowhere to go
+            raise RecdbError("standard output was closed before all was written") from error
         return
     target = Path(path).resolve()
     straight = target.exists() and not target.is_file()

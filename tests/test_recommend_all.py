@@ -3,6 +3,9 @@
 import csv
 import gzip
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +211,26 @@ def test_a_failure_keeps_the_file_that_was_there(
 
     assert path.read_text() == "yesterday's"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_that_goes_away_is_one_error(trained: Database) -> None:
+    command = [sys.executable, "-m", "recdb.cli", "recommend-all", "-", "--url", trained.conninfo]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        complaints = process.stderr.read()
+
+    assert process.returncode == 1
+    assert "error: standard output was closed" in complaints and "Traceback" not in complaints
+
+
+def test_what_is_no_regular_file_is_written_to(trained: Database, tmp_path: Path) -> None:
+    pipe, received = tmp_path / "pipe", tmp_path / "received"
+    os.mkfifo(pipe)
+    with received.open("wb") as target, subprocess.Popen(["cat", str(pipe)], stdout=target):
+        everyone.recommend_all(trained, str(pipe), k=3)
+
+    assert pipe.is_fifo() and len(read(received.read_bytes())) == 40
 
 
 def test_what_is_refused(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ NEIGHBORS = 50
 FACTORS = 128
 ITERATIONS = 3
 """ALS learns no longer than this: its latency does not depend on it, and its quality is not measured here."""
-WEIGHTS = "coalesce((select k.weight from recdb.interaction_kind k where k.kind = i.kind), .1)"
 
 
 def rebuild_per_request(connection: psycopg.Connection, users: Sequence[str]) -> dict[str, Any]:
@@ -129,6 +128,7 @@ class Service:
         began = time.monotonic()
         model.fit(self.matrix, show_progress=False)
         fitted = time.monotonic() - began
+        model.num_threads = 1  # for one request, threads cost more than they give
         answer: Callable[[str], Any] = lambda user: self.answer(model, user)  # noqa: E731
         for user in users:
             answer(user)

@@ -126,12 +126,15 @@ def make_profiles(connection: psycopg.Connection, items: int) -> dict[int, list[
         made[size] = [f"profile-{size}-{number}" for number in range(USERS_A_PROFILE)]
         connection.execute(
             """
+            with popular as materialized (
+                select item_id, count(*) as touched from recdb.interaction group by item_id
+            )
             insert into recdb.interaction (user_id, item_id, kind, created_at)
             select u.user_id, i.item_id, 'view', now() - random() * interval '90 days'
             from unnest(%(users)s::text[]) u(user_id)
             cross join lateral (
                 select p.item_id
-                from (select item_id, count(*) as touched from recdb.interaction group by item_id) p
+                from popular p
                 order by power(random(), 1.0 / p.touched) desc, u.user_id
                 limit %(size)s
             ) i
