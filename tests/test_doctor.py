@@ -384,8 +384,8 @@ def test_a_cache_smaller_than_what_is_served_is_warned_of(trained: psycopg.Conne
     for column in ("neighbor_keys", "weights"):
         trained.execute(f"alter table {partition} alter column {column} set storage external")
     trained.execute(
-        f"insert into {partition} (model_id, item_key, neighbor_keys, weights) "
-        "select 1, 1000 + n, array_fill(1, array[250000]), array_fill(1::real, array[250000]) "
+        f"insert into {partition} (model_id, item_key, neighbor_keys, weights, total_weight) "
+        "select 1, 1000 + n, array_fill(1, array[250000]), array_fill(1::real, array[250000]), 250000 "
         "from generate_series(1, %s) n",
         [cache // 2_000_000 + 1],
     )
