@@ -1,6 +1,8 @@
 """The HTTP service: what it answers, to whatever it is sent and whatever the database does."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -386,10 +388,14 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_is_used(
         assert client.get("/health").status_code == 200
 
 
-def test_a_server_that_is_not_there_is_named(application: Database) -> None:
+def free_port() -> int:
+    """Find a port that nobody listens on."""
     with closing(create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
-    with serving(Database(f"postgresql://127.0.0.1:{port}/shop", "from RECDB_DATABASE_URL")) as client:
+        return int(taken.getsockname()[1])
+
+
+def test_a_server_that_is_not_there_is_named(application: Database) -> None:
+    with serving(Database(f"postgresql://127.0.0.1:{free_port()}/shop", "from RECDB_DATABASE_URL")) as client:
         body = assert_error(client.get("/health"), 503, "unavailable")
         assert "cannot connect to shop" in body["detail"] and "refused" in body["detail"]
 
@@ -465,6 +471,41 @@ def test_a_stop_lets_requests_finish(database: Database, db: psycopg.Connection,
     assert {"time", "level", "milliseconds", "client"} < set(requests[0])
     assert INTERACTION["user_id"] not in json.dumps(requests)
     assert column(db.execute("select count(*) from recdb.interaction")) == [1]
+
+
+@pytest.fixture
+def pooled(application: Database, server: Server) -> Iterator[Database]:
+    """The module's database behind a pgbouncer in transaction mode, with fewer connections than the service has."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    port = free_port()
+    folder = server.folder.parent / "pgbouncer"
+    folder.mkdir()
+    (folder / "users").write_text(f'"{ROLE}" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host={server.host} port={server.port}\n[pgbouncer]\npool_mode = transaction\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\ndefault_pool_size = 2\n"
+        f"auth_type = trust\nauth_file = {folder / 'users'}\n"
+    )
+    owner = server.folder.stat()  # root may not run it
+    command = [program, str(folder / "pgbouncer.ini")]
+    database = make_conninfo(application.conninfo, user=ROLE, host="127.0.0.1", port=port)
+    with subprocess.Popen(command, user=owner.st_uid, group=owner.st_gid, stderr=subprocess.DEVNULL) as running:
+        try:
+            yield Database(database, "test")
+        finally:
+            running.terminate()
+
+
+def test_through_a_pgbouncer_in_transaction_mode(pooled: Database, http: httpx.Client) -> None:
+    with serving(pooled, max_connections=6, timeout=60) as client, ThreadPoolExecutor(12) as threads:
+        until(lambda: client.get("/health").status_code == 200)
+        bodies = [{"user_id": f"u{number % 20}", "limit": 5} for number in range(60)]
+        answers = list(threads.map(lambda body: client.post(GENERATE, json=body).json(), bodies))
+        assert answers[:20] == [http.post(GENERATE, json=body).json() for body in bodies[:20]]
+        assert all(answer["count"] == 5 for answer in answers)
+        assert client.post("/interactions", json=INTERACTION | {"user_id": "pooled"}).status_code == 201
 
 
 # The command --------------------------------------------------------------------------------------------------
