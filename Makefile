@@ -2,12 +2,14 @@
 # make test   lint, types and the whole test suite
 # make bench SIZES="10000 100000"   speed beside the rivals, a server of its own for each number of users
 # make bench-quality DATA=folder   ranking quality beside the rivals
+# make test-nextjs    the example feed in a real browser; needs Node 20 and Chromium
+# make test-callers   every other client, straight and through pgbouncer where it is installed; needs Node 20
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench bench-quality clean
+.PHONY: demo test lint format bench bench-quality test-nextjs screenshots-nextjs latency-nextjs test-callers clean
 
 $(VENV)/.demo: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("recdb needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -47,5 +49,29 @@ bench: $(VENV)/.bench
 bench-quality: $(VENV)/.bench
 	$(BIN)/python benchmarks/quality/run.py $(DATA)
 
+NEXTJS := examples/nextjs
+CALLERS := examples/callers
+export NEXT_TELEMETRY_DISABLED := 1
+export CHECKPOINT_DISABLE := 1
+# `prisma generate` never runs this engine; naming one keeps it from being downloaded.
+export PRISMA_SCHEMA_ENGINE_BINARY ?= /bin/true
+
+$(NEXTJS)/node_modules/.ready: $(NEXTJS)/package-lock.json
+	npm ci --prefix $(NEXTJS) --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(CALLERS)/node_modules/.ready: $(CALLERS)/package-lock.json
+	npm ci --prefix $(CALLERS) --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+test-nextjs screenshots-nextjs latency-nextjs: $(VENV)/.demo $(NEXTJS)/node_modules/.ready
+	npm run build --prefix $(NEXTJS)
+	npm run $(@:-nextjs=) --prefix $(NEXTJS)
+
+test-callers: $(VENV)/.demo $(CALLERS)/node_modules/.ready
+	npm run build --prefix $(CALLERS)
+	$(BIN)/python $(CALLERS)/run.py
+
 clean:
+	rm -rf $(NEXTJS)/node_modules $(NEXTJS)/.next $(CALLERS)/node_modules $(CALLERS)/prisma/generated
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist build

@@ -1,0 +1,117 @@
+"""Run every caller, straight and through pgbouncer in transaction mode, on a database of its own.
+
+    python run.py [CALLER ...]
+
+The callers beside this file take DATABASE_URL and USER_ID from the environment and fail where an answer is wrong.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "application"))
+
+from serve import PROGRAMS, Server, free_port, run_server  # noqa: E402
+
+PYTHON, TSX = [sys.executable], [str(HERE / "node_modules/.bin/tsx")]
+CALLERS = {
+    "node-postgres": [*TSX, "node-postgres.ts"],
+    "postgres.js": [*TSX, "postgres-js.ts"],
+    "Drizzle": [*TSX, "drizzle.ts"],
+    "Prisma": [*TSX, "prisma.ts"],
+    "psycopg": [*PYTHON, "with_psycopg.py"],
+    "SQLAlchemy": [*PYTHON, "with_sqlalchemy.py"],
+}
+
+
+def run_caller(command: list[str], url: str, user: str) -> None:
+    """Run a caller; raises CalledProcessError where it fails."""
+    environment = {**os.environ, "DATABASE_URL": url, "USER_ID": user}
+    subprocess.run(command, cwd=HERE, env=environment, check=True)
+
+
+def run_psql(url: str, user: str) -> None:
+    """Run psql.sql, whose every line must be true."""
+    command = [str(PROGRAMS / "psql"), url, "-XqAt", "-v", "ON_ERROR_STOP=1", "-v", f"user={user}"]
+    answer = subprocess.run([*command, "-f", HERE / "psql.sql"], check=True, stdout=subprocess.PIPE, text=True)
+    if set(answer.stdout.split()) != {"t"}:
+        raise SystemExit(f"psql: {answer.stdout}")
+
+
+@contextmanager
+def pgbouncer(server: Server) -> Iterator[str | None]:
+    """Run pgbouncer before the server; gives the URL through it, or None where it is not installed."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        yield None
+        return
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="recdb-pgbouncer-") as folder:
+        Path(folder).chmod(0o755)
+        settings = Path(folder) / "pgbouncer.ini"
+        settings.write_text(
+            f"""
+[databases]
+app = host=127.0.0.1 port={server.port} dbname=app user=feed
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+ignore_startup_parameters = extra_float_digits
+"""
+        )
+        command = [program, "-q", *(["-u", server.user] if server.user else []), str(settings)]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(port)
+            yield f"postgresql://feed@127.0.0.1:{port}/app"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_for(port: int) -> None:
+    """Wait until somebody listens on a port."""
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"nobody listens on port {port}")
+
+
+def main() -> None:
+    """Run the callers named, or all."""
+    wanted = sys.argv[1:] or [*CALLERS, "psql"]
+    with run_server(users=300, posts=300, interactions=10_000) as server, pgbouncer(server) as pooled:
+        with psycopg.connect(server.url("postgres")) as connection:
+            (user,) = connection.execute('select id from "user" order by id limit 1').fetchone() or ("",)
+        urls = {"straight": server.url("feed"), "pgbouncer": pooled}
+        for name in wanted:
+            for way, url in urls.items():
+                if url is None:
+                    print(f"{name}, {way}: not run, pgbouncer is not installed")
+                elif name == "psql":
+                    run_psql(url, user)
+                    print(f"{name}, {way}: ok")
+                else:
+                    run_caller(CALLERS[name], url, user)
+                    print(f"{name}, {way}: ok", flush=True)
+
+
+if __name__ == "__main__":
+    main()
