@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from recdb import attach as attaching
-from recdb.attach import Attached, Source
+from recdb.attach import Attached
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.database import connect
 from recdb.migrate import require_installed
+from recdb.sources import Source, parse_source
 from recdb.terminal import cut, errors, output, progress, table
 
 COLUMN = "COLUMN"
@@ -79,7 +80,7 @@ def attach(
         sources.append(Source("interactions", interactions, mapping))
     elif user or item or kind or at or where:
         raise typer.BadParameter("name the table: --interactions TABLE")
-    sources += [attaching.parse_source(text) for text in also or ()]
+    sources += [parse_source(text) for text in also or ()]
     if items:
         catalogue = {"owner": owner, "published": published, "available": available, "title": title}
         sources.append(Source("items", items, {"item": item_id, **catalogue, "attributes": attributes}))

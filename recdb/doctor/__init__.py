@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.doctor import installation, serving, storage
+from recdb.doctor import attached, installation, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
 
 SECONDS_A_CHECK = 60
@@ -29,6 +29,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "roles": installation.check_roles,
     "grants": installation.check_grants,
     "public": installation.check_public,
+    "attached": attached.check_attached,
     "indexes": storage.check_indexes,
     "leftovers": storage.check_leftovers,
     "dead rows": storage.check_dead_rows,

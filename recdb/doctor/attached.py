@@ -1,0 +1,37 @@
+"""Checks of the application's own tables that recdb reads."""
+
+import psycopg
+
+from recdb.doctor.verdict import Verdict, fetch, some
+
+
+def check_attached(connection: psycopg.Connection) -> Verdict | None:
+    """Whether attached tables can be read, all rows of them, and by index."""
+    relations, owner = fetch(
+        connection,
+        """
+        select array(select distinct a.relation from recdb.attachment a order by 1), nspowner::regrole::text
+        from pg_namespace where nspname = 'recdb'
+        """,
+    )
+    if not relations:
+        return None
+    (hidden,) = fetch(
+        connection,
+        """
+        select array(
+            select distinct h::text
+            from recdb.attachment a, recdb.hidden_tables(format('recdb.attached_%s', a.attachment_id)::regclass) h)
+        """,
+    )
+    if hidden:
+        statements = " ".join(
+            f"create policy recdb_reads on {table} for select to {owner} using (true);" for table in hidden
+        )
+        return Verdict("fail", f"row-level security may hide rows from {owner} in {some(hidden)}", statements)
+    missing = connection.execute("select relation, reason, statement from recdb.missing_indexes()").fetchall()
+    if missing:
+        lacking = some(list(dict.fromkeys(relation for relation, *_ in missing)))
+        message = f"without an index that recdb needs: {lacking}: {missing[0][1]}"
+        return Verdict("warn", message, " ".join(statement for *_, statement in missing))
+    return Verdict("ok", f"{some(relations)}, read by index")
