@@ -14,7 +14,7 @@ LONGEST_NORM = 1000.0
 NOISE_NORM = 0.1
 """A fold-in (weights at most 1) that is shorter than this is noise, not a vector."""
 
-USER_BLOCK = 65536
+BLOCK_ROWS = 65536
 
 
 @dataclass(frozen=True)
@@ -91,26 +91,27 @@ def decompose(
 ) -> Decomposition:
     """Decompose a users x items matrix.
 
-    The right singular vectors of D_u^-a W D_i^-b by randomized subspace iteration (Halko, Martinsson and Tropp,
-    2011) on the item side: W'W is applied block of users by block, so memory is a few items x (rank + 16)
-    arrays whatever the number of users.
+    The singular vectors of S = D_u^-a W D_i^-b by randomized subspace iteration (Halko, Martinsson and Tropp, 2011) on
+    the smaller side: S'S (or SS') is applied block by block, so memory is a few arrays of that side x (rank + 16),
+    whatever the size of the other.
     """
     users, items = weights.shape
-    rank = min(rank, users, items)
-    width = min(rank + 16, items)
     user_sums, item_sums = absolute_sums(weights)
     by_item = inverse_power(item_sums, item_exponent)
     scaled = scale(weights, inverse_power(user_sums, user_exponent), by_item)
+    tall = scaled if items <= users else scaled.T.tocsr()
+    size = min(users, items)
+    rank = min(rank, size)
 
     def gram(block: Float32) -> Float32:
-        total = np.zeros((items, block.shape[1]), dtype=np.float32)
-        for start in range(0, users, USER_BLOCK):
-            part = scaled[start : start + USER_BLOCK]
+        total = np.zeros((size, block.shape[1]), dtype=np.float32)
+        for start in range(0, tall.shape[0], BLOCK_ROWS):
+            part = tall[start : start + BLOCK_ROWS]
             total += part.T @ (part @ block)
         return total
 
     generator = np.random.default_rng(seed)
-    q = generator.standard_normal((items, width), dtype=np.float32)
+    q = generator.standard_normal((size, min(rank + 16, size)), dtype=np.float32)
     for step in range(iterations):
         if progress:
             progress(f"decomposing, pass {step + 1} of {iterations + 1}")
@@ -121,9 +122,11 @@ def decompose(
     eigenvalues, rotation = scipy.linalg.eigh((small + small.T) / 2)
     order = np.argsort(eigenvalues)[::-1][:rank]
     singular = np.sqrt(np.maximum(eigenvalues[order], 0))
-    solid = singular > singular[:1] * 1e-4
-    right = np.where(solid, q @ rotation[:, order], 0).astype(np.float32)
-    return Decomposition(right, np.where(solid, singular, 0), by_item)
+    singular = np.where(singular > singular[:1] * 1e-4, singular, 0)
+    right = (q @ rotation[:, order]).astype(np.float32)
+    if tall is not scaled:
+        right = (tall @ right) * inverse_power(singular, 1.0)
+    return Decomposition(np.where(singular > 0, right, np.float32(0)), singular, by_item)
 
 
 def fold_in(profiles: sparse.csr_array, item_vectors: Float32) -> tuple[Float32, NDArray[np.bool_]]:

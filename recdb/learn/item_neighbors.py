@@ -104,21 +104,19 @@ def fit_cooccurrence(
         itself = rows.indices == chosen[numbers]
         rows.data[itself] *= np.float32(params.self_weight)
         if params.spectral_weight > 0:
-            spectral = params.spectral_weight * spectral_similarity(right, chosen[numbers], rows.indices, item_sums)
+            spectral = params.spectral_weight * spectral_similarity(right, chosen, rows, item_sums)
             rows.data += np.where(itself, 0, spectral).astype(np.float32)
         yield ItemNeighbors(chosen, strongest(rows, itself, params.item_neighbors))
 
 
 def spectral_similarity(
-    right: Float32, sources: NDArray[np.integer], targets: NDArray[np.integer], item_sums: Float64
+    right: Float32, sources: NDArray[np.integer], rows: sparse.csr_array, item_sums: Float64
 ) -> Float64:
-    """Return (V_j . V_i) sqrt(d_i / d_j) for each pair (j, i) of `sources` and `targets`."""
-    similarity = np.empty(len(sources))
-    step = max(1, BLOCK_PRODUCTS // (2 * max(right.shape[1], 1)))
-    for start in range(0, len(sources), step):
-        pairs = right[sources[start : start + step]], right[targets[start : start + step]]
-        similarity[start : start + step] = np.einsum("ij,ij->i", *pairs)
-    similarity *= np.sqrt(item_sums[targets] / item_sums[sources])
+    """Return (V_j . V_i) sqrt(d_i / d_j) for each entry i of `rows` (sources, items) in the row of source j."""
+    similarity = np.empty(rows.nnz)
+    for source, (start, stop) in zip(sources, pairwise(rows.indptr), strict=True):
+        similarity[start:stop] = right[rows.indices[start:stop]] @ right[source]
+    similarity *= np.sqrt(item_sums[rows.indices] / item_sums[sources][row_numbers(rows)])
     return similarity
 
 
