@@ -56,7 +56,8 @@ def ms(figures: Result | None) -> str:
     """Write percentiles of milliseconds."""
     if figures is None:
         return ""
-    return " / ".join(f"{figures[name]:.3g}" for name in ("p50", "p95", "p99", "max"))
+    values = (figures[name] for name in ("p50", "p95", "p99", "max"))
+    return " / ".join(f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values)
 
 
 def cost(figures: Result | None) -> str:
