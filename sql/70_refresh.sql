@@ -217,6 +217,8 @@ begin
     horizon := pg_snapshot_xmin(pg_current_snapshot());
     perform recdb.lift_tombstones();
     perform recdb.assign_keys();
+    -- A table of one row that was never analysed counts as a thousand, and the plan below drowns in them.
+    analyze recdb.user_key, recdb.item_key, recdb.config, recdb.interaction_kind, recdb.forgotten_user;
     update recdb.config c set decay_origin = i.newest
     from (
         select max(least(e.created_at, now())) as newest
