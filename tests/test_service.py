@@ -29,6 +29,7 @@ from recdb import migrate
 from recdb.cli import main
 from recdb.database import Database
 from recdb.service import backend
+from recdb.service.bodies import Error
 from recdb.service.observe import MAX_BODY
 
 ROLE = "recdb_http_test"
@@ -213,6 +214,24 @@ def test_what_is_not_there_has_the_same_shape_of_error(http: httpx.Client) -> No
     assert response.headers["allow"] == "POST"
 
 
+def test_a_failure_of_recdb_itself_is_a_500_that_the_log_explains(
+    database: Database, db: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    db.execute("""
+        create or replace function recdb.track(
+            user_id text, item_id text, kind text, created_at timestamptz default now(), metadata jsonb default null
+        )
+        returns bigint language plpgsql as $$ begin raise 'the disk is on fire'; end $$
+        """)
+    with serving(database) as client:
+        body = assert_error(client.post("/interactions", json=INTERACTION), 500, "internal")
+        assert client.post(GENERATE, json={"user_id": "u1"}).status_code == 200
+    assert "disk" not in body["detail"]
+    (logged,) = [entry for entry in caplog.records if entry.exc_info]
+    assert "the disk is on fire" in str(logged.exc_info)
+    assert vars(logged)["fields"] == {"request_id": body["request_id"]}
+
+
 # OpenAPI ------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +249,7 @@ def test_every_operation_is_described_with_its_errors(http: httpx.Client) -> Non
             for code in codes - {"200", "201"}:
                 content = operation["responses"][code]["content"]["application/json"]
                 assert content["schema"]["$ref"].endswith("/Error")
+                assert Error(**content["example"]).model_dump() == content["example"]
         assert ("503" in codes) == (path not in ("/live", "/metrics"))
     assert http.get("/docs").status_code == 200
 

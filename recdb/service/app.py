@@ -27,7 +27,7 @@ from recdb.service.bodies import (
     Unhealthy,
 )
 from recdb.service.metrics import Metrics
-from recdb.service.observe import Observe, error_response
+from recdb.service.observe import MAX_BODY, Observe, error_response
 
 SHOWN_PROBLEMS = 5
 RETRY_AFTER = {"Retry-After": "2"}
@@ -41,14 +41,35 @@ HINTS: dict[type[RecdbError], str] = {
     NotPermitted: "grant recdb_reader, recdb_writer to the role that the service connects as",
 }
 
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+CODES = {
+    404: ("not_found", "see /docs"),
+    405: ("method_not_allowed", "see /docs"),
+    413: ("too_large", "send fewer ids or less metadata"),
+}
 
-RETRY_HEADER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+def _failure(description: str, error: str, detail: str, hint: str, *, shape: type[Error] = Error) -> dict[str, Any]:
+    """Describe a failure for OpenAPI, with an example."""
+    example = shape(error=error, detail=detail, hint=hint, request_id="8f14e45fceea167a").model_dump()
+    return {"model": shape, "description": description, "content": {"application/json": {"example": example}}}
+
+
+def _unavailable(description: str, shape: type[Error] = Error) -> dict[str, Any]:
+    detail = "cannot connect to app at database (from RECDB_DATABASE_URL): connection refused"
+    retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    return _failure(description, "unavailable", detail, "is the server up?", shape=shape) | {"headers": retry}
+
+
 FAILURES: dict[int | str, dict[str, Any]] = {
-    413: {"model": Error, "description": "The body is too large."},
-    422: {"model": Error, "description": "The body is not as described here."},
-    500: {"model": Error, "description": "recdb failed."},
-    503: {"model": Error, "description": "The database or recdb is not there, or busy.", "headers": RETRY_HEADER},
+    413: _failure("The body is too large.", CODES[413][0], f"the body is longer than {MAX_BODY} bytes", CODES[413][1]),
+    422: _failure(
+        "The body is not as described here.",
+        "invalid_request",
+        "limit: Input should be less than or equal to 100",
+        "see /docs",
+    ),
+    500: _failure("recdb failed.", "internal", "recdb failed", "look for the request_id in the log"),
+    503: _unavailable("The database or recdb is not there, or busy."),
 }
 
 log = logging.getLogger("recdb.service")
@@ -115,7 +136,7 @@ def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
     @app.get(
         "/health",
         response_model=Healthy,
-        responses={503: {"model": Unhealthy, "description": "Not ready, and why.", "headers": RETRY_HEADER}},
+        responses={503: _unavailable("Not ready, and why.", Unhealthy)},
         tags=["operation"],
     )
     async def health(request: Request) -> Healthy | Response:
@@ -166,8 +187,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def failed(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:  # FastAPI's word for a body that is no JSON at all
             return error_response(request.scope, 422, "invalid_request", "the body is not valid JSON", "see /docs")
-        code = CODES.get(error.status_code, "failed")
-        return error_response(request.scope, error.status_code, code, str(error.detail), headers=error.headers)
+        code, hint = CODES.get(error.status_code, ("failed", None))
+        return error_response(request.scope, error.status_code, code, str(error.detail), hint, headers=error.headers)
 
 
 def describe(problems: Sequence[Any]) -> str:

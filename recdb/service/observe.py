@@ -85,7 +85,9 @@ class _Watched:
             log.exception("failed", extra={"fields": {"request_id": self._id}})
             if self._started:
                 raise
-            response = error_response(self._scope, 500, "internal", "recdb failed; its log says more")
+            response = error_response(
+                self._scope, 500, "internal", "recdb failed", "look for the request_id in the log"
+            )
             await response(self._scope, self._receive, self._write)
 
     async def _read(self) -> Message:
