@@ -53,12 +53,14 @@ HEARING: Space = {
 }
 TOGETHER: Space = {"blend": tuple(step / 10 for step in range(11)), "profile_limit": (10, 20, 40, 80, 160, 320)}
 
+SLOW = "spectral_weight"
+"""What takes so long to learn that it is not drawn: only the last steps try it."""
 COSTLY = ("neighbors", "item_neighbors", "profile_limit")
 COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight")
 
 # What did well elsewhere; each half's draws begin with them.
 KNOWN_ITEMS: Sequence[Mapping[str, Any]] = (
-    {"item_user_exponent": 0.5, "source_exponent": 0.5, "target_exponent": 0.5, "spectral_weight": 0.1},
+    {"item_user_exponent": 0.5, "source_exponent": 0.5, "target_exponent": 0.5},
     {"learner": "ease", "item_user_exponent": 0.0, "target_exponent": 0.0, "ease_regularization": 0.4},
 )
 KNOWN_PEOPLE: Sequence[Mapping[str, Any]] = (
@@ -188,7 +190,8 @@ class Search:
         self, share: float, learning: Space, asking: Space, known: Sequence[Mapping[str, Any]], deadline: float
     ) -> list[Trial]:
         """Draw settings of one half at random, several ways of asking for each that is learned; the best first."""
-        learning, asking = self._space(learning), self._space({**asking, "profile_limit": TOGETHER["profile_limit"]})
+        learning = {name: values for name, values in self._space(learning).items() if name != SLOW}
+        asking = self._space({**asking, "profile_limit": TOGETHER["profile_limit"]})
         start = replace(self.start, blend=share)
         found = [self._screen(self._cheaper(start))]
         for changes in known:
@@ -240,7 +243,8 @@ class Search:
         better = True
         while better and self.best() is not None:
             better = False
-            for part in (TOGETHER, {**ASKING, **HEARING}, ITEMS, PEOPLE):
+            quick = {name: values for name, values in ITEMS.items() if name != SLOW}
+            for part in (TOGETHER, {**ASKING, **HEARING}, quick, PEOPLE, {SLOW: ITEMS[SLOW]}):
                 space = self._space(part)
                 for name in self.generator.permutation(list(space)):
                     before = self.best()
