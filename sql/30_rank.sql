@@ -135,7 +135,8 @@ declare
     untouched cursor for
         select i.item_id, i.published_at
         from recdb.items i
-        where i.available
+        where cardinality(found_ids) < wanted - personal_count  -- else the catalogue is not looked at
+          and i.available
           and (owner is null or i.owner_id is distinct from owner)
           and (filter is null or i.attributes @> filter)
           and i.item_id not in (select unnest(hidden_ids))
