@@ -253,7 +253,7 @@ def test_pg_crons_statement_works_as_a_maintainer(db: psycopg.Connection) -> Non
 def test_the_workflow_runs_what_is_there() -> None:
     jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
     steps = [step["run"] for step in jobs["test"]["steps"] if "run" in step]
-    assert steps == [".ci/run"]
+    assert steps[-1] == ".ci/run"
     assert os.access(PROJECT / ".ci" / "run", os.X_OK)
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     oldest = settings["project"]["requires-python"].removeprefix(">=")
