@@ -8,6 +8,7 @@ transaction that takes no lock an application's writers would wait for.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -30,7 +31,6 @@ from recdb.sources import (
 )
 
 Report = Callable[[str], None]
-
 
 SAMPLE = 3
 KINDS_READ = 1_000_000
@@ -83,11 +83,16 @@ def attach(
         known = listed(connection)
         made: dict[int, Attached] = {}
         require_rights(connection, [find_relation(connection, source.relation).name for source in sources])
-        for source in sources:
-            report(f"reading {source.relation}")
-            made |= create_view(connection, source)
+        try:
+            for source in sources:
+                report(f"reading {source.relation}")
+                made |= create_view(connection, source)
+            found = [look_at(connection, number, attached) for number, attached in made.items()]
+        except psycopg.errors.LockNotAvailable as error:
+            raise RecdbError(
+                "a table is locked by another transaction, a migration perhaps: nothing was changed", "try again"
+            ) from error
         roles = {attached.role for attached in made.values()}
-        found = [look_at(connection, number, attached) for number, attached in made.items()]
         if dry_run:
             connection.rollback()
             return found
@@ -269,9 +274,13 @@ def look_at_kinds(connection: psycopg.Connection, view: sql.Composable, relation
 
 def combine(connection: psycopg.Connection, roles: set[Role]) -> None:
     """Define the views and functions that all else reads anew."""
+
+    def define(role: Role) -> None:
+        with connection.transaction():
+            connection.execute(sql.SQL("select recdb.{}()").format(sql.Identifier(f"combine_{role}")))
+
     for role in sorted(roles):
-        query = sql.SQL("select recdb.{}()").format(sql.Identifier(f"combine_{role}"))
-        if not try_again(lambda query=query: run(connection, query)):  # type: ignore[misc]
+        if not try_again(partial(define, role)):
             raise RecdbError(
                 "recdb's views are in use by a transaction that stays open: nothing was changed",
                 "try again; select * from pg_stat_activity where state = 'idle in transaction' shows who",
@@ -280,16 +289,16 @@ def combine(connection: psycopg.Connection, roles: set[Role]) -> None:
 
 def drop_stale(database: Database) -> list[str]:
     """Drop the views that are not read any more, each in a transaction of its own; return those still in use."""
+
+    def drop(view: str) -> None:
+        with connection.transaction():
+            become_owner(connection)
+            connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+            connection.execute(sql.SQL("drop view {}").format(sql.SQL(view)))
+
     with connect(database, autocommit=True) as connection:
         stale = [row[0] for row in connection.execute("select s::text from recdb.stale_sources() s")]
-        connection.execute("select set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
-        return [
-            view
-            for view in stale
-            if not try_again(
-                lambda view=view: run(connection, sql.SQL("drop view {}").format(sql.SQL(view)))  # type: ignore[misc]
-            )
-        ]
+        return [view for view in stale if not try_again(partial(drop, view))]
 
 
 # Helpers --------------------------------------------------------------------------------------------------------
@@ -306,12 +315,6 @@ def try_again(step: Callable[[], None]) -> bool:
             continue
         return True
     return False
-
-
-def run(connection: psycopg.Connection, query: sql.Composed) -> None:
-    """Execute a statement in a transaction, or a savepoint, of its own."""
-    with connection.transaction():
-        connection.execute(query)
 
 
 def is_named(connection: psycopg.Connection, attached: Attached, name: str) -> bool:

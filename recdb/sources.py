@@ -225,13 +225,13 @@ def read_kind(relation: Relation, kind: str, known_kinds: Sequence[str]) -> tupl
     column = None if quoted else relation.column(kind)
     if column:
         return column.name, sql.Identifier(column.name)
-    constant = quoted[1] if quoted else kind
+    constant = quoted[1].replace("''", "'") if quoted else kind
     if not quoted and constant not in known_kinds:
         raise InvalidInput(
             f"{kind} is neither a column of {relation.name} nor a kind that has a weight",
             f"its columns: {', '.join(relation.columns)}; a new kind is written in single quotes: '{kind}'",
         )
-    return f"'{constant}'", sql.Literal(constant)
+    return kind if quoted else f"'{kind}'", sql.Literal(constant)
 
 
 def read_attributes(relation: Relation, names: str | None) -> sql.Composable:

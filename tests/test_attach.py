@@ -269,6 +269,66 @@ def test_rows_without_a_time_count_as_of_when_they_were_attached(
     job.run(database)
 
 
+SHAPES = {
+    "varchar": 'create table did (u varchar(36) collate "C", i varchar collate "POSIX", at timestamptz)',
+    "domains": """
+        create domain user_no as bigint check (value > 0); create domain best_user_no as user_no;
+        create domain moment as timestamp;
+        create table did (u best_user_no, i user_no, at moment)""",
+    "small integers": "create table did (u smallint, i integer, at date)",
+    "partitions": """
+        create table did (u integer, i bigint, at timestamptz) partition by hash (u);
+        create table did_0 partition of did for values with (modulus 2, remainder 0);
+        create table did_1 partition of did for values with (modulus 2, remainder 1)""",
+    "a view": """
+        create table happened (who integer, what integer, at timestamptz);
+        create view did as select who as u, what as i, at from happened""",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tables_of_other_shapes(database: Database, db: psycopg.Connection, shape: str) -> None:
+    db.execute(SHAPES[shape])
+    db.execute("insert into did select n, m, now() from generate_series(1, 12) n, generate_series(n, n + 4) m")
+    # Once as what was done, once as a catalogue: items are as distinct as somebody made them.
+    db.execute("create table thing as select distinct i from did; alter table thing add unique (i)")
+    attach(database, [parse_source("did user=u item=i kind=like at=at"), Source("items", "thing", {"item": "i"})])
+    assert column(db.execute("select count(*) from recdb.interactions")) == [60]
+    assert sorted(row[0] for row in by_user(db, "3")) == ["3", "4", "5", "6", "7"]
+    assert by_user(db, "03") == by_user(db, "99999999999") == []
+    assert column(db.execute("select item_id from recdb.item_of('7')")) == ["7"]
+    job.run(database)
+    assert recommend(db, "3")
+    detach(database, None)
+
+
+def test_one_table_can_be_several_kinds(database: Database, app_db: psycopg.Connection) -> None:
+    sources = [
+        parse_source("post user=user_id item=original_post_id kind=share at=created_at"),
+        parse_source("post user=user_id item=id kind='post' at=created_at where=original_post_id is null"),
+    ]
+    for _ in range(2):
+        attach(database, sources)
+        counts = app_db.execute("select kind, count(*) > 0 from recdb.interactions group by 1 order by 1").fetchall()
+        assert counts == [("post", True), ("share", True)]
+        assert column(app_db.execute("select count(*) from recdb.attachment")) == [2]
+
+
+def test_a_constant_kind_may_have_any_spelling(database: Database, app_db: psycopg.Connection) -> None:
+    attach(
+        database, [Source("interactions", "comment", {"user": "user_id", "item": "post_id", "kind": "'it''s said'"})]
+    )
+    assert column(app_db.execute("select distinct kind from recdb.interactions")) == ["it's said"]
+
+
+def test_a_first_rebuild_knows_the_sizes_it_joins(attached: psycopg.Connection) -> None:
+    """Without them the plan for many interactions of an attached table takes minutes instead of seconds."""
+    attached.execute("select recdb.rebuild()")
+    sizes = "select reltuples::integer from pg_class where oid = any (%s::regclass[]) order by 1"
+    tables = ["recdb.config", "recdb.interaction_kind", "recdb.user_key", "recdb.item_key"]
+    assert column(attached.execute(sizes, [tables])) == [1, 4, 60, 80]
+
+
 def test_a_condition_leaves_rows_out(database: Database, app_db: psycopg.Connection) -> None:
     attach(database, [Source("interactions", "comment", {"user": "user_id", "item": "post_id", "kind": "'comment'"})])
     everything = column(app_db.execute("select count(*) from recdb.interactions"))[0]
@@ -618,6 +678,17 @@ def test_while_a_refresh_runs_nothing_is_attached(
         refreshing.execute("select pg_advisory_xact_lock(recdb.refresh_lock())")
         with pytest.raises(RecdbError, match="a refresh"):
             detach(database, None)
+
+
+def test_a_table_that_a_migration_has_locked_is_not_waited_for(
+    database: Database, app_db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "LOCK_TIMEOUT", "10ms")
+    with psycopg.connect(database.conninfo) as migration:
+        migration.execute("alter table post add column language text")
+        with pytest.raises(RecdbError, match="locked by another transaction"):
+            attach(database, SOURCES)
+    attach(database, SOURCES)
 
 
 # Around it ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from recdb.database import Database
 
 COMMANDS = (
     "init", "uninstall", "load", "generate", "refresh", "recommend", "models", "activate", "doctor", "demo",
+    "attach", "detach",
 )  # fmt: skip
 
 
