@@ -116,7 +116,7 @@ def draw_looks(
 
 
 def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1) -> None:
-    """Fill the tables of the database at `url`, in one transaction."""
+    """Fill the tables of the database at `url`, and leave them as autovacuum would in time."""
     chance, rng = random.Random(number), np.random.default_rng(number)
     now = time.time()
     texts = write_posts(chance, posts)
@@ -158,7 +158,8 @@ def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1
                 for kind in KINDS[:depth]
             ),
         )
-        connection.execute('analyze "user", post, user_interaction')
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute('vacuum analyze "user", post, user_interaction')
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ let pool;
 let context;
 /** @type {import("playwright-core").Page} */
 let page;
+/** @type {string[]} */
+let elsewhere;
 
 before(async () => {
   database = await startDatabase(SIZES);
@@ -42,10 +44,15 @@ after(async () => {
 beforeEach(async () => {
   context = await chromium.browser.newContext({ baseURL: application.url, viewport: { width: 800, height: 900 } });
   page = await context.newPage();
+  elsewhere = [];
+  page.on("request", (request) => {
+    if (new URL(request.url()).origin !== application.url) elsewhere.push(request.url());
+  });
 });
 
 afterEach(async () => {
   await context.close();
+  assert.deepEqual(elsewhere, [], "nothing is fetched from elsewhere");
 });
 
 /** @param {string} name */
@@ -119,6 +126,24 @@ async function until(condition) {
   assert.fail("it did not happen in time");
 }
 
+/**
+ * Wait until observers of intersections have seen an element on the screen.
+ * @param {import("playwright-core").Locator} locator
+ */
+async function isOnScreen(locator) {
+  await locator.evaluate(
+    (element) =>
+      new Promise((resolve) => {
+        const observer = new IntersectionObserver(([entry]) => {
+          if (!entry?.isIntersecting) return;
+          observer.disconnect();
+          resolve(undefined);
+        });
+        observer.observe(element);
+      }),
+  );
+}
+
 /** Like three posts of the topic that the page has most of. */
 async function likeThreeOfOneTaste() {
   const posts = await shown();
@@ -127,7 +152,7 @@ async function likeThreeOfOneTaste() {
   const topic = topics[0] ?? "";
   const liked = ofTopic(topic).slice(0, 3).map(({ id }) => id);
   assert.equal(liked.length, 3, "three posts of one taste");
-  for (const id of liked) await post(id).getByRole("button", { name: "Like" }).click();
+  for (const id of liked) await post(id).getByRole("button", { name: "Like", exact: true }).click();
   return { topic, liked };
 }
 
@@ -162,6 +187,8 @@ test("scrolling repeats nothing", async () => {
 
 test("a view counts after a second, once", async () => {
   const user = await becomeKnown(1);
+  await page.clock.install();
+  await page.reload();
   const seen = (await shown()).slice(0, 3).map(({ id }) => id);
   const before = new Map();
   for (const id of await recorded(user, "view")) before.set(id, (before.get(id) ?? 0) + 1);
@@ -174,15 +201,17 @@ test("a view counts after a second, once", async () => {
   const last = (await shown())[20]?.id ?? "";
   await until(async () => (await recorded(user, "view")).includes(last));
   await page.evaluate(() => window.scrollTo(0, 0));
-  await page.waitForTimeout(1_500);
-  await page.goto("about:blank");
+  await isOnScreen(page.locator(".post").first());
+  await page.clock.fastForward(5_000);
+  await post(last).getByRole("button", { name: "Share", exact: true }).evaluate((button) => /** @type {HTMLElement} */ (button).click());
+  await until(async () => (await recorded(user, "share")).includes(last));
   assert.deepEqual(await times(), [1, 1, 1]);
 });
 
 test("what was seen as the page went away is recorded", async () => {
   const user = await becomeNewcomer();
   const id = (await shown())[0]?.id ?? "";
-  await post(id).getByRole("button", { name: "Share" }).click();
+  await post(id).getByRole("button", { name: "Share", exact: true }).click();
   await page.goto("about:blank");
   await until(async () => (await recorded(user, "share")).includes(id));
 });
@@ -190,7 +219,7 @@ test("what was seen as the page went away is recorded", async () => {
 test("a like can be taken back", async () => {
   const user = await becomeNewcomer();
   const id = (await shown())[0]?.id ?? "";
-  const button = post(id).getByRole("button", { name: "Like" });
+  const button = post(id).getByRole("button", { name: "Like", exact: true });
   await button.click();
   await until(async () => (await recorded(user, "like")).length === 1);
   await button.click();
