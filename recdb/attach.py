@@ -19,6 +19,7 @@ from recdb.database import Database, connect
 from recdb.errors import InvalidInput, RecdbError
 from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.sources import (
+    KEYS,
     REQUIRED,
     Relation,
     Role,
@@ -137,7 +138,10 @@ def listed(connection: psycopg.Connection) -> dict[int, Attached]:
     rows = connection.execute(
         "select attachment_id, role, relation, mapping from recdb.attachment order by attachment_id"
     ).fetchall()
-    return {number: Attached(role, relation, mapping) for number, role, relation, mapping in rows}
+    return {
+        number: Attached(role, relation, {key: mapping[key] for key in KEYS[role] if key in mapping})
+        for number, role, relation, mapping in rows
+    }
 
 
 # The steps -----------------------------------------------------------------------------------------------------
