@@ -241,11 +241,32 @@ def look_at(connection: psycopg.Connection, number: int, attached: Attached) -> 
                     "others get from new ones shows after recdb refresh --full"
                 )
             )
+    elif is_first_catalogue(connection, number):
+        warnings.append(
+            Remark(
+                "only items of a catalogue are recommended from now on; to recommend others too:",
+                "update recdb.config set listed_only = false;",
+            )
+        )
     for reason, statement in connection.execute(
         "select reason, statement from recdb.missing_indexes() where attachment_id = %s", [number]
     ):
         warnings.append(Remark(f"{attached.relation} lacks an index: {reason}", statement))
     return Attached(attached.role, attached.relation, attached.mapping, sample, warnings)
+
+
+def is_first_catalogue(connection: psycopg.Connection, number: int) -> bool:
+    """Tell whether attaching these items is what makes the catalogue the measure of what is recommended."""
+    (first,) = one(
+        connection,
+        """
+        select not c.listed_only
+            and not exists (select from recdb.attachment a where a.role = 'items' and a.attachment_id <> %s)
+        from recdb.config c
+        """,
+        [number],
+    )
+    return bool(first)
 
 
 def look_at_kinds(connection: psycopg.Connection, view: sql.Composable, relation: Relation, kind: str) -> list[Remark]:

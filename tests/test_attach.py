@@ -412,6 +412,17 @@ def test_detaching_leaves_what_was_there_before(database: Database, app_db: psyc
     assert schema_and_mappings(database) == before
 
 
+def test_attached_items_are_the_measure_of_what_is_recommended_unless_told_otherwise(
+    database: Database, app_db: psycopg.Connection
+) -> None:
+    mends = [remark.mend for remark in attach(database, [ITEMS])[0].warnings]
+    assert mends == ["update recdb.config set listed_only = false;"]
+    assert column(app_db.execute("select listed_only from recdb.config")) == [True]
+    app_db.execute(mends[0] or "")
+    assert attach(database, [ITEMS])[0].warnings == []
+    assert column(app_db.execute("select listed_only from recdb.config")) == [False]
+
+
 def test_attaching_again_changes_the_mapping_and_nothing_else(database: Database, attached: psycopg.Connection) -> None:
     count = "select count(*) from recdb.interactions"
     before = attached.execute(count).fetchone()
