@@ -80,6 +80,24 @@ comment on function recdb.voices(text, integer[], double precision[], bigint[], 
     'Whom a profile asks under a model version: its items and the nearest users, and what the word of each counts.';
 
 
+-- recdb.offered: an item, if it may be recommended to a user: available, in the catalogue where it has to be, not their own.
+--   owner    the user, NULL for a guest
+--   returns  one row or none; attributes are NULL where no catalogue has the item
+create or replace function recdb.offered(item_key integer, owner text, listed_only boolean)
+returns table (item_id text, attributes jsonb)
+language sql stable rows 1
+begin atomic
+    select t.item_id, i.attributes
+    from recdb.item_key t
+    left join lateral recdb.item_of(t.item_id) i on true
+    where t.item_key = offered.item_key
+      and coalesce(i.available, not offered.listed_only)
+      and (offered.owner is null or i.owner_id is distinct from offered.owner)
+    offset 0;
+end;
+comment on function recdb.offered(integer, text, boolean) is 'An item with its attributes, if it may be recommended to a user.';
+
+
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
 --
 --   profile_keys, _weights, _ranks  as voices()
@@ -110,8 +128,8 @@ declare
     entry record;
     top double precision;
     current_score double precision;
-    most bigint;
-    enough boolean;
+    most bigint := wanted + cardinality(excluded) + 100;
+    looked_at bigint := wanted + 1;
     lowest double precision := 1;
     found_ids text[] := '{}';
     found_scores double precision[] := '{}';
@@ -119,18 +137,11 @@ declare
     label text;
     -- Bound cursors are planned for their first rows: the indexes are walked, not sorted.
     popular cursor for
-        select p.item_id, p.weight, e.matches
+        select p.item_id, p.weight, filter is null or coalesce(e.attributes @> filter, false) as matches
         from recdb.item_popularity p
-        cross join lateral (
-            select filter is null or i.attributes @> filter as matches,
-                coalesce(i.available, not settings.listed_only) and (owner is null or i.owner_id is distinct from owner) as eligible
-            from (select) one
-            left join recdb.item_of(p.item_id) i on true
-            offset 0
-        ) e
+        cross join lateral recdb.offered(p.item_key, owner, settings.listed_only) e
         where p.item_key not in (select unnest(candidate_keys))
           and p.item_id not in (select unnest(hidden_ids))
-          and e.eligible
         order by p.weight desc, p.item_id;
     untouched cursor for
         select i.item_id, i.published_at
@@ -161,11 +172,8 @@ begin
     label := asked.label;
 
     if cardinality(asked.item_keys) > 0 then
-        -- Few candidates are ever looked at, so the first pass sorts no more than probably needed; where that was
-        -- too few, because many were unavailable or filtered out, the second takes all.
-        for pass in 1..2 loop
-            most := case pass when 1 then wanted + cardinality(excluded) + 100 end;
-
+        -- Few candidates are ever looked at, so at first no more are sorted than probably needed, then all.
+        loop
             select array_agg(b.item_key order by b.final desc), array_agg(b.final order by b.final desc)
             into candidate_keys, candidate_scores
             from (
@@ -204,37 +212,27 @@ begin
                 limit most
             ) b;
 
-            -- From the top down, until k are found; ties with the last one are all looked at. The lateral join
-            -- keeps the order of unnest and looks up only what the loop reaches.
-            found_ids := '{}';
-            found_scores := '{}';
-            enough := false;
-            for entry in
-                select e.item_id, c.score,
-                    e.item_id in (select unnest(excluded)) or not coalesce(e.matches, false) as skipped
-                from unnest(candidate_keys, candidate_scores) c(item_key, score)
-                cross join lateral (
-                    select t.item_id, filter is null or i.attributes @> filter as matches,
-                        coalesce(i.available, not settings.listed_only)
-                            and (owner is null or i.owner_id is distinct from owner) as eligible
-                    from recdb.item_key t
-                    left join recdb.item_of(t.item_id) i on true
-                    where t.item_key = c.item_key
-                    offset 0
-                ) e
-                where e.eligible
+            -- From the top down; the lateral joins keep the order of unnest and look up only what the limits ask for.
+            select c.score into top
+            from unnest(candidate_keys, candidate_scores) c(item_key, score)
+            cross join lateral recdb.offered(c.item_key, owner, settings.listed_only)
+            limit 1;
+            -- One more than wanted; and where it ties with the last, more, since ids decide then.
             loop
-                top := coalesce(top, entry.score);
-                current_score := round((entry.score / top)::numeric, 9)::double precision;
-                enough := cardinality(found_ids) >= wanted and current_score < lowest;
-                exit when enough;
-                lowest := current_score;
-                if not entry.skipped then
-                    found_ids := found_ids || entry.item_id;
-                    found_scores := found_scores || current_score;
-                end if;
+                select coalesce(array_agg(f.item_id), '{}'), coalesce(array_agg(f.score), '{}')
+                into found_ids, found_scores
+                from (
+                    select e.item_id, round(c.score / top * 1e9) / 1e9 as score
+                    from unnest(candidate_keys, candidate_scores) c(item_key, score)
+                    cross join lateral recdb.offered(c.item_key, owner, settings.listed_only) e
+                    where (filter is null or e.attributes @> filter) and e.item_id not in (select unnest(excluded))
+                    limit looked_at
+                ) f;
+                exit when cardinality(found_ids) < looked_at or found_scores[looked_at] < found_scores[wanted];
+                looked_at := looked_at * 4;
             end loop;
-            exit when enough or most is null or coalesce(cardinality(candidate_keys), 0) < most;
+            exit when cardinality(found_ids) >= looked_at or coalesce(cardinality(candidate_keys), 0) < most or most is null;
+            most := null;
         end loop;
     end if;
 
@@ -251,7 +249,11 @@ begin
 
     -- Popular filler, below the lowest personal score: what others touched, then the rest, newest first.
     if top is not null then
-        lowest := lowest * (1 - 1e-6);
+        select round(c.score / top * 1e9) / 1e9 * (1 - 1e-6) into lowest
+        from unnest(candidate_keys, candidate_scores) with ordinality c(item_key, score, position)
+        cross join lateral recdb.offered(c.item_key, owner, settings.listed_only)
+        order by c.position desc
+        limit 1;
     end if;
     found_ids := '{}';
     found_scores := '{}';
@@ -260,7 +262,7 @@ begin
         top := coalesce(top, nullif(entry.weight, 0));
         current_score := lowest * greatest(coalesce(entry.weight / top, 0), 1e-9);
         exit when cardinality(found_ids) >= wanted - personal_count;
-        if coalesce(entry.matches, false) and entry.item_id <> all (excluded) then
+        if entry.matches and entry.item_id <> all (excluded) then
             found_ids := found_ids || entry.item_id;
             found_scores := found_scores || current_score;
         end if;

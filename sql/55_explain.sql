@@ -14,11 +14,8 @@ declare
     top integer;
 begin
     select p.* into profile from recdb.profile(contributions.user_id) p;
-    if wanted is null or wanted = any (profile.hidden_keys) or exists (
-        select
-        from recdb.config c
-        left join recdb.item_of(contributions.item_id) i on true
-        where i.owner_id = contributions.user_id or not coalesce(i.available, not c.listed_only)
+    if wanted is null or wanted = any (profile.hidden_keys) or not exists (
+        select from recdb.config c, recdb.offered(wanted, contributions.user_id, c.listed_only)
     ) then
         return;
     end if;
