@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
 import pg from "pg";
 import { url, user, verify } from "./verify";
@@ -8,20 +8,23 @@ type Row = { item_id: string; score: number; reason: string; model_version: stri
 const pool = new pg.Pool({ connectionString: url });
 const db = drizzle(pool);
 
-const toIds = ({ rows }: { rows: Row[] }) => rows.map((row) => row.item_id);
+async function ask(query: SQL): Promise<string[]> {
+  const { rows } = await db.execute<Row>(query);
+  return rows.map((row) => row.item_id);
+}
 
 // Drizzle takes an array apart into ($1, $2, …); sql.param() keeps it one parameter.
 await verify(
-  async () => toIds(await db.execute<Row>(sql`select * from recommend(${user}, 5)`)),
+  () => ask(sql`select * from recommend(${user}, 5)`),
   {
-    typed: async (ids) => toIds(await db.execute<Row>(sql`select * from recommend(${user}, 5, ${sql.param(ids)}::text[])`)),
-    untyped: async (ids) => toIds(await db.execute<Row>(sql`select * from recommend(${user}, 5, ${sql.param(ids)})`)),
-    json: async (ids) => toIds(await db.execute<Row>(sql`select * from recommend(${user}, 5, ${JSON.stringify(ids)})`)),
+    typed: (ids) => ask(sql`select * from recommend(${user}, 5, ${sql.param(ids)}::text[])`),
+    untyped: (ids) => ask(sql`select * from recommend(${user}, 5, ${sql.param(ids)})`),
+    json: (ids) => ask(sql`select * from recommend(${user}, 5, ${JSON.stringify(ids)})`),
   },
   {
-    undefined: async () => toIds(await db.execute<Row>(sql`select * from recommend(${user}, 5, ${sql.param(undefined)})`)),
-    null: async () => toIds(await db.execute<Row>(sql`select * from recommend(${user}, ${5}, ${null})`)),
-    "an empty literal": async () => toIds(await db.execute<Row>(sql`select * from recommend(${user}, 5, '{}')`)),
+    undefined: () => ask(sql`select * from recommend(${user}, 5, ${sql.param(undefined)})`),
+    null: () => ask(sql`select * from recommend(${user}, ${5}, ${null})`),
+    "an empty literal": () => ask(sql`select * from recommend(${user}, 5, '{}')`),
   },
 );
 await pool.end();

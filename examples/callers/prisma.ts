@@ -1,5 +1,5 @@
 import { PrismaPg } from "@prisma/adapter-pg";
-import { PrismaClient } from "./prisma/generated/client";
+import { Prisma, PrismaClient } from "./prisma/generated/client";
 import { url, user, verify } from "./verify";
 
 type Row = { item_id: string; score: number; reason: string; model_version: string };
@@ -7,18 +7,20 @@ type Row = { item_id: string; score: number; reason: string; model_version: stri
 const prisma = new PrismaClient({ adapter: new PrismaPg({ connectionString: url }) });
 
 const toIds = (rows: Row[]) => rows.map((row) => row.item_id);
+const ask = (query: Prisma.Sql) => prisma.$queryRaw<Row[]>(query).then(toIds);
 
 await verify(
-  async () => toIds(await prisma.$queryRaw<Row[]>`select * from recommend(${user}, 5)`),
+  () => ask(Prisma.sql`select * from recommend(${user}, 5)`),
   {
-    typed: async (ids) => toIds(await prisma.$queryRaw<Row[]>`select * from recommend(${user}, 5, ${ids}::text[])`),
-    untyped: async (ids) => toIds(await prisma.$queryRaw<Row[]>`select * from recommend(${user}, 5, ${ids})`),
-    json: async (ids) => toIds(await prisma.$queryRaw<Row[]>`select * from recommend(${user}, 5, ${JSON.stringify(ids)})`),
+    typed: (ids) => ask(Prisma.sql`select * from recommend(${user}, 5, ${ids}::text[])`),
+    untyped: (ids) => ask(Prisma.sql`select * from recommend(${user}, 5, ${ids})`),
+    json: (ids) => ask(Prisma.sql`select * from recommend(${user}, 5, ${JSON.stringify(ids)})`),
   },
   {
-    null: async () => toIds(await prisma.$queryRaw<Row[]>`select * from recommend(${user}, ${5}, ${null})`),
-    "null, typed": async () => toIds(await prisma.$queryRaw<Row[]>`select * from recommend(${user}, 5, ${null}::text[])`),
-    "an empty literal": async () => toIds(await prisma.$queryRaw<Row[]>`select * from recommend(${user}, 5, '{}')`),
+    undefined: () => ask(Prisma.sql`select * from recommend(${user}, 5, ${undefined})`),
+    null: () => ask(Prisma.sql`select * from recommend(${user}, ${5}, ${null})`),
+    "null, typed": () => ask(Prisma.sql`select * from recommend(${user}, 5, ${null}::text[])`),
+    "an empty literal": () => ask(Prisma.sql`select * from recommend(${user}, 5, '{}')`),
   },
 );
 

@@ -36,7 +36,7 @@ CALLERS = {
 
 def run_caller(command: list[str], url: str, user: str) -> None:
     """Run a caller; raises CalledProcessError where it fails."""
-    environment = {**os.environ, "DATABASE_URL": url, "USER_ID": user}
+    environment = {**os.environ, "DATABASE_URL": url, "USER_ID": user, "TSX_DISABLE_CACHE": "1"}
     subprocess.run(command, cwd=HERE, env=environment, check=True)
 
 

@@ -1,5 +1,6 @@
 "use client";
 
+import { useRouter } from "next/navigation";
 import { Fragment, useCallback, useEffect, useRef, useState } from "react";
 import { PostCard } from "@/components/PostCard";
 import { flush, flushAtEnd } from "@/lib/events";
@@ -33,6 +34,7 @@ export function Feed({ initial }: { initial: Page | null }) {
   const [pages, setPages] = useState<Page[]>(initial ? [initial] : []);
   const [status, setStatus] = useState<Status>(initial ? "ready" : "failed");
   const [learned, setLearned] = useState(false);
+  const router = useRouter();
   const end = useRef<HTMLDivElement>(null);
   const first = pages[0];
 
@@ -71,6 +73,12 @@ export function Feed({ initial }: { initial: Page | null }) {
     observer.observe(end.current);
     return () => observer.disconnect();
   }, [status, pages, load]);
+
+  // The server could not read the page's head either; now it can.
+  const recovered = initial === null && first !== undefined;
+  useEffect(() => {
+    if (recovered) router.refresh();
+  }, [recovered, router]);
 
   useEffect(() => {
     if (status !== "failed") return;

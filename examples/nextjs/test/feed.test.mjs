@@ -157,6 +157,9 @@ async function likeThreeOfOneTaste() {
 }
 
 test("a newcomer sees recent posts, likes three of one taste, and the feed is theirs", async () => {
+  await page.goto("/login");
+  await page.getByRole("button", { name: "Somebody new" }).waitFor();
+  await shoot("login");
   const user = await becomeNewcomer();
   await title("random").getByText("In random order").waitFor();
   await shoot("fallback");
@@ -203,7 +206,7 @@ test("a view counts after a second, once", async () => {
   await page.evaluate(() => window.scrollTo(0, 0));
   await isOnScreen(page.locator(".post").first());
   await page.clock.fastForward(5_000);
-  await post(last).getByRole("button", { name: "Share", exact: true }).evaluate((button) => /** @type {HTMLElement} */ (button).click());
+  await post(last).getByRole("button", { name: "Share", exact: true }).dispatchEvent("click");
   await until(async () => (await recorded(user, "share")).includes(last));
   assert.deepEqual(await times(), [1, 1, 1]);
 });
@@ -269,6 +272,7 @@ test("the database stops: the feed says so, and recovers by itself", async () =>
   await shoot("stopped");
   await database.tell("start");
   await title("ml_recommendations").waitFor();
+  await page.locator(".who").waitFor();
   assert.equal((await shown()).length, 50);
 });
 

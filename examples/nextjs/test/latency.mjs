@@ -30,6 +30,6 @@ for (const { user_id } of rows) {
 }
 const measured = times.slice(WARM_UP).sort((a, b) => a - b);
 const at = (/** @type {number} */ share) => measured[Math.floor(share * (measured.length - 1))]?.toFixed(1);
-console.log(`posts a page: ${(posts / rows.length).toFixed(1)}; median ${at(0.5)} ms, p95 ${at(0.95)} ms, max ${at(1)} ms`);
+console.log(`${(posts / rows.length).toFixed(1)} posts a page: median ${at(0.5)} ms, p95 ${at(0.95)} ms, max ${at(1)} ms`);
 await application.end();
 await database.end();
