@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parent / "application"))
 
 from serve import PROGRAMS, Server, free_port, run_server  # noqa: E402
 
-PYTHON, TSX = [sys.executable], [str(HERE / "node_modules/.bin/tsx")]
+PYTHON, TSX = [sys.executable], ["node", "--import", "tsx"]
 CALLERS = {
     "node-postgres": [*TSX, "node-postgres.ts"],
     "postgres.js": [*TSX, "postgres-js.ts"],
