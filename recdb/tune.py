@@ -21,6 +21,7 @@ from recdb.learn.search import Search
 from recdb.train import Report, installed_dimension, profile_limit, train
 from recdb.versions import clean_up
 
+FOLDS = 2
 MOST_EVENTS = 5_000_000
 """How many interactions a search looks at: those of a sample of the users where there are more."""
 ROUNDS = 3
@@ -133,7 +134,7 @@ def search(
     report("reading events")
     events = read_events(connection, most=MOST_EVENTS)
     ceiling, width = profile_limit(connection), installed_dimension(connection)
-    bench = Bench(events, ceiling, rank=width)
+    bench = Bench(events, ceiling, rank=width, folds=FOLDS)
     if not len(bench.users):
         raise RecdbError(
             "too few interactions to tune on: no user has two items", "load more, or train with the defaults"

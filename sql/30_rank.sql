@@ -130,6 +130,7 @@ declare
     current_score double precision;
     most bigint := wanted + cardinality(excluded) + 100;
     looked_at bigint := wanted + 1;
+    enough boolean;
     lowest double precision := 1;
     found_ids text[] := '{}';
     found_scores double precision[] := '{}';
@@ -228,10 +229,11 @@ begin
                     where (filter is null or e.attributes @> filter) and e.item_id not in (select unnest(excluded))
                     limit looked_at
                 ) f;
-                exit when cardinality(found_ids) < looked_at or found_scores[looked_at] < found_scores[wanted];
+                enough := coalesce(found_scores[cardinality(found_scores)] < found_scores[wanted], false);
+                exit when enough or cardinality(found_ids) < looked_at;
                 looked_at := looked_at * 4;
             end loop;
-            exit when cardinality(found_ids) >= looked_at or coalesce(cardinality(candidate_keys), 0) < most or most is null;
+            exit when enough or coalesce(cardinality(candidate_keys), 0) < most or most is null;
             most := null;
         end loop;
     end if;

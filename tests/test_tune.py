@@ -14,7 +14,7 @@ from recdb.database import Database
 from recdb.evaluate import ask
 from recdb.events import read_events
 from recdb.learn import Params
-from recdb.learn.bench import Bench, Trial
+from recdb.learn.bench import MOST_NEIGHBORS, Bench, Trial
 from recdb.learn.events import split
 from recdb.learn.metrics import Truth, user_metrics
 from recdb.learn.search import Search
@@ -110,6 +110,31 @@ def test_a_search_starts_from_what_it_is_given_and_never_ends_worse(db: psycopg.
     assert best is not None
     assert best.objective > search.trials[0].objective * 1.2
     assert best == search.best()
+
+
+def test_a_trial_does_not_change_the_next(db: psycopg.Connection) -> None:
+    record(db, tastes())
+    db.execute("select recdb.rebuild()")
+    bench = Bench(read_events(db), 100)
+    several = [
+        Params(blend=blend, neighbors=neighbors, learner=learner)
+        for blend in (1.0, 0.5)
+        for neighbors in (MOST_NEIGHBORS, 3)
+        for learner in ("cooccurrence", "ease")
+    ]
+    first = [bench.try_out(params) for params in several]
+    assert [bench.try_out(params) for params in reversed(several)] == first[::-1]
+
+
+def test_little_data_are_cut_more_than_once(db: psycopg.Connection) -> None:
+    record(db, tastes())
+    db.execute("select recdb.rebuild()")
+    events = read_events(db)
+    once, twice = Bench(events, 100), Bench(events, 100, folds=2)
+    recall, _ = once.user_metrics(Params())
+    both, _ = twice.user_metrics(Params())
+    assert len(both) > len(recall)
+    assert list(both[: len(recall)]) == list(recall)
 
 
 def test_what_makes_no_difference_is_not_searched(db: psycopg.Connection) -> None:

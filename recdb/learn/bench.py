@@ -138,17 +138,25 @@ class Bench:
     """A validation part, and how any setting does on it.
 
     `ceiling` is config.profile_limit; `rank` the largest dimension that will be asked for, where more than one will;
-    `seed` chooses the held-out part.
+    `seed` chooses the held-out part. With `folds` and little data there are more parts: what came before the first one
+    is cut again, and figures are over the users of all, since those of one say too little.
     """
 
     def __init__(
-        self, events: Events, ceiling: int, *, rank: int = 0, most_users: int = VALIDATION_USERS, seed: int = 0
+        self,
+        events: Events,
+        ceiling: int,
+        *,
+        rank: int = 0,
+        most_users: int = VALIDATION_USERS,
+        seed: int = 0,
+        folds: int = 1,
     ) -> None:
         events = events.renumbered()
         validation = split(events, most_users=most_users, seed=seed)
         self.known = validation.events.interactions()
         self.longest = min(ceiling, int(self.known.positions.max(initial=1)))
-        self.rank = rank
+        self.rank, self.folds = rank, folds
         users, rows = np.unique(validation.users, return_inverse=True)
         self.whole = Audience(users, rows, validation.items, validation.events.hidden()[users])
         self.few = self.whole
@@ -162,6 +170,10 @@ class Bench:
         )
         self._places = self.known.ranks()
         self._cache = Cache()
+        self._earlier: Bench | None = None
+        if folds > 1 and self.few is self.whole:
+            rest = validation.events
+            self._earlier = Bench(rest, ceiling, rank=rank, most_users=most_users, seed=seed, folds=folds - 1)
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -177,8 +189,14 @@ class Bench:
         return Trial(params, float(recall.mean()), float(ndcg.mean()), len(recall), rows, gains)
 
     def user_metrics(self, params: Params, audience: Audience | None = None) -> tuple[Float64, Float64]:
-        """Rank with a setting and return each user's recall@20 and ndcg@20, (users,)."""
-        audience = audience or self.whole
+        """Rank with a setting and return each user's recall@20 and ndcg@20, (users,), of all folds."""
+        recall, ndcg = self._fold_metrics(params, audience or self.whole)
+        if self._earlier is None or not len(self._earlier.users):
+            return recall, ndcg
+        before = self._earlier.user_metrics(params)
+        return np.concatenate([recall, before[0]]), np.concatenate([ndcg, before[1]])
+
+    def _fold_metrics(self, params: Params, audience: Audience) -> tuple[Float64, Float64]:
         asked, given = self._halves(params, audience)
 
         def ranks(block: slice) -> Float64:

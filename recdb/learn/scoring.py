@@ -64,7 +64,10 @@ def voices(
     users, cosines = near.users[:, :n], near.similarities[:, :n]
     strength = np.where(cosines > 0, cosines**similarity_exponent, 0) * inverse_power(sums, activity_exponent)[users]
     starts = np.arange(0, users.size + 1, users.shape[1])
-    return sparse.csr_array((strength.ravel().astype(np.float32), users.ravel(), starts), shape=(len(users), len(sums)))
+    # A copy of the users, since what sorts a matrix sorts its arrays.
+    return sparse.csr_array(
+        (strength.ravel().astype(np.float32), users.flatten(), starts), shape=(len(users), len(sums))
+    )
 
 
 def shares(asked: sparse.csr_array, sums: Float64) -> sparse.csr_array:
@@ -72,7 +75,8 @@ def shares(asked: sparse.csr_array, sums: Float64) -> sparse.csr_array:
 
     `asked` is (users, sources): voices, or profiles; `sums` (sources,) the sources' row sums of magnitudes.
     """
-    return scale(asked, inverse_power(abs(asked) @ sums, 1.0), np.ones(asked.shape[1], dtype=np.float32))
+    magnitudes = sparse.csr_array((np.abs(asked.data), asked.indices, asked.indptr), shape=asked.shape)
+    return scale(asked, inverse_power(magnitudes @ sums, 1.0), np.ones(asked.shape[1], dtype=np.float32))
 
 
 def ranks_of(

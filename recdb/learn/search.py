@@ -1,8 +1,9 @@
 """Choosing hyper-parameters on a validation part, offline, by the formulas that SQL serves.
 
 Both halves of the ranking are searched apart, then together: random draws around what is known to work, the best
-of each half paired, and coordinate steps on the whole until the time is up. Where a trial takes long, few of the
-users are asked first, and all of them only where the few do not rule a setting out.
+of each half paired, and coordinate steps on the whole, from the best and then from places around it, until the time is
+up (iterated local search). Where a trial takes long, few of the users are asked first, and all of them only where the
+few do not rule a setting out.
 """
 
 import time
@@ -72,6 +73,8 @@ DRAWS = 4
 """How many ways of asking are drawn for each setting that is learned."""
 PAIRS = 9
 """How many pairs of halves are blended."""
+JUMP = 3
+"""How many things are changed where no single change helps."""
 PROMOTED = 6
 """How many of the settings that did best on few users are tried on all, before the steps begin."""
 
@@ -115,7 +118,10 @@ class Search:
         for place, trial in enumerate(sorted(screened, key=lambda trial: -trial.objective)[:PROMOTED]):
             if place == 0 or time.monotonic() < deadline:
                 self._try(trial.params, self.bench.whole)
-        self._climb(deadline)
+        best = self.best()
+        while best is not None and time.monotonic() < deadline:
+            self._climb(best, deadline)
+            best = self._elsewhere(deadline)
         return self.best()
 
     def best(self) -> Trial | None:
@@ -125,8 +131,9 @@ class Search:
     def frontier(self) -> list[Trial]:
         """Return the trials on all users than which none is both cheaper and better in ndcg, the cheapest first."""
         found: list[Trial] = []
+        most = max((trial.users for trial in self.trials), default=0)
         for trial in sorted(self.trials, key=lambda trial: (trial.rows, -trial.ndcg)):
-            if trial.users == len(self.bench.users) and (not found or trial.ndcg > found[-1].ndcg):
+            if trial.users == most and (not found or trial.ndcg > found[-1].ndcg):
                 found.append(trial)
         return found
 
@@ -174,17 +181,17 @@ class Search:
         self._underrated = (self._underrated + rows / max(guess, 1)) / 2
         return self._try(params, self.bench.few) if rows <= self.most_rows else None
 
-    def _challenge(self, params: Params, deadline: float) -> None:
-        """Try a setting on all users unless it costs too much, or the few say that it is worse than the best."""
-        best = self.best()
+    def _challenge(self, best: Trial, params: Params, deadline: float) -> Trial:
+        """Try a setting on all users unless it costs too much, or the few say that it is worse; return the better."""
         trial = self._screen(params)
-        if trial is None or self.bench.few is self.bench.whole or time.monotonic() >= deadline:
-            return
-        if best is not None:
+        if trial is None:
+            return best
+        if self.bench.few is not self.bench.whole:
             gains = trial.gains - self._try(best.params, self.bench.few).gains
-            if gains.mean() + gains.std() / len(gains) ** 0.5 < 0:
-                return
-        self._try(params, self.bench.whole)
+            if time.monotonic() >= deadline or gains.mean() + gains.std() / len(gains) ** 0.5 < 0:
+                return best
+            trial = self._try(params, self.bench.whole)
+        return max(best, trial, key=lambda trial: trial.objective)
 
     def _half(
         self, share: float, learning: Space, asking: Space, known: Sequence[Mapping[str, Any]], deadline: float
@@ -238,25 +245,35 @@ class Search:
             if len(shares) > 1 and found:
                 shares = [max(found, key=lambda trial: trial.objective).params.blend]
 
-    def _climb(self, deadline: float) -> None:
-        """Take coordinate steps from the best trial, the quick ones first, while they help and there is time."""
+    def _climb(self, best: Trial, deadline: float) -> None:
+        """Take coordinate steps from a trial, the quick ones first, while they help and there is time."""
         better = True
-        while better and self.best() is not None:
-            better = False
+        while better:
+            before = best
             quick = {name: values for name, values in ITEMS.items() if name != SLOW}
             for part in (TOGETHER, {**ASKING, **HEARING}, quick, PEOPLE, {SLOW: ITEMS[SLOW]}):
                 space = self._space(part)
                 for name in self.generator.permutation(list(space)):
-                    before = self.best()
-                    assert before is not None
-                    if not matters(before.params, name):
-                        continue
-                    for value in around(space[name], getattr(before.params, name)):
-                        if time.monotonic() >= deadline:
-                            return
-                        self._challenge(replace(before.params, **{name: value}), deadline)
-                    after = self.best()
-                    better = better or (after is not None and after.objective > before.objective * 1.0005)
+                    if matters(best.params, name):
+                        for value in around(space[name], getattr(best.params, name)):
+                            if time.monotonic() >= deadline:
+                                return
+                            best = self._challenge(best, replace(best.params, **{name: value}), deadline)
+            better = best.objective > before.objective * 1.0005
+
+    def _elsewhere(self, deadline: float) -> Trial | None:
+        """Change a few things about the best trial at random, and return a trial of that to climb from."""
+        best = self.best()
+        space: dict[str, Sequence[Any]] = {}
+        for part in (TOGETHER, ASKING, HEARING, ITEMS, PEOPLE):
+            space |= {name: values for name, values in self._space(part).items() if name != SLOW}
+        while best is not None and space and time.monotonic() < deadline:
+            names = [name for name in space if matters(best.params, name)]
+            chosen = self.generator.choice(names, size=min(JUMP, len(names)), replace=False)
+            trial = self._screen(self._draw(best.params, {name: space[name] for name in chosen}))
+            if trial is not None and time.monotonic() < deadline:
+                return self._try(trial.params, self.bench.whole)
+        return None
 
 
 def matters(params: Params, name: str) -> bool:
