@@ -1,0 +1,105 @@
+"""People like you, by vectors of several widths and by exact sparse cosine, on validation parts.
+
+    .venv/bin/python benchmarks/quality/people.py DATA
+
+For each data set of the folder (as in run.py) the users' half alone ranks a validation part cut from the training
+file. All that differs between the columns is how near two users are; each stands at its best exponents.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from run import BEGIN, END, kinds
+
+from recdb import migrate
+from recdb.database import connect, scratch_database
+from recdb.evaluate import set_kinds
+from recdb.events import read_events
+from recdb.learn import Params
+from recdb.learn.baselines import unit_rows
+from recdb.learn.bench import MOST_NEIGHBORS, Audience, Bench, Trial
+from recdb.learn.events import Events
+from recdb.learn.scoring import Neighborhood
+from recdb.load import load
+
+README = Path(__file__).parent / "PEOPLE.md"
+DIMENSIONS = (64, 128, 256, 512)
+LIMIT = 500
+ALONE = Params(blend=1.0, people_recency=0.0, profile_limit=LIMIT)
+LIKING = [{"people_weight_exponent": e, "neighbor_weight_exponent": e} for e in (0.0, 0.5, 1.0)]
+HEARING = [{"neighbors": n, "similarity_exponent": q} for n in (50, 100, 200) for q in (1.0, 2.0)]
+BASES = [{"basis_user_exponent": a, "basis_item_exponent": b} for a in (0.0, 0.25, 0.5) for b in (0.0, 0.25, 0.5)]
+
+
+class ExactBench(Bench):
+    """The same bench, whose users are near by the cosine of their weighted items."""
+
+    def _nearest(self, params: Params, audience: Audience) -> Neighborhood:
+        def find() -> Neighborhood:
+            unit = unit_rows(self._matrix(params.people_weight_exponent, self._limit(params)))
+            users, similarities = [], []
+            for block in audience.slices():
+                cosines = (unit[audience.users[block]] @ unit.T).toarray()
+                cosines[np.arange(len(cosines)), audience.users[block]] = 0
+                nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :MOST_NEIGHBORS]
+                users.append(nearest.astype(np.int64))
+                similarities.append(np.take_along_axis(cosines, nearest, axis=1).astype(np.float32))
+            return Neighborhood(np.concatenate(users), np.concatenate(similarities))
+
+        return self._cache.get(("exact", params.people_weight_exponent), find)
+
+
+def read(folder: Path) -> Events:
+    """Read a data set's training file as events."""
+    meta = json.loads((folder / "meta.json").read_text())
+    with scratch_database() as database:
+        migrate.upgrade(database)
+        with connect(database) as connection:
+            set_kinds(connection, kinds(meta))
+        load(database, str(folder / "train.csv.gz"))
+        with connect(database, autocommit=True) as connection:
+            connection.execute("select recdb.rebuild()")
+            return read_events(connection)
+
+
+def settings(*parts: list[dict[str, Any]]) -> Iterator[Params]:
+    """Combine what may differ."""
+    for chosen in product(*parts):
+        yield replace(ALONE, **{name: value for part in chosen for name, value in part.items()})
+
+
+def best(bench: Bench, tried: Iterator[Params]) -> Trial:
+    """Return the best setting by ndcg@20."""
+    return max((bench.try_out(params) for params in tried), key=lambda trial: trial.ndcg)
+
+
+def main() -> None:
+    """Try every data set and rewrite the table in PEOPLE.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    lines = [
+        "| recall@20 / ndcg@20 | " + " | ".join(f"{d} dimensions" for d in DIMENSIONS) + " | exact cosine |",
+        "|---" * (len(DIMENSIONS) + 2) + "|",
+    ]
+    for folder in sorted(path.parent for path in parser.parse_args().folder.glob("*/meta.json")):
+        events = read(folder)
+        bench = Bench(events, LIMIT, rank=max(DIMENSIONS))
+        # Exponents at one width first, then how neighbours are heard at each.
+        exponents = best(bench, settings(LIKING, BASES)).params
+        trials = [best(bench, (replace(exponents, dimension=d, **heard) for heard in HEARING)) for d in DIMENSIONS]
+        trials.append(best(ExactBench(events, LIMIT), settings(LIKING, HEARING)))
+        lines.append(f"| {folder.name} | " + " | ".join(f"{t.recall:.4f} / {t.ndcg:.4f}" for t in trials) + " |")
+        print(lines[-1], flush=True)
+    text = README.read_text()
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    README.write_text(f"{before}\n\n" + "\n".join(lines) + f"\n\n{after}")
+
+
+if __name__ == "__main__":
+    main()
