@@ -162,7 +162,9 @@ def search(
     half_life = None
     if bench.timed:
         report("trying half-lives")
-        half_life = propose(events, bench, best.params, ceiling, lambda: time.monotonic() < began + seconds)
+        half_life = propose(
+            events, bench.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + seconds
+        )
     took = time.monotonic() - began
     trials = found.trials
     return Tuning(best, trials[0], trials, found.frontier(), len(bench.users), took, latency, half_life)

@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
@@ -156,7 +157,7 @@ class Bench:
         validation = split(events, most_users=most_users, seed=seed)
         self.known = validation.events.interactions()
         self.longest = min(ceiling, int(self.known.positions.max(initial=1)))
-        self.rank, self.folds = rank, folds
+        self.rank = rank
         users, rows = np.unique(validation.users, return_inverse=True)
         self.whole = Audience(users, rows, validation.items, validation.events.hidden()[users])
         self.few = self.whole
@@ -179,6 +180,12 @@ class Bench:
     def users(self) -> NDArray[np.int64]:
         """The users of the validation part."""
         return self.whole.users
+
+    def newest_fold(self) -> Self:
+        """Return the bench with its newest part only."""
+        alone = copy(self)
+        alone._earlier = None
+        return alone
 
     def try_out(self, params: Params, audience: Audience | None = None) -> Trial:
         """Rank with a setting and score it on the validation part, or on some of its users."""

@@ -92,7 +92,7 @@ def propose(events: Events, bench: Bench, best: Params, ceiling: int, more_time:
     waiting = list(candidates(events))
     while waiting and more_time():
         seconds = waiting.pop(0)
-        other = Bench(replace(events, half_life=seconds), ceiling, folds=bench.folds)
+        other = Bench(replace(events, half_life=seconds), ceiling)
         trials = [other.try_out(replace(best, **choice), other.few) for choice in choices]
         tried[seconds] = max(trial.ndcg for trial in trials)
         for trial, choice in zip(trials, choices, strict=True):
