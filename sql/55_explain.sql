@@ -1,6 +1,7 @@
 -- recdb.contributions: what each voice gives to one item's score.
 --   returns  a row a voice: because_key (the user's own item) or neighbor_key with its similarity; contributions add up
---            to the score that recommend() gives the item (rounded to 1e-9 there), nothing where it gives none
+--            to the score that recommend() gives the item (rounded to 1e-9 there), nothing where it gives none. An item
+--            that is hidden, since the user touched it, is explained as before that
 create or replace function recdb.contributions(user_id text, item_id text, model text)
 returns table (because_key integer, neighbor_key integer, similarity double precision, contribution double precision)
 language plpgsql stable
@@ -11,13 +12,22 @@ declare
     asked record;
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = contributions.user_id);
     wanted constant integer := (select t.item_key from recdb.item_key t where t.item_id = contributions.item_id);
+    touched bigint;
     top integer;
 begin
     select p.* into profile from recdb.profile(contributions.user_id) p;
-    if wanted is null or wanted = any (profile.hidden_keys) or not exists (
-        select from recdb.config c, recdb.offered(wanted, contributions.user_id, c.listed_only)
-    ) then
+    if not exists (select from recdb.config c, recdb.offered(wanted, contributions.user_id, c.listed_only)) then
         return;
+    end if;
+    if wanted = any (profile.hidden_keys) then
+        touched := profile.ranks[array_position(profile.item_keys, wanted)];
+        select array_agg(i.item_key order by i.position) as item_keys, array_agg(i.weight order by i.position) as weights,
+            array_agg(i.rank - (i.rank > touched)::integer order by i.position) as ranks,
+            array_remove(profile.hidden_ids, contributions.item_id) as hidden_ids,
+            array_remove(profile.hidden_keys, wanted) as hidden_keys
+        into profile
+        from unnest(profile.item_keys, profile.weights, profile.ranks) with ordinality i(item_key, weight, rank, position)
+        where i.item_key <> wanted;
     end if;
     select v.* into asked
     from recdb.voices(contributions.model, profile.item_keys, profile.weights, profile.ranks, own_key) v;
@@ -67,8 +77,8 @@ comment on function recdb.contributions(text, text, text) is
 
 -- recdb.explain: why recommend() gives a user an item.
 --   returns  source 'item': because_id is the user's own item; 'neighbors': all of them in one row, because_id NULL;
---            contributions add up to the item's score. No row where recommend() does not give the item, or gives it as
---            popular filler
+--            contributions add up to the item's score. No row where recommend() would not give the item, or gives it as
+--            popular filler; an item that the user has touched since is explained as before that
 --   errors   42704 for an unknown model
 create or replace function recdb.explain(user_id text, item_id text, model text default null)
 returns table (source text, because_id text, contribution double precision)
