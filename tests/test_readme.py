@@ -26,7 +26,7 @@ from recdb.cli import app, main
 from recdb.database import Database
 
 README = Path(__file__).parent.parent / "README.md"
-MOST_SKIPPED = 6
+MOST_SKIPPED = 8
 
 BLOCK = re.compile(
     r"^(?:<!-- test: skip \((?P<reason>[^)]+)\) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
@@ -75,7 +75,7 @@ def run_step(step: Step) -> str:
     else:
         printed = run_program(["bash", "-c", step.command])
     printed = re.sub(r"^psql:<stdin>:\d+: ", "", printed, flags=re.MULTILINE)
-    printed = re.sub(r"^\d\d:\d\d:\d\d \w+: .*\n", "", printed, flags=re.MULTILINE)
+    printed = re.sub(r"^\d\d:\d\d:\d\d [\w-]+: .*\n", "", printed, flags=re.MULTILINE)
     printed = re.sub(r"^database: \S+ at \S+ \(from", "database: app at localhost (from", printed, flags=re.MULTILINE)
     return re.sub(r" +$", "", printed, flags=re.MULTILINE).strip("\n") + "\n"
 
