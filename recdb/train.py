@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +62,8 @@ def train(
     write_item_vectors(connection, model_id, basis.item_vectors, width)
     scored = known.newest(min(params.profile_limit, profile_limit(connection)))
     write_user_vectors(connection, model_id, scored, basis, params, width, report)
+    if not items_return(connection):
+        params = replace(params, self_weight=0.0)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
     index(connection, model_id, report)
     seconds = time.monotonic() - began
@@ -116,6 +118,15 @@ def profile_limit(connection: psycopg.Connection) -> int:
     row = connection.execute("select profile_limit from recdb.config").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def items_return(connection: psycopg.Connection) -> bool:
+    """Say whether an item that a user touched may be recommended again: whether not every kind hides."""
+    row = connection.execute(
+        "select not c.default_hides or exists (select from recdb.interaction_kind k where not k.hides) "
+        "from recdb.config c"
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def nothing_to_learn(connection: psycopg.Connection) -> RecdbError:

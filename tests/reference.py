@@ -84,6 +84,13 @@ class Reference:
     item_neighbors: Array
     """(items, items): [j, i] is what j gives to i."""
     params: dict[str, Any]
+    returns: bool
+    """Whether an item may come back: whether not every kind hides."""
+
+    @property
+    def self_weight(self) -> float:
+        """What an item's weight for itself is multiplied by; nothing where it cannot come back."""
+        return float(self.params["self_weight"]) if self.returns else 0.0
 
     def learned_from(self, exponent: str) -> Array:
         """W of what a training reads, (users, items), to the exponent of this name."""
@@ -183,6 +190,10 @@ def read(connection: psycopg.Connection) -> Reference:
         "select profile_limit, training_limit from recdb.config"
     ).fetchone()
 
+    (returns,) = connection.execute(
+        "select not default_hides or exists (select from recdb.interaction_kind where not hides) from recdb.config"
+    ).fetchone()
+
     width = connection.execute("select vector_dims(embedding) from recdb.item_vector limit 1").fetchone()[0]
     user_vectors, item_vectors = np.zeros((len(users), width)), np.zeros((len(items), width))
     for ids, vectors, name in ((users, user_vectors, "user"), (items, item_vectors, "item")):
@@ -220,6 +231,7 @@ def read(connection: psycopg.Connection) -> Reference:
         item_vectors,
         item_neighbors,
         params,
+        returns,
     )
 
 

@@ -289,7 +289,7 @@ def cooccurrences(learned: reference.Reference) -> reference.Array:
     spectral = right @ right.T * np.outer(reference.inverse_power(item_sums, 0.5), np.sqrt(item_sums))
     occurs = rows != 0
     expected = reference.signed_power(together, params["cooccurrence_power"])
-    itself = params["self_weight"] * np.diag(expected)
+    itself = learned.self_weight * np.diag(expected)
     expected += params["spectral_weight"] * np.where(occurs.T.astype(int) @ occurs > 0, spectral, 0)
     np.fill_diagonal(expected, itself)
     return expected
@@ -307,7 +307,7 @@ def ease(learned: reference.Reference) -> reference.Array:
     precision = np.linalg.inv(gram + regularization * np.eye(len(gram)))
     expected = -precision / np.diag(precision)
     np.fill_diagonal(expected, 0)
-    np.fill_diagonal(expected, params["self_weight"] * np.abs(expected).max(axis=1))
+    np.fill_diagonal(expected, learned.self_weight * np.abs(expected).max(axis=1))
     return expected
 
 
@@ -330,6 +330,8 @@ def test_item_neighbours_are_the_strongest_that_the_formulas_give(
     database: Database, db: psycopg.Connection, learner: str, variant: str
 ) -> None:
     store(db, random_rows(seed=9), variant)
+    if variant == "dislikes":
+        db.execute(VARIANTS["views come back"])
     train(database, dimension=8, item_neighbors=12, **LEARNERS[learner])
     learned = reference.read(db)
     expected = ease(learned) if learned.params["learner"] == "ease" else cooccurrences(learned)

@@ -228,7 +228,7 @@ class Bench:
             heard = near.similarities[:, : params.neighbors] > 0
             rows += float((lengths[near.users[:, : params.neighbors]] * heard).sum())
         if params.blend < 1:
-            lengths = np.diff(self._learned(params)[0].indptr) + (params.self_weight > 0)
+            lengths = np.diff(self._learned(params)[0].indptr) + (self.returns and params.self_weight > 0)
             rows += float((self._matrix(0.0, limit)[audience.users] @ lengths).sum())
         return rows / max(len(audience.users), 1)
 
@@ -254,7 +254,7 @@ class Bench:
         if params.blend < 1:
             profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[audience.users]
             learned, itself = self._learned(params)
-            itself = itself * np.float32(params.self_weight)
+            itself = itself * np.float32(params.self_weight if self.returns else 0)
             profile = shares(profile, absolute_sums(learned)[0] + np.abs(itself)) * np.float32(1 - params.blend)
             asked.append(profile)
             given.append(learned)

@@ -71,7 +71,7 @@ class Params:
     ease_regularization: float = _number(1.0, 1e-4, 1e4)
     """EASE's lambda, in units of the mean diagonal of W'W."""
     self_weight: float = _number(8.0, 0, 100)
-    """An item's weight for itself: its co-occurrence with itself, times this. Matters where not every kind hides."""
+    """An item's weight for itself: its co-occurrence with itself, times this. None where every kind hides."""
     session_weight: float = _number(50.0, 0, 1000)
     """What happens together in a session counts this much more than what happens in a lifetime."""
     session_gap: float = _number(420.0, 1, 1e9)
