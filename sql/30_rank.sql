@@ -128,8 +128,8 @@ declare
     entry record;
     top double precision;
     current_score double precision;
-    most bigint := wanted + cardinality(excluded) + 100;
-    looked_at bigint := wanted + 1;
+    most bigint;
+    looked_at bigint;
     enough boolean;
     lowest double precision := 1;
     found_ids text[] := '{}';
@@ -174,6 +174,8 @@ begin
 
     if cardinality(asked.item_keys) > 0 then
         -- Few candidates are ever looked at, so at first no more are sorted than probably needed, then all.
+        most := wanted + cardinality(excluded) + 100;
+        looked_at := wanted + 1;
         loop
             select array_agg(b.item_key order by b.final desc), array_agg(b.final order by b.final desc)
             into candidate_keys, candidate_scores

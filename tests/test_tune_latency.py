@@ -91,7 +91,7 @@ def test_the_next_best_is_trained_where_the_best_is_too_slow(
     database: Database, loaded: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(database)
-    measured = iter([1.0, 5.5, 2.0])
+    measured = iter([1.0, 5.05, 2.0])
     monkeypatch.setattr(tuning, "measure", lambda database, label: next(measured))
 
     outcome = tune(database, seconds=1, latency_ms=5.0)
