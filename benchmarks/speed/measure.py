@@ -107,7 +107,7 @@ class Readers(threading.Thread):
         """Call and time."""
         with psycopg.connect(self.database.conninfo, autocommit=True) as connection:
             call = recommend(connection)
-            timed(call, self.users[:20])
+            timed(call, self.users)
             self.ready.set()
             while not self.stop.is_set():
                 for user in self.users:

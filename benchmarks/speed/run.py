@@ -34,7 +34,7 @@ from measure import (
 )
 from report import write_report
 from rivals import nearest_items, rebuild_per_request
-from server import describe_machine, recdb, run, run_pgbouncer, run_server
+from server import copied, describe_machine, recdb, run, run_pgbouncer, run_server
 
 from recdb import job, migrate
 from recdb.database import Database
@@ -43,7 +43,7 @@ from recdb.learn import Params
 HERE = Path(__file__).parent
 ITEMS = {10_000: 5_000, 100_000: 20_000, 1_000_000: 50_000}
 INTERACTIONS_A_USER = 40
-PROFILES = (1, 10, 100, 1_000)
+PROFILES = (1, 10, 40, 100, 1_000)
 USERS_A_PROFILE = 20
 SHARES = (0.001, 0.01, 0.1)
 CLIENTS = (1, 2, 4, 8)
@@ -72,58 +72,71 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
-def measure_size(users: int, effort: Effort, scratch: Path | None) -> dict[str, Any]:
+def measure_size(users: int, effort: Effort, scratch: Path | None, *, keep: bool) -> dict[str, Any]:
     """Measure one size on a server of its own."""
     items = ITEMS.get(users, max(50, users // 2))
     result: dict[str, Any] = {"users": users, "items": items, "interactions": users * INTERACTIONS_A_USER, "k": K}
-    with run_server(scratch) as database, psycopg.connect(database.conninfo, autocommit=True) as connection:
-        folder = Path(psycopg.conninfo.conninfo_to_dict(database.conninfo)["host"])
-        folder = scratch or folder.parent
+    asked = [f"user-{number}" for number in random.Random(0).sample(range(1, users + 1), min(users, effort.calls))]
+    with run_server(scratch, f"recdb-bench-{users}" if keep else None) as database:
+        folder = Path(psycopg.conninfo.conninfo_to_dict(database.conninfo)["host"]).parent
+        prepared = folder / "prepared.json"
         say(f"{users:,} users, {items:,} items, {result['interactions']:,} interactions")
         recdb(database, "init")
-        result["machine"] = describe_machine(connection)
-        say(f"settings: {result['machine']['settings']}")
-
-        generated = recdb(
-            database, "generate", "--users", str(users), "--items", str(items), "--count", str(result["interactions"])
-        )
-        result["load"] = generated.to_json() | {"sizes_mb": sizes_mb(connection)}
-        made = make_profiles(connection, items)
-        say(f"generated and loaded: {result['load']}")
-
-        trained = recdb(database, "refresh", "--full", "--force")
-        connection.execute("vacuum analyze")
-        result["train"] = trained.to_json() | logged_seconds(connection) | {"sizes_mb": sizes_mb(connection)}
-        result["model"] = read_model(connection)
-        say(f"trained: {result['train']}")
-
-        asked = [f"user-{number}" for number in random.Random(0).sample(range(1, users + 1), min(users, effort.calls))]
-        result["latency_ms"] = {"average": latency(database, asked)}
-        for size, ids in made.items():
-            result["latency_ms"][str(size)] = latency(
-                database, (ids * effort.calls)[: max(len(ids), effort.calls // 4)]
-            )
-        result["profile_items"] = mean_items(connection, asked)
-        say(f"latency: {result['latency_ms']}")
-        result |= measure_throughput(database, users, effort)
-        result["recommend_batch"] = batch(database, asked[:500])
-        result["recommend_all"] = everyone(database, users, folder)
-        say(f"recommend-all: {result['recommend_all']}")
-        result["rivals_ms"] = measure_rivals(database, connection, asked, users)
-        say(f"rivals: {result['rivals_ms']}")
-        result["refresh"] = [refresh_after(database, share, asked) for share in SHARES]
-        say(f"refresh: {result['refresh']}")
-        result["latency_after_refreshes_ms"] = latency(database, asked)
+        if not prepared.exists():
+            prepared.write_text(json.dumps(prepare(database, users, items)))
+        result |= json.loads(prepared.read_text())
+        with psycopg.connect(database.conninfo, autocommit=True) as connection:
+            result["machine"] = describe_machine(connection)
+            result["model"] = read_model(connection)
+            say(f"{result['machine']}, {result['model']}")
+            result["latency_ms"] = {"average": latency(database, asked)}
+            for size, ids in profiles(items).items():
+                result["latency_ms"][str(size)] = latency(
+                    database, (ids * effort.calls)[: max(len(ids), effort.calls // 4)]
+                )
+            result["profile_items"] = mean_items(connection, asked)
+            say(f"latency: {result['latency_ms']}")
+            result |= measure_throughput(database, users, effort)
+            result["recommend_batch"] = batch(database, asked[:500])
+            result["recommend_all"] = everyone(database, users, folder)
+            say(f"batches: {result['recommend_batch']}, {result['recommend_all']}")
+            result["rivals_ms"] = measure_rivals(database, connection, asked, users)
+            say(f"rivals: {result['rivals_ms']}")
+        with copied(database) as copy:
+            result["refresh"] = [refresh_after(copy, share, asked) for share in SHARES]
+            say(f"refresh: {result['refresh']}")
+            result["latency_after_refreshes_ms"] = latency(copy, asked)
         if users <= LARGEST_CURVE and effort.settings:
             result["curve"] = measure_curve(database, effort)
     return result
 
 
-def make_profiles(connection: psycopg.Connection, items: int) -> dict[int, list[str]]:
-    """Record users with profiles of exactly so many items, drawn as the others' interactions are."""
-    made = {}
-    for size in sorted({min(size, items // 2) for size in PROFILES}):
-        made[size] = [f"profile-{size}-{number}" for number in range(USERS_A_PROFILE)]
+def prepare(database: Database, users: int, items: int) -> dict[str, Any]:
+    """Load generated data, and train; return what that took."""
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        generated = recdb(
+            database, "generate", "--users", str(users), "--items", str(items),
+            "--count", str(users * INTERACTIONS_A_USER),
+        )  # fmt: skip
+        load = generated.to_json() | {"sizes_mb": sizes_mb(connection)}
+        say(f"generated and loaded: {load}")
+        make_profiles(connection, items)
+        trained = recdb(database, "refresh", "--full", "--force")
+        connection.execute("vacuum analyze")
+        train = trained.to_json() | logged_seconds(connection) | {"sizes_mb": sizes_mb(connection)}
+        say(f"trained: {train}")
+    return {"load": load, "train": train}
+
+
+def profiles(items: int) -> dict[int, list[str]]:
+    """Name the users with profiles of exactly so many items."""
+    sizes = sorted({min(size, items // 2) for size in PROFILES})
+    return {size: [f"profile-{size}-{number}" for number in range(USERS_A_PROFILE)] for size in sizes}
+
+
+def make_profiles(connection: psycopg.Connection, items: int) -> None:
+    """Record the users that profiles() names; their items are drawn as the others' are."""
+    for size, users in profiles(items).items():
         connection.execute(
             """
             with popular as materialized (
@@ -139,9 +152,8 @@ def make_profiles(connection: psycopg.Connection, items: int) -> dict[int, list[
                 limit %(size)s
             ) i
             """,
-            {"users": made[size], "size": size},
+            {"users": users, "size": size},
         )
-    return made
 
 
 def logged_seconds(connection: psycopg.Connection) -> dict[str, float]:
@@ -284,13 +296,15 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=CLIENTS, help="of throughput")
     parser.add_argument("--settings", nargs="*", default=SETTINGS, help="of the curve: n/M/profile limit")
     parser.add_argument("--scratch", type=Path, help="where the server's folder is made, instead of the system's")
+    parser.add_argument("--keep", action="store_true", help="the folder stays, and is measured again next time")
     parser.add_argument("--out", type=Path, default=HERE, help="the folder of README.md and results")
     given = parser.parse_args(arguments)
     results = given.out / "results"
-    results.mkdir(exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
     for users in given.sizes:
         began = time.monotonic()
-        result = measure_size(users, Effort(given.calls, given.seconds, given.clients, given.settings), given.scratch)
+        effort = Effort(given.calls, given.seconds, given.clients, given.settings)
+        result = measure_size(users, effort, given.scratch, keep=given.keep)
         result["seconds"] = round(time.monotonic() - began)
         (results / f"{users}.json").write_text(json.dumps(result, indent=1) + "\n")
         say(f"{users:,} users took {result['seconds']:,} s")

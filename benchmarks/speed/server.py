@@ -34,9 +34,14 @@ SETTINGS = {
 
 
 @contextmanager
-def run_server(parent: Path | None) -> Iterator[Database]:
-    """Run a server with these settings in a new folder (below `parent`, else the system's), gone after the block."""
-    folder = Path(tempfile.mkdtemp(prefix="recdb-bench-", dir=parent))
+def run_server(parent: Path | None, keep: str | None) -> Iterator[Database]:
+    """Run a server with these settings in a folder below `parent` (the system's for temporary files, unless given).
+
+    The folder is a new one, and gone after the block; or the one called `keep`, which stays.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    folder = parent / keep if keep else Path(tempfile.mkdtemp(prefix="recdb-bench-", dir=parent))
+    folder.mkdir(exist_ok=True)
     folder.chmod(0o755)
     try:
         conninfo = start_embedded(folder / "server", stop=True)
@@ -47,7 +52,21 @@ def run_server(parent: Path | None) -> Iterator[Database]:
         yield Database(start_embedded(folder / "server", stop=True), "benchmark")
     finally:
         stop_embedded(folder / "server")
-        shutil.rmtree(folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def copied(database: Database) -> Iterator[Database]:
+    """Give a copy of a database, gone after the block; nobody may be connected to the original when it is made."""
+    with psycopg.connect(database.conninfo, dbname="postgres", autocommit=True) as connection:
+        original = sql.Identifier(conninfo_to_dict(database.conninfo)["dbname"])
+        connection.execute("drop database if exists copied with (force)")
+        connection.execute(sql.SQL("create database copied template {} strategy file_copy").format(original))
+        try:
+            yield Database(make_conninfo(database.conninfo, dbname="copied"), "benchmark")
+        finally:
+            connection.execute("drop database copied with (force)")
 
 
 @contextmanager
