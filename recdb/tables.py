@@ -13,6 +13,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     Dialect,
     Double,
@@ -198,17 +199,32 @@ class UserItemRecent(Base):
     """A weighted interaction of a user who changed since the last full refresh."""
 
     __tablename__ = "user_item_recent"
-    __table_args__ = (
-        Index("user_item_recent_key", "user_key", "position", unique=True, postgresql_include=["item_key", "weight"]),
-    )
-    # A unique index identifies a row, not a primary key: only the index can carry the item and the weight.
-    __mapper_args__ = {"primary_key": ["user_key", "position"]}  # noqa: RUF012  SQLAlchemy's own name
 
-    user_key: Mapped[int]
-    position: Mapped[int]
+    user_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     item_key: Mapped[int]
     weight: Mapped[float]
     last_at: Mapped[datetime]
+
+
+class ItemPopularity(Base):
+    """What an item gathered: its users' weights, dislikes left out."""
+
+    __tablename__ = "item_popularity"
+    __table_args__ = (Index("item_popularity_rank", literal_column("weight desc"), "item_id"),)
+
+    item_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    item_id: Mapped[str]
+    total: Mapped[float]
+    weight: Mapped[float] = mapped_column(
+        Computed(
+            "case when total > 0 then round(total::numeric, 9 - floor(log(total))::integer)::double precision "
+            "else 0 end",
+            persisted=True,
+        )
+    )
+    """The total, to 10 digits: what items are ranked by."""
+    users: Mapped[int] = mapped_column(BigInteger)
 
 
 class Model(Base):
@@ -238,16 +254,23 @@ class Model(Base):
 
 
 class UserVector(Base):
-    """A user's unit vector in a model version; the width is chosen at the install."""
+    """A user's unit vector in a model version, and what the user speaks for: two arrays of one length."""
 
     __tablename__ = "user_vector"
-    __table_args__ = {"postgresql_partition_by": "list (model_id)"}  # noqa: RUF012  SQLAlchemy's own name
+    __table_args__ = (
+        CheckConstraint("cardinality(item_keys) = cardinality(weights)"),
+        {"postgresql_partition_by": "list (model_id)"},
+    )
 
     model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     user_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     embedding: Mapped[Any] = mapped_column(HALFVEC, nullable=False)
+    """As wide as was chosen at the install."""
+    item_keys: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    weights: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+    """sign(w) |w|^neighbor_weight_exponent of the items it is scored with."""
     total_weight: Mapped[float] = mapped_column(REAL)
-    """The sum of |weight|^neighbor_weight_exponent over the items it is scored with."""
+    """The sum of |weights|."""
 
 
 class ItemVector(Base):

@@ -10,11 +10,12 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.types.json import Jsonb
+from scipy import sparse
 
 from recdb.copy import copy_blocks_in, copy_in, copy_out
 from recdb.errors import RecdbError
 from recdb.learn import Basis, Interactions, ItemNeighbors, Params, fit_basis, fit_item_neighbors, fold_in
-from recdb.learn.matrix import Float32, absolute_sums
+from recdb.learn.matrix import Float32
 from recdb.validation import Figure, clearly_worse, measure
 from recdb.versions import LEARNED_TABLES
 
@@ -212,29 +213,38 @@ def write_item_vectors(connection: psycopg.Connection, model_id: int, item_vecto
     )
 
 
+def by_length(matrix: sparse.csr_array, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Any, Any]]:
+    """Cut rows of a sparse matrix into blocks of one length: the rows, their columns and their data, (rows, length).
+
+    Empty rows are in no block.
+    """
+    starts, lengths = matrix.indptr[rows], np.diff(matrix.indptr)[rows]
+    for length in np.unique(lengths[lengths > 0]):
+        chosen = np.flatnonzero(lengths == length)
+        entries = starts[chosen, None] + np.arange(length)
+        yield rows[chosen], matrix.indices[entries].astype(np.int32), matrix.data[entries]
+
+
+def magnitude(weights: Float32) -> Float32:
+    """Return the sum of magnitudes of each row."""
+    sums: Float32 = np.abs(weights).sum(axis=1, dtype=np.float64).astype(np.float32)
+    return sums
+
+
 def write_item_neighbors(connection: psycopg.Connection, model_id: int, learned: Iterator[ItemNeighbors]) -> None:
     """Write what each item recommends, a transaction a block; what has no weight is not stored."""
 
-    def by_length(block: ItemNeighbors) -> Iterator[list[NDArray[Any]]]:
-        starts = block.weights.indptr[:-1]
-        lengths = np.diff(block.weights.indptr)
-        for length in np.unique(lengths[lengths > 0]):
-            rows = np.flatnonzero(lengths == length)
-            entries = starts[rows, None] + np.arange(length)
-            yield [
-                np.full(len(rows), model_id, dtype=np.int32),
-                block.items[rows].astype(np.int32),
-                block.weights.indices[entries].astype(np.int32),
-                block.weights.data[entries],
-                np.abs(block.weights.data[entries]).sum(axis=1, dtype=np.float64).astype(np.float32),
-            ]
+    def columns(block: ItemNeighbors) -> Iterator[list[NDArray[Any]]]:
+        for rows, keys, weights in by_length(block.weights, np.arange(len(block.items))):
+            model = np.full(len(rows), model_id, dtype=np.int32)
+            yield [model, block.items[rows].astype(np.int32), keys, weights, magnitude(weights)]
 
     for block in learned:
         copy_blocks_in(
             connection,
             f"recdb.item_neighbor_{model_id}",
             ["model_id", "item_key", "neighbor_keys", "weights", "total_weight"],
-            by_length(block),
+            columns(block),
         )
 
 
@@ -247,25 +257,25 @@ def write_user_vectors(
     width: int,
     report: Report,
 ) -> None:
-    """Fold the users in by what they are scored with, and write their vectors, a block of users at a time."""
+    """Fold the users in by what they are scored with, and write their vectors beside it, a block of users at a time."""
     weights = known.matrix(params.people_weight_exponent)
-    total_weights, _ = absolute_sums(known.matrix(params.neighbor_weight_exponent))
+    liking = known.matrix(params.neighbor_weight_exponent)
     # What SQL folds in is in half precision; so is what is stored.
     stored = basis.item_vectors.astype(np.float16).astype(np.float32)
+
+    def columns(start: int) -> Iterator[list[NDArray[Any]]]:
+        vectors, solid = fold_in(weights[start : start + USER_BLOCK], stored)
+        for keys, items, given in by_length(liking, np.flatnonzero(solid) + start):
+            model = np.full(len(keys), model_id, dtype=np.int32)
+            yield [model, keys.astype(np.int32), pad(vectors[keys - start], width), items, given, magnitude(given)]
+
     for start in range(0, weights.shape[0], USER_BLOCK):
         report(f"user vectors, {start:,} of {weights.shape[0]:,}")
-        vectors, solid = fold_in(weights[start : start + USER_BLOCK], stored)
-        keys = np.flatnonzero(solid)
-        copy_in(
+        copy_blocks_in(
             connection,
             f"recdb.user_vector_{model_id}",
-            ["model_id", "user_key", "embedding", "total_weight"],
-            [
-                np.full(len(keys), model_id, dtype=np.int32),
-                (keys + start).astype(np.int32),
-                pad(vectors[keys], width),
-                total_weights[keys + start].astype(np.float32),
-            ],
+            ["model_id", "user_key", "embedding", "item_keys", "weights", "total_weight"],
+            columns(start),
         )
 
 

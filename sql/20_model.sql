@@ -1,7 +1,7 @@
 -- recdb.serving: what rank_items() needs to know of a model version.
 --   model    a version's label; NULL is the active one
 --   returns  one row, or none where no version is active; drift: what today's weights are multiplied by to stand
---            beside user_vector.total_weight, which keeps the origin of the version's training
+--            beside user_vector.weights, which keep the origin of the version's training
 --   errors   42704 where no kept version has that label
 create or replace function recdb.serving(model text)
 returns table (
@@ -50,7 +50,7 @@ comment on function recdb.signed_power(double precision, double precision) is 's
 
 -- recdb.profile_weights: a profile's weights as a model asks with them.
 --   weights  summed weights; ranks: 1 for the newest item, items of one moment share a rank
---   returns  sign(w) |w|^exponent * rank^-recency, the largest magnitude scaled to 1
+--   returns  sign(w) |w|^exponent * rank^-recency in the same order, the largest magnitude scaled to 1
 create or replace function recdb.profile_weights(
     weights double precision[], ranks bigint[], exponent double precision, recency double precision
 )
@@ -58,15 +58,12 @@ returns double precision[]
 language plpgsql immutable parallel safe
 as $$
 begin
-    return (
-        select array_agg(s.weight / nullif(s.largest, 0) order by s.position)
+    return array(
+        select v.weight / nullif(max(abs(v.weight)) over (), 0)
         from (
-            select v.weight, v.position, max(abs(v.weight)) over () as largest
-            from (
-                select recdb.signed_power(p.weight, exponent) * power(p.rank, -recency) as weight, p.position
-                from unnest(weights, ranks) with ordinality p(weight, rank, position)
-            ) v
-        ) s
+            select recdb.signed_power(p.weight, exponent) * power(p.rank, -recency) as weight
+            from unnest(weights, ranks) p(weight, rank)
+        ) v
     );
 end
 $$;
@@ -123,12 +120,14 @@ comment on function recdb.fold_in(integer, integer[], double precision[]) is
 
 -- recdb.nearest_users, recdb.nearest_items: the stored vectors nearest to a query, by HNSW.
 --   own      the key that is left out, NULL for none
---   returns  similarity: cosine, -1..1, nearest first
+--   returns  similarity: cosine, -1..1, nearest first; of a user also what is stored beside the vector
 --   reads    user_vector or item_vector by the index of the model's partition
 -- The index looks at hnsw.ef_search candidates and, where dead or left-out rows use some up, goes on by itself. Both
 -- settings are put back: a function-level SET would need a superuser, and a constant could not follow n.
 create or replace function recdb.nearest_users(model_id integer, query vector, own integer, n bigint)
-returns table (user_key integer, similarity double precision, total_weight real)
+returns table (
+    user_key integer, similarity double precision, item_keys integer[], weights real[], total_weight real
+)
 language plpgsql stable rows 50 cost 2000
 set search_path from current
 as $$
@@ -141,7 +140,7 @@ begin
     perform set_config('hnsw.ef_search', least(1000, greatest(40, n + 1))::text, true),
         set_config('hnsw.iterative_scan', 'strict_order', true);
     return query
-    select v.user_key, 1 - (v.embedding <=> target), v.total_weight
+    select v.user_key, 1 - (v.embedding <=> target), v.item_keys, v.weights, v.total_weight
     from recdb.user_vector v
     where v.model_id = nearest_users.model_id and v.user_key is distinct from own
     order by v.embedding <=> target

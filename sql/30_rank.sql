@@ -3,81 +3,63 @@
 --   items(i)  = sum over the profile's items j of p_j^x r_j^-recency * N_ji
 --   final(i)  = blend * people(i) / total people + (1 - blend) * items(i) / total items
 -- A total is the sum of all its terms' magnitudes. It is known before they are added up, since user_vector and
--- item_neighbor keep their rows' sums as total_weight: so final(i) is one plain sum over voices, users and items.
+-- item_neighbor keep their rows' sums as total_weight: so final(i) is one plain sum over voices, users and items. What
+-- a voice speaks for lies in its row as two arrays, users' as items': no index of the weighted interactions is read.
 
 
--- recdb.voices: whom a profile asks, and what their word counts: all of final(i) but w_vi^x and N_ji.
+-- recdb.voices: whom a profile asks: the nearest users, and its own items.
+--   served   the row of recdb.serving() for the version that is asked
 --   profile_keys, _weights, _ranks  what the profile likes, newest first; rank 1 is the newest
 --   own_key  the stored vector that is left out, NULL for a guest
---   returns  one row, or none where no version is active; user_recent: whose weights are in user_item_recent
---   errors   42704 where no kept version has that label
+--   returns  a row a voice, a user's (neighbor_key, similarity) or an item's (because_key): it adds weight * weights[i]
+--            to the score of item_keys[i]
 create or replace function recdb.voices(
-    model text, profile_keys integer[], profile_weights double precision[], profile_ranks bigint[], own_key integer
+    served record, profile_keys integer[], profile_weights double precision[], profile_ranks bigint[], own_key integer
 )
 returns table (
-    model_id integer, label text, profile_limit integer, neighbor_weight_exponent double precision,
-    item_keys integer[], item_weights double precision[],
-    user_keys integer[], user_weights double precision[], user_recent boolean[], similarities double precision[]
+    because_key integer, neighbor_key integer, similarity double precision,
+    weight double precision, item_keys integer[], weights real[]
 )
-language plpgsql stable rows 1 cost 3000
+language plpgsql stable rows 100 cost 3000
 as $$
 #variable_conflict use_column
 declare
-    served record;
-    weights double precision[];
-    ranks bigint[];
-    query vector;
+    keys constant integer[] := profile_keys[:served.profile_limit];
+    liked constant double precision[] := profile_weights[:served.profile_limit];
+    ranks constant bigint[] := profile_ranks[:served.profile_limit];
+    query constant vector := recdb.fold_in(
+        served.model_id, keys, recdb.profile_weights(liked, ranks, served.people_weight_exponent, served.people_recency));
 begin
-    select * into served from recdb.serving(voices.model);
-    if served.model_id is null then
-        return;
-    end if;
-    model_id := served.model_id;
-    label := served.label;
-    profile_limit := served.profile_limit;
-    neighbor_weight_exponent := served.neighbor_weight_exponent;
-    item_keys := profile_keys[:profile_limit];
-    weights := profile_weights[:profile_limit];
-    ranks := profile_ranks[:profile_limit];
-
-    query := recdb.fold_in(
-        model_id, item_keys, recdb.profile_weights(weights, ranks, served.people_weight_exponent, served.people_recency));
     if query is not null and served.blend > 0 then
-        select array_agg(n.user_key),
-            array_agg(served.blend * served.drift * n.strength / nullif(n.total, 0)),
-            array_agg(exists (select from recdb.recent_user r where r.user_key = n.user_key)),
-            array_agg(n.similarity)
-        into user_keys, user_weights, user_recent, similarities
+        return query
+        select null::integer, u.user_key, u.similarity,
+            served.blend * u.strength / nullif(sum(u.strength * u.total_weight) over (), 0), u.item_keys, u.weights
         from (
-            select v.user_key, v.similarity, v.strength, sum(v.strength * v.total_weight) over () as total
-            from (
-                select u.user_key, u.similarity, u.total_weight,
-                    power(u.similarity, served.similarity_exponent)
-                        * power(nullif(u.total_weight, 0), -served.activity_exponent) as strength
-                from recdb.nearest_users(served.model_id, query, own_key, served.neighbors) u
-                where u.similarity > 0.001  -- less is the noise of half precision
-            ) v
-        ) n;
+            select n.*, power(n.similarity, served.similarity_exponent)
+                * power(nullif(n.total_weight, 0), -served.activity_exponent) as strength
+            from recdb.nearest_users(served.model_id, query, own_key, served.neighbors) n
+            where n.similarity > 0.001  -- less is the noise of half precision
+        ) u;
     end if;
-
-    item_weights := recdb.profile_weights(weights, ranks, served.profile_weight_exponent, served.profile_recency);
-    select array_agg((1 - served.blend) * n.weight / nullif(n.total, 0))
-    into item_weights
+    return query
+    select i.item_key, null::integer, null::double precision,
+        (1 - served.blend) * i.liking / nullif(sum(abs(i.liking) * i.total_weight) over (), 0), i.neighbor_keys, i.weights
     from (
-        select p.weight, sum(abs(p.weight) * r.total_weight) over () as total
-        from unnest(item_keys, item_weights) with ordinality p(item_key, weight, position)
-        left join lateral (
-            select i.total_weight from recdb.item_neighbor i
-            where i.model_id = served.model_id and i.item_key = p.item_key
+        select p.item_key, p.liking, r.neighbor_keys, r.weights, r.total_weight
+        from unnest(
+            keys, recdb.profile_weights(liked, ranks, served.profile_weight_exponent, served.profile_recency)
+        ) p(item_key, liking)
+        cross join lateral (
+            select n.neighbor_keys, n.weights, n.total_weight
+            from recdb.item_neighbor n
+            where n.model_id = served.model_id and n.item_key = p.item_key
             offset 0
-        ) r on true
-        order by p.position
-    ) n;
-    return next;
+        ) r
+    ) i;
 end
 $$;
-comment on function recdb.voices(text, integer[], double precision[], bigint[], integer) is
-    'Whom a profile asks under a model version: its items and the nearest users, and what the word of each counts.';
+comment on function recdb.voices(record, integer[], double precision[], bigint[], integer) is
+    'Whom a profile asks under a model version: the nearest users and its own items, with what each of them speaks for.';
 
 
 -- recdb.offered: an item, if it may be recommended to a user: available, in the catalogue where it has to be, not their own.
@@ -105,8 +87,8 @@ comment on function recdb.offered(integer, text, boolean) is 'An item with its a
 --   owner, own_key                  whose profile it is: own items and the own stored vector are left out; NULL for a guest
 --   others                          as recommend()
 --   returns                         as recommend()
---   reads                           user_vector by HNSW, the neighbours' weighted items by index, item_neighbor by key,
---                                   and the catalogue for what is looked at from the top down
+--   reads                           user_vector by HNSW, item_vector and item_neighbor by key, and the catalogue for what
+--                                   is looked at from the top down
 --
 -- What is hidden, unavailable or the user's own is dropped; the largest left becomes 1; rounding to 1e-9 hides
 -- the order in which a plan happened to add; exclude and filter come last, so that they do not rescale.
@@ -121,7 +103,7 @@ as $$
 declare
     wanted constant bigint := coalesce(k, 50);
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
-    asked record;
+    served record;
     settings recdb.config;
     candidate_keys integer[];
     candidate_scores double precision[];
@@ -131,11 +113,10 @@ declare
     most bigint;
     looked_at bigint;
     enough boolean;
-    lowest double precision := 1;
+    lowest double precision;
     found_ids text[] := '{}';
     found_scores double precision[] := '{}';
     personal_count bigint;
-    label text;
     -- Bound cursors are planned for their first rows: the indexes are walked, not sorted.
     popular cursor for
         select p.item_id, p.weight, filter is null or coalesce(e.attributes @> filter, false) as matches
@@ -168,66 +149,40 @@ begin
             using errcode = 'invalid_parameter_value';
     end if;
     select c.* into settings from recdb.config c;
-    select v.* into asked
-    from recdb.voices(model, profile_keys, profile_weights, profile_ranks, own_key) v;
-    label := asked.label;
+    select v.* into served from recdb.serving(model) v;
 
-    if cardinality(asked.item_keys) > 0 then
+    if cardinality(profile_keys) > 0 and served.model_id is not null then
         -- Few candidates are ever looked at, so at first no more are sorted than probably needed, then all.
         most := wanted + cardinality(excluded) + 100;
         looked_at := wanted + 1;
         loop
-            select array_agg(b.item_key order by b.final desc), array_agg(b.final order by b.final desc)
+            select array_agg(b.item_key), array_agg(b.final)
             into candidate_keys, candidate_scores
             from (
                 select t.item_key, sum(t.weight) as final
                 from (
-                    select w.item_key, n.weight * recdb.signed_power(w.weight, asked.neighbor_weight_exponent) as weight
-                    from unnest(asked.user_keys, asked.user_weights, asked.user_recent) n(user_key, weight, recent)
-                    cross join lateral (
-                        select s.item_key, s.weight from recdb.user_item_settled s
-                        where s.user_key = n.user_key and s.position <= asked.profile_limit
-                        offset 0
-                    ) w
-                    where not n.recent
-                    union all
-                    select w.item_key, n.weight * recdb.signed_power(w.weight, asked.neighbor_weight_exponent)
-                    from unnest(asked.user_keys, asked.user_weights, asked.user_recent) n(user_key, weight, recent)
-                    cross join lateral (
-                        select s.item_key, s.weight from recdb.user_item_recent s
-                        where s.user_key = n.user_key and s.position <= asked.profile_limit
-                        offset 0
-                    ) w
-                    where n.recent
-                    union all
-                    select m.item_key, p.weight * m.weight
-                    from unnest(asked.item_keys, asked.item_weights) p(item_key, weight)
-                    cross join lateral (
-                        select unnest(r.neighbor_keys) as item_key, unnest(r.weights) as weight
-                        from recdb.item_neighbor r
-                        where r.model_id = asked.model_id and r.item_key = p.item_key
-                        offset 0
-                    ) m
+                    select unnest(v.item_keys) as item_key, v.weight * unnest(v.weights) as weight
+                    from recdb.voices(served, profile_keys, profile_weights, profile_ranks, own_key) v
                 ) t
                 group by t.item_key
                 having sum(t.weight) > 0 and t.item_key not in (select unnest(hidden_keys))
                 order by final desc
                 limit most
             ) b;
-
-            -- From the top down; the lateral joins keep the order of unnest and look up only what the limits ask for.
-            select c.score into top
-            from unnest(candidate_keys, candidate_scores) c(item_key, score)
-            cross join lateral recdb.offered(c.item_key, owner, settings.listed_only)
-            limit 1;
+            -- From the top down; the lateral join keeps the order of unnest and looks up only what the limit asks for.
             -- One more than wanted; and where it ties with the last, more, since ids decide then.
             loop
-                select coalesce(array_agg(f.item_id), '{}'), coalesce(array_agg(f.score), '{}')
+                select coalesce(array_agg(f.item_id order by f.score desc, f.item_id), '{}'),
+                    coalesce(array_agg(f.score order by f.score desc, f.item_id), '{}')
                 into found_ids, found_scores
                 from (
-                    select e.item_id, round(c.score / top * 1e9) / 1e9 as score
-                    from unnest(candidate_keys, candidate_scores) c(item_key, score)
-                    cross join lateral recdb.offered(c.item_key, owner, settings.listed_only) e
+                    select e.item_id, round(e.score / e.top * 1e9) / 1e9 as score
+                    from (
+                        select o.item_id, o.attributes, c.score,
+                            first_value(c.score) over (rows unbounded preceding) as top
+                        from unnest(candidate_keys, candidate_scores) c(item_key, score)
+                        cross join lateral recdb.offered(c.item_key, owner, settings.listed_only) o
+                    ) e
                     where (filter is null or e.attributes @> filter) and e.item_id not in (select unnest(excluded))
                     limit looked_at
                 ) f;
@@ -241,10 +196,7 @@ begin
     end if;
 
     return query
-    select f.item_id, f.score, 'collaborative_filtering', label
-    from unnest(found_ids, found_scores) f(item_id, score)
-    order by f.score desc, f.item_id
-    limit wanted;
+    select unnest(found_ids[:wanted]), unnest(found_scores[:wanted]), 'collaborative_filtering', served.label;
 
     personal_count := least(cardinality(found_ids), wanted);
     if personal_count >= wanted or coalesce(fallback, 'none') = 'none' then
@@ -252,16 +204,11 @@ begin
     end if;
 
     -- Popular filler, below the lowest personal score: what others touched, then the rest, newest first.
-    if top is not null then
-        select round(c.score / top * 1e9) / 1e9 * (1 - 1e-6) into lowest
-        from unnest(candidate_keys, candidate_scores) with ordinality c(item_key, score, position)
-        cross join lateral recdb.offered(c.item_key, owner, settings.listed_only)
-        order by c.position desc
-        limit 1;
-    end if;
+    select coalesce(round(min(c.score) / max(c.score) * 1e9) / 1e9 * (1 - 1e-6), 1) into lowest
+    from unnest(candidate_keys, candidate_scores) c(item_key, score)
+    cross join lateral recdb.offered(c.item_key, owner, settings.listed_only);
     found_ids := '{}';
     found_scores := '{}';
-    top := null;
     for entry in popular loop
         top := coalesce(top, nullif(entry.weight, 0));
         current_score := lowest * greatest(coalesce(entry.weight / top, 0), 1e-9);
@@ -281,7 +228,7 @@ begin
         end if;
     end loop;
     return query
-    select f.item_id, f.score, 'popular', label
+    select f.item_id, f.score, 'popular', served.label
     from unnest(found_ids, found_scores) f(item_id, score)
     order by f.score desc, f.item_id;
 end

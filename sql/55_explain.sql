@@ -9,7 +9,7 @@ as $$
 #variable_conflict use_column
 declare
     profile record;
-    asked record;
+    served record;
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = contributions.user_id);
     wanted constant integer := (select t.item_key from recdb.item_key t where t.item_id = contributions.item_id);
     touched bigint;
@@ -29,8 +29,10 @@ begin
         from unnest(profile.item_keys, profile.weights, profile.ranks) with ordinality i(item_key, weight, rank, position)
         where i.item_key <> wanted;
     end if;
-    select v.* into asked
-    from recdb.voices(contributions.model, profile.item_keys, profile.weights, profile.ranks, own_key) v;
+    select v.* into served from recdb.serving(contributions.model) v;
+    if served.model_id is null then
+        return;
+    end if;
     select t.item_key into top
     from recdb.rank_items(
         profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids, profile.hidden_keys,
@@ -39,26 +41,9 @@ begin
 
     return query
     with part as (
-        select n.item_key, j.item_key as because_key, null::integer as neighbor_key,
-            null::double precision as similarity, j.weight * n.weight as amount
-        from unnest(asked.item_keys, asked.item_weights) j(item_key, weight)
-        cross join lateral (
-            select unnest(r.neighbor_keys) as item_key, unnest(r.weights) as weight
-            from recdb.item_neighbor r
-            where r.model_id = asked.model_id and r.item_key = j.item_key
-            offset 0
-        ) n
-        where n.item_key in (wanted, top)
-        union all
-        select w.item_key, null, v.user_key, v.similarity,
-            v.weight * recdb.signed_power(w.weight, asked.neighbor_weight_exponent)
-        from unnest(asked.user_keys, asked.user_weights, asked.similarities) v(user_key, weight, similarity)
-        cross join lateral (
-            select i.item_key, i.weight
-            from recdb.user_item i
-            where i.user_key = v.user_key and i.position <= asked.profile_limit
-            offset 0
-        ) w
+        select w.item_key, v.because_key, v.neighbor_key, v.similarity, v.weight * w.weight as amount
+        from recdb.voices(served, profile.item_keys, profile.weights, profile.ranks, own_key) v
+        cross join lateral unnest(v.item_keys, v.weights) w(item_key, weight)
         where w.item_key in (wanted, top)
     ), total as (
         select sum(p.amount) filter (where p.item_key = wanted) as of_wanted,

@@ -41,6 +41,7 @@ declare
     key integer;
     erased bigint := 0;
     part bigint;
+    gathered record;
 begin
     perform pg_advisory_xact_lock(recdb.refresh_lock());
     delete from recdb.interaction i where i.user_id = forget_user.user_id;
@@ -52,6 +53,11 @@ begin
     end if;
     delete from recdb.user_key u where u.user_id = forget_user.user_id returning u.user_key into key;
     if key is not null then
+        select p.* into gathered from recdb.popularity_of(array[key]) p;
+        perform recdb.add_popularity(
+            gathered.item_keys,
+            array(select -g.weight from unnest(gathered.weights) g(weight)),
+            array(select -g.users from unnest(gathered.users) g(users)));
         select count(*) into part from recdb.user_item w where w.user_key = key;
         erased := erased + part;
         delete from recdb.user_item_recent w where w.user_key = key;

@@ -49,14 +49,61 @@ $$;
 comment on function recdb.assign_keys() is 'Gives dense integer keys to users and items that have none.';
 
 
+-- recdb.add_popularity: add to what items gathered; negative numbers take away.
+--   writes  item_popularity: rows of the items given; an item that nobody is left for goes
+create or replace function recdb.add_popularity(item_keys integer[], weights double precision[], users bigint[])
+returns void
+language plpgsql volatile
+as $$
+#variable_conflict use_column
+begin
+    insert into recdb.item_popularity as p (item_key, item_id, total, users)
+    select c.item_key, t.item_id, c.total, c.users
+    from (
+        select a.item_key, sum(a.weight) as total, sum(a.users) as users
+        from unnest(item_keys, weights, users) a(item_key, weight, users)
+        group by a.item_key
+    ) c
+    join recdb.item_key t on t.item_key = c.item_key
+    where c.total <> 0 or c.users <> 0
+    order by c.item_key
+    on conflict (item_key) do update
+    set total = p.total + excluded.total, users = p.users + excluded.users;
+    delete from recdb.item_popularity p where p.item_key = any (item_keys) and p.users <= 0;
+end
+$$;
+comment on function recdb.add_popularity(integer[], double precision[], bigint[]) is
+    'Adds weights and users to the popularity of items; negative ones take away.';
+
+
+-- recdb.popularity_of: what the given users' weighted interactions amount to, in arrays, an entry an item.
+create or replace function recdb.popularity_of(user_keys integer[])
+returns table (item_keys integer[], weights double precision[], users bigint[])
+language sql stable
+begin atomic
+    select array_agg(s.item_key), array_agg(s.weight), array_agg(s.users)
+    from (
+        select w.item_key, sum(greatest(w.weight, 0)) as weight, count(*) as users
+        from recdb.user_item w
+        where w.user_key = any (popularity_of.user_keys)
+        group by w.item_key
+    ) s;
+end;
+comment on function recdb.popularity_of(integer[]) is 'What users add to the popularity of the items they touched.';
+
+
 -- recdb.refresh_items: weigh the given users' interactions again; what they touched first gets its key.
 --   returns  count of rows written
+--   writes   user_item_recent, recent_user, item_key, and by what changed item_popularity
 create or replace function recdb.refresh_items(user_keys integer[])
 returns bigint
 language plpgsql volatile
 as $$
+#variable_conflict use_column
 declare
     written bigint;
+    before constant record := recdb.popularity_of(user_keys);
+    after record;
 begin
     delete from recdb.user_item_recent n where n.user_key = any (user_keys);
     insert into recdb.recent_user (user_key)
@@ -85,6 +132,11 @@ begin
     ) k
     where k.item_key is not null;
     get diagnostics written = row_count;
+    after := recdb.popularity_of(user_keys);
+    perform recdb.add_popularity(
+        before.item_keys || after.item_keys,
+        array(select -b.weight from unnest(before.weights) b(weight)) || after.weights,
+        array(select -b.users from unnest(before.users) b(users)) || after.users);
     return written;
 end
 $$;
@@ -92,15 +144,15 @@ comment on function recdb.refresh_items(integer[]) is 'Weighs the interactions o
 
 
 -- recdb.refresh_vectors: bring the given users' vectors up to date, in every kept model version.
--- A vector is replaced once the fold-in has moved away from it, to a cosine below 0.99: most new interactions move a
--- user less, and an entry of an HNSW index costs ten times a fold-in. Totals are always exact.
+-- What they speak for is always exact. A vector is replaced once the fold-in has moved away from it, to a cosine below
+-- 0.98: other new interactions move a user less, and an entry of an HNSW index costs more than all the rest.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile
 as $$
 begin
     with item as (
-        select m.model_id, m.drift, s.user_key, s.item_key, s.liking,
+        select m.model_id, s.user_key, s.item_key, s.liking * m.drift as liking,
             s.position / max(abs(s.position)) over (partition by m.model_id, s.user_key) as position
         from (
             select s.*
@@ -116,12 +168,14 @@ begin
             where n.user_key = any (user_keys) and n.weight <> 0 and n.position <= m.profile_limit
         ) s
     ), folded as (
-        select i.model_id, i.user_key, sum(abs(i.liking)) * i.drift as total_weight,
+        select i.model_id, i.user_key, array_agg(i.item_key) as item_keys,
+            array_agg(case when abs(i.liking) > 1e-30 then i.liking else 0 end::real) as weights,
+            sum(abs(i.liking)) as total_weight,
             recdb.unit(sum(recdb.scaled(v.embedding, i.position)) filter (where v.embedding is not null))::halfvec
                 as embedding
         from item i
         left join recdb.item_vector v on v.model_id = i.model_id and v.item_key = i.item_key
-        group by i.model_id, i.drift, i.user_key
+        group by i.model_id, i.user_key
     ), gone as (
         delete from recdb.user_vector v
         using recdb.model m
@@ -130,13 +184,13 @@ begin
               select from folded f
               where f.model_id = v.model_id and f.user_key = v.user_key and f.embedding is not null)
     )
-    insert into recdb.user_vector as v (model_id, user_key, embedding, total_weight)
-    select f.model_id, f.user_key, f.embedding, f.total_weight
+    insert into recdb.user_vector as v (model_id, user_key, embedding, item_keys, weights, total_weight)
+    select f.model_id, f.user_key, f.embedding, f.item_keys, f.weights, f.total_weight
     from folded f
     where f.embedding is not null
     on conflict (model_id, user_key) do update
-    set total_weight = excluded.total_weight,
-        embedding = case when 1 - (v.embedding <=> excluded.embedding) < 0.99
+    set item_keys = excluded.item_keys, weights = excluded.weights, total_weight = excluded.total_weight,
+        embedding = case when 1 - (v.embedding <=> excluded.embedding) < 0.98
             then excluded.embedding else v.embedding end;
 end
 $$;
@@ -188,16 +242,33 @@ begin
     where u.user_id = any (changed);
     written := recdb.refresh_items(user_keys);
     perform recdb.refresh_vectors(user_keys);
-    -- Users that were forgotten since count too.
-    if written > 0 or exists (select from recdb.recent_user r where r.refreshed_at >= last.started_at) then
-        refresh materialized view concurrently recdb.item_popularity;
-    end if;
     insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen, cluster)
     values ('refresh', began, clock_timestamp(), cardinality(user_keys), written, horizon, recdb.cluster());
     return true;
 end
 $$;
 comment on function recdb.refresh_changed() is 'The work of recdb.refresh(), in one transaction; false where another one is running.';
+
+
+-- recdb.sum_popularity: popularity from scratch; readers see the old until all of it is there.
+create or replace function recdb.sum_popularity()
+returns void
+language plpgsql volatile
+as $$
+begin
+    delete from recdb.item_popularity;
+    insert into recdb.item_popularity (item_key, item_id, total, users)
+    select s.item_key, t.item_id, s.total, s.users
+    from (
+        select w.item_key, sum(greatest(w.weight, 0)) as total, count(*) as users
+        from recdb.user_item w
+        group by w.item_key
+    ) s
+    join recdb.item_key t on t.item_key = s.item_key
+    order by s.item_key;
+end
+$$;
+comment on function recdb.sum_popularity() is 'Sums popularity up from the weighted interactions.';
 
 
 -- recdb.rebuild: the weighted interactions from scratch: catches deleted rows, changed weights and half-lives.
@@ -233,7 +304,7 @@ begin
     end if;
     delete from recdb.user_item_recent;
     delete from recdb.recent_user;
-    refresh materialized view concurrently recdb.item_popularity;
+    perform recdb.sum_popularity();
     select count(*) into written from recdb.user_item_settled;
     insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen, cluster)
     values ('rebuild', began, clock_timestamp(), (select count(*) from recdb.user_key), written, horizon,

@@ -80,7 +80,7 @@ select
     s.last_at
 from summed s;
 comment on materialized view recdb.user_item_settled is 'Weighted interactions as of the last full refresh: the weights of all events of a user and item summed; position 1 is the user''s newest item.';
-create unique index user_item_settled_key on recdb.user_item_settled (user_key, position) include (item_key, weight);
+create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
 
 create table recdb.recent_user (
     user_key integer primary key,
@@ -93,10 +93,10 @@ create table recdb.user_item_recent (
     position integer not null,
     item_key integer not null,
     weight double precision not null,
-    last_at timestamptz not null
+    last_at timestamptz not null,
+    primary key (user_key, position)
 );
 comment on table recdb.user_item_recent is 'Weighted interactions of the users that changed since the last full refresh.';
-create unique index user_item_recent_key on recdb.user_item_recent (user_key, position) include (item_key, weight);
 
 create view recdb.user_item as
 select s.user_key, s.position, s.item_key, s.weight, s.last_at
@@ -107,21 +107,19 @@ select n.user_key, n.position, n.item_key, n.weight, n.last_at
 from recdb.user_item_recent n;
 comment on view recdb.user_item is 'The weighted interactions: settled and recent users together.';
 
-create materialized view recdb.item_popularity as
-select
-    s.item_key,
-    t.item_id,
-    -- To 10 digits: plans add in different orders, and ties must stay ties.
-    case when s.weight > 0 then round(s.weight::numeric, 9 - floor(log(s.weight))::integer)::double precision else 0 end as weight,
-    s.users
-from (
-    select w.item_key, sum(greatest(w.weight, 0)) as weight, count(*) as users
-    from recdb.user_item w
-    group by w.item_key
-) s
-join recdb.item_key t on t.item_key = s.item_key;
-comment on materialized view recdb.item_popularity is 'What each item gathered: its users'' weights, dislikes left out.';
-create unique index item_popularity_key on recdb.item_popularity (item_key);
+create table recdb.item_popularity (
+    item_key integer primary key,
+    item_id text not null,
+    total double precision not null,
+    -- To 10 digits: sums come out differently by the order they are added in, and ties must stay ties.
+    weight double precision not null generated always as (
+        case when total > 0 then round(total::numeric, 9 - floor(log(total))::integer)::double precision else 0 end
+    ) stored,
+    users bigint not null
+);
+comment on table recdb.item_popularity is 'What each item gathered: its users'' weights, dislikes left out. A refresh adds what its users changed, a rebuild sums it all up again.';
+comment on column recdb.item_popularity.weight is 'The total, to 10 digits: what items are ranked by.';
+comment on column recdb.item_popularity.users is 'How many users touched the item.';
 create index item_popularity_rank on recdb.item_popularity (weight desc, item_id);
 """)
 
@@ -129,7 +127,7 @@ create index item_popularity_rank on recdb.item_popularity (weight desc, item_id
 def downgrade() -> None:
     withdraw()
     execute("""
-drop materialized view recdb.item_popularity;
+drop table recdb.item_popularity;
 drop view recdb.user_item;
 drop table recdb.user_item_recent;
 drop table recdb.recent_user;

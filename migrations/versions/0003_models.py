@@ -33,7 +33,7 @@ create table recdb.model (
 comment on table recdb.model is 'A row a trained version: hyper-parameters, metrics, counts. The active one serves recommend().';
 comment on column recdb.model.state is 'training: being written; ready: can be served; retired: its vectors are gone.';
 comment on column recdb.model.params is 'Hyper-parameters of learning and serving, as recdb.learn.Params names them.';
-comment on column recdb.model.decay_origin is 'config.decay_origin when this version was trained: what user_vector.total_weight is relative to.';
+comment on column recdb.model.decay_origin is 'config.decay_origin when this version was trained: what user_vector.weights are relative to.';
 create unique index model_active on recdb.model (active) where active;
 
 do $$
@@ -44,8 +44,11 @@ begin
         model_id integer not null,
         user_key integer not null,
         embedding halfvec(%1$s) not null,
+        item_keys integer[] not null,
+        weights real[] not null,
         total_weight real not null,
-        primary key (model_id, user_key)
+        primary key (model_id, user_key),
+        check (cardinality(item_keys) = cardinality(weights))
     ) partition by list (model_id)', dimension);
     execute format('create table recdb.item_vector (
         model_id integer not null,
@@ -56,7 +59,9 @@ begin
 end
 $$;
 comment on table recdb.user_vector is 'The users'' unit vectors, folded in from their items; what people like you are found among. One partition, with its HNSW index, a model version.';
-comment on column recdb.user_vector.total_weight is 'The sum of what the user gives to items as a neighbour: of |weight|^neighbor_weight_exponent over the items it is scored with.';
+comment on column recdb.user_vector.item_keys is 'The items that the user speaks for as a neighbour: what it is scored with. They lie beside the vector so that whoever finds it reads nothing else.';
+comment on column recdb.user_vector.weights is 'What the user gives to each of item_keys: sign(w) |w|^neighbor_weight_exponent, against the decay_origin of the version.';
+comment on column recdb.user_vector.total_weight is 'The sum of |weights|.';
 comment on table recdb.item_vector is 'The items'' vectors: a user''s vector is the normalized weighted sum of these. One partition a model version.';
 
 create table recdb.item_neighbor (
