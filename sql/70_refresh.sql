@@ -84,8 +84,15 @@ begin atomic
     select array_agg(s.item_key), array_agg(s.weight), array_agg(s.users)
     from (
         select w.item_key, sum(greatest(w.weight, 0)) as weight, count(*) as users
-        from recdb.user_item w
-        where w.user_key = any (popularity_of.user_keys)
+        from unnest(popularity_of.user_keys) u(user_key)
+        cross join lateral (
+            select s.item_key, s.weight from recdb.user_item_settled s
+            where s.user_key = u.user_key and not exists (select from recdb.recent_user r where r.user_key = u.user_key)
+            union all
+            select n.item_key, n.weight from recdb.user_item_recent n
+            where n.user_key = u.user_key
+            offset 0
+        ) w
         group by w.item_key
     ) s;
 end;
@@ -145,7 +152,7 @@ comment on function recdb.refresh_items(integer[]) is 'Weighs the interactions o
 
 -- recdb.refresh_vectors: bring the given users' vectors up to date, in every kept model version.
 -- What they speak for is always exact. A vector is replaced once the fold-in has moved away from it, to a cosine below
--- 0.98: other new interactions move a user less, and an entry of an HNSW index costs more than all the rest.
+-- 0.95: other new interactions move a user less, and an entry of an HNSW index costs more than all the rest.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile
@@ -190,7 +197,7 @@ begin
     where f.embedding is not null
     on conflict (model_id, user_key) do update
     set item_keys = excluded.item_keys, weights = excluded.weights, total_weight = excluded.total_weight,
-        embedding = case when 1 - (v.embedding <=> excluded.embedding) < 0.98
+        embedding = case when 1 - (v.embedding <=> excluded.embedding) < 0.95
             then excluded.embedding else v.embedding end;
 end
 $$;
