@@ -30,8 +30,9 @@ from recdb.learn.baselines import Offer
 from recdb.learn.metrics import Scores, Truth, score_lists
 from recdb.load import load, open_text
 from recdb.migrate import require_installed
-from recdb.train import Report, installed_dimension, read_interactions
+from recdb.train import Report, installed_dimension
 from recdb.tune import tune
+from recdb.weighted import read_interactions
 
 CLIENTS = 2
 SCRATCH_DIMENSION = 256

@@ -11,6 +11,13 @@ from recdb.learn.events import Events
 GOLDEN = 2_654_435_761
 
 
+def sampled(key: str, share: float) -> sql.Composed:
+    """Return the condition that a column of dense keys is in a sample of so large a share: always the same keys."""
+    return sql.SQL("{}::bigint * {} % 4294967296 < {}").format(
+        sql.SQL(key), sql.Literal(GOLDEN), sql.Literal(round(share * 2**32))
+    )
+
+
 def read_events(connection: psycopg.Connection, *, most: int | None = None) -> Events:
     """Read every interaction, 14 bytes each, or, beyond `most`, those of as many users as have about that many.
 
@@ -40,7 +47,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
                 greatest(-2147483648, date_part('epoch', least(i.created_at, {newest}))
                     - date_part('epoch', {newest}))::integer
             from recdb.interactions i
-            join recdb.user_key u on u.user_id = i.user_id and u.user_key::bigint * {golden} % 4294967296 < {bound}
+            join recdb.user_key u on u.user_id = i.user_id and {sampled}
             join recdb.item_key t on t.item_id = i.item_id
             join (
                 select d.kind, d.position - 1 as number
@@ -49,8 +56,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             """
         ).format(
             newest=sql.Literal(max(filter(None, newest), default=None)),
-            golden=sql.Literal(GOLDEN),
-            bound=sql.Literal(round(share * 2**32)),
+            sampled=sampled("u.user_key", share),
             kinds=sql.Literal(list(names)),
         )
         columns = copy_out(

@@ -29,7 +29,7 @@ import psycopg
 from recdb.errors import InvalidInput, RecdbError
 from recdb.learn.events import FRACTION, VISIT
 
-SETTINGS = "half_life, default_weight, default_hides, profile_limit, training_limit, listed_only"
+SETTINGS = "half_life, default_weight, default_hides, profile_limit, training_limit, training_interactions, listed_only"
 
 # What is copied: from what, which columns, into which table, whose own rows make room.
 COPIED = (

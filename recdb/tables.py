@@ -80,6 +80,7 @@ class Config(Base):
         CheckConstraint("profile_limit between 1 and 10000"),
         CheckConstraint("profile_limit <= training_limit"),
         CheckConstraint("training_limit between 1 and 30000"),
+        CheckConstraint("training_interactions >= 1"),
         CheckConstraint("kept_models >= 1"),
     )
 
@@ -90,6 +91,7 @@ class Config(Base):
     default_hides: Mapped[bool] = mapped_column(server_default=text("true"))
     profile_limit: Mapped[int] = mapped_column(server_default=text("500"))
     training_limit: Mapped[int] = mapped_column(server_default=text("5000"))
+    training_interactions: Mapped[int] = mapped_column(BigInteger, server_default=text("40000000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +13,13 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from scipy import sparse
 
-from recdb.copy import copy_blocks_in, copy_in, copy_out
+from recdb.copy import copy_blocks_in, copy_in
 from recdb.errors import RecdbError
 from recdb.learn import Basis, Interactions, ItemNeighbors, Params, fit_basis, fit_item_neighbors, fold_in
-from recdb.learn.matrix import Float32
+from recdb.learn.matrix import Float32, power
 from recdb.validation import Figure, clearly_worse, measure
 from recdb.versions import LEARNED_TABLES
+from recdb.weighted import read_interactions, read_profiles
 
 USER_BLOCK = 50_000
 EF_CONSTRUCTION = 128
@@ -56,7 +58,8 @@ def train(
     width = installed_dimension(connection)
     params = Params.from_json(params.to_json() | {"dimension": min(params.dimension, width)})
     report("reading interactions")
-    known = read_interactions(connection)
+    moment = read_clock(connection)
+    known = read_interactions(connection, most=training_interactions(connection))
     if not len(known.users):
         raise nothing_to_learn(connection)
     report("measuring on a validation part")
@@ -65,8 +68,7 @@ def train(
     model_id, label = begin_version(connection, known, params)
     basis = learn_basis(known, params, report)
     write_item_vectors(connection, model_id, basis.item_vectors, width)
-    scored = known.newest(min(params.profile_limit, profile_limit(connection)))
-    write_user_vectors(connection, model_id, scored, basis, params, width, report)
+    write_user_vectors(connection, model_id, basis, params, width, report)
     if not items_return(connection):
         params = replace(params, self_weight=0.0)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
@@ -81,7 +83,16 @@ def train(
         if activation != "never" and rejected is None:
             activate(connection, model_id)
         log(connection, model_id, seconds, rejected)
+    catch_up(connection, moment)
     return Version(label, rejected)
+
+
+def read_clock(connection: psycopg.Connection) -> datetime:
+    """Read the server's clock."""
+    row = connection.execute("select clock_timestamp()").fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment
 
 
 def installed_dimension(connection: psycopg.Connection) -> int:
@@ -93,34 +104,16 @@ def installed_dimension(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def read_interactions(connection: psycopg.Connection) -> Interactions:
-    """Read the weighted interactions, 18 bytes each: a user's newest config.training_limit items."""
-    columns = copy_out(
-        connection,
-        """
-        select w.user_key, w.item_key, w.weight::real, w.position::smallint,
-            greatest(-2147483648, date_part('epoch', w.last_at) - date_part('epoch', newest.last_at))::integer
-        from recdb.user_item w
-        cross join recdb.config c
-        cross join (select max(i.last_at) as last_at from recdb.user_item i where isfinite(i.last_at)) newest
-        where abs(w.weight) > 1e-30 and w.position <= c.training_limit
-        """,
-        [
-            ("users", np.int32),
-            ("items", np.int32),
-            ("weights", np.float32),
-            ("positions", np.int16),
-            ("seconds", np.int32),
-        ],
-    )
-    return Interactions.sort(
-        columns["users"], columns["items"], columns["weights"], columns["positions"], columns["seconds"]
-    )
-
-
 def profile_limit(connection: psycopg.Connection) -> int:
     """Return how many of a user's newest items a version may score with."""
     row = connection.execute("select profile_limit from recdb.config").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def training_interactions(connection: psycopg.Connection) -> int:
+    """Return of how many weighted interactions a version may be learned."""
+    row = connection.execute("select training_interactions from recdb.config").fetchone()
     assert row is not None
     return int(row[0])
 
@@ -253,33 +246,35 @@ def write_item_neighbors(connection: psycopg.Connection, model_id: int, learned:
 
 
 def write_user_vectors(
-    connection: psycopg.Connection,
-    model_id: int,
-    known: Interactions,
-    basis: Basis,
-    params: Params,
-    width: int,
-    report: Report,
+    connection: psycopg.Connection, model_id: int, basis: Basis, params: Params, width: int, report: Report
 ) -> None:
-    """Fold the users in by what they are scored with, and write their vectors beside it, a block of users at a time."""
-    weights = known.matrix(params.people_weight_exponent)
-    liking = known.matrix(params.neighbor_weight_exponent)
-    # What SQL folds in is in half precision; so is what is stored.
-    stored = basis.item_vectors.astype(np.float16).astype(np.float32)
+    """Fold every user in by what they are scored with, and write vectors and that, a block of users at a time."""
+    row = connection.execute(
+        "select (select max(u.user_key) from recdb.user_key u), (select max(t.item_key) from recdb.item_key t)"
+    ).fetchone()
+    assert row is not None
+    users, items = row[0] + 1, row[1] + 1
+    limit = min(params.profile_limit, profile_limit(connection))
+    # What SQL folds in is in half precision; so is what is stored. Items that the basis does not know are nowhere.
+    stored = np.zeros((items, basis.item_vectors.shape[1]), dtype=np.float32)
+    stored[: len(basis.item_vectors)] = basis.item_vectors.astype(np.float16)
 
-    def columns(start: int) -> Iterator[list[NDArray[Any]]]:
-        vectors, solid = fold_in(weights[start : start + USER_BLOCK], stored)
-        for keys, items, given in by_length(liking, np.flatnonzero(solid) + start):
-            model = np.full(len(keys), model_id, dtype=np.int32)
-            yield [model, keys.astype(np.int32), pad(vectors[keys - start], width), items, given, magnitude(given)]
+    def columns(block: range) -> Iterator[list[NDArray[Any]]]:
+        profiles = read_profiles(connection, block, limit=limit, items=items)
+        vectors, solid = fold_in(power(profiles, params.people_weight_exponent), stored)
+        liking = power(profiles, params.neighbor_weight_exponent)
+        for rows, item_keys, weights in by_length(liking, np.flatnonzero(solid)):
+            model, keys = np.full(len(rows), model_id, dtype=np.int32), (rows + block.start).astype(np.int32)
+            yield [model, keys, pad(vectors[rows], width), item_keys, weights, magnitude(weights)]
 
-    for start in range(0, weights.shape[0], USER_BLOCK):
-        report(f"user vectors, {start:,} of {weights.shape[0]:,}")
+    for start in range(0, users, USER_BLOCK):
+        report(f"user vectors, {start:,} of {users:,}")
+        block = list(columns(range(start, min(start + USER_BLOCK, users))))
         copy_blocks_in(
             connection,
             f"recdb.user_vector_{model_id}",
             ["model_id", "user_key", "embedding", "item_keys", "weights", "total_weight"],
-            columns(start),
+            block,
         )
 
 
@@ -350,6 +345,17 @@ def activate(connection: psycopg.Connection, model_id: int) -> None:
     """Make a version that was just trained the active one; what changed in recdb.config meanwhile stays as it is."""
     connection.execute("update recdb.model set active = false where active")
     connection.execute("update recdb.model set active = true, activated_at = now() where model_id = %s", [model_id])
+
+
+def catch_up(connection: psycopg.Connection, moment: datetime) -> None:
+    """Bring the vectors of users who were refreshed since a moment up to date: a new version may have missed them."""
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(recdb.refresh_lock())")
+        connection.execute(
+            "select recdb.refresh_vectors(array("
+            "select r.user_key from recdb.recent_user r where r.refreshed_at >= %s))",
+            [moment],
+        )
 
 
 def log(connection: psycopg.Connection, model_id: int, seconds: float, error: str | None) -> None:

@@ -218,6 +218,42 @@ def test_a_user_forgotten_while_a_version_is_trained_is_not_in_it(
     assert recommend(db, "u1") == []
 
 
+def test_what_changes_while_a_version_is_trained_is_in_it(database: Database, db: psycopg.Connection) -> None:
+    """A refresh brings only those versions up to date that are there."""
+    record(db, tastes())
+
+    def late(step: str) -> None:
+        if step == "indexing user_vector":
+            record(db, [["u1", f"i{number}", "share"] for number in range(40, 60)])
+            record(db, [["newcomer", "i1", "like"]])
+            db.execute("call recdb.refresh()")
+
+    job.run(database, full=True)
+    label = job.run(database, full=True, report=late).model
+
+    totals = "select user_id, model, total_weight from recdb.user_vectors where user_id in ('u1', 'newcomer')"
+    found = {(user, model): total for user, model, total in db.execute(totals)}
+    assert {model for _, model in found} == {"collaborative_filtering_v1", label}
+    for user in ("u1", "newcomer"):
+        assert found[user, label] == pytest.approx(found[user, "collaborative_filtering_v1"])
+
+
+def test_a_training_learns_from_a_sample_of_users_where_there_are_many(
+    database: Database, db: psycopg.Connection
+) -> None:
+    """What bounds its memory; all the others are placed in what the sample taught."""
+    record(db, tastes(users=300))
+    db.execute("update recdb.config set training_interactions = 1200")
+
+    train(database)
+
+    users, interactions = db.execute("select users, interactions from recdb.models").fetchone() or (0, 0)
+    assert 70 < users < 130
+    assert interactions == users * 12
+    assert db.execute("select count(*) from recdb.user_vectors").fetchone() == (300,)
+    assert all(recommend(db, f"u{number}") for number in range(300))
+
+
 def test_a_database_without_interactions_has_nothing_to_learn(database: Database, db: psycopg.Connection) -> None:
     with pytest.raises(RecdbError, match="no interactions to learn from") as raised:
         job.run(database)

@@ -28,7 +28,7 @@ from recdb.learn import Params, baselines, fit_item_neighbors, to_matrix
 from recdb.learn.item_neighbors import EASE_ITEMS
 from recdb.learn.metrics import Truth, score_lists
 from recdb.load import load
-from recdb.train import read_interactions
+from recdb.weighted import read_interactions
 
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

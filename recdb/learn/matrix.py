@@ -117,6 +117,11 @@ def signed_power(values: NDArray[np.floating], exponent: float) -> Float32:
     return result
 
 
+def power(matrix: sparse.csr_array, exponent: float) -> sparse.csr_array:
+    """Return the matrix with sign(x) |x|^exponent for each entry x, in the same places."""
+    return sparse.csr_array((signed_power(matrix.data, exponent), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
 def inverse_power(sums: NDArray[np.floating], exponent: float) -> Float32:
     """Return sums^-exponent in single precision, 0 where the sum is 0."""
     result = np.zeros(sums.shape, dtype=np.float64)
