@@ -13,6 +13,14 @@ from matplotlib import pyplot as plt  # noqa: E402  after the backend is chosen
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 Result = dict[str, Any]
+RIVALS = (
+    "kNN rebuilt per request",
+    "ALS in memory",
+    "ALS in memory, catalogue asked",
+    "item-kNN in memory",
+    "item-kNN in memory, catalogue asked",
+    "nearest items by pgvector",
+)
 
 
 def write_report(folder: Path) -> None:
@@ -90,13 +98,26 @@ def calls_a_second(name: str) -> Callable[[Result], str]:
     return write
 
 
+def against(name: str) -> Callable[[Result], str]:
+    """Write how much longer a rival's median is than that of recommend()."""
+
+    def write(result: Result) -> str:
+        figures = result["rivals_ms"].get(name)
+        return f"{figures['p50'] / result['latency_ms']['average']['p50']:.2g}" if figures else "not measured"
+
+    return write
+
+
 def refreshed(position: int) -> Callable[[Result], str]:
     """Write what an incremental refresh costs."""
 
     def write(result: Result) -> str:
         r = result["refresh"][position]
         readers = f"; readers' p95 {r['readers_ms']['p95']:.3g} ms" if r["readers_ms"] else ""
-        return f"{r['seconds']:.2f} s ({r['events']:,} events, {r['users']:,} users){readers}"
+        share = r["seconds"] / result["train"]["seconds"]
+        return (
+            f"{r['seconds']:.2f} s, {share:.1%} of a full one ({r['events']:,} events, {r['users']:,} users){readers}"
+        )
 
     return write
 
@@ -118,7 +139,7 @@ def table(results: list[Result]) -> list[str]:
         ),
         ("**latency of recommend(), ms: p50 / p95 / p99 / max**", lambda r: ""),
         ("average users", lambda r: f"{ms(r['latency_ms']['average'])} ({r['profile_items']:.0f} items)"),
-        *((f"profiles of {size:,}", profile(size)) for size in (1, 10, 100, 1_000)),
+        *((f"profiles of {size:,}", profile(size)) for size in (1, 10, 40, 100, 1_000)),
         ("average users after the refreshes below", lambda r: ms(r["latency_after_refreshes_ms"])),
         ("**calls a second (clients)**", lambda r: ""),
         ("straight", calls_a_second("throughput")),
@@ -145,13 +166,10 @@ def table(results: list[Result]) -> list[str]:
             lambda r: ", ".join(f"{n} {v:,}" for n, v in r["train"]["sizes_mb"].items() if n != "database"),
         ),
         ("**rivals, ms: p50 / p95 / p99 / max**", lambda r: ""),
-        *(
-            (name, rivals(name))
-            for name in (
-                "kNN rebuilt per request", "ALS in memory", "item-kNN in memory", "nearest items by pgvector",
-            )
-        ),
-    ]  # fmt: skip
+        *((name, rivals(name)) for name in RIVALS),
+        ("**their median in medians of recommend()**", lambda r: ""),
+        *((name, against(name)) for name in RIVALS),
+    ]
     lines = ["| users | " + " | ".join(f"{result['users']:,}" for result in results) + " |"]
     lines.append("|---|" + "---|" * len(results))
     lines += [f"| {name} | " + " | ".join(write(result) for result in results) + " |" for name, write in rows]

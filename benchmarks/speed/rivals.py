@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ NEIGHBORS = 50
 FACTORS = 128
 ITERATIONS = 3
 """ALS learns no longer than this: its latency does not depend on it, and its quality is not measured here."""
+CHECKED = ", catalogue asked"
 
 
 def rebuild_per_request(connection: psycopg.Connection, users: Sequence[str]) -> dict[str, Any]:
@@ -106,8 +108,8 @@ class Service:
         shape = max(self.users.values()) + 1, max(self.items.values()) + 1
         self.matrix = sparse.csr_matrix((known["weights"], (known["users"], known["items"])), shape=shape)
 
-    def answer(self, model: Any, user: str) -> list[tuple[str, float]]:
-        """Fetch, score, filter and return."""
+    def answer(self, model: Any, user: str, *, catalogue: bool) -> list[tuple[str, float]]:
+        """Fetch, score, filter and return; with `catalogue`, drop what is unavailable or the user's own by now."""
         rows = self.connection.execute(
             "select item_id, kind from recdb.interaction where user_id = %s", [user], prepare=True
         ).fetchall()
@@ -119,20 +121,31 @@ class Service:
         )
         profile.sum_duplicates()
         found, scores = model.recommend(0, profile, N=K, filter_already_liked_items=True, recalculate_user=True)
-        return [
-            (self.names[item], score) for item, score in zip(found.tolist(), scores.tolist(), strict=True) if score > 0
-        ]
+        best = [(self.names[item], score) for item, score in zip(found.tolist(), scores.tolist(), strict=True)]
+        offered = self.offered([item for item, _ in best], user) if catalogue else None
+        return [(item, score) for item, score in best if score > 0 and (offered is None or item in offered)]
 
-    def measure(self, model: Any, users: Sequence[str]) -> dict[str, Any]:
+    def offered(self, items: list[str], user: str) -> set[str]:
+        """Ask the catalogue which items may be shown to a user."""
+        rows = self.connection.execute(
+            "select item_id from recdb.item where item_id = any (%s) and available and owner_id is distinct from %s",
+            [items, user],
+            prepare=True,
+        ).fetchall()
+        return {row[0] for row in rows}
+
+    def measure(self, name: str, model: Any, users: Sequence[str]) -> dict[str, Any]:
         """Fit a model and time its answers."""
         began = time.monotonic()
         model.fit(self.matrix, show_progress=False)
         fitted = time.monotonic() - began
         model.num_threads = 1  # for one request, threads cost more than they give
-        answer: Callable[[str], Any] = lambda user: self.answer(model, user)  # noqa: E731
-        for user in users:
-            answer(user)
-        return summary(timed(answer, users)) | {"fit_seconds": round(fitted, 2), "process_mb": round(resident_mb())}
+        figures = {}
+        for ending, catalogue in (("", False), (CHECKED, True)):
+            answer: Callable[[str], Any] = partial(self.answer, model, catalogue=catalogue)
+            timed(answer, users)
+            figures[name + ending] = summary(timed(answer, users))
+        return figures | {name: figures[name] | {"fit_seconds": round(fitted, 2), "process_mb": round(resident_mb())}}
 
 
 def main() -> None:
@@ -150,9 +163,9 @@ def main() -> None:
     users = arguments.users.split(",")
     with psycopg.connect(arguments.url, autocommit=True) as connection:
         service = Service(connection)
-        item_knn = service.measure(CosineRecommender(K=Params().item_neighbors), users)
-        als = service.measure(AlternatingLeastSquares(factors=FACTORS, iterations=ITERATIONS, random_state=0), users)
-    print(json.dumps({"item-kNN in memory": item_knn, "ALS in memory": als}))
+        item_knn = service.measure("item-kNN in memory", CosineRecommender(K=Params().item_neighbors), users)
+        als = AlternatingLeastSquares(factors=FACTORS, iterations=ITERATIONS, random_state=0)
+        print(json.dumps(item_knn | service.measure("ALS in memory", als, users)))
 
 
 if __name__ == "__main__":
