@@ -175,11 +175,11 @@ def check_transactions(connection: psycopg.Connection, limit: timedelta = TRANSA
 
 
 def check_shared_buffers(connection: psycopg.Connection) -> Verdict | None:
-    """The server's cache against what recommend() reads: the served model and the weighted interactions."""
+    """The server's cache against what recommend() reads most of: the served model."""
     row = connection.execute(
         """
         select pg_size_bytes(current_setting('shared_buffers')),
-            pg_total_relation_size('recdb.user_item_settled') + sum(pg_total_relation_size(c.oid))
+            sum(pg_total_relation_size(c.oid))
         from recdb.model m
         join pg_class c on c.relnamespace = 'recdb'::regnamespace
             and c.relname = any (select t || '_' || m.model_id from unnest(%s::text[]) t)
@@ -192,7 +192,7 @@ def check_shared_buffers(connection: psycopg.Connection) -> Verdict | None:
         return None
     cache, read = int(row[0]), int(row[1])
     if read > cache:
-        message = f"{size(cache)}, while recommend() reads from {size(read)} of vectors, weights and indexes"
+        message = f"{size(cache)}, while recommend() reads from {size(read)} of vectors, neighbours and indexes"
         wanted = max(1, round(read * 1.5 / (1 << 20)))
         return Verdict("warn", message, f"alter system set shared_buffers = '{wanted}MB'; then restart the server")
     return Verdict("ok", f"{size(cache)}; recommend() reads from {size(read)}")
