@@ -185,10 +185,10 @@ def begin_version(connection: psycopg.Connection, known: Interactions, params: P
                     model_id=sql.Literal(model_id),
                 )
             )
-        # Room on each page for new totals: a row that stays there leaves the HNSW index alone.
-        connection.execute(
-            sql.SQL("alter table recdb.{} set (fillfactor = 70)").format(sql.Identifier(f"user_vector_{model_id}"))
-        )
+        # Whole rows on their pages, however long their arrays: who is found costs one page, and nothing is unpacked.
+        # And room for what changes: a row that stays on its page leaves the HNSW index alone.
+        for table, settings in (("user_vector", "fillfactor = 70, "), ("item_neighbor", "")):
+            connection.execute(f"alter table recdb.{table}_{model_id} set ({settings}toast_tuple_target = 8160)")
     return model_id, label
 
 

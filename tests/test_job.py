@@ -238,6 +238,21 @@ def test_what_changes_while_a_version_is_trained_is_in_it(database: Database, db
         assert found[user, label] == pytest.approx(found[user, "collaborative_filtering_v1"])
 
 
+def test_long_rows_stay_whole_on_their_pages(database: Database, db: psycopg.Connection) -> None:
+    record(db, [[f"u{user}", f"i{item}", "like"] for user in range(30) for item in range(user, 600, 2)])
+
+    label = train(database, profile_limit=500, item_neighbors=500)
+
+    (model,) = db.execute("select model_id from recdb.model where label = %s", [label]).fetchone() or (0,)
+    for table, array in (("user_vector", "item_keys"), ("item_neighbor", "neighbor_keys")):
+        longest, packed, toast = db.execute(
+            f"select max(cardinality(t.{array})), count(pg_column_compression(t.{array})), "
+            "(select pg_relation_size(c.reltoastrelid) from pg_class c "
+            f"where c.oid = 'recdb.{table}_{model}'::regclass) from recdb.{table} t where t.model_id = {model}"
+        ).fetchone() or (0, 0, 0)
+        assert longest > 280 and packed == 0 and toast == 0
+
+
 def test_a_training_learns_from_a_sample_of_users_where_there_are_many(
     database: Database, db: psycopg.Connection
 ) -> None:
