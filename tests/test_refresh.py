@@ -386,3 +386,28 @@ def test_refreshing_nothing_is_fine(db: psycopg.Connection) -> None:
     refresh(db)
     assert weights(db) == {}
     assert all(run[1] is None for run in log(db))
+
+
+def test_popularity_is_added_to_as_if_it_were_summed_up_anew(database: Database, db: psycopg.Connection) -> None:
+    """By new, changed and vanished interactions, by new items and by users who are forgotten."""
+    record(db, tastes())
+    train(database)
+
+    def assert_exact() -> None:
+        kept = db.execute("select item_key, total, users from recdb.item_popularity order by item_key").fetchall()
+        summed = db.execute(
+            "select item_key, sum(greatest(weight, 0)), count(*) from recdb.user_item group by 1 order by 1"
+        ).fetchall()
+        assert [(key, users) for key, _, users in kept] == [(key, users) for key, _, users in summed]
+        assert [total for _, total, _ in kept] == pytest.approx([total for _, total, _ in summed])
+
+    assert_exact()
+    for number in range(3):
+        record(db, [["u1", "i1", "share"], [f"new{number}", f"fresh{number}", "like"], ["u2", "i2", "view"]])
+        db.execute("delete from recdb.interaction where user_id = 'u1' and kind = 'view'")
+        db.execute("call recdb.refresh()")
+        assert_exact()
+    db.execute("select recdb.forget_user('new1')")
+    assert_exact()
+    gone = db.execute("select from recdb.item_popularity where item_id = 'fresh1'").fetchone()
+    assert gone is None
