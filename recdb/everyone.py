@@ -119,14 +119,6 @@ def in_order(
         yield running.popleft().result()
 
 
-@dataclass(frozen=True)
-class Job:
-    """Some users, and among which of the stored users their neighbours are looked for."""
-
-    users: NDArray[np.int64]
-    cells: NDArray[np.int64]
-
-
 class Ranker:
     """The ranking of recommend(), for blocks of users."""
 
@@ -169,8 +161,8 @@ class Ranker:
             queries[block] = np.where(norms >= NOISE_NORM, sums / np.maximum(norms, NOISE_NORM), 0).astype(np.float32)
         return queries
 
-    def jobs(self) -> Iterator[Job]:
-        """Divide the users that have a profile into blocks that look among the same stored users."""
+    def jobs(self) -> Iterator[NDArray[np.int64]]:
+        """Divide the users that have a profile into blocks that look among much the same stored users."""
         users = np.flatnonzero(np.diff(self.snapshot.weights.indptr))
         cell = np.empty(len(users), dtype=np.int64)
         for block in blocks(len(users), FOLD_BLOCK):
@@ -180,25 +172,24 @@ class Ranker:
         step = max(1, min(MOST_USERS, BLOCK_BYTES // (4 * widest)))
         for together in np.split(users, np.cumsum(np.bincount(cell))[:-1]):
             for block in blocks(len(together), step):
-                asking = together[block]
-                queries = self.queries[asking].astype(np.float32)
-                yield Job(asking, self.cells.near(queries, PROBED))
+                yield together[block]
 
-    def rank(self, job: Job) -> tuple[int, Lists]:
-        """Rank for a job's users."""
-        voices = sparse.hstack([self.people(job), self.items(job.users)], format="csr")
-        return len(job.users), self.choose(job.users, sparse.csr_array(voices @ self.voices))
+    def rank(self, asking: NDArray[np.int64]) -> tuple[int, Lists]:
+        """Rank for some users; return their number too."""
+        voices = sparse.hstack([self.people(asking), self.items(asking)], format="csr")
+        return len(asking), self.choose(asking, sparse.csr_array(voices @ self.voices))
 
-    def people(self, job: Job) -> sparse.csr_array:
-        """Return by how much each stored user's likings count for a job's users, (users, all users)."""
-        served, rows = self.snapshot.served, len(job.users)
-        shape = (rows, self.voices.shape[0] - self.voices.shape[1])
-        places = self.cells.places(job.cells)
+    def people(self, asking: NDArray[np.int64]) -> sparse.csr_array:
+        """Return by how much each stored user's likings count for some users, (users, all users)."""
+        served = self.snapshot.served
+        shape = (len(asking), self.voices.shape[0] - self.voices.shape[1])
+        queries = unit(self.queries[asking])
+        places = self.cells.places(self.cells.near(queries, PROBED))
         if served["blend"] == 0 or len(places) == 0:
             return sparse.csr_array(shape, dtype=np.float64)
-        cosines = unit(self.queries[job.users]) @ self.cells.vectors_at(places).T
-        own = np.searchsorted(places, self.own[job.users])
-        there = np.flatnonzero(places[np.minimum(own, len(places) - 1)] == self.own[job.users])
+        cosines = queries @ self.cells.vectors_at(places).T
+        own = np.searchsorted(places, self.own[asking])
+        there = np.flatnonzero(places[np.minimum(own, len(places) - 1)] == self.own[asking])
         cosines[there, own[there]] = -1
         nearest, similarities = largest(cosines, min(served["neighbors"], len(places)))
         users = self.stored_keys[places[nearest]]
