@@ -239,6 +239,26 @@ test("every recommendation says why", async () => {
   const shares = await reasons.locator(".percent").allInnerTexts();
   const total = shares.reduce((sum, share) => sum + (Number.parseInt(share) || 0), 0);
   assert.ok(shares.length >= 2 && total >= 50 && total <= 102, shares.join());
+});
+
+test("whom somebody follows is a reason too", async () => {
+  const { rows } = await pool.query(
+    `select f.follower_id as user, r.item_id as post, a.name
+     from (select * from follow order by follower_id, following_id limit 300) f
+     join "user" a on a.id = f.following_id
+     cross join lateral recommend(f.follower_id, 1) r
+     cross join lateral recdb.explain(f.follower_id, r.item_id) e
+     where e.because_id = f.following_id
+     order by e.contribution desc
+     limit 1`,
+  );
+  const [{ user, post: first, name }] = rows;
+  await context.addCookies([{ name: "user", value: user, url: application.url }]);
+  await page.goto("/");
+  await title("ml_recommendations").waitFor();
+  assert.equal((await shown())[0]?.id, first);
+  await post(first).getByRole("button", { name: "Why this?" }).click();
+  await post(first).getByText(`You follow ${name}`).waitFor();
   await shoot("personal");
 });
 
