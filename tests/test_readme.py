@@ -26,6 +26,10 @@ from recdb.cli import app, main
 from recdb.database import Database
 
 README = Path(__file__).parent.parent / "README.md"
+CALLERS = README.parent / "examples" / "callers"
+RUN = {
+    "node-postgres.ts", "postgres-js.ts", "prisma.ts", "drizzle.ts", "with_psycopg.py", "with_sqlalchemy.py", "psql.sql"
+}  # fmt: skip
 MOST_SKIPPED = 8
 
 BLOCK = re.compile(
@@ -216,6 +220,22 @@ def test_the_lines_of_the_picture_meet() -> None:
         for column, character in enumerate(upper):
             below = lower[column : column + 1]
             assert character not in DOWN or below in f"{UP}▼", f"{upper}\n{lower}\n{' ' * column}^"
+
+
+@pytest.mark.parametrize("page", [README, CALLERS / "README.md"], ids=["README", "the callers' page"])
+def test_the_lines_to_copy_are_those_that_are_run(page: Path) -> None:
+    rows = re.findall(
+        r"^\| \[[\w. -]+\]\(([\w./-]+)\)[ \d.]* \|(.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    rows = [(page.parent / file, line) for file, line in rows if (page.parent / file).is_relative_to(CALLERS)]
+
+    assert {file.name for file, _ in rows} == RUN
+    for file, line in rows:
+        (call,) = re.findall(r"select \* from recommend\(.*?, 50, .*?\)+", line)
+        if file.suffix != ".sql":  # its ids are literals; the README's own SQL has that call
+            assert re.match(r"[^)]*\)", call.replace(", 50, ", ", 5, "))[0] in file.read_text(encoding="utf-8"), (
+                file.name
+            )
 
 
 def test_links_lead_somewhere() -> None:

@@ -27,12 +27,18 @@ def prepare(url: str, *, users: int, posts: int, interactions: int) -> None:
         connection.execute((HERE / "schema.sql").read_text())
     seed(url, users=users, posts=posts, interactions=interactions)
     recdb(url, "init")
+    with psycopg.connect(url) as connection:
+        connection.execute((HERE / "kinds.sql").read_text())
     recdb(
         url, "attach",
         "--interactions", "public.user_interaction",
         "--user", "user_id", "--item", "post_id", "--kind", "interaction_type", "--at", "created_at",
+        "--also", "public.comment user=user_id item=post_id kind=comment at=created_at",
+        "--also", "public.follow user=follower_id item=following_id kind=follow at=created_at",
+        "--also", "public.post user=user_id item=original_post_id kind=share at=created_at",
         "--items", "public.post",
         "--item-id", "id", "--owner", "user_id", "--published", "created_at", "--title", "content",
+        "--available", "deleted_at is null and original_post_id is null",
     )  # fmt: skip
     recdb(url, "refresh")
     with psycopg.connect(url) as connection:

@@ -14,10 +14,12 @@ create table post (
     topic text not null,
     content text not null,
     media_urls text[] not null default '{}',
-    original_post_id text references post (id) on delete cascade,
-    created_at timestamp(3) not null default (now() at time zone 'utc')
+    original_post_id text references post (id) on delete cascade, -- a repost: it has no content of its own
+    created_at timestamp(3) not null default (now() at time zone 'utc'),
+    deleted_at timestamp(3)
 );
 create index post_created_at on post (created_at desc);
+create index post_user on post (user_id, created_at);
 
 create table user_interaction (
     id text primary key,
@@ -30,3 +32,19 @@ create table user_interaction (
 create index user_interaction_user on user_interaction (user_id, created_at);
 create index user_interaction_post on user_interaction (post_id, created_at);
 create index user_interaction_like on user_interaction (post_id, user_id) where interaction_type = 'like';
+
+create table comment (
+    id text primary key,
+    user_id text not null references "user" (id) on delete cascade,
+    post_id text not null references post (id) on delete cascade,
+    content text not null,
+    created_at timestamp(3) not null default (now() at time zone 'utc')
+);
+create index comment_user on comment (user_id, created_at);
+
+create table follow (
+    follower_id text not null references "user" (id) on delete cascade,
+    following_id text not null references "user" (id) on delete cascade,
+    created_at timestamp(3) not null default (now() at time zone 'utc'),
+    primary key (follower_id, following_id)
+);

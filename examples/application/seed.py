@@ -43,6 +43,28 @@ CIRCLE_SHARE = 0.7
 KINDS = ("view", "click", "like", "share")
 DEPTH_SHARES = (0.4, 0.3, 0.2, 0.1)
 
+# What comes of some shares and likes: one share in four is a repost, one like in four is commented on, and after one
+# like in eight the author is followed.
+AROUND = """
+insert into post (id, user_id, topic, content, original_post_id, created_at)
+select distinct on (i.user_id, i.post_id)
+    md5('repost' || i.id)::uuid::text, i.user_id, p.topic, '', i.post_id, i.created_at
+from user_interaction i
+join post p on p.id = i.post_id
+where i.interaction_type = 'share' and hashtext(i.id) & 3 = 0;
+
+insert into comment (id, user_id, post_id, content, created_at)
+select md5('comment' || i.id)::uuid::text, i.user_id, i.post_id, 'More of this, please.', i.created_at
+from user_interaction i
+where i.interaction_type = 'like' and hashtext(i.id) & 3 = 1;
+
+insert into follow (follower_id, following_id, created_at)
+select distinct on (i.user_id, p.user_id) i.user_id, p.user_id, i.created_at
+from user_interaction i
+join post p on p.id = i.post_id
+where i.interaction_type = 'like' and hashtext(i.id) & 7 = 2 and p.user_id <> i.user_id;
+"""
+
 
 def write_posts(chance: random.Random, count: int) -> list[tuple[str, str]]:
     """Write `count` different posts: topic and text."""
@@ -158,8 +180,9 @@ def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1
                 for kind in KINDS[:depth]
             ),
         )
+        connection.execute(AROUND)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute('vacuum analyze "user", post, user_interaction')
+        connection.execute('vacuum analyze "user", post, user_interaction, comment, follow')
 
 
 def main() -> None:

@@ -29,6 +29,11 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
             f"create policy recdb_reads on {table} for select to {owner} using (true);" for table in hidden
         )
         return Verdict("fail", f"row-level security may hide rows from {owner} in {some(hidden)}", statements)
+    mistaken = connection.execute("select relation, catalogue, statement from recdb.mistaken_items()").fetchall()
+    if mistaken:
+        numbered = some(list(dict.fromkeys(relation for relation, *_ in mistaken)))
+        message = f"{numbered}: its items are numbered in another table than those of {mistaken[0][1]}"
+        return Verdict("warn", message, " ".join(statement for *_, statement in mistaken))
     missing = connection.execute("select relation, reason, statement from recdb.missing_indexes()").fetchall()
     if missing:
         lacking = some(list(dict.fromkeys(relation for relation, *_ in missing)))

@@ -1,10 +1,14 @@
 "use client";
 
+import { Icon } from "@/components/Icon";
+
 export default function Failed({ reset }: { error: Error; reset: () => void }) {
   return (
     <main className="column">
       <div className="notice" role="alert">
-        <p>Something went wrong on our side.</p>
+        <Icon name="away" />
+        <h2>Something went wrong on our side</h2>
+        <p className="muted">Trying again often helps.</p>
         <button className="pill" onClick={reset}>
           Try again
         </button>

@@ -2,6 +2,7 @@
 
 import { useRouter } from "next/navigation";
 import { Fragment, useCallback, useEffect, useRef, useState } from "react";
+import { Icon } from "@/components/Icon";
 import { PostCard } from "@/components/PostCard";
 import { flush, flushAtEnd } from "@/lib/events";
 import { forgetReasons, requestPage } from "@/lib/requests";
@@ -111,7 +112,9 @@ export function Feed({ initial }: { initial: Page | null }) {
       {status === "end" && <p className="notice muted">You have seen it all. Come back later.</p>}
       {status === "failed" && (
         <div className="notice" role="alert">
-          <p>The feed cannot be reached right now. Nothing is lost, and we keep trying.</p>
+          <Icon name="away" />
+          <h2>The feed cannot be reached right now</h2>
+          <p className="muted">Nothing is lost, and we keep trying.</p>
           <button className="pill" onClick={() => void load(pages)}>
             Try again
           </button>

@@ -16,7 +16,9 @@ function Row({ reason }: { reason: Reason }) {
   return (
     <li>
       <span className="because">
-        {reason.post ? (
+        {reason.followed ? (
+          `You follow ${reason.followed}`
+        ) : reason.post ? (
           <>
             You stopped at <q>{shorten(reason.post.content)}</q>{" "}
             <span className="muted">

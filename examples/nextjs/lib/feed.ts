@@ -33,6 +33,8 @@ const RECENT = `
     select *
     from post n
     where n.user_id <> $1
+      and n.deleted_at is null
+      and n.original_post_id is null
       and n.id <> all ($3::text[])
       and not exists (select from user_interaction i where i.user_id = $1 and i.post_id = n.id)
     order by n.created_at desc

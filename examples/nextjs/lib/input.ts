@@ -3,7 +3,7 @@ import type { Interaction, Kind } from "@/lib/types";
 /** What a request may hold. Each of these answers undefined for anything else. */
 
 const KINDS: readonly string[] = ["view", "click", "like", "share"] satisfies Kind[];
-const MOST_EXCLUDED = 2_000;
+export const MOST_EXCLUDED = 2_000;
 const MOST_INTERACTIONS = 100;
 const MOST_RANKED = 1_000;
 

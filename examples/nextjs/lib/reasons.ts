@@ -10,13 +10,15 @@ type Row = {
   content: string | null;
   topic: string | null;
   author: string | null;
+  followed: string | null;
 };
 
 const EXPLAIN = `
-  select e.source, e.contribution, p.content, p.topic, a.name as author
+  select e.source, e.contribution, p.content, p.topic, a.name as author, f.name as followed
   from recdb.explain($1, $2) e
   left join post p on p.id = e.because_id
   left join "user" a on a.id = p.user_id
+  left join "user" f on f.id = e.because_id
   where e.contribution > 0
   order by e.contribution desc`;
 
@@ -29,5 +31,6 @@ export async function readReasons(userId: string, postId: string): Promise<Reaso
     share: row.contribution / total,
     post:
       row.content === null ? null : { content: row.content, topic: row.topic ?? "", author: row.author ?? "" },
+    followed: row.followed,
   }));
 }

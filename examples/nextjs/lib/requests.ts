@@ -1,3 +1,4 @@
+import { MOST_EXCLUDED } from "@/lib/input";
 import type { Page, Reason } from "@/lib/types";
 
 export const PAGE_SIZE = 50;
@@ -6,7 +7,7 @@ export async function requestPage(shown: string[]): Promise<Page> {
   const response = await fetch("/api/feeds", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ limit: PAGE_SIZE, exclude: shown }),
+    body: JSON.stringify({ limit: PAGE_SIZE, exclude: shown.slice(-MOST_EXCLUDED) }),
   });
   if (!response.ok) throw new Error(`feed: ${response.status}`);
   return (await response.json()) as Page;

@@ -20,6 +20,7 @@ export type Reason = {
   source: "item" | "neighbors";
   share: number;
   post: { content: string; topic: string; author: string } | null;
+  followed: string | null;
 };
 
 export type Kind = "view" | "click" | "like" | "share";

@@ -211,6 +211,55 @@ test("a view counts after a second, once", async () => {
   assert.deepEqual(await times(), [1, 1, 1]);
 });
 
+test("a view is half of a post for a second; views are sent together", async () => {
+  const user = await becomeKnown();
+  await page.addInitScript(() => {
+    const real = window.fetch;
+    const calls = (window.calls = /** @type {string[]} */ ([]));
+    window.fetch = (input, init) => {
+      calls.push(`${init?.method ?? "GET"} ${input}`);
+      return real(input, init);
+    };
+  });
+  await page.clock.install();
+  await page.reload();
+  const like = page.locator(".post").first().getByRole("button", { name: "Like", exact: true });
+  await like.click();
+  await page.locator('.post [aria-pressed="true"]').waitFor();
+  await page.clock.pauseAt(Date.now() + 60_000);
+
+  await page.locator(".post").nth(12).evaluate((post) => {
+    const { top, height } = post.getBoundingClientRect();
+    window.scrollTo(0, window.scrollY + top + 0.7 * height);
+    window.calls.length = 0;
+  });
+  await isOnScreen(page.locator(".post").nth(14));
+  const visible = await page.locator(".post").evaluateAll((posts) =>
+    posts.map((post) => {
+      const { top, bottom, height } = post.getBoundingClientRect();
+      const share = (Math.min(bottom, window.innerHeight) - Math.max(top, 0)) / height;
+      return { id: /** @type {HTMLElement} */ (post).dataset.id ?? "", share };
+    }),
+  );
+  const seen = visible.filter(({ share }) => share >= 0.5).map(({ id }) => id);
+  assert.ok(seen.length >= 4 && visible.some(({ share }) => share > 0 && share < 0.5));
+
+  const calls = (/** @type {string} */ start) =>
+    page.evaluate((start) => window.calls.filter((call) => call.startsWith(start)), start);
+  await page.clock.runFor(900);
+  assert.deepEqual(await calls("GET /api/why"), []);
+  await page.clock.runFor(200);
+  const asked = (await calls("GET /api/why")).map((call) => call.split("post_id=")[1]);
+  assert.deepEqual(asked.toSorted(), seen.toSorted());
+
+  await until(async () => {
+    await page.clock.runFor(500);
+    const views = await recorded(user, "view");
+    return seen.every((id) => views.includes(id));
+  });
+  assert.ok((await calls("POST /api/interactions")).length < seen.length);
+});
+
 test("what was seen as the page went away is recorded", async () => {
   const user = await becomeNewcomer();
   const id = (await shown())[0]?.id ?? "";
@@ -239,6 +288,26 @@ test("every recommendation says why", async () => {
   const shares = await reasons.locator(".percent").allInnerTexts();
   const total = shares.reduce((sum, share) => sum + (Number.parseInt(share) || 0), 0);
   assert.ok(shares.length >= 2 && total >= 50 && total <= 102, shares.join());
+});
+
+test("whom somebody follows is a reason too", async () => {
+  const { rows } = await pool.query(
+    `select f.follower_id as user, r.item_id as post, a.name
+     from (select * from follow order by follower_id, following_id limit 300) f
+     join "user" a on a.id = f.following_id
+     cross join lateral recommend(f.follower_id, 1) r
+     cross join lateral recdb.explain(f.follower_id, r.item_id) e
+     where e.because_id = f.following_id and e.contribution < r.score / 2
+     order by e.contribution desc
+     limit 1`,
+  );
+  const [{ user, post: first, name }] = rows;
+  await context.addCookies([{ name: "user", value: user, url: application.url }]);
+  await page.goto("/");
+  await title("ml_recommendations").waitFor();
+  assert.equal((await shown())[0]?.id, first);
+  await post(first).getByRole("button", { name: "Why this?" }).click();
+  await post(first).getByText(`You follow ${name}`).waitFor();
   await shoot("personal");
 });
 
