@@ -156,6 +156,7 @@ comment on function recdb.refresh_items(integer[]) is 'Weighs the interactions o
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 begin
     with item as (

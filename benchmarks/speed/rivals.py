@@ -121,9 +121,10 @@ class Service:
         )
         profile.sum_duplicates()
         found, scores = model.recommend(0, profile, N=K, filter_already_liked_items=True, recalculate_user=True)
-        best = [(self.names[item], score) for item, score in zip(found.tolist(), scores.tolist(), strict=True)]
+        pairs = zip(found.tolist(), scores.tolist(), strict=True)
+        best = [(self.names[item], score) for item, score in pairs if score > 0]
         offered = self.offered([item for item, _ in best], user) if catalogue else None
-        return [(item, score) for item, score in best if score > 0 and (offered is None or item in offered)]
+        return [(item, score) for item, score in best if offered is None or item in offered]
 
     def offered(self, items: list[str], user: str) -> set[str]:
         """Ask the catalogue which items may be shown to a user."""
