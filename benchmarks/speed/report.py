@@ -103,7 +103,10 @@ def against(name: str) -> Callable[[Result], str]:
 
     def write(result: Result) -> str:
         figures = result["rivals_ms"].get(name)
-        return f"{figures['p50'] / result['latency_ms']['average']['p50']:.2g}" if figures else "not measured"
+        if figures is None:
+            return "not measured"
+        times = figures["p50"] / result["latency_ms"]["average"]["p50"]
+        return f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
 
     return write
 
