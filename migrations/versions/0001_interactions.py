@@ -38,7 +38,7 @@ comment on column recdb.config.default_weight is 'Weight of a kind that interact
 comment on column recdb.config.default_hides is 'Whether a kind that interaction_kind does not list hides its item.';
 comment on column recdb.config.profile_limit is 'The most of a user''s items, newest first, that any version scores with, the user''s own and each neighbour''s; versions may take fewer. What hides is never cut.';
 comment on column recdb.config.training_limit is 'How many of a user''s items, newest first, a training learns from.';
-comment on column recdb.config.training_interactions is 'How many weighted interactions (users times items that met) a training learns from, at most: of more, those of a sample of the users. It bounds the job''s memory, of which one takes some 120 bytes. Every user gets a vector all the same.';
+comment on column recdb.config.training_interactions is 'How many weighted interactions (users times items that met) a training learns from, at most: of more, those of a sample of the users. It bounds the job''s memory, of which one takes some 150 bytes. Every user gets a vector all the same.';
 comment on column recdb.config.listed_only is 'True: only items of the catalogue are recommended.';
 comment on column recdb.config.kept_models is 'How many model versions keep their vectors, the active one included.';
 insert into recdb.config default values;
