@@ -9,13 +9,11 @@ import gzip
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +24,7 @@ from recdb.errors import InvalidInput, RecdbError
 from recdb.learn.basis import NOISE_NORM
 from recdb.learn.matrix import Float64, inverse_power, row_numbers
 from recdb.learn.nearest import blocks, largest, make_cells, nearest_cells
+from recdb.learn.parallel import in_threads
 from recdb.learn.scoring import NOISE_COSINE
 from recdb.migrate import require_installed
 from recdb.snapshot import Snapshot, read_snapshot, unit
@@ -46,7 +45,6 @@ REASON = "collaborative_filtering"
 STDOUT = "-"
 
 Keys = NDArray[np.int32]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -101,22 +99,7 @@ def rank_everybody(snapshot: Snapshot, k: int, report: Report = lambda step: Non
     """Rank for all users, a block of them at a time: how many were asked for, and the lists of those that have one."""
     report("grouping users")
     ranker = Ranker(snapshot, k)
-    threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        yield from in_order(pool, ranker.rank, ranker.jobs(), ahead=2 * threads)
-
-
-def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Any], Result], jobs: Iterable[Any], ahead: int
-) -> Iterator[Result]:
-    """Yield the results of jobs in their order, never more than `ahead` of what was taken."""
-    running: deque[Future[Result]] = deque()
-    for job in jobs:
-        running.append(pool.submit(work, job))
-        if len(running) > ahead:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
+    yield from in_threads(ranker.rank, ranker.jobs())
 
 
 class Ranker:
@@ -177,6 +160,9 @@ class Ranker:
     def rank(self, asking: NDArray[np.int64]) -> tuple[int, Lists]:
         """Rank for some users; return their number too."""
         voices = sparse.hstack([self.people(asking), self.items(asking)], format="csr")
+        # Indices as wide as the other factor's: scipy would widen those, which are millions, for every block.
+        width = self.voices.indices.dtype
+        voices.indices, voices.indptr = voices.indices.astype(width), voices.indptr.astype(width)
         return len(asking), self.choose(asking, sparse.csr_array(voices @ self.voices))
 
     def people(self, asking: NDArray[np.int64]) -> sparse.csr_array:

@@ -37,8 +37,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 # Bytes that are not UTF-8 arrive as lone surrogates (errors="surrogateescape").
 SURROGATE = re.compile("[\ud800-\udfff]")
 
-# An index entry holds no more than 2,704 bytes, and ids are indexed together with a time.
-LONGEST_ID_BYTES = 2600
+# An index entry holds no more than 2,704 bytes; an interaction's ids and kind are in one, with a time.
+LONGEST_BYTES = 2600
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def text_column(name: str, longest: int) -> Column:
     return Column(
         f"case when {name} = '' then '{name} is empty' "
         f"when length({name}) > {longest} then '{name} has more than {longest:,} characters' "
-        f"when octet_length({name}) > {LONGEST_ID_BYTES} then '{name} takes more than {LONGEST_ID_BYTES:,} bytes' end",
+        f"when octet_length({name}) > {LONGEST_BYTES} then '{name} takes more than {LONGEST_BYTES:,} bytes' end",
         name,
         required=True,
     )
@@ -83,6 +83,8 @@ class Target:
 
     table: str
     columns: dict[str, Column]
+    problem: str = "null"
+    """What is wrong with a row of good values (SQL, NULL when nothing is)."""
 
     def required(self) -> list[str]:
         """Name the columns that a file must have."""
@@ -98,6 +100,8 @@ INTERACTIONS = Target(
         "created_at": time_column("created_at", "now()"),
         "metadata": typed_column("metadata", "jsonb", "JSON", "null"),
     },
+    "case when octet_length(user_id) + octet_length(item_id) + octet_length(kind) > "
+    f"{LONGEST_BYTES} then 'user_id, item_id and kind together take more than {LONGEST_BYTES:,} bytes' end",
 )
 ITEMS = Target(
     "item",
@@ -332,7 +336,8 @@ def malformed(row: list[str], width: int) -> str | None:
 
 def check(connection: psycopg.Connection, target: Target, header: list[str]) -> Refused:
     """Take the rows with bad values out of the staged ones; return them."""
-    problem = f"coalesce({', '.join(target.columns[column].problem for column in header)})"
+    problems = [*(target.columns[column].problem for column in header), target.problem]
+    problem = f"coalesce({', '.join(problems)})"
     found = connection.execute(
         f"""
         with bad as (

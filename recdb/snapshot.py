@@ -139,7 +139,7 @@ def read_profiles(
     width = int(known["positions"].max(initial=0)) + 1
     sorting = sparse.csr_array((np.arange(count), (known["users"], known["positions"])), shape=(shape[0], width))
     sorting.sort_indices()
-    order, starts = sorting.data, sorting.indptr.astype(np.int64)
+    order, starts = sorting.data, sorting.indptr
     items, moments, positions = known["items"][order], known["moments"][order], sorting.indices
     same = np.zeros(count, dtype=bool)
     same[1:] = (moments[1:] == moments[:-1]) & (positions[1:] > 1)
@@ -147,7 +147,7 @@ def read_profiles(
 
     everything = sparse.csr_array((np.ones(count, dtype=bool), items, starts), shape=shape)
     scored = positions <= limit
-    kept = np.r_[0, np.cumsum(scored)][starts]
+    kept = np.r_[0, np.cumsum(scored)][starts].astype(starts.dtype)
     weights = sparse.csr_array((known["weights"][order][scored], items[scored], kept), shape=shape)
     row = connection.execute(
         "select c.default_hides and not exists (select from recdb.interaction_kind k where not k.hides) "

@@ -112,10 +112,11 @@ class Interaction(Base):
 
     __tablename__ = "interaction"
     __table_args__ = (
-        CheckConstraint("length(user_id) between 1 and 1000 and octet_length(user_id) <= 2600"),
-        CheckConstraint("length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600"),
+        CheckConstraint("length(user_id) between 1 and 1000"),
+        CheckConstraint("length(item_id) between 1 and 1000"),
         CheckConstraint("length(kind) between 1 and 100"),
-        Index("interaction_user", "user_id", "created_at"),
+        CheckConstraint("octet_length(user_id) + octet_length(item_id) + octet_length(kind) <= 2600"),
+        Index("interaction_user", "user_id", "created_at", postgresql_include=["item_id", "kind"]),
         Index("interaction_recorded", "recorded_in"),
     )
 

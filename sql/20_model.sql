@@ -122,8 +122,9 @@ comment on function recdb.fold_in(integer, integer[], double precision[]) is
 --   own      the key that is left out, NULL for none
 --   returns  similarity: cosine, -1..1, nearest first; of a user also what is stored beside the vector
 --   reads    user_vector or item_vector by the index of the model's partition
--- The index looks at hnsw.ef_search candidates and, where dead or left-out rows use some up, goes on by itself. Both
--- settings are put back: a function-level SET would need a superuser, and a constant could not follow n.
+-- The index looks at hnsw.ef_search candidates, a quarter more than are wanted, and, where dead or left-out rows use some
+-- up, goes on by itself. Both settings are put back: a function-level SET would need a superuser, and a constant could
+-- not follow n.
 create or replace function recdb.nearest_users(model_id integer, query vector, own integer, n bigint)
 returns table (
     user_key integer, similarity double precision, item_keys integer[], weights real[], total_weight real
@@ -137,7 +138,7 @@ declare
     ef_search constant text := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
     iterative_scan constant text := coalesce(nullif(current_setting('hnsw.iterative_scan', true), ''), 'off');
 begin
-    perform set_config('hnsw.ef_search', least(1000, greatest(40, n + 1))::text, true),
+    perform set_config('hnsw.ef_search', least(1000, greatest(40, n * 5 / 4 + 1))::text, true),
         set_config('hnsw.iterative_scan', 'strict_order', true);
     return query
     select v.user_key, 1 - (v.embedding <=> target), v.item_keys, v.weights, v.total_weight
@@ -162,7 +163,7 @@ declare
     ef_search constant text := coalesce(nullif(current_setting('hnsw.ef_search', true), ''), '40');
     iterative_scan constant text := coalesce(nullif(current_setting('hnsw.iterative_scan', true), ''), 'off');
 begin
-    perform set_config('hnsw.ef_search', least(1000, greatest(100, n + 1))::text, true),
+    perform set_config('hnsw.ef_search', least(1000, greatest(100, n * 5 / 4 + 1))::text, true),
         set_config('hnsw.iterative_scan', 'strict_order', true);
     return query
     select v.item_key, 1 - (v.embedding <=> target)

@@ -152,54 +152,60 @@ comment on function recdb.refresh_items(integer[]) is 'Weighs the interactions o
 
 -- recdb.refresh_vectors: bring the given users' vectors up to date, in every kept model version.
 -- What they speak for is always exact. A vector is replaced once the fold-in has moved away from it, to a cosine below
--- 0.95: other new interactions move a user less, and an entry of an HNSW index costs more than all the rest.
+-- 0.9: other new interactions move a user less, and an entry of an HNSW index costs more than all the rest. A thousand
+-- users at a time, so that what is sorted stays small.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile
 set search_path from current
 as $$
+declare
+    block integer[];
 begin
-    with item as (
-        select m.model_id, s.user_key, s.item_key, s.liking * m.drift as liking,
-            s.position / max(abs(s.position)) over (partition by m.model_id, s.user_key) as position
-        from (
-            select s.*
-            from recdb.model m
-            cross join lateral recdb.serving(m.label) s
-            where m.state = 'ready'
-        ) m
-        cross join lateral (
-            select n.user_key, n.item_key,
-                recdb.signed_power(n.weight, m.people_weight_exponent) as position,
-                recdb.signed_power(n.weight, m.neighbor_weight_exponent) as liking
-            from recdb.user_item_recent n
-            where n.user_key = any (user_keys) and n.weight <> 0 and n.position <= m.profile_limit
-        ) s
-    ), folded as (
-        select i.model_id, i.user_key, array_agg(i.item_key) as item_keys,
-            array_agg(case when abs(i.liking) > 1e-30 then i.liking else 0 end::real) as weights,
-            sum(abs(i.liking)) as total_weight,
-            recdb.unit(sum(recdb.scaled(v.embedding, i.position)) filter (where v.embedding is not null))::halfvec
-                as embedding
-        from item i
-        left join recdb.item_vector v on v.model_id = i.model_id and v.item_key = i.item_key
-        group by i.model_id, i.user_key
-    ), gone as (
-        delete from recdb.user_vector v
-        using recdb.model m
-        where m.state = 'ready' and v.model_id = m.model_id and v.user_key = any (user_keys)
-          and not exists (
-              select from folded f
-              where f.model_id = v.model_id and f.user_key = v.user_key and f.embedding is not null)
-    )
-    insert into recdb.user_vector as v (model_id, user_key, embedding, item_keys, weights, total_weight)
-    select f.model_id, f.user_key, f.embedding, f.item_keys, f.weights, f.total_weight
-    from folded f
-    where f.embedding is not null
-    on conflict (model_id, user_key) do update
-    set item_keys = excluded.item_keys, weights = excluded.weights, total_weight = excluded.total_weight,
-        embedding = case when 1 - (v.embedding <=> excluded.embedding) < 0.95
-            then excluded.embedding else v.embedding end;
+    for done in 0 .. cardinality(user_keys) - 1 by 1000 loop
+        block := user_keys[done + 1 : done + 1000];
+        with item as (
+            select m.model_id, s.user_key, s.item_key, s.liking * m.drift as liking,
+                s.position / max(abs(s.position)) over (partition by m.model_id, s.user_key) as position
+            from (
+                select s.*
+                from recdb.model m
+                cross join lateral recdb.serving(m.label) s
+                where m.state = 'ready'
+            ) m
+            cross join lateral (
+                select n.user_key, n.item_key,
+                    recdb.signed_power(n.weight, m.people_weight_exponent) as position,
+                    recdb.signed_power(n.weight, m.neighbor_weight_exponent) as liking
+                from recdb.user_item_recent n
+                where n.user_key = any (block) and n.weight <> 0 and n.position <= m.profile_limit
+            ) s
+        ), folded as (
+            select i.model_id, i.user_key, array_agg(i.item_key) as item_keys,
+                array_agg(case when abs(i.liking) > 1e-30 then i.liking else 0 end::real) as weights,
+                sum(abs(i.liking)) as total_weight,
+                recdb.unit(sum(recdb.scaled(v.embedding, i.position)) filter (where v.embedding is not null))::halfvec
+                    as embedding
+            from item i
+            left join recdb.item_vector v on v.model_id = i.model_id and v.item_key = i.item_key
+            group by i.model_id, i.user_key
+        ), gone as (
+            delete from recdb.user_vector v
+            using recdb.model m
+            where m.state = 'ready' and v.model_id = m.model_id and v.user_key = any (block)
+              and not exists (
+                  select from folded f
+                  where f.model_id = v.model_id and f.user_key = v.user_key and f.embedding is not null)
+        )
+        insert into recdb.user_vector as v (model_id, user_key, embedding, item_keys, weights, total_weight)
+        select f.model_id, f.user_key, f.embedding, f.item_keys, f.weights, f.total_weight
+        from folded f
+        where f.embedding is not null
+        on conflict (model_id, user_key) do update
+        set item_keys = excluded.item_keys, weights = excluded.weights, total_weight = excluded.total_weight,
+            embedding = case when 1 - (v.embedding <=> excluded.embedding) < 0.9
+                then excluded.embedding else v.embedding end;
+    end loop;
 end
 $$;
 comment on function recdb.refresh_vectors(integer[]) is
@@ -245,7 +251,7 @@ begin
     where not exists (select from recdb.user_key u where u.user_id = c.user_id)
       and octet_length(c.user_id) <= 2600
     order by c.user_id;
-    select coalesce(array_agg(u.user_key), '{}') into user_keys
+    select coalesce(array_agg(u.user_key order by u.user_key), '{}') into user_keys
     from recdb.user_key u
     where u.user_id = any (changed);
     written := recdb.refresh_items(user_keys);

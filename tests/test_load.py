@@ -110,7 +110,11 @@ BAD_ROWS = [
     (b"u,i,,", "kind is empty"),
     (b"u" * 1001 + b",i,view,", "user_id has more than 1,000 characters"),
     (b"u," + "\N{WAVING HAND SIGN}".encode() * 900 + b",view,", "item_id takes more than 2,600 bytes"),
-    (b"u,i," + b"k" * 101 + b",", "kind has more than 100 characters"),
+    (b"u," + b"i" * 1000 + b"," + b"k" * 101 + b",", "kind has more than 100 characters"),
+    (
+        b"u" * 1000 + b"," + "\N{WAVING HAND SIGN}".encode() * 400 + b",view,",
+        "user_id, item_id and kind together take more than 2,600 bytes",
+    ),
     (b"u\0,i,view,", "a NUL byte"),
     (b"u\xff,i,view,", "not UTF-8"),
     (b'"u,i,view,', "quotes do not balance"),
@@ -147,7 +151,7 @@ def test_the_first_bad_lines_are_listed_in_order_and_the_rest_counted(
 
 
 def test_the_longest_ids_and_kinds_are_stored(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
-    user, item, kind = "é" * 1000, "i" * 1000, "ü" * 100
+    user, item, kind = "u" * 1000, "i" * 1000, "ü" * 100
     loading.load(database, write(tmp_path, f"user_id,item_id,kind\n{user},{item},{kind}\n"))
     assert stored(db) == [(user, item, kind)]
 

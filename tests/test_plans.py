@@ -178,6 +178,22 @@ def test_a_profile_reads_each_of_its_items_once_from_every_learned_table(shared:
         assert loops == [12]
 
 
+def test_a_profile_is_read_from_one_index_alone(database: Database, db: psycopg.Connection) -> None:
+    """Not from a page for each interaction, as far as VACUUM has been."""
+    db.execute("set synchronous_commit = on")  # VACUUM passes by what may not be on disk yet
+    db.execute(
+        "insert into recdb.interaction (user_id, item_id, kind) "
+        "select 'u' || n % 500, 'i' || n % 97, 'like' from generate_series(1, 20000) n"
+    )
+    db.execute("vacuum analyze recdb.interaction")
+
+    with db.transaction():
+        nodes = Plans(db).of("select * from recdb.profile('u7')")
+
+    scans = {scan for scan in relations(nodes, "interaction") if scan[1] == "interaction"}
+    assert scans == {("Index Only Scan", "interaction", "interaction_user")}
+
+
 def test_the_catalogue_is_read_from_the_top_down(shared: psycopg.Connection) -> None:
     """For ten items, of some hundreds of candidates, a few fetches' worth are looked up."""
     nodes = Plans(shared).of(CALLS["a feed"])

@@ -135,7 +135,9 @@ def test_refreshed_vectors_are_the_fold_in_in_every_kept_version(
         )
         for exponent, dimension in ((1.0, 12), (0.5, 24))
     ]
-    track(db, ("u1", "i1", "share"), ("u2", "i2", "dislike"), ("newcomer", "i3", "like"), ("newcomer", "i8", "view"))
+    track(db, *(("u1", f"i{item}", "share") for item in (0, 3, 6, 9)))
+    track(db, *(("u2", f"i{item}", "dislike") for item in range(2, 24, 3)))
+    track(db, ("newcomer", "i3", "like"), ("newcomer", "i8", "view"))
     refresh(db)
 
     for label in labels:

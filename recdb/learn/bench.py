@@ -3,10 +3,8 @@
 What is expensive (a decomposition, nearest users, item neighbours) is kept and shared by the settings that agree on it.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
@@ -20,6 +18,7 @@ from recdb.learn.events import Events, split
 from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
 from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.metrics import discounts
+from recdb.learn.parallel import in_threads
 from recdb.learn.params import Params
 from recdb.learn.scoring import Neighborhood, nearest_users, profiles, ranks_of, shares, voices
 
@@ -31,7 +30,6 @@ MANY_PAIRS = 150_000
 MOST_NEIGHBORS = 400
 CACHE_BYTES = 2**30
 BLOCK_USERS = 250
-THREADS = min(4, os.cpu_count() or 1)
 Value = TypeVar("Value")
 
 DECOMPOSING = ("people_weight_exponent", "basis_user_exponent", "basis_item_exponent")
@@ -212,7 +210,7 @@ class Bench:
             rows = audience.rows[first:last] - block.start
             return ranks_of(scores, audience.hidden[block], rows, audience.wanted[first:last])
 
-        found = np.concatenate(list(in_threads(ranks, audience)))
+        found = np.concatenate(list(in_threads(ranks, audience.slices())))
         hits = found <= K
         gains = np.where(hits, discounts(K)[np.where(hits, found, 1).astype(np.int64) - 1], 0)
         ideal = np.cumsum(discounts(K))[np.minimum(audience.counts, K) - 1]
@@ -304,7 +302,8 @@ class Bench:
             queries, _ = fold_in(asking, self._basis(params).item_vectors)
             found = list(
                 in_threads(
-                    lambda block: nearest_users(queries[block], stored, audience.users[block], MOST_NEIGHBORS), audience
+                    lambda block: nearest_users(queries[block], stored, audience.users[block], MOST_NEIGHBORS),
+                    audience.slices(),
                 )
             )
             return Neighborhood(
@@ -329,12 +328,6 @@ class Bench:
 
         basis = values(params, PLACING) if params.spectral_weight > 0 else ()
         return self._cache.get(("learned", *values(params, LEARNING), *basis), learn)
-
-
-def in_threads(work: Callable[[slice], Value], audience: Audience) -> Iterator[Value]:
-    """Do some work for each block of users, some blocks at once, and yield what comes of them in order."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(work, audience.slices())
 
 
 def values(params: Params, names: Sequence[str]) -> tuple[Any, ...]:
