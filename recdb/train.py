@@ -22,7 +22,7 @@ from recdb.versions import LEARNED_TABLES
 from recdb.weighted import read_interactions, read_profiles
 
 USER_BLOCK = 50_000
-M, EF_CONSTRUCTION = 12, 128
+INDEX_OPTIONS = "m = 12, ef_construction = 128"
 """The HNSW index: how many neighbours a vector keeps, how widely its place is looked for (pgvector: 16, 64).
 
 Users may come in tight groups, and with 64 one search in five ends in a wrong one. With 12 a new entry, of which each
@@ -305,10 +305,9 @@ def index(connection: psycopg.Connection, model_id: int, report: Report) -> None
                 ).fetchone()
                 assert schema is not None
                 connection.execute(
-                    sql.SQL(
-                        "create index on recdb.{} using hnsw (embedding {}.halfvec_cosine_ops) "
-                        "with (m = {}, ef_construction = {})"
-                    ).format(table, sql.Identifier(schema[0]), sql.Literal(M), sql.Literal(EF_CONSTRUCTION))
+                    sql.SQL("create index on recdb.{} using hnsw (embedding {}.halfvec_cosine_ops) with ({})").format(
+                        table, sql.Identifier(schema[0]), sql.SQL(INDEX_OPTIONS)
+                    )
                 )
         connection.execute(sql.SQL("analyze recdb.{}").format(table))
 

@@ -241,6 +241,18 @@ def test_the_tables_own_indexes_serve(attached: psycopg.Connection, mode: str) -
     assert "user_interaction_created_at_idx" in plan and "like_created_at_idx" in plan
 
 
+@pytest.mark.parametrize("ids", ["text", "uuid", "bigint"], indirect=True)
+def test_an_index_of_the_tables_own_that_covers_a_user_is_read_alone(attached: psycopg.Connection) -> None:
+    attached.execute(
+        "create index covering on user_interaction (user_id) include (post_id, interaction_type, created_at)"
+    )
+    attached.execute("drop index user_interaction_user_id_created_at_idx")
+    attached.execute("set enable_seqscan = off")
+    attached.execute("set enable_bitmapscan = off")
+    plan = plan_of(attached, "select * from recdb.interactions_of(%s)", user_id(attached, 1))
+    assert "Index Only Scan using covering" in plan
+
+
 def test_timestamps_without_zone_are_utc(attached: psycopg.Connection) -> None:
     attached.execute("set timezone = 'Asia/Tokyo'")
     user, post = user_id(attached, 1), post_id(attached, 1)

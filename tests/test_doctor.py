@@ -277,10 +277,11 @@ def test_an_invalid_index_fails_and_its_mend_mends_it(trained: psycopg.Connectio
 
 def test_vectors_without_their_index_fail_and_the_mend_builds_it(trained: psycopg.Connection) -> None:
     row = trained.execute(
-        "select indexname from pg_indexes where tablename like 'user\\_vector\\_%' and indexdef like '%hnsw%'"
+        "select indexname, indexdef from pg_indexes where tablename like 'user\\_vector\\_%' and indexdef like '%hnsw%'"
     ).fetchone()
     assert row is not None
-    trained.execute(f'drop index recdb."{row[0]}"')
+    name, definition = row
+    trained.execute(f'drop index recdb."{name}"')
 
     found = find(trained, "indexes")
 
@@ -288,6 +289,7 @@ def test_vectors_without_their_index_fail_and_the_mend_builds_it(trained: psycop
     assert found.mend is not None
     trained.execute(found.mend)
     assert find(trained, "indexes").state == "ok"
+    assert trained.execute("select indexdef from pg_indexes where indexname = %s", [name]).fetchall() == [(definition,)]
 
 
 def test_what_a_cut_off_training_left_is_found_and_removed_by_a_refresh(

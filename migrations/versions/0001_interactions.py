@@ -63,10 +63,10 @@ create table recdb.interaction (
     metadata jsonb,
     recorded_in xid8 not null default pg_current_xact_id(),
     check (octet_length(user_id) + octet_length(item_id) + octet_length(kind) <= 2600)  -- what an index entry holds
-) with (autovacuum_vacuum_insert_scale_factor = 0.02);
+) with (autovacuum_vacuum_insert_scale_factor = 0.02);  -- interaction_user is read alone only where VACUUM has been
 comment on table recdb.interaction is 'recdb''s own store of interactions, append-only: one row an event.';
 comment on column recdb.interaction.recorded_in is 'The transaction that wrote the row: how recdb.refresh() finds what is new, back-dated and late-committed rows included.';
--- Covering: a profile is read from one page or two instead of one for each interaction, as far as VACUUM has been.
+-- Covering: a profile is read from one page or two instead of one for each interaction.
 create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind);
 create index interaction_recorded on recdb.interaction (recorded_in);
 

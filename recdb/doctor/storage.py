@@ -6,6 +6,7 @@ import psycopg
 
 from recdb.doctor.verdict import Verdict, age_of, fetch, size, some
 from recdb.job import JOB_LOCK
+from recdb.train import INDEX_OPTIONS
 from recdb.versions import LEARNED_TABLES
 
 DEAD_SHARE, DEAD_ROWS = 0.2, 1000
@@ -43,7 +44,9 @@ def check_indexes(connection: psycopg.Connection) -> Verdict:
         """,
     )
     if bare:
-        statements = " ".join(f"create index on {name} using hnsw (embedding halfvec_cosine_ops);" for name in bare)
+        statements = " ".join(
+            f"create index on {name} using hnsw (embedding halfvec_cosine_ops) with ({INDEX_OPTIONS});" for name in bare
+        )
         return Verdict("fail", f"without an HNSW index, so scanned whole: {some(bare)}", statements)
     return Verdict("ok", "all valid")
 

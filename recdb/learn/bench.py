@@ -18,7 +18,7 @@ from recdb.learn.events import Events, split
 from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
 from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.metrics import discounts
-from recdb.learn.parallel import in_threads
+from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
 from recdb.learn.scoring import Neighborhood, nearest_users, profiles, ranks_of, shares, voices
 
@@ -30,6 +30,8 @@ MANY_PAIRS = 150_000
 MOST_NEIGHBORS = 400
 CACHE_BYTES = 2**30
 BLOCK_USERS = 250
+THREADS = min(4, CORES)
+"""More would each want memory for a block."""
 Value = TypeVar("Value")
 
 DECOMPOSING = ("people_weight_exponent", "basis_user_exponent", "basis_item_exponent")
@@ -210,7 +212,7 @@ class Bench:
             rows = audience.rows[first:last] - block.start
             return ranks_of(scores, audience.hidden[block], rows, audience.wanted[first:last])
 
-        found = np.concatenate(list(in_threads(ranks, audience.slices())))
+        found = np.concatenate(list(in_threads(ranks, audience.slices(), THREADS)))
         hits = found <= K
         gains = np.where(hits, discounts(K)[np.where(hits, found, 1).astype(np.int64) - 1], 0)
         ideal = np.cumsum(discounts(K))[np.minimum(audience.counts, K) - 1]
@@ -304,6 +306,7 @@ class Bench:
                 in_threads(
                     lambda block: nearest_users(queries[block], stored, audience.users[block], MOST_NEIGHBORS),
                     audience.slices(),
+                    THREADS,
                 )
             )
             return Neighborhood(
