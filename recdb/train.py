@@ -26,8 +26,8 @@ INDEX_OPTIONS = "m = 12, ef_construction = 128"
 """The HNSW index: how many neighbours a vector keeps, how widely its place is looked for (pgvector: 16, 64).
 
 Users may come in tight groups, and with 64 one search in five ends in a wrong one. With 12 a new entry, of which each
-refresh makes some, costs a third less than with 16 and a build a fifth; searches make up for it by looking at a quarter
-more candidates than are wanted."""
+refresh makes some, costs a fifth less than with 16 and a build a quarter; searches make up for it by looking at a
+quarter more candidates than are wanted."""
 
 Report = Callable[[str], None]
 Activation = Literal["always", "unless worse", "never"]
