@@ -1,17 +1,10 @@
 """Real servers for the tests: the embedded PostgreSQL, a migrated template database, and a clone of it a test."""
 
-import shutil
 import signal
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from itertools import count
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
@@ -20,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
+from support.servers import Server, database_maker, run_server
 
 from recdb import migrate
 from recdb.database import Database
@@ -31,51 +25,6 @@ with warnings.catch_warnings():
 
 # Where it is ignored, as by what a shell starts in the background, so would be the Ctrl-C that tests send to commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server, as pytest-postgresql wants to see one."""
-
-    host: str
-    port: int
-    folder: Path
-    user: str = "postgres"
-    password: str = ""
-    options: str = ""
-    dbname: str = "tests"
-    template_dbname: str = "template1"
-    maintenance_dbname: str = "postgres"
-
-    def conninfo(self, dbname: str) -> str:
-        return make_conninfo(host=self.host, port=self.port, user=self.user, dbname=dbname)
-
-
-def start_server(get: Any, folder: Path) -> tuple[Any, Server]:
-    """Start a server in `folder` through a package's get_server()."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        handle = get(folder, cleanup_mode="delete")
-    uri = urlsplit(handle.get_uri())
-    host = parse_qs(uri.query).get("host", [uri.hostname or ""])[0]
-    return handle, Server(host, uri.port or 5432, folder)
-
-
-@contextmanager
-def run_server(get: Any) -> Iterator[Server]:
-    """Run a server of a package's in a folder of its own, fast rather than crash-safe, and remove it."""
-    parent = Path(tempfile.mkdtemp(prefix="recdb-test-"))
-    parent.chmod(0o755)
-    handle, running = start_server(get, parent / "data")
-    with psycopg.connect(running.conninfo("postgres"), autocommit=True) as connection:
-        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
-            connection.execute(f"alter system set {setting}")
-        connection.execute("select pg_reload_conf()")
-    try:
-        yield running
-    finally:
-        handle.cleanup()
-        shutil.rmtree(parent, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -142,19 +91,6 @@ def shared(module_database: Database) -> Iterator[psycopg.Connection]:
     with psycopg.connect(module_database.conninfo) as connection:
         yield connection
         connection.rollback()
-
-
-def database_maker(server: Server) -> Callable[[], Database]:
-    """Give a function that makes an empty database (no recdb) on a server and returns it; they go with the server."""
-    numbers = count()
-
-    def make() -> Database:
-        name = f"empty_{next(numbers)}"
-        with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
-            connection.execute(f"create database {name} template template0")
-        return Database(server.conninfo(name), "test")
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -18,15 +18,15 @@ import numpy as np
 from run import BEGIN, END, kinds
 
 from recdb import migrate
+from recdb.arrays.events import read_events
+from recdb.data.load import load
 from recdb.database import connect, scratch_database
-from recdb.evaluate import set_kinds
-from recdb.events import read_events
+from recdb.evaluate.evaluation import set_kinds
 from recdb.learn import Params
-from recdb.learn.baselines import unit_rows
-from recdb.learn.bench import MOST_NEIGHBORS, Audience, Bench, Trial
 from recdb.learn.events import Events
 from recdb.learn.scoring import Neighborhood
-from recdb.load import load
+from recdb.offline.baselines import unit_rows
+from recdb.offline.bench import MOST_NEIGHBORS, Audience, Bench, Trial
 
 README = Path(__file__).parent / "PEOPLE.md"
 DIMENSIONS = (64, 128, 256, 512)

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb import migrate
+from recdb.arrays.weighted import read_interactions
+from recdb.data.load import load
 from recdb.database import connect, scratch_database
-from recdb.evaluate import Kinds, read_hidden, read_test, set_kinds
-from recdb.learn import Params, baselines, fit_item_neighbors, to_matrix
+from recdb.evaluate.evaluation import Kinds, read_hidden, read_test, set_kinds
+from recdb.learn import Params, fit_item_neighbors, to_matrix
 from recdb.learn.item_neighbors import EASE_ITEMS
-from recdb.learn.metrics import Truth, score_lists
-from recdb.load import load
-from recdb.weighted import read_interactions
+from recdb.offline import baselines
+from recdb.offline.metrics import Truth, score_lists
 
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

@@ -17,7 +17,7 @@ import psycopg
 from measure import K, summary, timed
 from scipy import sparse
 
-from recdb.copy import copy_out
+from recdb.arrays.copy import copy_out
 from recdb.errors import RecdbError
 from recdb.learn import Params
 

@@ -18,7 +18,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from recdb.database import Database, start_embedded, stop_embedded
+from recdb.database import Database
+from recdb.embedded import start_embedded, stop_embedded
 from recdb.errors import RecdbError
 
 SETTINGS = {

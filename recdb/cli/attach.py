@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from recdb import attach as attaching
-from recdb.attach import Attached
 from recdb.cli.common import Json, Url, app, open_database
+from recdb.data import attach as attaching
+from recdb.data.attach import Attached
+from recdb.data.sources import Source, parse_source
 from recdb.database import connect
 from recdb.migrate import require_installed
-from recdb.sources import Source, parse_source
 from recdb.terminal import cut, errors, output, progress, table
 
 COLUMN = "COLUMN"

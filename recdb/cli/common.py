@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from recdb import tracking
 from recdb.database import Database, find_database
 from recdb.errors import InvalidInput
+from recdb.job import tracking
 from recdb.terminal import errors, output
 
 app = typer.Typer(

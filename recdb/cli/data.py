@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from recdb import generate as generating
-from recdb import load as loading
 from recdb.cli.common import Json, Url, app, open_database
+from recdb.data import generate as generating
+from recdb.data import load as loading
 from recdb.database import Database, connect
 from recdb.errors import RecdbError
 from recdb.migrate import require_installed

@@ -9,12 +9,12 @@ from typing import Annotated
 import psycopg
 import typer
 
-from recdb import demo as story
 from recdb import job, migrate
 from recdb.cli.common import app
 from recdb.cli.model import read_titles
 from recdb.client import Recommender
 from recdb.database import Database, connect, find_database
+from recdb.demo import story
 from recdb.errors import RecdbError
 from recdb.records import Recommendation
 from recdb.terminal import cut, output, progress, table

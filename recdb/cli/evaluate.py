@@ -17,14 +17,14 @@ from recdb.cli.common import (
     parse_latency,
 )
 from recdb.errors import InvalidInput
-from recdb.evaluate import Evaluation, Kinds, Plan, evaluate_database, evaluate_files
-from recdb.holdout import Split
+from recdb.evaluate.evaluation import Evaluation, Kinds, Plan, evaluate_database, evaluate_files
+from recdb.evaluate.holdout import Split
 from recdb.learn import Params
-from recdb.learn.baselines import NEIGHBORS
-from recdb.learn.half_life import spell
-from recdb.learn.metrics import FORMULAS
+from recdb.offline.baselines import NEIGHBORS
+from recdb.offline.half_life import spell
+from recdb.offline.metrics import FORMULAS
 from recdb.terminal import output, progress, table
-from recdb.tune import changed
+from recdb.tuning.tune import changed
 
 Interval = tuple[float, float]
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from recdb import everyone
 from recdb.cli.common import Url, app, open_database
+from recdb.everyone import rank as everyone
 from recdb.terminal import errors, output, progress
 
 

@@ -2,7 +2,6 @@
 
 import json
 
-from recdb import tune as tuning
 from recdb.cli.common import (
     Budget,
     Json,
@@ -15,8 +14,9 @@ from recdb.cli.common import (
     parse_latency,
     tracker,
 )
-from recdb.learn.bench import Trial
+from recdb.offline.bench import Trial
 from recdb.terminal import errors, output, progress, table
+from recdb.tuning import tune as tuning
 
 
 @app.command()

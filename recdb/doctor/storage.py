@@ -5,9 +5,8 @@ from datetime import timedelta
 import psycopg
 
 from recdb.doctor.verdict import Verdict, age_of, fetch, size, some
-from recdb.job import JOB_LOCK
-from recdb.train import INDEX_OPTIONS
-from recdb.versions import LEARNED_TABLES
+from recdb.job.maintenance import JOB_LOCK
+from recdb.job.partitions import INDEX_OPTIONS, LEARNED_TABLES
 
 DEAD_SHARE, DEAD_ROWS = 0.2, 1000
 UNKNOWN_SIZE = 1 << 20

@@ -1,0 +1,76 @@
+"""Reading the interactions one by one, all or those of a sample of users: what validation parts are cut from."""
+
+import numpy as np
+import psycopg
+from psycopg import sql
+
+from recdb.arrays.copy import copy_out
+from recdb.learn.events import Events
+
+# Multiples of 2^32 over the golden ratio spread consecutive keys evenly over 0..2^32 (Knuth, volume 3, section 6.4).
+GOLDEN = 2_654_435_761
+
+
+def sampled(key: str, share: float) -> sql.Composed:
+    """Return the condition that a column of dense keys is in a sample of so large a share: always the same keys."""
+    return sql.SQL("{}::bigint * {} % 4294967296 < {}").format(
+        sql.SQL(key), sql.Literal(GOLDEN), sql.Literal(round(share * 2**32))
+    )
+
+
+def read_events(connection: psycopg.Connection, *, most: int | None = None) -> Events:
+    """Read every interaction, 14 bytes each, or, beyond `most`, those of as many users as have about that many.
+
+    The same users come at every call, but for those that a change of the total brings or takes. The connection is in
+    autocommit.
+    """
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read")
+        kinds = connection.execute(
+            """
+            select coalesce(k.weight, c.default_weight), coalesce(k.hides, c.default_hides),
+                extract(epoch from c.half_life)::float8, i.events, i.newest, i.kind
+            from (
+                select e.kind, count(*) as events, max(e.created_at) filter (where isfinite(e.created_at)) as newest
+                from recdb.interactions e group by e.kind
+            ) i
+            cross join recdb.config c
+            left join recdb.interaction_kind k on k.kind = i.kind
+            order by i.kind collate "C"
+            """
+        ).fetchall()
+        weights, hides, half_lives, counts, newest, names = zip(*kinds, strict=True) if kinds else ((),) * 6
+        share = 1.0 if most is None else min(1.0, most / max(sum(counts), 1))
+        query = sql.SQL(
+            """
+            select u.user_key, t.item_key, k.number::smallint,
+                greatest(-2147483648, date_part('epoch', least(i.created_at, {newest}))
+                    - date_part('epoch', {newest}))::integer
+            from recdb.interactions i
+            join recdb.user_key u on u.user_id = i.user_id and {sampled}
+            join recdb.item_key t on t.item_id = i.item_id
+            join (
+                select d.kind, d.position - 1 as number
+                from unnest({kinds}::text[]) with ordinality d(kind, position)
+            ) k on k.kind = i.kind
+            """
+        ).format(
+            newest=sql.SQL("{}::timestamptz").format(max(filter(None, newest), default=None)),
+            sampled=sampled("u.user_key", share),
+            kinds=sql.Literal(list(names)),
+        )
+        columns = copy_out(
+            connection,
+            query.as_string(connection),
+            [("users", np.int32), ("items", np.int32), ("kinds", np.int16), ("seconds", np.int32)],
+        )
+    return Events(
+        columns["users"],
+        columns["items"],
+        columns["kinds"],
+        columns["seconds"],
+        weights=np.array(weights, dtype=np.float64),
+        hides=np.array(hides, dtype=np.bool_),
+        shape=(int(columns["users"].max(initial=0)) + 1, int(columns["items"].max(initial=0)) + 1),
+        half_life=half_lives[0] if half_lives else None,
+    )

@@ -1,0 +1,204 @@
+"""What ranking for everybody reads: a model version and the weighted interactions, in one snapshot, by COPY."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg.rows import dict_row
+from scipy import sparse
+
+from recdb.arrays.copy import copy_out
+from recdb.arrays.settings import read_settings
+from recdb.errors import RecdbError
+from recdb.learn.matrix import Float32, Float64
+from recdb.progress import Report, silent
+
+Keys = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model version and the weighted interactions; keys are row and column numbers, so 0 stands for nobody."""
+
+    served: dict[str, Any]
+    """The columns of recdb.serving()."""
+    user_ids: list[str]
+    item_ids: list[str]
+    places: NDArray[np.int64]
+    """(items,): each item's place in the database's order of ids."""
+    available: NDArray[np.bool_]
+    owners: Keys
+    """(items,): the owner's user key, 0 for none."""
+    weights: sparse.csr_array
+    """(users, items): what is scored with, each user's entries newest first."""
+    ranks: NDArray[np.int64]
+    """The entries' ranks, the newest item 1; items of one moment share one."""
+    hidden: sparse.csr_array
+    """(users, items): what must not come back."""
+    vector_keys: Keys
+    vectors: Float32
+    """The stored users' unit vectors, in the order of `vector_keys`."""
+    liking: sparse.csr_array
+    """(users, items): what the stored users speak for as neighbours."""
+    user_totals: Float64
+    """(users,): user_vector.total_weight, 0 where nothing is stored."""
+    item_vectors: Float32
+    """(items, width)."""
+    item_neighbors: sparse.csr_array
+    item_totals: Float64
+    """(items,): item_neighbor.total_weight."""
+
+
+def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Snapshot:
+    """Read the active version and the weighted interactions. Raises RecdbError where no version is active."""
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    with connection.transaction():
+        served = connection.cursor(row_factory=dict_row).execute("select * from recdb.serving(null)").fetchone()
+        if served is None:
+            raise RecdbError("no model has been trained yet", "run: recdb refresh")
+        report("reading ids")
+        user_ids, item_ids = read_ids(connection, "user"), read_ids(connection, "item")
+        shape = len(user_ids), len(item_ids)
+        catalogue = read_catalogue(connection)
+        places, available = np.zeros(shape[1], dtype=np.int64), np.zeros(shape[1], dtype=bool)
+        owners = np.zeros(shape[1], dtype=np.int32)
+        keys = catalogue["items"]
+        places[keys], available[keys], owners[keys] = (catalogue[name] for name in ("places", "available", "owners"))
+
+        report("reading interactions")
+        weights, ranks, hidden = read_profiles(connection, shape, served["profile_limit"])
+        report("reading vectors")
+        width, model = read_settings(connection).dimension, int(served["model_id"])
+        people = copy_out(
+            connection,
+            f"select user_key, embedding from recdb.user_vector where model_id = {model}",
+            [("keys", np.int32)],
+            vectors={"vectors": width},
+        )
+        liking, user_totals = read_voices(connection, "user_vector", "item_keys", model, shape)
+        item_vectors = np.zeros((shape[1], width), dtype=np.float32)
+        basis = copy_out(
+            connection,
+            f"select item_key, embedding from recdb.item_vector where model_id = {model}",
+            [("keys", np.int32)],
+            vectors={"vectors": width},
+        )
+        item_vectors[basis["keys"]] = basis["vectors"]
+        square = shape[1], shape[1]
+        item_neighbors, item_totals = read_voices(connection, "item_neighbor", "neighbor_keys", model, square)
+    return Snapshot(
+        served, user_ids, item_ids, places, available, owners, weights, ranks, hidden, people["keys"],
+        unit(people["vectors"]), liking, user_totals, item_vectors, item_neighbors, item_totals,
+    )  # fmt: skip
+
+
+def read_ids(connection: psycopg.Connection, name: str) -> list[str]:
+    """Read the ids of the users or items; an id stands at its key."""
+    rows = connection.execute(f"select {name}_key, {name}_id from recdb.{name}_key order by {name}_key").fetchall()
+    ids = [""] * (rows[-1][0] + 1 if rows else 1)
+    for key, identifier in rows:
+        ids[key] = identifier
+    return ids
+
+
+def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
+    """Read which items may be recommended, whose they are, and their order."""
+    return copy_out(
+        connection,
+        """
+        select t.item_key, row_number() over (order by t.item_id),
+            coalesce(i.available, not c.listed_only)::integer, coalesce(u.user_key, 0)
+        from recdb.item_key t
+        cross join recdb.config c
+        left join recdb.items i on i.item_id = t.item_id
+        left join recdb.user_key u on u.user_id = i.owner_id
+        """,
+        [("items", np.int32), ("places", np.int64), ("available", np.int32), ("owners", np.int32)],
+    )
+
+
+def read_profiles(
+    connection: psycopg.Connection, shape: tuple[int, int], limit: int
+) -> tuple[sparse.csr_array, NDArray[np.int64], sparse.csr_array]:
+    """Read the weighted interactions: W of what is scored with, the ranks of its entries, and what is hidden."""
+    known = copy_out(
+        connection,
+        "select user_key, position, item_key, weight, date_part('epoch', last_at) from recdb.user_item",
+        [
+            ("users", np.int32),
+            ("positions", np.int32),
+            ("items", np.int32),
+            ("weights", np.float64),
+            ("moments", np.float64),
+        ],
+    )
+    count = len(known["users"])
+    # In linear time: a sparse matrix whose entries are their places, sorted by user and position.
+    width = int(known["positions"].max(initial=0)) + 1
+    sorting = sparse.csr_array((np.arange(count), (known["users"], known["positions"])), shape=(shape[0], width))
+    sorting.sort_indices()
+    order, starts = sorting.data, sorting.indptr
+    items, moments, positions = known["items"][order], known["moments"][order], sorting.indices
+    same = np.zeros(count, dtype=bool)
+    same[1:] = (moments[1:] == moments[:-1]) & (positions[1:] > 1)
+    ranks = positions[np.maximum.accumulate(np.where(same, 0, np.arange(count)))].astype(np.int64)
+
+    everything = sparse.csr_array((np.ones(count, dtype=bool), items, starts), shape=shape)
+    scored = positions <= limit
+    kept = np.r_[0, np.cumsum(scored)][starts].astype(starts.dtype)
+    weights = sparse.csr_array((known["weights"][order][scored], items[scored], kept), shape=shape)
+    row = connection.execute(
+        "select c.default_hides and not exists (select from recdb.interaction_kind k where not k.hides) "
+        "from recdb.config c"
+    ).fetchone()
+    return weights, ranks[scored], everything if row and row[0] else read_hidden(connection, shape)
+
+
+def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> sparse.csr_array:
+    """Read which items are hidden from which users, where not every kind hides."""
+    pairs = copy_out(
+        connection,
+        """
+        select distinct u.user_key, t.item_key
+        from recdb.interactions i
+        cross join recdb.config c
+        join recdb.user_key u on u.user_id = i.user_id
+        join recdb.item_key t on t.item_id = i.item_id
+        left join recdb.interaction_kind k on k.kind = i.kind
+        where coalesce(k.hides, c.default_hides)
+        """,
+        [("users", np.int32), ("items", np.int32)],
+    )
+    ones = np.ones(len(pairs["users"]), dtype=bool)
+    return sparse.csr_array((ones, (pairs["users"], pairs["items"])), shape=shape)
+
+
+def read_voices(
+    connection: psycopg.Connection, table: str, keys: str, model: int, shape: tuple[int, int]
+) -> tuple[sparse.csr_array, Float64]:
+    """Read what the rows of user_vector or item_neighbor speak for, `shape`, and its sums of magnitudes, (rows,)."""
+    key = f"{table.partition('_')[0]}_key"
+    entries = copy_out(
+        connection,
+        f"select r.{key}, n.item_key, n.weight from recdb.{table} r "
+        f"cross join unnest(r.{keys}, r.weights) n(item_key, weight) where r.model_id = {model}",
+        [("rows", np.int32), ("items", np.int32), ("weights", np.float32)],
+    )
+    totals = copy_out(
+        connection,
+        f"select {key}, total_weight from recdb.{table} where model_id = {model}",
+        [("keys", np.int32), ("totals", np.float32)],
+    )
+    sums = np.zeros(shape[0])
+    sums[totals["keys"]] = totals["totals"]
+    return sparse.csr_array((entries["weights"], (entries["rows"], entries["items"])), shape=shape), sums
+
+
+def unit(vectors: NDArray[np.float16]) -> Float32:
+    """Return vectors (rows, d) at length 1 in single precision; rows of 0 stay 0."""
+    wide: Float32 = vectors.astype(np.float32)
+    wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.float32(1e-12))
+    return wide

@@ -1,0 +1,63 @@
+"""Reading the weighted interactions into arrays: what a training learns from, and what users are placed by."""
+
+import numpy as np
+import psycopg
+from psycopg import sql
+from scipy import sparse
+
+from recdb.arrays.copy import copy_out
+from recdb.arrays.events import sampled
+from recdb.learn import Interactions
+
+
+def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
+    """Read the weighted interactions, 18 bytes each: a user's newest config.training_limit items.
+
+    Beyond `most`, those of as many users as have about that many: always the same users, but for those that a change of
+    the total brings or takes.
+    """
+    share = 1.0
+    if most is not None:
+        row = connection.execute("select count(*) from recdb.user_item").fetchone()
+        assert row is not None
+        share = min(1.0, most / max(row[0], 1))
+    query = sql.SQL(
+        """
+        select w.user_key, w.item_key, w.weight::real, w.position::smallint,
+            greatest(-2147483648, date_part('epoch', w.last_at) - date_part('epoch', newest.last_at))::integer
+        from recdb.user_item w
+        cross join recdb.config c
+        cross join (select max(i.last_at) as last_at from recdb.user_item i where isfinite(i.last_at)) newest
+        where abs(w.weight) > 1e-30 and w.position <= c.training_limit and {}
+        """
+    ).format(sampled("w.user_key", share))
+    columns = copy_out(
+        connection,
+        query.as_string(connection),
+        [
+            ("users", np.int32),
+            ("items", np.int32),
+            ("weights", np.float32),
+            ("positions", np.int16),
+            ("seconds", np.int32),
+        ],
+    )
+    return Interactions.sort(
+        columns["users"], columns["items"], columns["weights"], columns["positions"], columns["seconds"]
+    )
+
+
+def read_profiles(connection: psycopg.Connection, users: range, *, limit: int, items: int) -> sparse.csr_array:
+    """Read W, (users, items), for users with keys in a range: their newest `limit` items with keys below `items`."""
+    columns = copy_out(
+        connection,
+        f"""
+        select w.user_key, w.item_key, w.weight::real
+        from recdb.user_item w
+        where w.user_key >= {users.start} and w.user_key < {users.stop} and w.position <= {limit}
+          and w.item_key < {items} and abs(w.weight) > 1e-30
+        """,
+        [("users", np.int32), ("items", np.int32), ("weights", np.float32)],
+    )
+    places = columns["users"] - np.int32(users.start), columns["items"]
+    return sparse.csr_array((columns["weights"], places), shape=(len(users), items))

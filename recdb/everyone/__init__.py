@@ -1,0 +1,1 @@
+"""Everybody's lists at once, into a file."""

@@ -1,0 +1,5 @@
+"""The maintenance job: refresh in SQL, train a new model version when it is time, and publish it."""
+
+from recdb.job.maintenance import Outcome, activate, run
+
+__all__ = ["Outcome", "activate", "run"]

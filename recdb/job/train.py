@@ -1,0 +1,118 @@
+"""Training: read the weighted interactions, learn, write what was learned, index it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import psycopg
+from psycopg.types.json import Jsonb
+
+from recdb.arrays.settings import Settings
+from recdb.arrays.weighted import read_interactions
+from recdb.errors import RecdbError
+from recdb.job.partitions import (
+    create_partitions,
+    index,
+    write_item_neighbors,
+    write_item_vectors,
+    write_user_vectors,
+)
+from recdb.learn import Basis, Interactions, ItemNeighbors, Params, fit_basis, fit_item_neighbors
+from recdb.progress import Report
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A version that was trained: written and indexed, and served by nobody before it is published."""
+
+    model_id: int
+    label: str
+    began_at: datetime
+    """The server's time before anything was read."""
+
+
+def train(connection: psycopg.Connection, params: Params, settings: Settings, report: Report) -> Trained:
+    """Train a version from the weighted interactions.
+
+    Raises RecdbError where there is nothing to learn from.
+    """
+    began_at = read_clock(connection)
+    report("reading interactions")
+    known = read_interactions(connection, most=settings.training_interactions)
+    if not len(known.users):
+        raise nothing_to_learn(connection)
+    model_id, label = begin_version(connection, known, params)
+
+    basis = learn_basis(known, params, report)
+    write_item_vectors(connection, model_id, basis.item_vectors, settings.dimension)
+    write_user_vectors(connection, model_id, basis, params, settings, report)
+    if not settings.items_return:
+        params = replace(params, self_weight=0.0)
+    write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
+    index(connection, model_id, report)
+    return Trained(model_id, label, began_at)
+
+
+def fit_width(params: Params, settings: Settings) -> Params:
+    """Narrow the parameters' dimension to the installed width."""
+    return replace(params, dimension=min(params.dimension, settings.dimension))
+
+
+def nothing_to_learn(connection: psycopg.Connection) -> RecdbError:
+    """Say why there is nothing to train on: no interactions, or none with a weight."""
+    row = connection.execute("select exists (select from recdb.user_item)").fetchone()
+    if row and row[0]:
+        return RecdbError("no interactions to learn from: all of them weigh 0", "see the table recdb.interaction_kind")
+    return RecdbError("no interactions to learn from", "run: recdb load, recdb attach, or select recdb.track(...)")
+
+
+def begin_version(connection: psycopg.Connection, known: Interactions, params: Params) -> tuple[int, str]:
+    """Make a version's row and its tables; return its id and its label."""
+    with connection.transaction():
+        row = connection.execute(
+            """
+            insert into recdb.model (label, params, users, items, interactions, half_life, decay_origin)
+            select 'collaborative_filtering_v' || coalesce(max(substring(m.label from '_v([0-9]+)$')::integer), 0) + 1,
+                %s, %s, %s, %s, c.half_life, c.decay_origin
+            from recdb.config c left join recdb.model m on m.label like 'collaborative\\_filtering\\_v%%'
+            group by c.half_life, c.decay_origin
+            returning model_id, label
+            """,
+            [
+                Jsonb(params.to_json()),
+                len(np.unique(known.users)),
+                len(np.unique(known.items)),
+                len(known.users),
+            ],
+        ).fetchone()
+        assert row is not None
+        model_id, label = int(row[0]), str(row[1])
+        create_partitions(connection, model_id)
+    return model_id, label
+
+
+def learn_basis(known: Interactions, params: Params, report: Report) -> Basis:
+    """Learn the basis that users are placed in."""
+    return fit_basis(
+        known.matrix(params.people_weight_exponent),
+        dimension=params.dimension,
+        user_exponent=params.basis_user_exponent,
+        item_exponent=params.basis_item_exponent,
+        spectrum_exponent=params.spectrum_exponent,
+        progress=report,
+    )
+
+
+def learn_item_neighbors(known: Interactions, basis: Basis, params: Params, report: Report) -> Iterator[ItemNeighbors]:
+    """Learn what each item recommends, a block of items at a time."""
+    weights = known.with_sessions(params.item_weight_exponent, params.session_weight, params.session_gap)
+    return fit_item_neighbors(weights, basis.right, params, report)
+
+
+def read_clock(connection: psycopg.Connection) -> datetime:
+    """Read the server's clock."""
+    row = connection.execute("select clock_timestamp()").fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment

@@ -1,0 +1,339 @@
+"""A bench: a validation part, and how any setting ranks on it, offline, by the formulas that SQL serves.
+
+What is expensive (a decomposition, nearest users, item neighbours) is kept and shared by the settings that agree on it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recdb.learn.basis import Basis, Decomposition, decompose, fold_in
+from recdb.learn.events import Events
+from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
+from recdb.learn.matrix import Float32, Float64, absolute_sums
+from recdb.learn.parallel import CORES, in_threads
+from recdb.learn.params import Params
+from recdb.learn.scoring import Neighborhood, nearest_users, profiles, ranks_of, shares, voices
+from recdb.offline.metrics import discounts
+from recdb.offline.split import split
+
+K = 20
+VALIDATION_USERS = 2000
+FEW_USERS = 600
+MANY_PAIRS = 150_000
+"""Where a user and item occur together more often than that, a trial takes long enough to ask few users first."""
+MOST_NEIGHBORS = 400
+CACHE_BYTES = 2**30
+BLOCK_USERS = 250
+THREADS = min(4, CORES)
+"""More would each want memory for a block."""
+Value = TypeVar("Value")
+
+DECOMPOSING = ("people_weight_exponent", "basis_user_exponent", "basis_item_exponent")
+PLACING = (*DECOMPOSING, "spectrum_exponent", "dimension")
+LEARNING = (
+    "learner",
+    "item_weight_exponent",
+    "item_user_exponent",
+    "source_exponent",
+    "target_exponent",
+    "cooccurrence_power",
+    "spectral_weight",
+    "ease_regularization",
+    "item_neighbors",
+    "session_weight",
+    "session_gap",
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting, and what it reached on the validation part."""
+
+    params: Params
+    recall: float
+    """recall@20."""
+    ndcg: float
+    """ndcg@20."""
+    users: int
+    """How many users were asked."""
+    rows: float
+    """Weighted items of neighbours and neighbours of items that recommend() adds up a call, the mean over users."""
+    gains: Float32 = field(compare=False, repr=False)
+    """(users,): each user's recall plus ndcg."""
+
+    @property
+    def objective(self) -> float:
+        """The geometric mean of recall and ndcg."""
+        return float(np.sqrt(self.recall * self.ndcg))
+
+
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """Return the best trial among those on the most users; None where there are none."""
+    most = max((trial.users for trial in trials), default=0)
+    return max((trial for trial in trials if trial.users == most), key=lambda trial: trial.objective, default=None)
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Users of the validation part, and what they are to find."""
+
+    users: NDArray[np.int64]
+    """Ascending."""
+    rows: NDArray[np.int64]
+    """(wanted,): places in `users`, ascending."""
+    wanted: NDArray[np.int64]
+    """(wanted,): item numbers."""
+    hidden: sparse.csr_array
+    """(users, items): not 0 where an item must not come back."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many items each user is to find."""
+        return np.bincount(self.rows, minlength=len(self.users))
+
+    def slices(self) -> Iterator[slice]:
+        """Cut the users into blocks."""
+        for start in range(0, len(self.users), BLOCK_USERS):
+            yield slice(start, min(start + BLOCK_USERS, len(self.users)))
+
+    def of(self, chosen: NDArray[np.bool_]) -> Self:
+        """Return some of the users."""
+        kept = chosen[self.rows]
+        rows = np.cumsum(chosen)[self.rows[kept]] - 1
+        return replace(self, users=self.users[chosen], rows=rows, wanted=self.wanted[kept], hidden=self.hidden[chosen])
+
+
+class Cache:
+    """The values computed last, by a key, as many as fit into CACHE_BYTES."""
+
+    def __init__(self) -> None:
+        self.values: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any, compute: Callable[[], Value]) -> Value:
+        """Return the value of `key`, computing it the first time."""
+        if key not in self.values:
+            self.values[key] = compute()
+            while len(self.values) > 1 and sum(map(size, self.values.values())) > CACHE_BYTES:
+                self.values.popitem(last=False)
+        self.values.move_to_end(key)
+        value: Value = self.values[key]
+        return value
+
+
+def size(value: Any) -> int:
+    """Return how many bytes the arrays in a value take."""
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, sparse.csr_array):
+        return int(value.data.nbytes + value.indices.nbytes + value.indptr.nbytes)
+    return sum(map(size, value if isinstance(value, tuple) else vars(value).values()))
+
+
+class Bench:
+    """A validation part, and how any setting does on it.
+
+    `ceiling` is config.profile_limit; `rank` the largest dimension that will be asked for, where more than one will;
+    `seed` chooses the held-out part. With `folds` and little data there are more parts: what came before the first one
+    is cut again, and figures are over the users of all, since those of one say too little.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        ceiling: int,
+        *,
+        rank: int = 0,
+        most_users: int = VALIDATION_USERS,
+        seed: int = 0,
+        folds: int = 1,
+    ) -> None:
+        events = events.renumbered()
+        validation = split(events, most_users=most_users, seed=seed)
+        self.known = validation.events.interactions()
+        self.longest = min(ceiling, int(self.known.positions.max(initial=1)))
+        self.rank = rank
+        users, rows = np.unique(validation.users, return_inverse=True)
+        self.whole = Audience(users, rows, validation.items, validation.events.hidden()[users])
+        self.few = self.whole
+        if len(self.known.users) > MANY_PAIRS and len(users) > FEW_USERS:
+            chosen = np.random.default_rng(seed).permutation(len(users)) < FEW_USERS
+            self.few = self.whole.of(chosen)
+        self.returns = not bool(events.hides[np.unique(events.kinds)].all())
+        self.timed = events.timed
+        self.weighted = bool(len(self.known.weights)) and bool(
+            self.known.weights.min() < self.known.weights.max() * (1 - 1e-6)
+        )
+        self._places = self.known.ranks()
+        self._cache = Cache()
+        self._earlier: Bench | None = None
+        if folds > 1 and self.few is self.whole:
+            rest = validation.events
+            self._earlier = Bench(rest, ceiling, rank=rank, most_users=most_users, seed=seed, folds=folds - 1)
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """The users of the validation part."""
+        return self.whole.users
+
+    def newest_fold(self) -> Self:
+        """Return the bench with its newest part only."""
+        alone = copy(self)
+        alone._earlier = None
+        return alone
+
+    def try_out(self, params: Params, audience: Audience | None = None) -> Trial:
+        """Rank with a setting and score it on the validation part, or on some of its users."""
+        audience = audience or self.whole
+        recall, ndcg = self.user_metrics(params, audience)
+        gains = (recall + ndcg).astype(np.float32)
+        rows = self.rows(params, audience)
+        return Trial(params, float(recall.mean()), float(ndcg.mean()), len(recall), rows, gains)
+
+    def user_metrics(self, params: Params, audience: Audience | None = None) -> tuple[Float64, Float64]:
+        """Rank with a setting and return each user's recall@20 and ndcg@20, (users,), of all folds."""
+        recall, ndcg = self._fold_metrics(params, audience or self.whole)
+        if self._earlier is None or not len(self._earlier.users):
+            return recall, ndcg
+        before = self._earlier.user_metrics(params)
+        return np.concatenate([recall, before[0]]), np.concatenate([ndcg, before[1]])
+
+    def _fold_metrics(self, params: Params, audience: Audience) -> tuple[Float64, Float64]:
+        asked, given = self._halves(params, audience)
+
+        def ranks(block: slice) -> Float64:
+            first, last = np.searchsorted(audience.rows, [block.start, block.stop])
+            scores = sparse.csr_array(asked[block] @ given)
+            rows = audience.rows[first:last] - block.start
+            return ranks_of(scores, audience.hidden[block], rows, audience.wanted[first:last])
+
+        found = np.concatenate(list(in_threads(ranks, audience.slices(), THREADS)))
+        hits = found <= K
+        gains = np.where(hits, discounts(K)[np.where(hits, found, 1).astype(np.int64) - 1], 0)
+        ideal = np.cumsum(discounts(K))[np.minimum(audience.counts, K) - 1]
+        return np.bincount(audience.rows, hits) / audience.counts, np.bincount(audience.rows, gains) / ideal
+
+    def rows(self, params: Params, audience: Audience) -> float:
+        """Return how many rows recommend() adds up a call, the mean over users: what it costs grows with them."""
+        rows = 0.0
+        limit = self._limit(params)
+        if params.blend > 0:
+            near = self._nearest(params, audience)
+            lengths = np.diff(self._matrix(0.0, limit).indptr)
+            heard = near.similarities[:, : params.neighbors] > 0
+            rows += float((lengths[near.users[:, : params.neighbors]] * heard).sum())
+        if params.blend < 1:
+            lengths = np.diff(self._learned(params)[0].indptr) + (self.returns and params.self_weight > 0)
+            rows += float((self._matrix(0.0, limit)[audience.users] @ lengths).sum())
+        return rows / max(len(audience.users), 1)
+
+    def guess_rows(self, params: Params) -> float:
+        """Guess, without learning anything, how many rows recommend() adds up: neighbours often have more."""
+        lengths = np.diff(self._matrix(0.0, self._limit(params)).indptr)
+        rows = params.neighbors * float(lengths[lengths > 0].mean()) if params.blend > 0 else 0.0
+        if params.blend < 1:
+            rows += float(lengths[self.users].mean()) * params.item_neighbors / 2
+        return rows
+
+    def _halves(self, params: Params, audience: Audience) -> tuple[sparse.csr_array, sparse.csr_array]:
+        """Return what both halves ask of their sources, (users, sources), and what these give, (sources, items)."""
+        asked, given = [], []
+        limit = self._limit(params)
+        if params.blend > 0:
+            liking = self._matrix(params.neighbor_weight_exponent, limit)
+            sums, _ = absolute_sums(liking)
+            near = self._nearest(params, audience)
+            heard = voices(near, sums, params.neighbors, params.similarity_exponent, params.activity_exponent)
+            asked.append(shares(heard, sums) * np.float32(params.blend))
+            given.append(liking)
+        if params.blend < 1:
+            profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[audience.users]
+            learned, itself = self._learned(params)
+            itself = itself * np.float32(params.self_weight if self.returns else 0)
+            profile = shares(profile, absolute_sums(learned)[0] + np.abs(itself)) * np.float32(1 - params.blend)
+            asked.append(profile)
+            given.append(learned)
+            if itself.any():
+                asked.append(profile)
+                given.append(sparse.diags_array(itself, format="csr"))
+        return sparse.hstack(asked, format="csr"), sparse.vstack(given, format="csr")
+
+    def _limit(self, params: Params) -> int:
+        return min(params.profile_limit, self.longest)
+
+    def _matrix(self, exponent: float, limit: int) -> sparse.csr_array:
+        return self._cache.get(("W", exponent, limit), lambda: self.known.newest(limit).matrix(exponent))
+
+    def _profiles(self, exponent: float, recency: float, limit: int) -> sparse.csr_array:
+        return profiles(self._matrix(exponent, limit), self._places[self.known.positions <= limit], recency)
+
+    def _decomposition(self, params: Params) -> Decomposition:
+        rank = max(self.rank, params.dimension)
+        return self._cache.get(
+            ("decomposition", rank, *values(params, DECOMPOSING)),
+            lambda: decompose(
+                self.known.matrix(params.people_weight_exponent),
+                rank=rank,
+                user_exponent=params.basis_user_exponent,
+                item_exponent=params.basis_item_exponent,
+            ),
+        )
+
+    def _basis(self, params: Params) -> Basis:
+        return self._decomposition(params).basis(params.dimension, params.spectrum_exponent)
+
+    def _placed(self, params: Params) -> Float32:
+        """Place every user by what it is scored with: the stored vectors."""
+        limit = self._limit(params)
+        weights = self._matrix(params.people_weight_exponent, limit)
+        return self._cache.get(
+            ("placed", limit, *values(params, PLACING)), lambda: fold_in(weights, self._basis(params).item_vectors)[0]
+        )
+
+    def _nearest(self, params: Params, audience: Audience) -> Neighborhood:
+        limit = self._limit(params)
+
+        def find() -> Neighborhood:
+            stored = self._placed(params)
+            asking = self._profiles(params.people_weight_exponent, params.people_recency, limit)[audience.users]
+            queries, _ = fold_in(asking, self._basis(params).item_vectors)
+            found = list(
+                in_threads(
+                    lambda block: nearest_users(queries[block], stored, audience.users[block], MOST_NEIGHBORS),
+                    audience.slices(),
+                    THREADS,
+                )
+            )
+            return Neighborhood(
+                np.concatenate([near.users for near in found]), np.concatenate([near.similarities for near in found])
+            )
+
+        key = ("near", len(audience.users), params.people_recency, limit, *values(params, PLACING))
+        return self._cache.get(key, find)
+
+    def _learned(self, params: Params) -> tuple[sparse.csr_array, Float32]:
+        """Learn item neighbours without a diagonal, and the diagonal apart: what self_weight multiplies."""
+
+        def learn() -> tuple[sparse.csr_array, Float32]:
+            weights = self.known.with_sessions(params.item_weight_exponent, params.session_weight, params.session_gap)
+            right = self._basis(params).right if params.spectral_weight > 0 else np.empty((0, 0), dtype=np.float32)
+            plain = replace(params, self_weight=1.0)
+            learned = to_matrix(fit_item_neighbors(weights, right, plain), self.known.shape[1])
+            itself = learned.diagonal().astype(np.float32)
+            learned = sparse.csr_array(learned - sparse.diags_array(itself, format="csr"))
+            learned.eliminate_zeros()
+            return learned, itself
+
+        basis = values(params, PLACING) if params.spectral_weight > 0 else ()
+        return self._cache.get(("learned", *values(params, LEARNING), *basis), learn)
+
+
+def values(params: Params, names: Sequence[str]) -> tuple[Any, ...]:
+    """Return the values of some parameters."""
+    return tuple(getattr(params, name) for name in names)

@@ -1,0 +1,1 @@
+"""Choosing hyper-parameters for a database's own interactions."""

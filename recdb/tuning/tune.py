@@ -1,0 +1,250 @@
+"""Choosing hyper-parameters on a validation part of the database's own interactions, and training with them."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from recdb.arrays.events import read_events
+from recdb.arrays.settings import read_settings
+from recdb.database import Database
+from recdb.errors import RecdbError
+from recdb.job.guard import measure
+from recdb.job.maintenance import active_params, open_job, rebuild, vacuum
+from recdb.job.publish import publish
+from recdb.job.train import fit_width, train
+from recdb.job.versions import clean_up
+from recdb.learn import Params
+from recdb.offline.bench import Bench, Trial, best_of
+from recdb.offline.half_life import HalfLife, propose
+from recdb.offline.search import Search
+from recdb.progress import Report, silent
+from recdb.tuning.latency import Latency, measure_latency
+
+FOLDS = 2
+MOST_EVENTS = 5_000_000
+"""How many interactions a search looks at: those of a sample of the users where there are more."""
+ROUNDS = 3
+"""How many settings are trained before a latency that none of them meets is given up."""
+HALF_LIFE_SHARE = 0.2
+"""The share of the time that is kept for half-lives, where times are known."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a search found."""
+
+    best: Trial
+    start: Trial
+    """What the search started from: the active version's parameters, else the defaults."""
+    trials: Sequence[Trial]
+    frontier: Sequence[Trial]
+    """The trials than which none is both cheaper and better in ndcg, the cheapest first."""
+    users: int
+    """Users of the validation part."""
+    seconds: float
+    latency: Latency
+    """What predicts a trial's latency."""
+    half_life: HalfLife | None
+    """None where no times are known."""
+    measured_ms: float | None = None
+    """The median latency of recommend() with the version that was trained."""
+
+    @property
+    def params(self) -> Params:
+        """What to train with: the best trial's, with what goes with the half-life."""
+        exponents: Mapping[str, Any] = self.half_life.exponents if self.half_life else {}
+        return replace(self.best.params, **exponents)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the search as a JSON object; a trial lists what it changed about the start."""
+        return {
+            "recall@20": round(self.best.recall, 6),
+            "ndcg@20": round(self.best.ndcg, 6),
+            "users": self.users,
+            "seconds": round(self.seconds, 1),
+            "latency_ms": None if self.measured_ms is None else round(self.measured_ms, 3),
+            "half_life": self.half_life and self.half_life.to_json(),
+            "start": self.start.params.to_json(),
+            "frontier": [self.trial_json(trial) for trial in self.frontier],
+            "curve": [self.trial_json(trial) for trial in self.trials],
+        }
+
+    def trial_json(self, trial: Trial) -> dict[str, Any]:
+        """Return a trial as a JSON object."""
+        return {
+            "recall@20": round(trial.recall, 6),
+            "ndcg@20": round(trial.ndcg, 6),
+            "users": trial.users,
+            "rows": round(trial.rows),
+            "predicted_ms": round(self.latency.predict(trial.rows), 3),
+            "changed": changed(self.start.params.to_json(), trial.params),
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of tune() did."""
+
+    ran: bool
+    """False where another job was running and nothing was done."""
+    tuning: Tuning | None = None
+    model: str | None = None
+    """The label of the version that was trained with the winner and activated."""
+
+
+def changed(start: Mapping[str, Any], params: Params) -> dict[str, Any]:
+    """Return the parameters that differ from a start."""
+    return {name: value for name, value in params.to_json().items() if value != start[name]}
+
+
+def tune(
+    database: Database,
+    *,
+    seconds: float = 300.0,
+    latency_ms: float | None = None,
+    report: Report = silent,
+    on_trial: Callable[[Trial, Trial], None] = lambda trial, best: None,
+) -> Outcome:
+    """Search for `seconds`, train a version with the best setting, and make it the active one.
+
+    `latency_ms` bounds the median latency of recommend(). Raises RecdbError where there is too little to cut a
+    validation part from, and where no setting is found that is quick enough: then the old version keeps serving.
+    """
+    with open_job(database, report) as connection:
+        if connection is None:
+            return Outcome(ran=False)
+        rebuild(connection, report)
+        tuning = search(connection, database, seconds, latency_ms, report, on_trial)
+        with decayed(connection, tuning.half_life, report):
+            tuning, label = settle(connection, database, tuning, latency_ms, report)
+        clean_up(connection, report)
+        return Outcome(ran=True, tuning=tuning, model=label)
+
+
+def search(
+    connection: psycopg.Connection,
+    database: Database,
+    seconds: float,
+    latency_ms: float | None,
+    report: Report,
+    on_trial: Callable[[Trial, Trial], None],
+) -> Tuning:
+    """Search, and try half-lives on the best setting; nothing in the database changes."""
+    report("reading events")
+    events = read_events(connection, most=MOST_EVENTS)
+    settings = read_settings(connection)
+    ceiling, width = settings.profile_limit, settings.dimension
+    bench = Bench(events, ceiling, rank=width, folds=FOLDS)
+    if not len(bench.users):
+        raise RecdbError(
+            "too few interactions to tune on: no user has two items", "load more, or train with the defaults"
+        )
+    began = time.monotonic()
+    report("measuring recommend()")
+    latency = calibrate(connection, database, bench)
+    most_rows = float("inf") if latency_ms is None else latency.most_rows(latency_ms)
+    if latency_ms is not None and most_rows < 1:
+        raise too_slow(latency_ms, f"a call that adds up nothing at all is predicted {latency.predict(0):.1f} ms")
+    report("searching")
+    found = Search(
+        bench,
+        seconds=seconds * (1 - HALF_LIFE_SHARE if bench.timed else 1),
+        width=width,
+        most_rows=most_rows,
+        start=active_params(connection),
+        report=on_trial,
+    )
+    best = found.run()
+    if best is None:
+        cheapest = min(found.trials, key=lambda trial: trial.rows)
+        assert latency_ms is not None
+        raise too_slow(latency_ms, f"the quickest that was tried is predicted {latency.predict(cheapest.rows):.1f} ms")
+    half_life = None
+    if bench.timed:
+        report("trying half-lives")
+        half_life = propose(
+            events, bench.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + seconds
+        )
+    took = time.monotonic() - began
+    trials = found.trials
+    return Tuning(best, trials[0], trials, found.frontier(), len(bench.users), took, latency, half_life)
+
+
+def calibrate(connection: psycopg.Connection, database: Database, bench: Bench) -> Latency:
+    """Measure the active version, where there is one."""
+    row = connection.execute("select label from recdb.model where active").fetchone()
+    if row is None:
+        return Latency()
+    return Latency().corrected(bench.rows(active_params(connection), bench.few), measure_latency(database, row[0]))
+
+
+def settle(
+    connection: psycopg.Connection, database: Database, tuning: Tuning, latency_ms: float | None, report: Report
+) -> tuple[Tuning, str]:
+    """Train the best setting, measure it, and activate it; where it is too slow, go on with the next best that is not.
+
+    Raises RecdbError where none of ROUNDS settings is quick enough.
+    """
+    measured: list[float] = []
+    for _ in range(ROUNDS):
+        settings = read_settings(connection)
+        params = fit_width(tuning.params, settings)
+        started = time.monotonic()
+        figure = measure(connection, params, settings, report)
+        version = train(connection, params, settings, report)
+        publish(connection, version, figure, time.monotonic() - started, "never")
+        report("measuring recommend()")
+        measured.append(measure_latency(database, version.label))
+        latency = tuning.latency.corrected(tuning.best.rows, measured[-1])
+        tuning = replace(tuning, latency=latency, measured_ms=measured[-1])
+        if latency_ms is None or measured[-1] <= latency_ms:
+            connection.execute(
+                "update recdb.model set metrics = metrics || jsonb_build_object('tuning', %s::jsonb) where label = %s",
+                [Jsonb(tuning.to_json()), version.label],
+            )
+            connection.execute("select recdb.activate(%s)", [version.label])
+            return tuning, version.label
+        connection.execute("update recdb.model set state = 'retired' where label = %s", [version.label])
+        clean_up(connection, report)
+        most_rows = min(latency.most_rows(latency_ms), tuning.best.rows * 0.99)
+        best = best_of([trial for trial in tuning.trials if trial.rows <= most_rows])
+        if best is None:
+            break
+        tuning = replace(tuning, best=best)
+    assert latency_ms is not None
+    raise too_slow(latency_ms, f"of {len(measured)} trained, the quickest took {min(measured):.1f} ms")
+
+
+def too_slow(latency_ms: float, found: str) -> RecdbError:
+    """Say that no setting is quick enough."""
+    return RecdbError(
+        f"no setting keeps the median of recommend() within {latency_ms:g} ms: {found}; nothing was changed",
+        "allow more with --latency, search longer with --budget, or use a faster server",
+    )
+
+
+@contextmanager
+def decayed(connection: psycopg.Connection, half_life: HalfLife | None, report: Report) -> Iterator[None]:
+    """Weight the interactions with the proposed half-life, and with the one before where the block fails."""
+    if half_life is None or not half_life.changes:
+        yield
+        return
+    set_half_life(connection, half_life.seconds, report)
+    try:
+        yield
+    except BaseException:
+        set_half_life(connection, half_life.before, report)
+        raise
+
+
+def set_half_life(connection: psycopg.Connection, seconds: float | None, report: Report) -> None:
+    """Change the database's half-life, and weight its interactions anew: readers see both at once."""
+    with connection.transaction():
+        connection.execute("update recdb.config set half_life = justify_hours(make_interval(secs => %s))", [seconds])
+        connection.execute("select recdb.rebuild()")
+    vacuum(connection)

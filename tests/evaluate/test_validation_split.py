@@ -1,0 +1,85 @@
+"""What is held out for validation: what a user chose last, and nothing that would give it away."""
+
+import numpy as np
+import pytest
+
+from recdb.learn.events import Events
+from recdb.offline.split import split
+
+DAY = 86400
+VIEW, BUY = 0, 1
+
+
+def shop(*rows: tuple[int, int, int, int], hides: tuple[bool, bool] = (False, True)) -> Events:
+    """Events of (user, item, kind, day); a view weighs .1, a purchase 1."""
+    users, items, kinds, days = (np.array(column) for column in zip(*rows, strict=True))
+    return Events(
+        users.astype(np.int32),
+        items.astype(np.int32),
+        kinds.astype(np.int16),
+        (days * DAY).astype(np.int32),
+        weights=np.array([0.1, 1.0]),
+        hides=np.array(hides),
+        shape=(int(users.max()) + 1, int(items.max()) + 1),
+    )
+
+
+def left(events: Events) -> set[tuple[int, int, int]]:
+    return set(zip(events.users.tolist(), events.items.tolist(), events.kinds.tolist(), strict=True))
+
+
+def test_the_last_purchase_is_to_be_found() -> None:
+    cut = split(shop((1, 1, BUY, 0), (1, 2, BUY, 50), (1, 3, VIEW, 60)), most_users=10)
+
+    assert list(zip(cut.users, cut.items, strict=True)) == [(1, 2)]
+    assert left(cut.events) == {(1, 1, BUY), (1, 3, VIEW)}
+
+
+def test_views_of_the_same_visit_go_with_the_purchase_and_older_ones_stay() -> None:
+    cut = split(shop((1, 1, BUY, 0), (1, 2, VIEW, 5), (1, 2, VIEW, 99), (1, 2, BUY, 100)), most_users=10)
+
+    assert list(cut.items) == [2]
+    assert len(cut.events.users) == 2
+    assert left(cut.events) == {(1, 1, BUY), (1, 2, VIEW)}
+
+
+def test_without_times_views_stay_since_nothing_tells_one_visit_from_another() -> None:
+    cut = split(shop((1, 1, VIEW, 0), (1, 2, VIEW, 0), (1, 2, BUY, 0)), most_users=10)
+
+    assert left(cut.events) == {(1, 1, VIEW), (1, 2, VIEW)}
+
+
+def test_light_kinds_are_held_out_but_not_to_be_found() -> None:
+    cut = split(shop((1, 1, BUY, 0), (1, 2, VIEW, 50), hides=(True, True)), most_users=10)
+
+    assert left(cut.events) == {(1, 1, BUY)}
+    assert len(cut.items) == 0
+
+
+def test_a_fifth_of_a_long_history_is_held_out() -> None:
+    cut = split(shop(*((1, item, BUY, item) for item in range(1, 21))), most_users=10)
+
+    assert sorted(cut.items) == [17, 18, 19, 20]
+
+
+def test_a_user_of_one_item_keeps_it() -> None:
+    cut = split(shop((1, 1, BUY, 0), (2, 1, BUY, 0), (2, 2, BUY, 1)), most_users=10)
+
+    assert set(cut.users) == {2}
+
+
+def test_no_more_users_than_asked_for_are_held_out() -> None:
+    rows = [(user, item, BUY, item) for user in range(1, 40) for item in range(1, 4)]
+
+    assert len(np.unique(split(shop(*rows), most_users=7).users)) == 7
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nothing_held_out_is_left_to_learn_from(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    rows = [tuple(map(int, generator.integers((1, 1, 0, 0), (9, 30, 2, 200)))) for _ in range(400)]
+    cut = split(shop(*rows), most_users=100)  # type: ignore[arg-type]
+
+    bought = {(user, item) for user, item, kind in left(cut.events) if kind == BUY}
+    assert len(cut.items) > 5
+    assert not bought & set(zip(cut.users.tolist(), cut.items.tolist(), strict=True))

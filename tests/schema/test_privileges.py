@@ -1,0 +1,175 @@
+"""Who may do what: each of the four roles can do its work and nothing else, and PUBLIC can do nothing."""
+
+import psycopg
+import pytest
+from psycopg import sql
+from support.data import record, tastes, train
+
+from recdb import migrate
+from recdb.database import Database
+
+READING = {
+    "public.recommend, array": "select * from recommend('u1')",
+    "public.recommend, list": "select * from recommend('u1', 5, '<>')",
+    "recdb.recommend, array": "select * from recdb.recommend('u1')",
+    "recdb.recommend, list": "select * from recdb.recommend('u1', 5, '[]', fallback => 'popular', filter => '{}')",
+    "recommend_for_items": "select * from recdb.recommend_for_items(array['i1'])",
+    "recommend_batch": "select * from recdb.recommend_batch(array['u1'])",
+    "popular": "select * from recdb.popular()",
+    "similar_items": "select * from recdb.similar_items('i1')",
+}
+WRITING = {"track": "select recdb.track('u1', 'i1', 'view')"}
+EXPLORING = {
+    "neighbors": "select * from recdb.neighbors('u1')",
+    "user_item_weights": "select * from recdb.user_item_weights",
+    "user_vectors": "select * from recdb.user_vectors",
+    "item_vectors": "select * from recdb.item_vectors",
+    "interactions": "select * from recdb.interactions",
+}
+WATCHING = {
+    "models": "select * from recdb.models",
+    "refresh_log": "select * from recdb.refresh_log",
+    "health": "select * from recdb.health",
+}
+MAINTAINING = {"refresh": "call recdb.refresh()"}
+OWNING = {
+    "forget_user": "select recdb.forget_user('u1')",
+    "rebuild": "select recdb.rebuild()",
+    "activate": "select recdb.activate('collaborative_filtering_v1')",
+    "a setting": "update recdb.config set half_life = null",
+    "a kind": "insert into recdb.interaction_kind (kind, weight) values ('cart', 1)",
+    "an item": "insert into recdb.item (item_id) values ('i1')",
+    "an insert": "insert into recdb.interaction (user_id, item_id, kind) values ('u1', 'i1', 'view')",
+    "a delete": "delete from recdb.interaction",
+    "the store": "select * from recdb.interaction for update",
+    "a vector": "delete from recdb.user_vector",
+    "a table": "create table recdb.mine (id integer)",
+    "the ranking itself": """
+        select * from recdb.rank_items('{}', '{}', '{}', '{}', '{}', null, null, 5, null, 'none', null, null)""",
+}
+EVERYTHING = READING | WRITING | EXPLORING | WATCHING | MAINTAINING | OWNING
+
+MAY = {
+    "recdb_reader": READING,
+    "recdb_writer": WRITING,
+    "recdb_analyst": READING | EXPLORING | WATCHING,
+    "recdb_maintainer": MAINTAINING | WATCHING,
+    "stranger": {},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained(module_database: Database) -> None:
+    with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
+        record(connection, tastes())
+    train(module_database)
+
+
+def become(connection: psycopg.Connection, role: str) -> None:
+    """Take a role on, and lose the superuser's rights; the stranger is made in the same transaction."""
+    if role == "stranger":
+        connection.execute("create role stranger")
+    connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
+
+
+@pytest.mark.parametrize("role", MAY)
+def test_a_role_can_do_its_work_and_nothing_else(shared: psycopg.Connection, role: str) -> None:
+    become(shared, role)
+    for name, statement in EVERYTHING.items():
+        if name in MAY[role]:
+            with shared.transaction(force_rollback=True):
+                shared.execute(statement)
+        else:
+            with (
+                pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"),
+                shared.transaction(force_rollback=True),
+            ):
+                shared.execute(statement)
+                pytest.fail(f"{role} may {name}")
+
+
+@pytest.mark.parametrize("call", READING)
+def test_a_reader_gets_what_the_owner_gets(shared: psycopg.Connection, call: str) -> None:
+    expected = shared.execute(READING[call]).fetchall()
+    assert expected or call == "recdb.recommend, list"
+    become(shared, "recdb_reader")
+    assert shared.execute(READING[call]).fetchall() == expected
+
+
+def test_an_application_that_reads_and_writes(shared: psycopg.Connection) -> None:
+    """The usual grant: both roles to the application's own."""
+    shared.execute("create role application")
+    shared.execute("grant recdb_reader, recdb_writer to application")
+    shared.execute("set local role application")
+    shared.execute("select recdb.track('newcomer', 'i1', 'like')")
+    assert shared.execute("select * from recommend('newcomer', 50, '{}')").fetchall()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        shared.execute("select * from recdb.interaction")
+
+
+def test_a_maintainer_refreshes_and_a_failure_is_logged(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes())
+    train(database)
+    db.execute("select recdb.track('u1', 'brand-new', 'like')")
+    db.execute("set role recdb_maintainer")
+    db.execute("call recdb.refresh()")
+    db.execute("reset role")
+    seen = "select weight from recdb.user_item_weights where user_id = 'u1' and item_id = 'brand-new'"
+    assert db.execute(seen).fetchone() == (0.7,)
+
+    db.execute("create function fail() returns trigger language plpgsql as $$ begin raise 'disk full'; end $$")
+    db.execute("create trigger fail before insert on recdb.user_item_recent execute function fail()")
+    db.execute("select recdb.track('u1', 'newer', 'like')")
+    db.execute("set role recdb_maintainer")
+    with pytest.raises(psycopg.errors.RaiseException, match="disk full"):
+        db.execute("call recdb.refresh()")
+    assert db.execute("select error from recdb.refresh_log order by run_id desc limit 1").fetchone() == ("disk full",)
+
+
+def test_public_is_granted_nothing(shared: psycopg.Connection) -> None:
+    granted = shared.execute(
+        """
+        select p.oid::regprocedure::text
+        from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        where a.grantee = 0 and (p.pronamespace = 'recdb'::regnamespace
+            or (p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'))
+        union all
+        select c.oid::regclass::text
+        from pg_class c, aclexplode(c.relacl) a
+        where a.grantee = 0 and c.relnamespace = 'recdb'::regnamespace
+        union all
+        select n.nspname from pg_namespace n, aclexplode(n.nspacl) a
+        where a.grantee = 0 and n.nspname = 'recdb'
+        """
+    ).fetchall()
+    assert granted == []
+
+
+def test_every_function_that_runs_as_the_owner_pins_its_search_path(shared: psycopg.Connection) -> None:
+    """Ending in pg_temp, or a caller's temporary table could stand in for recdb's own."""
+    paths = shared.execute(
+        """
+        select p.oid::regprocedure::text,
+            (select setting from unnest(p.proconfig) setting where setting like 'search_path=%%')
+        from pg_proc p where p.pronamespace in ('recdb'::regnamespace, 'public'::regnamespace) and p.prosecdef
+        """
+    ).fetchall()
+    assert paths
+    for function, path in paths:
+        assert path, function
+        assert path.endswith("pg_temp"), function
+        assert path.startswith("search_path=recdb"), function
+
+
+def test_rights_stay_after_another_migration(database: Database, db: psycopg.Connection) -> None:
+    """Replaying the SQL grants to nobody anew what an administrator took away from PUBLIC."""
+    db.execute("create role outsider")
+    migrate.upgrade(database)
+    try:
+        db.execute("set role outsider")
+        for statement in (READING | WRITING | MAINTAINING).values():
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                db.execute(statement)
+    finally:
+        db.execute("reset role")
+        db.execute("drop role outsider")

@@ -1,0 +1,217 @@
+"""How the hot path is executed: by index, whatever the plan mode and the statistics, and only the active version."""
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+from support.data import train
+
+from recdb.database import Database
+
+USERS, ITEMS = 5000, 6000
+
+SMALL = {"config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent"}
+"""Tables with a few rows, or as many as changed since the last full refresh: free to be scanned."""
+
+CALLS = {
+    "a feed": "select * from recommend('u7', 10, '{}')",
+    "another page": "select * from recommend('u7', 10, '{i1,i2,i3}')",
+    "the largest list": "select * from recommend('u7', 1000, '{}')",
+    "a filter": "select * from recommend('u7', 10, filter => '{\"parity\": 1}')",
+    "filled up": "select * from recommend('u7', 20, fallback => 'popular')",
+    "a stranger": "select * from recommend('nobody', 20, fallback => 'popular')",
+    "a guest": "select * from recdb.recommend_for_items(array['i1', 'i2'], 10)",
+    "popular": "select * from recdb.popular(10)",
+    "similar items": "select * from recdb.similar_items('i7', 10)",
+    "neighbours": "select * from recdb.neighbors('u7', 10)",
+    "an interaction": "select recdb.track('u7', 'i1', 'view')",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained(module_database: Database) -> None:
+    """Two versions, of which the newer serves; the interactions are not analysed."""
+    with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
+        connection.execute(
+            "insert into recdb.interaction (user_id, item_id, kind) "
+            "select 'u' || n, 'i' || (n + 97 * m * (n %% 11 + 1)) %% %s, 'like' "
+            "from generate_series(0, %s) n, generate_series(0, 11) m",
+            [ITEMS, USERS - 1],
+        )
+        connection.execute(
+            "insert into recdb.item (item_id, attributes, published_at) "
+            "select 'i' || n, jsonb_build_object('parity', n %% 2), now() - n * interval '1 hour' "
+            "from generate_series(0, %s) n",
+            [ITEMS - 1],
+        )
+    for _ in range(2):
+        train(module_database, dimension=8, neighbors=20)
+    with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
+        for name in ("user", "item"):  # many more users and items than the model has seen
+            connection.execute(
+                f"insert into recdb.{name}_key ({name}_id) select 'later' || n from generate_series(1, 50000) n"
+            )
+            connection.execute(f"analyze recdb.{name}_key")
+
+
+class Plans:
+    """The plans of all statements that a connection executes, functions' own included."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+        self.nodes: list[dict[str, Any]] = []
+        connection.execute("load 'auto_explain'")
+        for setting, value in (
+            ("log_min_duration", "0"),
+            ("log_nested_statements", "on"),
+            ("log_analyze", "on"),
+            ("log_format", "json"),
+            ("log_level", "notice"),
+        ):
+            connection.execute(f"set local auto_explain.{setting} = {value}")
+        connection.add_notice_handler(self.collect)
+
+    def collect(self, notice: psycopg.errors.Diagnostic) -> None:
+        _, found, plan = (notice.message_primary or "").partition("plan:\n")
+        if found:
+            self.walk(json.loads(plan)["Plan"])
+
+    def walk(self, node: dict[str, Any]) -> None:
+        self.nodes.append(node)
+        for child in node.get("Plans", ()):
+            self.walk(child)
+
+    def of(self, call: str) -> list[dict[str, Any]]:
+        """Execute a call; return the nodes that were really executed."""
+        self.nodes = []
+        self.connection.execute(call)
+        return [node for node in self.nodes if node["Actual Loops"] > 0]
+
+
+def analyze(connection: psycopg.Connection) -> None:
+    """Gather statistics on what the job does not analyse."""
+    connection.execute(
+        "analyze recdb.interaction, recdb.item, recdb.user_item_settled, recdb.user_item_recent, recdb.recent_user, "
+        "recdb.item_popularity"
+    )
+
+
+def relations(nodes: list[dict[str, Any]], prefix: str) -> set[tuple[str, str, str | None]]:
+    """(node type, relation, index) of the scans of relations whose name begins with prefix."""
+    return {
+        (node["Node Type"], node["Relation Name"], node.get("Index Name"))
+        for node in nodes
+        if node.get("Relation Name", "").startswith(prefix)
+    }
+
+
+def assert_no_scan(nodes: list[dict[str, Any]]) -> None:
+    assert nodes
+    assert {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} <= SMALL
+
+
+@pytest.mark.parametrize("statistics", ["as the job left them", "analysed"])
+@pytest.mark.parametrize("call", CALLS)
+def test_no_large_table_is_scanned(shared: psycopg.Connection, call: str, statistics: str) -> None:
+    if statistics == "analysed":
+        analyze(shared)
+    plans = Plans(shared)
+    for _ in range(7):  # custom plans come first, the generic one may come sixth
+        assert_no_scan(plans.of(CALLS[call]))
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("call", CALLS)
+def test_no_large_table_is_scanned_in_a_forced_plan_mode(shared: psycopg.Connection, call: str, mode: str) -> None:
+    shared.execute(f"set local plan_cache_mode = {mode}")
+    assert_no_scan(Plans(shared).of(CALLS[call]))
+
+
+@pytest.mark.parametrize("mode", ["auto", "force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("call", ["a feed", "a guest", "neighbours"])
+def test_neighbours_are_found_by_the_vector_index_of_the_active_version(
+    shared: psycopg.Connection, call: str, mode: str
+) -> None:
+    shared.execute(f"set local plan_cache_mode = {mode}")
+    plans = Plans(shared)
+    for active in (2, 1):
+        shared.execute("select recdb.activate(%s)", [f"collaborative_filtering_v{active}"])
+        for _ in range(7 if mode == "auto" else 1):
+            scans = relations(plans.of(CALLS[call]), "user_vector")
+            assert scans == {("Index Scan", f"user_vector_{active}", f"user_vector_{active}_embedding_idx")}
+
+
+def test_similar_items_are_found_by_the_vector_index_of_the_active_version(shared: psycopg.Connection) -> None:
+    nodes = Plans(shared).of(CALLS["similar items"])
+    scans = relations(nodes, "item_vector")
+    assert ("Index Scan", "item_vector_2", "item_vector_2_embedding_idx") in scans
+    assert {relation for _, relation, _ in scans} == {"item_vector_2"}
+
+
+def test_the_vector_indexes_are_hnsw(shared: psycopg.Connection) -> None:
+    kinds = shared.execute(
+        "select distinct a.amname from pg_class c join pg_am a on a.oid = c.relam where c.relname like '%embedding_idx'"
+    ).fetchall()
+    assert kinds == [("hnsw",)]
+
+
+@pytest.mark.parametrize("call", ["a feed", "a guest", "the largest list"])
+def test_what_neighbours_speak_for_lies_beside_their_vectors(shared: psycopg.Connection, call: str) -> None:
+    """So however many users changed since the last full refresh, nobody's list takes longer for it."""
+    shared.execute(
+        "select recdb.track(user_id, 'i1', 'view') from (select distinct user_id from recdb.interaction limit 1500) u"
+    )
+    shared.execute("call recdb.refresh()")
+
+    nodes = Plans(shared).of(CALLS[call])
+
+    assert relations(nodes, "user_vector") == {("Index Scan", "user_vector_2", "user_vector_2_embedding_idx")}
+    assert not relations(nodes, "user_item") and not relations(nodes, "recent_user")
+
+
+def test_a_profile_reads_each_of_its_items_once_from_every_learned_table(shared: psycopg.Connection) -> None:
+    nodes = Plans(shared).of(CALLS["a feed"])
+
+    for table in ("item_vector_2", "item_neighbor_2"):
+        loops = [node["Actual Loops"] for node in nodes if node.get("Relation Name") == table]
+        assert loops == [12]
+
+
+def test_a_profile_is_read_from_one_index_alone(database: Database, db: psycopg.Connection) -> None:
+    """Not from a page for each interaction, as far as VACUUM has been."""
+    db.execute("set synchronous_commit = on")  # VACUUM passes by what may not be on disk yet
+    db.execute(
+        "insert into recdb.interaction (user_id, item_id, kind) "
+        "select 'u' || n % 500, 'i' || n % 97, 'like' from generate_series(1, 20000) n"
+    )
+    db.execute("vacuum analyze recdb.interaction")
+
+    with db.transaction():
+        nodes = Plans(db).of("select * from recdb.profile('u7')")
+
+    scans = {scan for scan in relations(nodes, "interaction") if scan[1] == "interaction"}
+    assert scans == {("Index Only Scan", "interaction", "interaction_user")}
+
+
+def test_the_catalogue_is_read_from_the_top_down(shared: psycopg.Connection) -> None:
+    """For ten items, of some hundreds of candidates, a few fetches' worth are looked up."""
+    nodes = Plans(shared).of(CALLS["a feed"])
+    lookups = [node for node in nodes if node.get("Relation Name") == "item"]
+    assert lookups
+    assert sum(node["Actual Loops"] for node in lookups) <= 100
+
+
+@pytest.mark.parametrize("statistics", ["as the job left them", "analysed"])
+def test_a_refresh_finds_what_is_new_by_index(shared: psycopg.Connection, statistics: str) -> None:
+    """Its cost follows the change: the interactions are not scanned for it."""
+    if statistics == "analysed":
+        analyze(shared)
+    shared.execute("select recdb.track('u7', 'i1', 'view')")
+    plans = Plans(shared)
+    for _ in range(2):
+        nodes = plans.of("call recdb.refresh()")
+        scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+        assert "interaction" not in scanned
+        assert not any(name.startswith("user_vector") for name in scanned)
+        assert relations(nodes, "interaction")
