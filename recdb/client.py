@@ -1,23 +1,23 @@
-"""The thin client: one method a SQL function, for programs that wait and for those that do not.
+"""The Python clients: one method for each SQL function, in Recommender to wait for and in AsyncRecommender to await.
 
-Both clients build the same calls; they differ in nothing but the waiting. Given a URL they keep a pool of their
-own, opened at the first call or by `with`; given a connection or a pool they use it and leave it open, and on a
-connection they neither commit nor roll back: `track()` is then part of the caller's transaction.
+Both clients send the calls of recdb.calls. A client that you give a URL makes a connection pool of its own and opens
+it at the first call, or in `with`. A client that you give a connection or a pool uses it and leaves it open. On a
+connection the client neither commits nor rolls back: `track()` is then part of your transaction.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, LiteralString, Self, TypeVar
+from typing import Any, Self
 
 import psycopg
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
+from recdb import calls
+from recdb.calls import Call, Row
 from recdb.database import APPLICATION_NAME, Database, connect, find_database, prepares_statements
 from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.records import (
@@ -30,9 +30,7 @@ from recdb.records import (
     SimilarItem,
 )
 
-Row = TypeVar("Row")
-
-ERRORS: Mapping[str, type[RecdbError]] = {
+ERRORS: Mapping[str, type[RecdbError]] = {  # by SQLSTATE
     "22023": InvalidInput,  # invalid_parameter_value
     "22P02": InvalidInput,  # invalid_text_representation
     "22021": InvalidInput,  # character_not_in_repertoire
@@ -43,132 +41,15 @@ ERRORS: Mapping[str, type[RecdbError]] = {
     "42501": NotPermitted,  # insufficient_privilege
     "25006": Unavailable,  # read_only_sql_transaction: after a failover, the wrong server
 }
-FAMILIES: Mapping[type[psycopg.Error], type[RecdbError]] = {
+FAMILIES: Mapping[type[psycopg.Error], type[RecdbError]] = {  # for all other SQLSTATEs
     psycopg.DataError: InvalidInput,
     psycopg.OperationalError: Unavailable,
     psycopg.InterfaceError: Unavailable,
 }
 
 
-@dataclass(frozen=True)
-class _Call(Generic[Row]):
-    """A statement that calls one SQL function, its parameters, and the record its rows become."""
-
-    statement: LiteralString
-    parameters: Sequence[Any]
-    record: type[Row]
-
-
-@dataclass(frozen=True)
-class _Number:
-    value: int
-
-
-class _Calls:
-    """The calls themselves, one a SQL function; the clients send them."""
-
-    @staticmethod
-    def recommend(
-        user_id: str,
-        k: int,
-        exclude: Sequence[str],
-        fallback: str,
-        filter: Mapping[str, Any] | None,
-        model: str | None,
-    ) -> _Call[Recommendation]:
-        return _Call(
-            "select item_id, score, reason, model_version "
-            "from recdb.recommend(%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text)",
-            [user_id, k, list(exclude), fallback, None if filter is None else Jsonb(dict(filter)), model],
-            Recommendation,
-        )
-
-    @staticmethod
-    def recommend_for_items(
-        items: Sequence[str],
-        k: int,
-        exclude: Sequence[str],
-        weights: Sequence[float] | None,
-        fallback: str,
-        filter: Mapping[str, Any] | None,
-        model: str | None,
-    ) -> _Call[Recommendation]:
-        return _Call(
-            "select item_id, score, reason, model_version from recdb.recommend_for_items("
-            "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text)",
-            [
-                list(items),
-                k,
-                list(exclude),
-                None if weights is None else [float(weight) for weight in weights],
-                fallback,
-                None if filter is None else Jsonb(dict(filter)),
-                model,
-            ],
-            Recommendation,
-        )
-
-    @staticmethod
-    def recommend_batch(user_ids: Sequence[str], k: int) -> _Call[BatchRecommendation]:
-        return _Call(
-            "select user_id, rank, item_id, score, reason from recdb.recommend_batch(%s::text[], %s::bigint)",
-            [list(user_ids), k],
-            BatchRecommendation,
-        )
-
-    @staticmethod
-    def neighbors(user_id: str, k: int) -> _Call[Neighbor]:
-        return _Call(
-            "select neighbor_id, similarity, shared_items from recdb.neighbors(%s::text, %s::bigint)",
-            [user_id, k],
-            Neighbor,
-        )
-
-    @staticmethod
-    def similar_items(item_id: str, k: int) -> _Call[SimilarItem]:
-        return _Call(
-            "select neighbor_id, similarity from recdb.similar_items(%s::text, %s::bigint)",
-            [item_id, k],
-            SimilarItem,
-        )
-
-    @staticmethod
-    def explain(user_id: str, item_id: str, model: str | None) -> _Call[Reason]:
-        return _Call(
-            "select source, because_id, contribution from recdb.explain(%s::text, %s::text, %s::text)",
-            [user_id, item_id, model],
-            Reason,
-        )
-
-    @staticmethod
-    def explain_neighbors(user_id: str, item_id: str, model: str | None) -> _Call[NeighborReason]:
-        return _Call(
-            "select neighbor_id, similarity, contribution from recdb.explain_neighbors(%s::text, %s::text, %s::text)",
-            [user_id, item_id, model],
-            NeighborReason,
-        )
-
-    @staticmethod
-    def popular(k: int) -> _Call[PopularItem]:
-        return _Call("select item_id, score from recdb.popular(%s::bigint)", [k], PopularItem)
-
-    @staticmethod
-    def track(
-        user_id: str, item_id: str, kind: str, created_at: datetime | None, metadata: Mapping[str, Any] | None
-    ) -> _Call[_Number]:
-        return _Call(
-            "select recdb.track(%s::text, %s::text, %s::text, %s::timestamptz, %s::jsonb) as value",
-            [user_id, item_id, kind, created_at, None if metadata is None else Jsonb(dict(metadata))],
-            _Number,
-        )
-
-    @staticmethod
-    def forget_user(user_id: str) -> _Call[_Number]:
-        return _Call("select recdb.forget_user(%s::text) as value", [user_id], _Number)
-
-
 def translate(error: psycopg.Error) -> RecdbError:
-    """Turn a database error into recdb's own, with the database's message and hint."""
+    """Turn a database error into one of recdb's own, with the message and the hint of the database."""
     family = next((FAMILIES[family] for family in FAMILIES if isinstance(error, family)), RecdbError)
     kind = ERRORS.get(error.sqlstate or "", family)
     message = error.diag.message_primary or str(error).strip() or type(error).__name__
@@ -176,7 +57,7 @@ def translate(error: psycopg.Error) -> RecdbError:
 
 
 def explain_timeout(database: Database | None) -> RecdbError:
-    """Say why a pool gave no connection: ask for one outside it, whose error has the reason."""
+    """Say why the pool gave no connection. Connecting outside the pool gives the reason, if the server is down."""
     try:
         if database is not None:
             connect(database).close()
@@ -185,7 +66,8 @@ def explain_timeout(database: Database | None) -> RecdbError:
     return Unavailable("all connections of the pool are busy", "allow more, or keep them for a shorter time")
 
 
-def _database(source: str | None) -> tuple[Database, dict[str, Any]]:
+def _find_database(source: str | None) -> tuple[Database, dict[str, Any]]:
+    """Find the database that a client connects to; return it with the options of each connection."""
     database = find_database(source)
     options: dict[str, Any] = {"application_name": APPLICATION_NAME}
     if source and not prepares_statements(source):
@@ -197,7 +79,11 @@ class Recommender:
     """recdb's SQL functions as methods.
 
     `source` is a URL in any tool's spelling, a psycopg connection or a psycopg pool; None finds the database as
-    the command line does. Every method raises InvalidInput, ModelNotFound, NotInstalled or RecdbError.
+    the command line does. `max_connections` limits the pool that the client makes for a URL or None: up to so many
+    calls run at once, in as many threads, and further calls wait up to 10 seconds for a free connection. For a
+    connection or a pool of your own it has no effect.
+
+    Every method raises InvalidInput, ModelNotFound, NotInstalled or RecdbError.
     """
 
     def __init__(
@@ -211,7 +97,7 @@ class Recommender:
         self._pool: ConnectionPool[Any] | None = source if isinstance(source, ConnectionPool) else None
         self._database: Database | None = None
         if source is None or isinstance(source, str):
-            self._database, options = _database(source)
+            self._database, options = _find_database(source)
             self._pool = ConnectionPool(
                 self._database.conninfo,
                 kwargs=options,
@@ -233,7 +119,7 @@ class Recommender:
         self.close()
 
     def close(self) -> None:
-        """Close the pool this client made itself; a given connection or pool stays open."""
+        """Close the pool that the client made; a connection or pool of your own stays open."""
         if self._pool is not None and self._own_pool:
             self._pool.close()
 
@@ -247,7 +133,7 @@ class Recommender:
         model: str | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` (1..1000) items for a user, best first; see the SQL function recommend()."""
-        return self._rows(_Calls.recommend(user_id, k, exclude, fallback, filter, model))
+        return self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model))
 
     def recommend_for_items(
         self,
@@ -259,32 +145,32 @@ class Recommender:
         filter: Mapping[str, Any] | None = None,
         model: str | None = None,
     ) -> list[Recommendation]:
-        """Return the best `k` items for a guest who looked at `items` (newest first), `weights` 1 each unless given."""
-        return self._rows(_Calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
+        """Return the best `k` items for a guest who looked at `items` (newest first); each weight is 1 unless given."""
+        return self._rows(calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
 
     def recommend_batch(self, user_ids: Sequence[str], k: int = 50) -> list[BatchRecommendation]:
         """Return the lists of many users, in the order given."""
-        return self._rows(_Calls.recommend_batch(user_ids, k))
+        return self._rows(calls.recommend_batch(user_ids, k))
 
     def neighbors(self, user_id: str, k: int = 20) -> list[Neighbor]:
         """Return the `k` users most like a user, nearest first."""
-        return self._rows(_Calls.neighbors(user_id, k))
+        return self._rows(calls.neighbors(user_id, k))
 
     def similar_items(self, item_id: str, k: int = 20) -> list[SimilarItem]:
         """Return the `k` items most like an item, nearest first."""
-        return self._rows(_Calls.similar_items(item_id, k))
+        return self._rows(calls.similar_items(item_id, k))
 
     def explain(self, user_id: str, item_id: str, model: str | None = None) -> list[Reason]:
-        """Return why a user is recommended an item: contributions that add up to its score, the largest first."""
-        return self._rows(_Calls.explain(user_id, item_id, model))
+        """Return why a user gets an item: contributions that add up to its score, the largest first."""
+        return self._rows(calls.explain(user_id, item_id, model))
 
     def explain_neighbors(self, user_id: str, item_id: str, model: str | None = None) -> list[NeighborReason]:
         """Return what each neighbour contributes to the score of a recommended item, the largest first."""
-        return self._rows(_Calls.explain_neighbors(user_id, item_id, model))
+        return self._rows(calls.explain_neighbors(user_id, item_id, model))
 
     def popular(self, k: int = 50) -> list[PopularItem]:
         """Return the `k` most popular items."""
-        return self._rows(_Calls.popular(k))
+        return self._rows(calls.popular(k))
 
     def track(
         self,
@@ -295,11 +181,11 @@ class Recommender:
         metadata: Mapping[str, Any] | None = None,
     ) -> int:
         """Record an interaction (now unless `created_at` is given) and return its id."""
-        return self._rows(_Calls.track(user_id, item_id, kind, created_at, metadata))[0].value
+        return self._rows(calls.track(user_id, item_id, kind, created_at, metadata))[0].value
 
     def forget_user(self, user_id: str) -> int:
-        """Erase a user; return how many rows went."""
-        return self._rows(_Calls.forget_user(user_id))[0].value
+        """Erase a user; return how many rows were deleted."""
+        return self._rows(calls.forget_user(user_id))[0].value
 
     def refresh(self) -> None:
         """Run `CALL recdb.refresh()`."""
@@ -312,7 +198,7 @@ class Recommender:
                 if self._connection is None:
                     connection.autocommit = False
 
-    def _rows(self, call: _Call[Row]) -> list[Row]:
+    def _rows(self, call: Call[Row]) -> list[Row]:
         with self._connected() as connection, connection.cursor(row_factory=class_row(call.record)) as cursor:
             return cursor.execute(call.statement, call.parameters).fetchall()
 
@@ -334,7 +220,10 @@ class Recommender:
 
 
 class AsyncRecommender:
-    """Recommender for asyncio: the same methods, awaited."""
+    """Recommender for asyncio: the same arguments and the same methods, awaited.
+
+    `max_connections` limits the client's own pool, so also how many calls of concurrent tasks run at once.
+    """
 
     def __init__(
         self,
@@ -347,7 +236,7 @@ class AsyncRecommender:
         self._pool: AsyncConnectionPool[Any] | None = source if isinstance(source, AsyncConnectionPool) else None
         self._database: Database | None = None
         if source is None or isinstance(source, str):
-            self._database, options = _database(source)
+            self._database, options = _find_database(source)
             self._pool = AsyncConnectionPool(
                 self._database.conninfo,
                 kwargs=options,
@@ -369,7 +258,7 @@ class AsyncRecommender:
         await self.close()
 
     async def close(self) -> None:
-        """Close the pool this client made itself; a given connection or pool stays open."""
+        """Close the pool that the client made; a connection or pool of your own stays open."""
         if self._pool is not None and self._own_pool:
             await self._pool.close()
 
@@ -383,7 +272,7 @@ class AsyncRecommender:
         model: str | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` (1..1000) items for a user, best first; see the SQL function recommend()."""
-        return await self._rows(_Calls.recommend(user_id, k, exclude, fallback, filter, model))
+        return await self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model))
 
     async def recommend_for_items(
         self,
@@ -395,32 +284,32 @@ class AsyncRecommender:
         filter: Mapping[str, Any] | None = None,
         model: str | None = None,
     ) -> list[Recommendation]:
-        """Return the best `k` items for a guest who looked at `items` (newest first), `weights` 1 each unless given."""
-        return await self._rows(_Calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
+        """Return the best `k` items for a guest who looked at `items` (newest first); each weight is 1 unless given."""
+        return await self._rows(calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
 
     async def recommend_batch(self, user_ids: Sequence[str], k: int = 50) -> list[BatchRecommendation]:
         """Return the lists of many users, in the order given."""
-        return await self._rows(_Calls.recommend_batch(user_ids, k))
+        return await self._rows(calls.recommend_batch(user_ids, k))
 
     async def neighbors(self, user_id: str, k: int = 20) -> list[Neighbor]:
         """Return the `k` users most like a user, nearest first."""
-        return await self._rows(_Calls.neighbors(user_id, k))
+        return await self._rows(calls.neighbors(user_id, k))
 
     async def similar_items(self, item_id: str, k: int = 20) -> list[SimilarItem]:
         """Return the `k` items most like an item, nearest first."""
-        return await self._rows(_Calls.similar_items(item_id, k))
+        return await self._rows(calls.similar_items(item_id, k))
 
     async def explain(self, user_id: str, item_id: str, model: str | None = None) -> list[Reason]:
-        """Return why a user is recommended an item: contributions that add up to its score, the largest first."""
-        return await self._rows(_Calls.explain(user_id, item_id, model))
+        """Return why a user gets an item: contributions that add up to its score, the largest first."""
+        return await self._rows(calls.explain(user_id, item_id, model))
 
     async def explain_neighbors(self, user_id: str, item_id: str, model: str | None = None) -> list[NeighborReason]:
         """Return what each neighbour contributes to the score of a recommended item, the largest first."""
-        return await self._rows(_Calls.explain_neighbors(user_id, item_id, model))
+        return await self._rows(calls.explain_neighbors(user_id, item_id, model))
 
     async def popular(self, k: int = 50) -> list[PopularItem]:
         """Return the `k` most popular items."""
-        return await self._rows(_Calls.popular(k))
+        return await self._rows(calls.popular(k))
 
     async def track(
         self,
@@ -431,11 +320,11 @@ class AsyncRecommender:
         metadata: Mapping[str, Any] | None = None,
     ) -> int:
         """Record an interaction (now unless `created_at` is given) and return its id."""
-        return (await self._rows(_Calls.track(user_id, item_id, kind, created_at, metadata)))[0].value
+        return (await self._rows(calls.track(user_id, item_id, kind, created_at, metadata)))[0].value
 
     async def forget_user(self, user_id: str) -> int:
-        """Erase a user; return how many rows went."""
-        return (await self._rows(_Calls.forget_user(user_id)))[0].value
+        """Erase a user; return how many rows were deleted."""
+        return (await self._rows(calls.forget_user(user_id)))[0].value
 
     async def refresh(self) -> None:
         """Run `CALL recdb.refresh()`."""
@@ -448,7 +337,7 @@ class AsyncRecommender:
                 if self._connection is None:
                     await connection.set_autocommit(False)
 
-    async def _rows(self, call: _Call[Row]) -> list[Row]:
+    async def _rows(self, call: Call[Row]) -> list[Row]:
         async with (
             self._connected() as connection,
             connection.cursor(row_factory=class_row(call.record)) as cursor,
