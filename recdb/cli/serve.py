@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from recdb.cli.common import Url, app, open_database
+from recdb.distribution import install_command
 from recdb.errors import RecdbError
 
 
@@ -24,6 +25,6 @@ def serve(
     try:
         from recdb import service  # noqa: PLC0415  the extra is optional
     except ImportError as error:
-        raise RecdbError("the HTTP service is not installed", "run: pip install 'recdb[serve]'") from error
+        raise RecdbError("the HTTP service is not installed", f"run: {install_command('serve')}") from error
     database = open_database(url, quiet=True)
     service.serve(database, host=host, port=port, max_connections=max_connections, timeout=timeout)

