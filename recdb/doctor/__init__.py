@@ -1,7 +1,7 @@
-"""What a user can get wrong, looked for in a live database, each with its mend.
+"""Checks of a live installation: each finds one kind of mistake, and names the statement or command that fixes it.
 
-A check is a small function that asks the database and gives a Verdict, or None where it does not apply. Every
-check runs in a read-only transaction of its own with a time limit, so that doctor works on a replica, harms
+A check is a small function that queries the database and returns a Verdict, or None if it does not apply. Every
+check runs in a read-only transaction of its own with a time limit, so that doctor works on a replica, changes
 nothing and always ends.
 """
 
@@ -49,13 +49,17 @@ class Finding:
     check: str
     state: State
     message: str
-    mend: str | None = None
+    fix: str | None = None
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return the finding as `recdb doctor --json` prints it."""
+        return {"check": self.check, "state": self.state, "message": self.message, "mend": self.fix}
 
 
 def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> Iterator[Finding]:
-    """Run the checks and yield what they find; those of recdb's own objects only where it is installed.
+    """Run the checks and yield their findings; the checks of recdb's own objects run only if recdb is installed.
 
-    `connection` must be in autocommit; a check that takes longer than `seconds` is given up.
+    `connection` must be in autocommit. A check that takes longer than `seconds` is cancelled, with a warning.
     """
     usable = True
     for name, check in SERVER_CHECKS.items():
@@ -79,8 +83,8 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
                 connection.execute("select set_config(%s, %s, true)", [setting, f"{seconds}s"])
             verdict = check(connection)
     except psycopg.errors.InsufficientPrivilege as error:
-        message = f"this role may not look: {error.diag.message_primary}"
+        message = f"this role lacks a privilege: {error.diag.message_primary}"
         verdict = Verdict("warn", message, "run recdb doctor as the owner of schema recdb")
     except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
-        verdict = Verdict("warn", f"given up after {seconds} s", "run recdb doctor when the database is less busy")
-    return Finding(name, verdict.state, verdict.message, verdict.mend) if verdict else None
+        verdict = Verdict("warn", f"cancelled after {seconds} s", "run recdb doctor when the database is less busy")
+    return Finding(name, verdict.state, verdict.message, verdict.fix) if verdict else None

@@ -2,12 +2,13 @@
 
 import psycopg
 
-from recdb.doctor.verdict import Verdict, fetch, some
+from recdb.database import fetch_row
+from recdb.doctor.verdict import Verdict, some
 
 
 def check_attached(connection: psycopg.Connection) -> Verdict | None:
-    """Whether attached tables can be read, all rows of them, and by index."""
-    relations, owner = fetch(
+    """Attached tables: recdb's owner can read all their rows, and their indexes serve recdb's queries."""
+    relations, owner = fetch_row(
         connection,
         """
         select array(select distinct a.relation from recdb.attachment a order by 1), nspowner::regrole::text
@@ -16,7 +17,7 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
     )
     if not relations:
         return None
-    (hidden,) = fetch(
+    (hidden,) = fetch_row(
         connection,
         """
         select array(
@@ -31,12 +32,12 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
         return Verdict("fail", f"row-level security may hide rows from {owner} in {some(hidden)}", statements)
     mistaken = connection.execute("select relation, catalogue, statement from recdb.mistaken_items()").fetchall()
     if mistaken:
-        numbered = some(list(dict.fromkeys(relation for relation, *_ in mistaken)))
-        message = f"{numbered}: its items are numbered in another table than those of {mistaken[0][1]}"
+        tables = some(list(dict.fromkeys(relation for relation, *_ in mistaken)))
+        message = f"{tables}: its item ids belong to another table than those of {mistaken[0][1]}"
         return Verdict("warn", message, " ".join(statement for *_, statement in mistaken))
     missing = connection.execute("select relation, reason, statement from recdb.missing_indexes()").fetchall()
     if missing:
-        lacking = some(list(dict.fromkeys(relation for relation, *_ in missing)))
-        message = f"without an index that recdb needs: {lacking}: {missing[0][1]}"
+        tables = some(list(dict.fromkeys(relation for relation, *_ in missing)))
+        message = f"an index that recdb needs is missing: {tables}: {missing[0][1]}"
         return Verdict("warn", message, " ".join(statement for *_, statement in missing))
     return Verdict("ok", f"{some(relations)}, read by index")

@@ -1,24 +1,25 @@
-"""Checks of the server and of recdb's being there, and of who may use it."""
+"""Checks of the server, of the installed revision, and of roles and grants."""
 
 import psycopg
 
+from recdb.database import fetch_row
 from recdb.distribution import UPGRADE_COMMAND
-from recdb.doctor.verdict import Verdict, fetch, some
+from recdb.doctor.verdict import Verdict, some
 from recdb.migrate import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL, ROLES, installed_revision, newest_revision
 
 
 def check_server(connection: psycopg.Connection) -> Verdict:
-    """The server's version."""
+    """The server's version is new enough."""
     version = connection.info.parameter_status("server_version")
     if connection.info.server_version < MINIMUM_POSTGRESQL * 10000:
         return Verdict("fail", f"PostgreSQL {version} is too old", f"upgrade to {MINIMUM_POSTGRESQL} or newer")
-    (replica,) = fetch(connection, "select pg_is_in_recovery()")
+    (replica,) = fetch_row(connection, "select pg_is_in_recovery()")
     return Verdict("ok", f"PostgreSQL {version}{', a read-only replica' if replica else ''}")
 
 
 def check_pgvector(connection: psycopg.Connection) -> Verdict:
-    """The extension: there, and new enough."""
-    installed, available = fetch(
+    """The extension is installed and new enough."""
+    installed, available = fetch_row(
         connection,
         """
         select (select extversion from pg_extension where extname = 'vector'),
@@ -35,9 +36,11 @@ def check_pgvector(connection: psycopg.Connection) -> Verdict:
         update = "alter extension vector update;"
         if available is None or _version(available) < MINIMUM_PGVECTOR:
             update = f"install pgvector {wanted} or newer on the server, then: {update}"
-        return Verdict("fail", f"pgvector {found} is too old: {wanted} mends corrupted indexes", update)
+        return Verdict("fail", f"pgvector {found} is too old: {wanted} fixes a bug that corrupts indexes", update)
     if installed is None:
-        return Verdict("fail", f"pgvector {available} is on the server, but not in this database", "recdb init")
+        return Verdict(
+            "fail", f"pgvector {available} is on the server, but not installed in this database", "recdb init"
+        )
     return Verdict("ok", f"pgvector {installed}")
 
 
@@ -46,7 +49,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def check_revision(connection: psycopg.Connection) -> Verdict:
-    """The revision of recdb's objects against this package's."""
+    """The database is at the newest revision that this package knows."""
     found, wanted = installed_revision(connection), newest_revision()
     if found is None:
         return Verdict("fail", "recdb is not installed in this database", "recdb init")
@@ -59,8 +62,8 @@ def check_revision(connection: psycopg.Connection) -> Verdict:
 
 
 def check_roles(connection: psycopg.Connection) -> Verdict:
-    """recdb's roles, which belong to the cluster and are not in a database's dump."""
-    (missing,) = fetch(
+    """recdb's roles exist; they belong to the cluster, so the dump of a database does not contain them."""
+    (missing,) = fetch_row(
         connection,
         "select coalesce(array_agg(r), '{}') from unnest(%s::text[]) r where to_regrole(r) is null",
         [list(ROLES)],
@@ -68,11 +71,11 @@ def check_roles(connection: psycopg.Connection) -> Verdict:
     if missing:
         statements = " ".join(f"create role {role} nologin;" for role in missing)
         return Verdict("fail", f"missing: {', '.join(missing)}", f"{statements} then: recdb init")
-    return Verdict("ok", f"{', '.join(ROLES)} are there")
+    return Verdict("ok", f"{', '.join(ROLES)} exist")
 
 
 def check_grants(connection: psycopg.Connection) -> Verdict | None:
-    """Whether any of the roles that log in may call recommend()."""
+    """Some role that can log in may call recommend()."""
     rows = connection.execute(
         """
         select r.rolname, has_schema_privilege(r.oid, 'recdb', 'usage')
@@ -85,16 +88,16 @@ def check_grants(connection: psycopg.Connection) -> Verdict | None:
     ).fetchall()
     able = [role for role, allowed in rows if allowed]
     if able:
-        return Verdict("ok", f"recommend() may be called by {some(able)}")
+        return Verdict("ok", f"{some(able)} may call recommend()")
     if rows:
-        message = f"no role but recdb's owner may call recommend(): not {some([role for role, _ in rows])}"
+        message = f"only recdb's owner may call recommend(), and not {some([role for role, _ in rows])}"
         return Verdict("warn", message, "grant recdb_reader, recdb_writer to <the application's role>;")
-    return Verdict("ok", "nobody but recdb's owner logs in here")
+    return Verdict("ok", "recdb's owner is the only role that can log in")
 
 
 def check_public(connection: psycopg.Connection) -> Verdict:
-    """What everybody may do, which should be nothing."""
-    (names,) = fetch(
+    """PUBLIC has no privilege on recdb's objects."""
+    (names,) = fetch_row(
         connection,
         """
         select coalesce(array_agg(distinct o.name order by o.name), '{}')
@@ -118,4 +121,4 @@ def check_public(connection: psycopg.Connection) -> Verdict:
             "revoke all on all tables in schema recdb from public; then: recdb init"
         )
         return Verdict("fail", f"every role of this server may use {some(names)}", statement)
-    return Verdict("ok", "PUBLIC may use nothing")
+    return Verdict("ok", "PUBLIC has no privilege on recdb's objects")

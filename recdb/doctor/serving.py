@@ -1,10 +1,11 @@
-"""Checks of what is served, and of how fresh it is."""
+"""Checks of the served model and of its freshness."""
 
 from datetime import timedelta
 
 import psycopg
 
-from recdb.doctor.verdict import Verdict, age_of, fetch, some
+from recdb.database import fetch_row
+from recdb.doctor.verdict import Verdict, age_of, some
 
 MODEL_AGE = timedelta(days=7)
 REFRESH_AGE = timedelta(days=1)
@@ -12,7 +13,7 @@ VECTOR_SHARE = 0.9
 
 
 def check_kinds(connection: psycopg.Connection) -> Verdict:
-    """Kinds that nobody gave a weight; scans all interactions."""
+    """Every kind has a weight in recdb.interaction_kind. Scans all interactions."""
     rows = connection.execute(
         """
         select coalesce(i.kind, 'NULL'), i.count, k.kind is not null, c.default_weight, c.default_hides
@@ -37,7 +38,7 @@ def check_kinds(connection: psycopg.Connection) -> Verdict:
 
 
 def check_model(connection: psycopg.Connection) -> Verdict:
-    """Whether a model serves, and its age."""
+    """A model is active, and not too old."""
     row = connection.execute(
         """
         select m.label, now() - m.created_at,
@@ -46,19 +47,19 @@ def check_model(connection: psycopg.Connection) -> Verdict:
         """
     ).fetchone()
     if row is None:
-        (data,) = fetch(connection, "select exists (select from recdb.interactions)")
+        (data,) = fetch_row(connection, "select exists (select from recdb.interactions)")
         return Verdict(
-            "fail" if data else "warn", "no model is trained: recommend() has nothing to give", "recdb refresh"
+            "fail" if data else "warn", "no model is trained: recommend() returns no personal rows", "recdb refresh"
         )
     label, age, changed = row
     if age > MODEL_AGE and changed:
-        message = f"{label} is {age_of(age)} old: it knows no item that came since"
+        message = f"{label} is {age_of(age)} old: it does not know the items added since"
         return Verdict("warn", message, "from cron, every night: recdb refresh --if-stale 20h")
     return Verdict("ok", f"{label}, {age_of(age)} old")
 
 
 def check_refresh(connection: psycopg.Connection) -> Verdict:
-    """How long ago the last refresh was, and how many users wait for the next."""
+    """The last refresh is recent, or few users changed since."""
     row = connection.execute(
         """
         select l.cluster is distinct from recdb.cluster() or l.seen > pg_snapshot_xmax(pg_current_snapshot()),
@@ -73,17 +74,17 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
         return Verdict("warn", "never refreshed", "recdb refresh")
     foreign, age, seen, started = row
     if foreign:
-        message = "the last refresh was in another cluster, before a restore: the next one starts over"
+        message = "the last refresh ran in another cluster, before a restore: the next one starts over"
         return Verdict("warn", message, "recdb refresh")
-    (waiting,) = fetch(connection, "select count(*) from recdb.users_since(%s::xid8, %s)", [seen, started])
+    (waiting,) = fetch_row(connection, "select count(*) from recdb.users_since(%s::xid8, %s)", [seen, started])
     if waiting and age > REFRESH_AGE:
-        message = f"{waiting:,} users changed in the {age_of(age)} since the last refresh: others do not see it"
+        message = f"{waiting:,} users changed in the {age_of(age)} since the last refresh: their changes do not reach other users' lists yet"
         return Verdict("warn", message, "from cron, every few minutes: psql -c 'call recdb.refresh()'")
     return Verdict("ok", f"{age_of(age)} ago; {waiting:,} users changed since")
 
 
 def check_last_run(connection: psycopg.Connection) -> Verdict | None:
-    """The error of the last maintenance run."""
+    """The last maintenance run had no error."""
     row = connection.execute(
         "select kind, now() - started_at, error from recdb.refresh_log order by run_id desc limit 1"
     ).fetchone()
@@ -91,12 +92,12 @@ def check_last_run(connection: psycopg.Connection) -> Verdict | None:
         return None
     kind, age, error = row
     if error is not None:
-        return Verdict("fail", f"the last {kind}, {age_of(age)} ago, failed: {error}", "mend that, then: recdb refresh")
+        return Verdict("fail", f"the last {kind}, {age_of(age)} ago, failed: {error}", "fix that, then: recdb refresh")
     return Verdict("ok", f"a {kind} without error, {age_of(age)} ago")
 
 
 def check_vectors(connection: psycopg.Connection) -> Verdict | None:
-    """The share of users with a vector: the others are nobody's neighbours."""
+    """Most users have a vector; users without one are not found as neighbours."""
     row = connection.execute(
         """
         select (select count(*) from recdb.user_vector v where v.model_id = m.model_id),

@@ -1,23 +1,24 @@
-"""Checks of how recdb's data lie: indexes, dead rows, statistics, memory."""
+"""Checks of recdb's storage: indexes, dead rows, statistics, memory."""
 
 from datetime import timedelta
 
 import psycopg
 
-from recdb.doctor.verdict import Verdict, age_of, fetch, size, some
+from recdb.database import fetch_row
+from recdb.doctor.verdict import Verdict, age_of, size, some
 from recdb.job.maintenance import JOB_LOCK
 from recdb.job.partitions import INDEX_OPTIONS, LEARNED_TABLES
 
 DEAD_SHARE, DEAD_ROWS = 0.2, 1000
 UNKNOWN_SIZE = 1 << 20
 TRANSACTION_AGE = timedelta(hours=1)
-JOB_MEMORY = 1 << 30  # What the job gives the build of an index.
+JOB_MEMORY = 1 << 30  # The job builds an index with at least this maintenance_work_mem.
 WORK_MEMORY = 4 << 20
 
 
 def check_indexes(connection: psycopg.Connection) -> Verdict:
-    """Indexes that were left invalid, and served partitions of vectors without one."""
-    (invalid,) = fetch(
+    """Every index is valid, and every served partition of vectors has an HNSW index."""
+    (invalid,) = fetch_row(
         connection,
         """
         select coalesce(array_agg(i.indexrelid::regclass::text), '{}')
@@ -27,8 +28,8 @@ def check_indexes(connection: psycopg.Connection) -> Verdict:
     )
     if invalid:
         statements = " ".join(f"reindex index concurrently {name};" for name in invalid)
-        return Verdict("fail", f"invalid, written but never read: {some(invalid)}", statements)
-    (bare,) = fetch(
+        return Verdict("fail", f"invalid, so PostgreSQL updates but never reads them: {some(invalid)}", statements)
+    (bare,) = fetch_row(
         connection,
         """
         select coalesce(array_agg(c.oid::regclass::text), '{}')
@@ -46,13 +47,13 @@ def check_indexes(connection: psycopg.Connection) -> Verdict:
         statements = " ".join(
             f"create index on {name} using hnsw (embedding halfvec_cosine_ops) with ({INDEX_OPTIONS});" for name in bare
         )
-        return Verdict("fail", f"without an HNSW index, so scanned whole: {some(bare)}", statements)
+        return Verdict("fail", f"no HNSW index, so each search scans the whole table: {some(bare)}", statements)
     return Verdict("ok", "all valid")
 
 
 def check_leftovers(connection: psycopg.Connection) -> Verdict:
-    """Tables of trainings that were cut off, and partitions half detached; a running job's are its own."""
-    names, total = fetch(
+    """No interrupted training left tables or half-detached partitions; the tables of a running job do not count."""
+    names, total = fetch_row(
         connection,
         """
         select coalesce(array_agg(c.oid::regclass::text order by c.relname), '{}'),
@@ -67,7 +68,7 @@ def check_leftovers(connection: psycopg.Connection) -> Verdict:
     )
     if not names:
         return Verdict("ok", "none")
-    (running,) = fetch(
+    (running,) = fetch_row(
         connection,
         """
         select exists (
@@ -80,12 +81,12 @@ def check_leftovers(connection: psycopg.Connection) -> Verdict:
     )
     if running:
         return Verdict("ok", "a training is running")
-    message = f"{len(names)} tables of a training that was cut off, {size(total)}: {some(names)}"
+    message = f"{len(names)} tables of an interrupted training, {size(total)}: {some(names)}"
     return Verdict("warn", message, "recdb refresh")
 
 
 def check_dead_rows(connection: psycopg.Connection) -> Verdict:
-    """Tables that wait for VACUUM: dead vectors stay in an HNSW index, and searches walk through them."""
+    """Few dead rows wait for VACUUM: an HNSW index keeps dead vectors, and searches walk through them."""
     rows = connection.execute(
         """
         select s.relid::regclass::text, s.n_dead_tup
@@ -103,8 +104,8 @@ def check_dead_rows(connection: psycopg.Connection) -> Verdict:
 
 
 def check_statistics(connection: psycopg.Connection) -> Verdict:
-    """Tables that were never analysed, whose queries are planned by guesses."""
-    (names,) = fetch(
+    """Every table of some size was analysed: the planner guesses without statistics."""
+    (names,) = fetch_row(
         connection,
         """
         select coalesce(array_agg(c.oid::regclass::text order by c.relname), '{}')
@@ -117,13 +118,13 @@ def check_statistics(connection: psycopg.Connection) -> Verdict:
         [UNKNOWN_SIZE],
     )
     if names:
-        return Verdict("warn", f"never analysed, so planned by guesses: {some(names)}", f"analyze {', '.join(names)};")
-    return Verdict("ok", "every table of size was analysed")
+        return Verdict("warn", f"never analysed, so the planner guesses: {some(names)}", f"analyze {', '.join(names)};")
+    return Verdict("ok", "every large table was analysed")
 
 
 def check_autovacuum(connection: psycopg.Connection) -> Verdict:
-    """Whether dead rows and stale statistics are taken care of by themselves."""
-    running, counting, excepted = fetch(
+    """Autovacuum is on: it removes dead rows and renews statistics."""
+    running, counting, excepted = fetch_row(
         connection,
         """
         select current_setting('autovacuum')::boolean, current_setting('track_counts')::boolean,
@@ -136,10 +137,12 @@ def check_autovacuum(connection: psycopg.Connection) -> Verdict:
     )
     if not running:
         statements = "alter system set autovacuum = on; select pg_reload_conf();"
-        return Verdict("warn", "off: tables bloat and plans age", statements)
+        return Verdict("warn", "off: tables bloat and statistics get old", statements)
     if not counting:
-        message = "blind, since track_counts is off: tables bloat and plans age"
-        return Verdict("warn", message, "set track_counts = on where it was turned off: server, database or role")
+        message = "it never starts, since track_counts is off: tables bloat and statistics get old"
+        return Verdict(
+            "warn", message, "set track_counts = on in the place that turned it off: server, database or role"
+        )
     if excepted:
         statements = " ".join(f"alter table {name} reset (autovacuum_enabled);" for name in excepted)
         return Verdict("warn", f"off for {some(excepted)}", statements)
@@ -147,13 +150,13 @@ def check_autovacuum(connection: psycopg.Connection) -> Verdict:
 
 
 def check_transactions(connection: psycopg.Connection, limit: timedelta = TRANSACTION_AGE) -> Verdict:
-    """Transactions open for long: every refresh redoes what was written since, and VACUUM may not clean up."""
+    """No transaction is open for long: until it ends, refreshes repeat work and VACUUM removes no dead rows."""
     row = connection.execute(
         """
-        select o.name, now() - o.began, o.mend
+        select o.name, now() - o.began, o.fix
         from (
             select 'process ' || a.pid || coalesce(' of ' || nullif(a.application_name, ''), '') as name,
-                a.xact_start as began, 'select pg_terminate_backend(' || a.pid || ');' as mend
+                a.xact_start as began, 'select pg_terminate_backend(' || a.pid || ');' as fix
             from pg_stat_activity a
             where a.datname = current_database() and a.pid <> pg_backend_pid()
               and (a.backend_xid is not null or a.backend_xmin is not null)
@@ -171,13 +174,15 @@ def check_transactions(connection: psycopg.Connection, limit: timedelta = TRANSA
     ).fetchone()
     if row:
         name, age, statement = row
-        message = f"{name}, open for {age_of(age)}: refreshes redo all that came since, and VACUUM cleans nothing up"
+        message = (
+            f"{name}, open for {age_of(age)}: refreshes repeat all changes since then, and VACUUM removes no dead rows"
+        )
         return Verdict("warn", message, statement)
     return Verdict("ok", f"none open for more than {age_of(limit)}")
 
 
 def check_shared_buffers(connection: psycopg.Connection) -> Verdict | None:
-    """The server's cache against what recommend() reads most of: the served model."""
+    """The server's cache holds the served model, which recommend() reads."""
     row = connection.execute(
         """
         select pg_size_bytes(current_setting('shared_buffers')),
@@ -194,14 +199,14 @@ def check_shared_buffers(connection: psycopg.Connection) -> Verdict | None:
         return None
     cache, read = int(row[0]), int(row[1])
     if read > cache:
-        message = f"{size(cache)}, while recommend() reads from {size(read)} of vectors, neighbours and indexes"
+        message = f"{size(cache)}, but recommend() reads from {size(read)} of vectors, neighbours and indexes"
         wanted = max(1, round(read * 1.5 / (1 << 20)))
         return Verdict("warn", message, f"alter system set shared_buffers = '{wanted}MB'; then restart the server")
     return Verdict("ok", f"{size(cache)}; recommend() reads from {size(read)}")
 
 
 def check_index_memory(connection: psycopg.Connection) -> Verdict | None:
-    """The memory for building the largest HNSW index: a build that outgrows it is many times slower."""
+    """The memory for building the largest HNSW index suffices: a build that needs more is many times slower."""
     row = connection.execute(
         """
         select pg_size_bytes(current_setting('maintenance_work_mem')), max(greatest(c.reltuples, 0)), max(a.atttypmod)
@@ -228,9 +233,11 @@ def check_index_memory(connection: psycopg.Connection) -> Verdict | None:
 
 
 def check_work_mem(connection: psycopg.Connection) -> Verdict:
-    """The memory of a sort or a hash table: below the default, recommend() and rebuilds go to disk."""
-    setting, shown = fetch(connection, "select pg_size_bytes(current_setting('work_mem')), current_setting('work_mem')")
+    """work_mem is not below PostgreSQL's default: recommend() and rebuilds would sort on disk."""
+    setting, shown = fetch_row(
+        connection, "select pg_size_bytes(current_setting('work_mem')), current_setting('work_mem')"
+    )
     if setting < WORK_MEMORY:
-        message = f"{shown} is below PostgreSQL's default: recommend() and rebuilds go to disk"
+        message = f"{shown} is below PostgreSQL's default: recommend() and rebuilds sort on disk"
         return Verdict("warn", message, "alter system set work_mem = '4MB'; select pg_reload_conf();")
     return Verdict("ok", shown)

@@ -1,4 +1,4 @@
-"""What doctor finds wrong, and that its mend mends it."""
+"""Each check of recdb doctor finds its mistake, and the fix that it prints works."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -48,11 +48,11 @@ def find(connection: psycopg.Connection, check: str) -> Finding:
     return findings(connection)[check]
 
 
-def test_a_healthy_database_has_no_failure_and_nothing_to_mend_but_its_cache(trained: psycopg.Connection) -> None:
+def test_a_healthy_database_has_no_failure_and_nothing_to_fix_but_its_cache(trained: psycopg.Connection) -> None:
     found = findings(trained)
 
     assert {finding.check for finding in found.values() if finding.state != "ok"} == set()
-    assert all(finding.mend is None for finding in found.values())
+    assert all(finding.fix is None for finding in found.values())
     assert found["kinds"].message.startswith("96 interactions")
 
 
@@ -61,8 +61,8 @@ def test_a_database_without_anything_is_told_to_install(empty_database: Callable
         found = findings(connection)
 
     assert set(found) == {"postgresql", "pgvector", "recdb"}
-    assert (found["pgvector"].state, found["pgvector"].mend) == ("fail", "recdb init")
-    assert (found["recdb"].state, found["recdb"].mend) == ("fail", "recdb init")
+    assert (found["pgvector"].state, found["pgvector"].fix) == ("fail", "recdb init")
+    assert (found["recdb"].state, found["recdb"].fix) == ("fail", "recdb init")
 
 
 def test_a_database_with_pgvector_alone_is_told_to_install(empty_database: Callable[[], Database]) -> None:
@@ -71,7 +71,7 @@ def test_a_database_with_pgvector_alone_is_told_to_install(empty_database: Calla
         found = findings(connection)
 
     assert found["pgvector"].state == "ok"
-    assert (found["recdb"].state, found["recdb"].mend) == ("fail", "recdb init")
+    assert (found["recdb"].state, found["recdb"].fix) == ("fail", "recdb init")
 
 
 @pytest.mark.parametrize(("version", "state"), [("0.8.3", "fail"), ("0.8.4", "ok"), ("0.10.0", "ok")])
@@ -81,13 +81,13 @@ def test_an_old_pgvector_fails(superuser: psycopg.Connection, version: str, stat
     found = find(superuser, "pgvector")
 
     assert found.state == state
-    assert (found.mend == "alter extension vector update;") == (state == "fail")
+    assert (found.fix == "alter extension vector update;") == (state == "fail")
 
 
-def test_an_older_revision_is_migrated_by_the_mend(database: Database, db: psycopg.Connection) -> None:
+def test_an_older_revision_is_migrated_by_the_fix(database: Database, db: psycopg.Connection) -> None:
     migrate.downgrade(database, "0003")
     found = find(db, "recdb")
-    assert (found.state, found.mend) == ("fail", "recdb init")
+    assert (found.state, found.fix) == ("fail", "recdb init")
 
     migrate.upgrade(database)
 
@@ -99,7 +99,7 @@ def test_a_revision_newer_than_the_package_asks_for_a_newer_package(db: psycopg.
 
     found = find(db, "recdb")
 
-    assert (found.state, found.mend) == ("fail", "pip install --upgrade recdb")
+    assert (found.state, found.fix) == ("fail", "pip install --upgrade recdb-postgres")
 
 
 def test_no_interactions_and_no_model_are_warned_of(db: psycopg.Connection) -> None:
@@ -115,7 +115,7 @@ def test_interactions_without_a_model_fail(db: psycopg.Connection) -> None:
 
     found = find(db, "model")
 
-    assert (found.state, found.mend) == ("fail", "recdb refresh")
+    assert (found.state, found.fix) == ("fail", "recdb refresh")
 
 
 def test_unknown_kinds_are_counted_with_the_weight_they_get(trained: psycopg.Connection) -> None:
@@ -144,7 +144,7 @@ def test_an_old_model_is_warned_of_only_when_something_came_since(trained: psyco
     assert "9 days old" in found.message
 
 
-def test_a_stale_refresh_names_how_many_users_wait_and_is_mended_by_a_refresh(trained: psycopg.Connection) -> None:
+def test_a_stale_refresh_names_how_many_users_wait_and_is_fixed_by_a_refresh(trained: psycopg.Connection) -> None:
     trained.execute("update recdb.refresh_log set finished_at = now() - interval '2 days'")
     assert find(trained, "refresh").state == "ok"
     for user in ("u1", "u2", "u2"):
@@ -158,7 +158,7 @@ def test_a_stale_refresh_names_how_many_users_wait_and_is_mended_by_a_refresh(tr
     assert find(trained, "refresh").state == "ok"
 
 
-def test_a_log_from_another_cluster_is_recognised_and_mended_by_a_refresh(
+def test_a_log_from_another_cluster_is_recognised_and_fixed_by_a_refresh(
     database: Database, trained: psycopg.Connection
 ) -> None:
     trained.execute("update recdb.refresh_log set seen = '99999999999'")
@@ -225,17 +225,17 @@ def test_a_role_that_may_not_look_is_told_so_instead_of_an_error(
         found = findings(connection)
 
     assert found["recdb"].state == "warn"
-    assert found["recdb"].mend == "run recdb doctor as the owner of schema recdb"
+    assert found["recdb"].fix == "run recdb doctor as the owner of schema recdb"
     assert set(found) == {"postgresql", "pgvector", "recdb"}
 
 
-def test_a_missing_role_fails_and_its_mend_makes_it(superuser: psycopg.Connection) -> None:
+def test_a_missing_role_fails_and_its_fix_creates_it(superuser: psycopg.Connection) -> None:
     with superuser.transaction(force_rollback=True):
         superuser.execute("alter role recdb_analyst rename to recdb_analyst_of_old")
         found = find(superuser, "roles")
         assert found.state == "fail"
-        assert found.mend is not None
-        superuser.execute(found.mend.split(" then: ")[0])
+        assert found.fix is not None
+        superuser.execute(found.fix.split(" then: ")[0])
         assert find(superuser, "roles").state == "ok"
 
 
@@ -257,26 +257,26 @@ def test_whatever_everybody_may_use_fails_until_it_is_revoked(
 
     assert found.state == "fail"
     assert named in found.message
-    assert found.mend is not None
-    db.execute(found.mend.split(" then: ")[0])
+    assert found.fix is not None
+    db.execute(found.fix.split(" then: ")[0])
     migrate.upgrade(database)
     assert find(db, "public").state == "ok"
 
 
-def test_an_invalid_index_fails_and_its_mend_mends_it(trained: psycopg.Connection) -> None:
+def test_an_invalid_index_fails_and_its_fix_works(trained: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.UniqueViolation):
         trained.execute("create unique index concurrently twice on recdb.interaction (kind)")
 
     found = find(trained, "indexes")
 
     assert found.state == "fail"
-    assert found.mend == "reindex index concurrently recdb.twice;"
+    assert found.fix == "reindex index concurrently recdb.twice;"
     trained.execute("delete from recdb.interaction where interaction_id > 1")
-    trained.execute(found.mend)
+    trained.execute(found.fix)
     assert find(trained, "indexes").state == "ok"
 
 
-def test_vectors_without_their_index_fail_and_the_mend_builds_it(trained: psycopg.Connection) -> None:
+def test_vectors_without_their_index_fail_and_the_fix_builds_it(trained: psycopg.Connection) -> None:
     row = trained.execute(
         "select indexname, indexdef from pg_indexes where tablename like 'user\\_vector\\_%' and indexdef like '%hnsw%'"
     ).fetchone()
@@ -287,8 +287,8 @@ def test_vectors_without_their_index_fail_and_the_mend_builds_it(trained: psycop
     found = find(trained, "indexes")
 
     assert found.state == "fail"
-    assert found.mend is not None
-    trained.execute(found.mend)
+    assert found.fix is not None
+    trained.execute(found.fix)
     assert find(trained, "indexes").state == "ok"
     assert trained.execute("select indexdef from pg_indexes where indexname = %s", [name]).fetchall() == [(definition,)]
 
@@ -300,7 +300,7 @@ def test_what_a_cut_off_training_left_is_found_and_removed_by_a_refresh(
 
     found = find(trained, "leftovers")
 
-    assert (found.state, found.mend) == ("warn", "recdb refresh")
+    assert (found.state, found.fix) == ("warn", "recdb refresh")
     assert "recdb.user_vector_77" in found.message
     job.run(database)
     assert find(trained, "leftovers").state == "ok"
@@ -332,8 +332,8 @@ def test_vectors_replaced_by_a_refresh_want_a_vacuum(database: Database, db: psy
 
     assert found.state == "warn"
     assert partition in found.message
-    assert found.mend is not None
-    db.execute(found.mend)
+    assert found.fix is not None
+    db.execute(found.fix)
     db.execute("select pg_stat_force_next_flush()")
     assert partition not in find(db, "dead rows").message
 
@@ -344,19 +344,19 @@ def test_a_table_that_was_never_analysed_is_named(db: psycopg.Connection) -> Non
 
     found = find(db, "statistics")
 
-    assert (found.state, found.mend) == ("warn", "analyze recdb.item;")
+    assert (found.state, found.fix) == ("warn", "analyze recdb.item;")
     db.execute("analyze recdb.item")
     assert find(db, "statistics").state == "ok"
 
 
-def test_a_table_without_autovacuum_is_named_and_its_mend_mends_it(db: psycopg.Connection) -> None:
+def test_a_table_without_autovacuum_is_named_and_its_fix_works(db: psycopg.Connection) -> None:
     db.execute("alter table recdb.interaction set (autovacuum_enabled = off)")
 
     found = find(db, "autovacuum")
 
     assert found.state == "warn"
-    assert found.mend == "alter table recdb.interaction reset (autovacuum_enabled);"
-    db.execute(found.mend)
+    assert found.fix == "alter table recdb.interaction reset (autovacuum_enabled);"
+    db.execute(found.fix)
     assert find(db, "autovacuum").state == "ok"
 
 
@@ -376,7 +376,7 @@ def test_an_open_transaction_is_named_with_the_statement_that_ends_it(
 
         assert verdict.state == "warn"
         assert "forgotten" in verdict.message
-        assert verdict.mend == f"select pg_terminate_backend({idle.info.backend_pid});"
+        assert verdict.fix == f"select pg_terminate_backend({idle.info.backend_pid});"
         assert check_transactions(db).state == "ok"
 
 
@@ -396,8 +396,8 @@ def test_a_cache_smaller_than_what_is_served_is_warned_of(trained: psycopg.Conne
     found = find(trained, "shared_buffers")
 
     assert found.state == "warn"
-    assert found.mend is not None
-    assert found.mend.startswith("alter system set shared_buffers = '")
+    assert found.fix is not None
+    assert found.fix.startswith("alter system set shared_buffers = '")
 
 
 def test_an_index_that_outgrows_its_memory_is_warned_of(
@@ -418,7 +418,7 @@ def test_a_small_work_mem_is_warned_of(db: psycopg.Connection) -> None:
     assert find(db, "work_mem").state == "warn"
 
 
-def test_a_check_that_meets_a_lock_is_given_up_and_the_others_go_on(
+def test_a_check_that_meets_a_lock_is_cancelled_and_the_others_run(
     database: Database, trained: psycopg.Connection
 ) -> None:
     with psycopg.connect(database.conninfo) as other:
@@ -427,7 +427,7 @@ def test_a_check_that_meets_a_lock_is_given_up_and_the_others_go_on(
         found = {finding.check: finding for finding in examine(trained, seconds=1)}
 
     assert found["refresh"].state == "warn"
-    assert "given up after 1 s" in found["refresh"].message
+    assert "cancelled after 1 s" in found["refresh"].message
     assert found["work_mem"].state == "ok"
 
 
@@ -447,7 +447,7 @@ def test_the_command_prints_each_check_and_exits_by_the_worst(database: Database
     healthy = CliRunner().invoke(app, ["doctor", "--url", database.conninfo])
     assert healthy.exit_code == 0
     assert "there are no interactions yet" in healthy.stdout
-    assert "mend: recdb load FILE" in healthy.stdout
+    assert "fix: recdb load FILE" in healthy.stdout
     add_interactions(db, kind="[b]uy")
 
     sick = CliRunner().invoke(app, ["doctor", "--url", database.conninfo])
@@ -469,6 +469,6 @@ def test_the_command_gives_json_for_programs(database: Database, db: psycopg.Con
     assert model == {
         "check": "model",
         "state": "fail",
-        "message": "no model is trained: recommend() has nothing to give",
+        "message": "no model is trained: recommend() returns no personal rows",
         "mend": "recdb refresh",
     }
