@@ -1,10 +1,10 @@
 """Commands for an application's own tables: attach and detach."""
 
 import json
-from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import attach as attaching
@@ -14,64 +14,50 @@ from recdb.database import connect
 from recdb.migrate import require_installed
 from recdb.terminal import cut, errors, output, progress, table
 
-COLUMN = "COLUMN"
+
+def option(metavar: str, help: str) -> Any:
+    """Make an option whose help shows no default; brackets in `help` are text, not markup."""
+    return typer.Option(metavar=metavar, help=escape(help), show_default=False)
 
 
 @app.command()
 def attach(
     url: Url = None,
-    interactions: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="The table, or view, of what users did.", show_default=False)
-    ] = None,
-    user: Annotated[str, typer.Option(metavar=COLUMN, help="Who: text, uuid or an integer.", show_default=False)] = "",
-    item: Annotated[str, typer.Option(metavar=COLUMN, help="With what: likewise.", show_default=False)] = "",
+    interactions: Annotated[str | None, option("TABLE", "The table, or view, of interactions.")] = None,
+    user: Annotated[str, option("COLUMN", "The user's id: text, uuid or an integer.")] = "",
+    item: Annotated[str, option("COLUMN", "The item's id: text, uuid or an integer.")] = "",
     kind: Annotated[
-        str,
-        typer.Option(
-            metavar="COLUMN|'CONSTANT'", help="How: a column, an enum too, or a constant.", show_default=False
-        ),
+        str, option("COLUMN|'CONSTANT'", "The kind of interaction: a column (also an enum) or a constant.")
     ] = "",
-    at: Annotated[
-        str,
-        typer.Option(metavar=COLUMN, help="When; a timestamp without time zone holds UTC.", show_default=False),
-    ] = "",
-    where: Annotated[str, typer.Option(metavar="SQL", help="Only rows that meet this.", show_default=False)] = "",
+    at: Annotated[str, option("COLUMN", "The time; a timestamp without time zone is read as UTC.")] = "",
+    where: Annotated[str, option("SQL", "Keep only the rows that meet this condition.")] = "",
     also: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="One more table: 'TABLE user=COLUMN item=COLUMN kind=COLUMN|CONSTANT [at=COLUMN] [where=SQL]'. "
-            "Repeatable.",
-            show_default=False,
+        option(
+            "SOURCE",
+            "Another table of interactions: 'TABLE user=COLUMN item=COLUMN kind=COLUMN|CONSTANT [at=COLUMN] "
+            "[where=SQL]'. May be repeated.",
         ),
     ] = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="The table, or view, of the items.", show_default=False)
-    ] = None,
-    item_id: Annotated[str, typer.Option(metavar=COLUMN, help="An item's id.")] = "id",
+    items: Annotated[str | None, option("TABLE", "The table, or view, of items.")] = None,
+    item_id: Annotated[str, typer.Option(metavar="COLUMN", help="The item's id.")] = "id",
     owner: Annotated[
-        str, typer.Option(metavar=COLUMN, help="Whose it is: never recommended to them.", show_default=False)
+        str, option("COLUMN", "The owner's user id: recommend() never returns an item to its owner.")
     ] = "",
-    published: Annotated[str, typer.Option(metavar=COLUMN, help="Since when it is there.", show_default=False)] = "",
+    published: Annotated[str, option("COLUMN", "The time of publication.")] = "",
     available: Annotated[
-        str,
-        typer.Option(
-            metavar="COLUMN|SQL", help="Whether to recommend it, such as 'deleted_at is null'.", show_default=False
-        ),
+        str, option("COLUMN|SQL", "Whether recommend() may return the item, such as 'deleted_at is null'.")
     ] = "",
-    title: Annotated[str, typer.Option(metavar=COLUMN, help="What to show people.", show_default=False)] = "",
+    title: Annotated[str, option("COLUMN", "The title that recdb's commands show.")] = "",
     attributes: Annotated[
-        str,
-        typer.Option(
-            metavar="COLUMN,...", help="What filter => matches: a jsonb column or several.", show_default=False
-        ),
+        str, option("COLUMN,...", "The attributes that filter => matches: one jsonb column, or several columns.")
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at everything, change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show everything, change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read an application's own tables, in place, beside recdb's own store; without options: what is attached.
+    """Read an application's own tables in place, beside recdb's own store; without options, list the attached tables.
 
-    The tables are not altered. A table that is attached again gets the new mapping.
+    recdb never alters the tables. A table that you attach again gets the new mapping.
     """
     sources: list[Source] = []
     if interactions:
@@ -90,7 +76,7 @@ def attach(
     if not sources:
         with connect(database) as connection:
             require_installed(connection)
-            show(list(attaching.listed(connection).values()), as_json)
+            show(list(attaching.read_attached(connection).values()), as_json)
         return
     with progress("attach") as report:
         found = attaching.attach(database, sources, dry_run=dry_run, report=report)
@@ -100,16 +86,16 @@ def attach(
 
 
 def require(options: dict[str, str], table_option: str) -> None:
-    """Refuse a table without the options that it needs."""
+    """Refuse a table if an option that it needs is missing."""
     missing = [name for name, value in options.items() if not value]
     if missing:
-        raise typer.BadParameter(f"{table_option} needs {', '.join(missing)} too")
+        raise typer.BadParameter(f"{table_option} also needs {', '.join(missing)}")
 
 
 def show(found: list[Attached], as_json: bool) -> None:
-    """Print what each table's columns mean, some of its rows, and the warnings."""
+    """Print the mapping of each table, some of its rows, and the warnings."""
     if as_json:
-        output.print_json(json.dumps([asdict(attached) for attached in found]))
+        output.print_json(json.dumps([attached.to_json() for attached in found]))
         return
     if not found:
         output.print("nothing is attached")
@@ -125,24 +111,24 @@ def show(found: list[Attached], as_json: bool) -> None:
     for attached in found:
         for warning in attached.warnings:
             errors.print(f"warning: {warning.message}", markup=False)
-            if warning.mend:
-                errors.print(f"  {warning.mend}", markup=False)
+            if warning.fix:
+                errors.print(f"  {warning.fix}", markup=False)
 
 
 @app.command()
 def detach(
     relation: Annotated[
-        str | None, typer.Argument(metavar="[TABLE]", help="The table, as it was attached.", show_default=False)
+        str | None, typer.Argument(metavar="TABLE", help="The attached table.", show_default=False)
     ] = None,
     url: Url = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every table.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Detach every table.")] = False,
 ) -> None:
-    """Undo attach: the table is no longer read. recdb's own store stays, and so does the table."""
+    """Stop reading an attached table. The table and recdb's own store stay as they are."""
     if (relation is None) != everything:
         raise typer.BadParameter("name a table, or --all")
     gone, left = attaching.detach(open_database(url), relation)
     for attached in gone:
         output.print(f"detached {attached.relation} as {attached.role}", markup=False)
     for view in left:
-        output.print(f"left {view}, which a transaction reads: the next attach or detach removes it", markup=False)
+        output.print(f"a transaction still reads {view}: the next attach or detach removes it", markup=False)
     output.print("next: recdb refresh --full" if gone else "nothing is attached")

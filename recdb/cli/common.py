@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from recdb.database import Database, find_database
 from recdb.distribution import install_command, installed_version
@@ -48,7 +49,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Mlflow = Annotated[
     str | None,
     typer.Option(
-        "--mlflow", metavar="FOLDER_OR_URI", help=f"Log the new version to MLflow ({install_command('mlflow')})."
+        "--mlflow",
+        metavar="FOLDER_OR_URI",
+        help=escape(f"Log the new version to MLflow ({install_command('mlflow')})."),
     ),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]

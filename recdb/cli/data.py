@@ -1,4 +1,4 @@
-"""Commands that bring data in: load and generate."""
+"""Commands that write interactions: load and generate."""
 
 import json
 import sys
@@ -28,15 +28,18 @@ def load(
         typer.Option(
             "--items",
             help="The file is a catalogue: item_id [, title, owner_id, published_at, available, attributes]. "
-            "Known items are updated.",
+            "The rows update items that exist.",
         ),
     ] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of refusing all.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out bad rows instead of refusing the file.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Load interactions from CSV: user_id, item_id, kind [, created_at, metadata], in any order.
 
-    Dates are what PostgreSQL reads: UTC where they name no zone; an empty one is now. All rows are loaded or none.
+    Dates are read as PostgreSQL reads them, in UTC unless they name a zone; an empty date is now.
+    All rows are loaded, or none.
     """
     database = open_database(url, quiet=as_json)
     with progress("load") as report:
@@ -69,17 +72,17 @@ def load(
 
 
 def count_of(number: int, noun: str) -> str:
-    """Write a number of things."""
+    """Write a number with its noun."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def describe_kinds(kinds: dict[str, int], weight: float) -> str:
-    """Name the kinds that interaction_kind does not list, and what to do."""
+    """Return the warning about kinds that interaction_kind does not list."""
     shown = ", ".join(f"{kind[:40]} ({rows:,})" for kind, rows in list(kinds.items())[:SHOWN_KINDS])
     more = f" and {len(kinds) - SHOWN_KINDS:,} more" if len(kinds) > SHOWN_KINDS else ""
     return (
-        f"warning: kinds without a weight of their own count {weight:g}: {shown}{more}\n"
-        "to give one: insert into recdb.interaction_kind (kind, weight) values ('KIND', 0.5)"
+        f"warning: kinds without a weight of their own weigh {weight:g}: {shown}{more}\n"
+        "to give them one: insert into recdb.interaction_kind (kind, weight) values ('KIND', 0.5)"
     )
 
 
@@ -87,27 +90,37 @@ def describe_kinds(kinds: dict[str, int], weight: float) -> str:
 def generate(
     url: Url = None,
     users: Annotated[
-        int | None, typer.Option(min=1, help="How many users (1000); with --existing, at most.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1,
+            help="The number of users (default 1000); with --existing, at most.",
+            show_default=False,
+        ),
     ] = None,
     items: Annotated[
-        int | None, typer.Option(min=1, help="How many items (1000); with --existing, at most.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1,
+            help="The number of items (default 1000); with --existing, at most.",
+            show_default=False,
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many interactions.")] = 50_000,
-    days: Annotated[int, typer.Option(min=1, max=36_500, help="Over how many days.")] = 90,
+    count: Annotated[int, typer.Option(min=1, help="The number of interactions.")] = 50_000,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="The number of days that the interactions cover.")] = 90,
     until: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Up to when, in UTC; now unless given."),
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="The last day, in UTC; default: now."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and --until give the same rows.")] = 1,
     existing: Annotated[
-        bool, typer.Option("--existing", help="Take the users and items that are there, in attached tables too.")
+        bool, typer.Option("--existing", help="Take existing users and items, also from attached tables.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Write beside data that was not generated.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write beside other data without asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Generate plausible interactions: half views, then clicks, likes and shares; tastes, a long tail, a catalogue.
+    """Generate plausible interactions (views, clicks, likes, shares) of users with tastes, and a catalogue.
 
-    Generated interactions have the key generated in their metadata, generated items in their attributes.
+    Generated interactions have the key "generated" in their metadata, and generated items in their attributes.
     """
     database = open_database(url, quiet=as_json)
     if not yes:
@@ -135,7 +148,7 @@ def generate(
 
 
 def confirm_beside_other_data(database: Database) -> None:
-    """Ask before generated interactions are mixed with others; where nobody can answer, refuse."""
+    """Ask before generated interactions are mixed with other data; refuse if there is no terminal to ask on."""
     with connect(database) as connection:
         require_installed(connection)
         if not generating.has_other_data(connection):

@@ -1,1 +1,1 @@
-"""Where interactions come from: files, an application's own tables, and a generator."""
+"""The sources of interactions: files, an application's own tables, and a generator."""

@@ -1,13 +1,13 @@
-"""Attaching an application's own tables: they are read where they are, and never altered.
+"""Attaching an application's own tables: recdb reads them in place, and never alters them.
 
-Each attached table gets a view `recdb.attached_N` that names its columns as recdb does; SQL then defines the views and
-functions that all else reads anew, of recdb's own store and these views (sql/75_attach.sql). All of it is one
-transaction that takes no lock an application's writers would wait for.
+Each attached table gets a view `recdb.attached_N`, which names the columns as recdb does. Then SQL functions define
+recdb.interactions, recdb.items and the functions beside them again, from recdb's own store and these views
+(sql/75_attach.sql). All of it is one transaction, and the application's writers wait for none of its locks.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -23,12 +23,11 @@ from recdb.data.sources import (
     Role,
     Source,
     find_relation,
-    one,
-    read,
+    read_relation,
     select_interactions,
     select_items,
 )
-from recdb.database import Database, connect
+from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.progress import Report, silent
@@ -37,7 +36,7 @@ SAMPLE = 3
 KINDS_READ = 1_000_000
 NEW_KIND_WEIGHT = 0.5
 
-# How long others may have to wait behind us, and how often we try: an open transaction may use recdb's views.
+# Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
 LOCK_TIMEOUT = "1s"
 ATTEMPTS = 5
 PAUSE = 0.3
@@ -45,15 +44,15 @@ PAUSE = 0.3
 
 @dataclass(frozen=True)
 class Remark:
-    """What is not as it could be, and the statement that mends it."""
+    """A warning, and the statement that fixes it."""
 
     message: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 @dataclass(frozen=True)
 class Attached:
-    """A table that was attached: its full name, what its columns mean, some of its rows, and what to look at."""
+    """An attached table: its full name, the meaning of its columns, some of its rows, and warnings."""
 
     role: Role
     relation: str
@@ -61,8 +60,13 @@ class Attached:
     sample: Sequence[Mapping[str, str | None]] = ()
     warnings: Sequence[Remark] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as `recdb attach --json` prints it."""
+        warnings = [{"message": warning.message, "mend": warning.fix} for warning in self.warnings]
+        return asdict(self) | {"warnings": warnings}
 
-# What the command line and programs call ---------------------------------------------------------------------
+
+# What programs and the command line call ---------------------------------------------------------------------
 
 
 def attach(
@@ -72,26 +76,26 @@ def attach(
     dry_run: bool = False,
     report: Report = silent,
 ) -> list[Attached]:
-    """Attach tables, all or none; one that was attached before in the same role is attached anew.
+    """Attach tables, all or none; a table that is already attached in the same role gets the new mapping.
 
-    With `dry_run` everything is looked at and nothing changed. Raises InvalidInput for a table, column, type or
-    expression that cannot be read, RecdbError where rights, row-level security or another transaction are in the way.
+    With `dry_run` all checks run and nothing changes. Raises InvalidInput for a table, column, type or expression
+    that recdb cannot read, RecdbError if a privilege is missing, or row-level security or a lock prevents it.
     """
     with connect(database) as connection:
         require_installed(connection)
         become_owner(connection)
-        lock(connection)
-        known = listed(connection)
+        lock_out_others(connection)
+        known = read_attached(connection)
         made: dict[int, Attached] = {}
         require_rights(connection, [find_relation(connection, source.relation).name for source in sources])
         try:
             for source in sources:
                 report(f"reading {source.relation}")
                 made |= create_view(connection, source)
-            found = [look_at(connection, number, attached) for number, attached in made.items()]
+            found = [inspect(connection, number, attached) for number, attached in made.items()]
         except psycopg.errors.LockNotAvailable as error:
             raise RecdbError(
-                "a table is locked by another transaction, a migration perhaps: nothing was changed", "try again"
+                "a table is locked by another transaction, perhaps a migration: nothing was changed", "try again"
             ) from error
         roles = {attached.role for attached in made.values()}
         if dry_run:
@@ -100,7 +104,7 @@ def attach(
         replaced = [n for n, old in known.items() if (old.role, old.relation) in {(a.role, a.relation) for a in found}]
         connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [replaced])
         report("redefining recdb's views")
-        combine(connection, roles)
+        combine_sources(connection, roles)
         if "items" in roles and not any(old.role == "items" for old in known.values()):
             connection.execute("update recdb.config set listed_only = true where not listed_only")
     drop_stale(database)
@@ -108,24 +112,25 @@ def attach(
 
 
 def detach(database: Database, relation: str | None) -> tuple[list[Attached], list[str]]:
-    """Undo the attaching of a table in all its roles, of every table for None; recdb's own store stays.
+    """Detach a table in all its roles, or every table for None; recdb's own store stays.
 
-    Returns what was detached, and the views that others still read, which the next attach or detach removes.
+    Returns the detached tables, and the views that other transactions still read: the next attach or detach removes
+    these views.
     """
     with connect(database) as connection:
         require_installed(connection)
         become_owner(connection)
-        lock(connection)
-        known = listed(connection)
+        lock_out_others(connection)
+        known = read_attached(connection)
         gone = {n: old for n, old in known.items() if relation is None or is_named(connection, old, relation)}
         if relation is not None and not gone:
             names = ", ".join(dict.fromkeys(old.relation for old in known.values()))
             raise InvalidInput(f"{relation} is not attached", f"attached: {names or 'nothing'}")
         connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [list(gone)])
         roles = {old.role for old in gone.values()}
-        combine(connection, roles)
+        combine_sources(connection, roles)
         if "items" in roles:
-            # Where no catalogue is left, nothing would be recommended.
+            # Without a catalogue, listed_only would hide every item.
             connection.execute(
                 "update recdb.config set listed_only = false where listed_only and not exists (select from recdb.item) "
                 "and not exists (select from recdb.attachment a where a.role = 'items')"
@@ -133,8 +138,8 @@ def detach(database: Database, relation: str | None) -> tuple[list[Attached], li
     return list(gone.values()), drop_stale(database)
 
 
-def listed(connection: psycopg.Connection) -> dict[int, Attached]:
-    """Read what is attached, by attachment_id."""
+def read_attached(connection: psycopg.Connection) -> dict[int, Attached]:
+    """Read the attached tables, by attachment_id."""
     rows = connection.execute(
         "select attachment_id, role, relation, mapping from recdb.attachment order by attachment_id"
     ).fetchall()
@@ -148,8 +153,8 @@ def listed(connection: psycopg.Connection) -> dict[int, Attached]:
 
 
 def become_owner(connection: psycopg.Connection) -> None:
-    """Go on as the owner of schema recdb, who will read the tables whenever somebody asks for recommendations."""
-    owner, is_member = one(
+    """Become the owner of schema recdb, because recommend() reads the tables as this owner."""
+    owner, is_member = fetch_row(
         connection,
         "select nspowner::regrole::text, pg_has_role(nspowner, 'member') from pg_namespace where nspname = 'recdb'",
     )
@@ -158,8 +163,8 @@ def become_owner(connection: psycopg.Connection) -> None:
     connection.execute(sql.SQL("set local role {}").format(sql.SQL(owner)))
 
 
-def lock(connection: psycopg.Connection) -> None:
-    """Let no other attach, refresh or install run meanwhile."""
+def lock_out_others(connection: psycopg.Connection) -> None:
+    """Keep other attaches, refreshes and installs from running at the same time."""
     connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     try:
         connection.execute(
@@ -172,8 +177,8 @@ def lock(connection: psycopg.Connection) -> None:
 
 
 def require_rights(connection: psycopg.Connection, names: Sequence[str]) -> None:
-    """Refuse tables that recdb's owner may not read, and name the grant for all of them."""
-    owner, missing = one(
+    """Raise RecdbError if recdb's owner may not read some tables; the hint grants all of them."""
+    owner, missing = fetch_row(
         connection,
         """
         select quote_ident(current_user),
@@ -190,19 +195,19 @@ def require_rights(connection: psycopg.Connection, names: Sequence[str]) -> None
 
 
 def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Attached]:
-    """Make the view of a source and its row in recdb.attachment; return it by its attachment_id."""
+    """Create the view of a source and its row in recdb.attachment; return the table by its attachment_id."""
     relation = find_relation(connection, source.relation)
     mapping = {key: value for key, value in source.mapping.items() if value}
     missing = [key for key in REQUIRED[source.role] if key not in mapping]
     if missing:
-        raise InvalidInput(f"{relation.name} as {source.role}: it is not said which column is the {missing[0]}")
+        raise InvalidInput(f"{relation.name} as {source.role}: no column is named for the {missing[0]}")
     known_kinds = [kind for (kind,) in connection.execute("select kind from recdb.interaction_kind")]
     selection = (
         select_interactions(connection, relation, mapping, known_kinds)
         if source.role == "interactions"
         else select_items(connection, relation, mapping)
     )
-    (number,) = one(
+    (number,) = fetch_row(
         connection,
         "insert into recdb.attachment (role, relation, mapping) values (%s, %s, %s) returning attachment_id",
         [source.role, relation.name, Jsonb(mapping)],
@@ -216,35 +221,35 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     return {number: Attached(source.role, relation.name, mapping)}
 
 
-def look_at(connection: psycopg.Connection, number: int, attached: Attached) -> Attached:
-    """Read some rows of an attached view as recdb will, and collect what deserves a warning."""
+def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> Attached:
+    """Read some rows of an attached view as recdb will, and collect the warnings."""
     view = sql.Identifier("recdb", f"attached_{number}")
     relation = find_relation(connection, attached.relation)
     hidden = connection.execute("select recdb.hidden_tables(%s::regclass)::text", [f"recdb.attached_{number}"])
     for (table,) in hidden.fetchall():
-        (owner,) = one(connection, "select quote_ident(current_user)")
+        (owner,) = fetch_row(connection, "select quote_ident(current_user)")
         raise RecdbError(
             f"row-level security of {table} would hide rows from {owner}, who owns schema recdb",
             f"create policy recdb_reads on {table} for select to {owner} using (true); "
             f"or, as a superuser: alter role {owner} bypassrls;",
         )
-    cursor = read(connection, relation, sql.SQL("select * from {} limit {}").format(view, SAMPLE), attached.relation)
+    cursor = read_relation(connection, relation, sql.SQL("select * from {} limit {}").format(view, SAMPLE))
     names = [column.name for column in cursor.description or ()]
-    sample = [dict(zip(names, map(shown, row), strict=True)) for row in cursor.fetchall()]
-    warnings = [] if sample else [Remark(f"{attached.relation} gives no rows yet")]
+    sample = [dict(zip(names, map(sample_text, row), strict=True)) for row in cursor.fetchall()]
+    warnings = [] if sample else [Remark(f"{attached.relation} has no rows yet")]
     if attached.role == "interactions":
-        warnings += look_at_kinds(connection, view, relation, attached.mapping["kind"])
+        warnings += inspect_kinds(connection, view, relation, attached.mapping["kind"])
         if "at" not in attached.mapping:
             warnings.append(
                 Remark(
-                    f"{attached.relation} is read without times: its rows count as of now, and what "
-                    "others get from new ones shows after recdb refresh --full"
+                    f"{attached.relation} is read without times: its rows count as new, and new rows change the "
+                    "lists of other users only after recdb refresh --full"
                 )
             )
     elif is_first_catalogue(connection, number):
         warnings.append(
             Remark(
-                "only items of a catalogue are recommended from now on; to recommend others too:",
+                "from now on recommend() returns only items of a catalogue; to return other items too:",
                 "update recdb.config set listed_only = false;",
             )
         )
@@ -257,14 +262,14 @@ def look_at(connection: psycopg.Connection, number: int, attached: Attached) -> 
         "where %s in (attachment_id, catalogue_id)",
         [number],
     ):
-        message = f"{numbered} holds numbers of {numbers}, taken for those of {catalogue}; attach a view instead:"
+        message = f"{numbered} holds numbers of {numbers}, not of {catalogue}; attach a view instead:"
         warnings.append(Remark(message, statement))
     return Attached(attached.role, attached.relation, attached.mapping, sample, warnings)
 
 
 def is_first_catalogue(connection: psycopg.Connection, number: int) -> bool:
-    """Tell whether attaching these items is what makes the catalogue the measure of what is recommended."""
-    (first,) = one(
+    """Tell whether attaching these items sets config.listed_only: recommend() then returns only catalogue items."""
+    (first,) = fetch_row(
         connection,
         """
         select not c.listed_only
@@ -276,14 +281,14 @@ def is_first_catalogue(connection: psycopg.Connection, number: int) -> bool:
     return bool(first)
 
 
-def look_at_kinds(connection: psycopg.Connection, view: sql.Composable, relation: Relation, kind: str) -> list[Remark]:
-    """Warn of kinds without a weight: an enum's labels, else what the first million rows have."""
+def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation: Relation, kind: str) -> list[Remark]:
+    """Warn of kinds without a weight: among an enum's labels, or else among the first million rows."""
     column = relation.column(kind)
     if column and column.labels:
         found: list[str] = list(column.labels)
     else:
         query = sql.SQL("select distinct s.kind from (select kind from {} limit {}) s where s.kind is not null")
-        found = [row[0] for row in read(connection, relation, query.format(view, KINDS_READ))]
+        found = [row[0] for row in read_relation(connection, relation, query.format(view, KINDS_READ))]
     unknown = connection.execute(
         """
         select u.kind, coalesce(k.weight, %s), c.default_weight
@@ -300,12 +305,12 @@ def look_at_kinds(connection: psycopg.Connection, view: sql.Composable, relation
     values = sql.SQL(", ").join(sql.SQL("({}, {})").format(kind, weight) for kind, weight, _ in unknown)
     statement = sql.SQL("insert into recdb.interaction_kind (kind, weight) values {};").format(values)
     kinds = ", ".join(kind for kind, *_ in unknown)
-    message = f"{relation.name} has kinds without a weight, which weigh {unknown[0][2]:g}: {kinds}"
+    message = f"{relation.name} has kinds without a weight, so they weigh {unknown[0][2]:g}: {kinds}"
     return [Remark(message, statement.as_string(connection))]
 
 
-def combine(connection: psycopg.Connection, roles: set[Role]) -> None:
-    """Define the views and functions that all else reads anew."""
+def combine_sources(connection: psycopg.Connection, roles: set[Role]) -> None:
+    """Define recdb.interactions, recdb.items and the functions beside them again."""
 
     def define(role: Role) -> None:
         with connection.transaction():
@@ -314,13 +319,13 @@ def combine(connection: psycopg.Connection, roles: set[Role]) -> None:
     for role in sorted(roles):
         if not try_again(partial(define, role)):
             raise RecdbError(
-                "recdb's views are in use by a transaction that stays open: nothing was changed",
-                "try again; select * from pg_stat_activity where state = 'idle in transaction' shows who",
+                "an open transaction uses recdb's views: nothing was changed",
+                "try again; select * from pg_stat_activity where state = 'idle in transaction' shows which",
             )
 
 
 def drop_stale(database: Database) -> list[str]:
-    """Drop the views that are not read any more, each in a transaction of its own; return those still in use."""
+    """Drop the views of detached tables, each in a transaction of its own; return the views still in use."""
 
     def drop(view: str) -> None:
         with connection.transaction():
@@ -337,7 +342,7 @@ def drop_stale(database: Database) -> list[str]:
 
 
 def try_again(step: Callable[[], None]) -> bool:
-    """Take a step that may find its lock held, some times; return False where it always was."""
+    """Run a step until it gets its lock, at most ATTEMPTS times; return False if it never does."""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE)
@@ -350,7 +355,7 @@ def try_again(step: Callable[[], None]) -> bool:
 
 
 def is_named(connection: psycopg.Connection, attached: Attached, name: str) -> bool:
-    """Tell whether a name, in any spelling, is that of an attached table, which may have been renamed since."""
+    """Tell whether a name, in any spelling, is the name of an attached table, even if the table is gone."""
     if name == attached.relation:
         return True
     try:
@@ -359,8 +364,8 @@ def is_named(connection: psycopg.Connection, attached: Attached, name: str) -> b
         return False
 
 
-def shown(value: Any) -> str | None:
-    """Write a value of a sample; times as what they are taken for."""
+def sample_text(value: Any) -> str | None:
+    """Write a value of a sample; times in UTC, as recdb reads them."""
     if isinstance(value, datetime):
         value = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     return None if value is None else str(value)

@@ -1,8 +1,8 @@
-"""How people of different tastes use things: the behaviour behind generated interactions, in pure numpy.
+"""The behaviour behind generated interactions: users with tastes touch items with topics. Pure numpy, no database.
 
-Users and items have traits that follow from their ids alone: tastes, activity and a joining date; a topic, appeal
-and a publishing date. What happens between them is drawn, in blocks of time, so that memory stays small.
-Times are days since the epoch unless they say seconds.
+The id of a user decides the user's tastes, activity and joining date; the id of an item decides its topic, appeal and
+publishing date. A random generator draws what users do, in blocks of time, so that memory stays small. Times are days
+since the epoch, unless a name says seconds.
 """
 
 import zlib
@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 KINDS = ("view", "click", "like", "share")
 DEPTH_SHARES = (0.4, 0.3, 0.2, 0.1)
 
-# How much of what a user touches is of the first, second and third taste; the rest is of any topic.
+# The shares of a user's touches that go to the first, second and third taste; the rest goes to any topic.
 TASTE_SHARES = (0.55, 0.2, 0.15)
 ITEMS_A_TOPIC = 40
 MOST_TOPICS = 400
@@ -32,7 +32,7 @@ APPEAL_SIGMA = 1.3
 NOVELTY_BOOST = 3.0
 NOVELTY_DAYS = 5.0
 
-# What trait() is asked for; TASTE is the first of three.
+# The traits, as salts of trait(); TASTE is the first of three.
 JOINED, ACTIVITY, TOPIC, APPEAL, PUBLISHED, OWNER, ADJECTIVE, TASTE = range(8)
 
 BLOCK_TOUCHES = 200_000
@@ -52,7 +52,7 @@ class Users:
 
 @dataclass(frozen=True)
 class Items:
-    """Items in the order of topics: ids, publishing days, appeal, and each topic's first position (topics + 1)."""
+    """Items in the order of topics: ids, publishing days, appeal, and the first position of each topic (topics + 1)."""
 
     ids: list[str]
     published: Floats
@@ -62,7 +62,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Touches:
-    """What users did in a block of time: positions of user and item, second of the epoch, how far it went (1..4)."""
+    """Touches in a block of time: positions of user and item, second of the epoch, depth (1 view .. 4 share)."""
 
     users: Ints
     items: Ints
@@ -85,12 +85,12 @@ def trait(ids: Sequence[str], salt: int) -> Floats:
 
 
 def topic_count(items: int) -> int:
-    """Return how many topics so many items make."""
+    """Return the number of topics for a number of items."""
     return int(np.clip(items // ITEMS_A_TOPIC, 1, MOST_TOPICS))
 
 
 def draw_users(ids: Sequence[str], start: float, end: float, topics: int) -> Users:
-    """Give users their traits: half of them join in the first quarter of the time."""
+    """Give users their traits; half of them join in the first quarter of the time."""
     joined = start + 0.95 * (end - start) * trait(ids, JOINED) ** 2
     order = np.argsort(joined, kind="stable")
     activity = np.exp(ACTIVITY_SIGMA * ndtri(trait(ids, ACTIVITY)))
@@ -117,7 +117,7 @@ def item_topics(ids: Sequence[str]) -> Ints:
 
 
 def draw_depths(rng: np.random.Generator, count: int) -> NDArray[np.int8]:
-    """Draw how far each touch goes so that all make exactly `count` interactions."""
+    """Draw the depth of each touch, so that all touches together make exactly `count` interactions."""
     touches = count / 2
     deeper = [int(touches * share) for share in DEPTH_SHARES[1:]]
     views = count - sum(depth * number for depth, number in enumerate(deeper, 2))
@@ -129,10 +129,10 @@ def draw_depths(rng: np.random.Generator, count: int) -> NDArray[np.int8]:
 def draw_touches(
     rng: np.random.Generator, users: Users, items: Items, depths: NDArray[np.int8], period: tuple[float, float]
 ) -> Iterator[Touches]:
-    """Draw who touches what and when, a block of time after the other.
+    """Draw which user touches which item at which time, one block of time after the other.
 
-    Users are drawn by activity among those that have joined, each at least once where there are enough touches;
-    their item by taste, and within a topic by appeal and novelty among those published.
+    Users are drawn by activity from those that have joined, each at least once if there are enough touches. The topic
+    is drawn by the user's tastes, and the item by appeal and novelty from the topic's published items.
     """
     blocks = max(FEWEST_BLOCKS, -(-len(depths) // BLOCK_TOUCHES))
     edges = np.linspace(*period, blocks + 1)
@@ -153,7 +153,7 @@ def draw_touches(
 
 
 def waking_seconds(rng: np.random.Generator, start: float, end: float, size: int) -> Floats:
-    """Draw moments (seconds of the epoch) between two days, few at night and most in the evening."""
+    """Draw times (seconds of the epoch) between two days, few at night and most in the evening."""
     hours = np.linspace(0, 1, 97)
     passed = hours - 0.8 / (2 * np.pi) * (np.sin(2 * np.pi * (hours - 1 / 6)) - np.sin(-np.pi / 3))
     low, high = (np.floor(edge) + np.interp(edge % 1, hours, passed) for edge in (start, end))
@@ -163,7 +163,7 @@ def waking_seconds(rng: np.random.Generator, start: float, end: float, size: int
 
 
 def choose_items(rng: np.random.Generator, tastes: Ints, items: Items, now: float) -> Ints:
-    """Choose an item for each row of tastes (rows, 3): positions."""
+    """Choose an item for each row of tastes (rows, 3); return positions."""
     age = now - items.published
     appeal = items.appeal * (1 + NOVELTY_BOOST * np.exp(-np.maximum(age, 0) / NOVELTY_DAYS)) * (age >= 0)
     if not appeal.any():
@@ -175,7 +175,7 @@ def choose_items(rng: np.random.Generator, tastes: Ints, items: Items, now: floa
     low, high = total[items.bounds[topic]], total[items.bounds[topic + 1]]
     anything |= low == high
     low, high = np.where(anything, 0.0, low), np.where(anything, total[-1], high)
-    # Rounding may take the last moment of a topic into the next one's first item, never beyond the last item.
+    # Rounding may turn the end of a topic into the first item of the next topic, but never passes the last item.
     position = np.searchsorted(total, low + (high - low) * rng.random(len(tastes)), side="right") - 1
     chosen: Ints = np.minimum(position, len(items.ids) - 1)
     return chosen

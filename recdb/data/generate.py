@@ -1,11 +1,11 @@
-"""Plausible interactions, in any number, for trying things out and for measuring.
+"""Generating plausible interactions, in any number, to try recdb and to measure it.
 
-Who users are and what items are like follows from their ids alone; the seed draws what happens between them
-(recdb.behaviour). So a second run with another seed adds more of the same behaviour. Everything is written by one
-COPY in one transaction, block after block, so that memory stays small and an interruption leaves nothing.
+The ids decide the tastes of users and the topics of items; the seed decides the interactions (recdb.data.behaviour).
+So a second run with another seed adds more of the same behaviour. One COPY in one transaction writes everything,
+block after block, so that memory stays small and an interruption leaves nothing behind.
 
-What was generated carries the seed: `metadata ? 'generated'` on interactions, `attributes ? 'generated'` on items.
-That is how other data is told apart, and how one run is removed again:
+Generated rows carry the seed: `metadata ? 'generated'` on interactions, `attributes ? 'generated'` on items. This
+tells them apart from other data, and removes one run again:
 
     delete from recdb.interaction where metadata @> '{"generated": 42}';
 """
@@ -35,7 +35,7 @@ from recdb.data.behaviour import (
     item_topics,
     trait,
 )
-from recdb.database import Database, connect
+from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.migrate import require_installed
 from recdb.progress import Report, silent
@@ -58,7 +58,7 @@ SCROLL_STEPS = 100
 
 @dataclass(frozen=True)
 class Generated:
-    """What was written."""
+    """The counts of what generate() wrote."""
 
     interactions: int
     users: int
@@ -80,10 +80,11 @@ def generate(
 ) -> Generated:
     """Write `count` interactions of the last `days` days before `until` (now), and a catalogue.
 
-    Makes users user-1.. and items item-1.., 1,000 of each unless given; with `existing` takes those that
-    interactions and catalogue name, all of them or at most so many. The same arguments and `until` give the same rows.
+    Makes users user-1.. and items item-1.., 1,000 of each unless given. With `existing` it takes the users and items
+    that interactions and catalogue name, at most `users` and `items` of them. The same arguments and the same `until`
+    give the same rows.
 
-    Raises RecdbError when there is nobody or nothing to take, InvalidInput for numbers that make no sense.
+    Raises RecdbError if `existing` finds no user or no item, InvalidInput for a number out of range.
     """
     began = time.monotonic()
     for what, number in (("users", users), ("items", items), ("interactions", count), ("days", days)):
@@ -116,19 +117,20 @@ def generate(
 
 
 def has_other_data(connection: psycopg.Connection) -> bool:
-    """Tell whether there are interactions or items that this module did not make; attached tables are such."""
-    row = connection.execute(
+    """Tell whether there are interactions or items that this module did not generate; attached tables count as such."""
+    (found,) = fetch_row(
+        connection,
         """
         select exists (select from recdb.attachment)
             or exists (select from recdb.interaction i where (i.metadata ? 'generated') is not true)
             or exists (select from recdb.item i where not i.attributes ? 'generated')
-        """
-    ).fetchone()
-    return bool(row and row[0])
+        """,
+    )
+    return bool(found)
 
 
 def read_users(connection: psycopg.Connection, most: int | None) -> list[str]:
-    """Read the ids of at most so many users (None: all): those with interactions, and the items' owners."""
+    """Read the ids of at most `most` users (None: all): users with interactions, and owners of items."""
     rows = connection.execute(
         """
         select e.user_id
@@ -145,7 +147,7 @@ def read_users(connection: psycopg.Connection, most: int | None) -> list[str]:
 
 
 def read_items(connection: psycopg.Connection, most: int | None) -> tuple[list[str], Floats]:
-    """Read the ids of at most so many items (None: all), and the days they were published, NaN where nobody knows."""
+    """Read the ids of at most `most` items (None: all) and their publishing days, NaN if unknown."""
     rows = connection.execute(
         """
         select e.item_id, max(e.published_at)
@@ -168,7 +170,7 @@ def read_items(connection: psycopg.Connection, most: int | None) -> tuple[list[s
 def write_catalogue(
     connection: psycopg.Connection, item_ids: list[str], published: Floats, user_ids: list[str], seed: int
 ) -> None:
-    """Write a catalogue row for each item: a title, an owner, a publishing date, its topic. Known items are kept."""
+    """Write a catalogue row for each item: title, owner, publishing date and topic. Known items stay as they are."""
     topics = item_topics(item_ids).tolist()
     moments = as_text(published * DAY_SECONDS)
     owners = (trait(item_ids, OWNER) * len(user_ids)).astype(np.int64).tolist()
@@ -191,13 +193,13 @@ def escape(text: str) -> str:
 
 
 def topic_name(topic: int) -> str:
-    """Name a topic; beyond the list, with a number."""
+    """Name a topic; beyond the end of TOPICS the names start again, with a number."""
     again, position = divmod(topic, len(TOPICS))
     return f"{TOPICS[position]} {again + 1}" if again else TOPICS[position]
 
 
 def as_text(seconds: Floats) -> list[str]:
-    """Write seconds of the epoch as PostgreSQL reads them."""
+    """Write seconds of the epoch as timestamps for PostgreSQL."""
     moments = (seconds * 1000).astype("datetime64[ms]")
     return np.datetime_as_string(moments, timezone="UTC").tolist()  # type: ignore[no-any-return]
 
@@ -213,7 +215,7 @@ def write_interactions(
     report: Report,
 ) -> None:
     """Draw and write the interactions."""
-    # A row's end, kind and metadata, by how long a view took or how far a click scrolled (in percent).
+    # The ends of all possible rows, kind and metadata: a view has a duration, a click has a scroll depth in percent.
     endings = [f'view\t{{"duration": {second}, "generated": {seed}}}\n' for second in range(1, VIEW_SECONDS + 1)]
     endings += [
         f'click\t{{"scroll_depth": {part / SCROLL_STEPS}, "generated": {seed}}}\n'
@@ -236,7 +238,7 @@ def write_interactions(
 def unfold(rng: np.random.Generator, touches: Touches, ranks: Ints, end: float) -> tuple[Ints, Ints, Floats, Ints]:
     """Turn touches into interactions: users, items, seconds of the epoch, endings.
 
-    They are sorted by user: a block that fills the index from left to right is written in half the time.
+    They are sorted by user: a block that fills the index from left to right takes half the time to write.
     """
     size = len(touches.users)
     pauses = rng.exponential((1, 15, 10, 30), (size, len(KINDS)))

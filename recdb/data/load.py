@@ -1,8 +1,8 @@
 """Loading interactions or a catalogue from CSV.
 
-A file is read once, row by row: Python splits it and keeps the line numbers, PostgreSQL checks the values, so that
-a date is a date exactly when PostgreSQL reads it. The rows wait in a temporary table until all are known to be
-good, and one transaction holds everything, so that an error or an interruption leaves nothing behind.
+load() reads a file once. Python splits it into rows with line numbers, and copies them into a temporary table.
+PostgreSQL checks the values, so that recdb accepts exactly the dates that PostgreSQL reads. Everything happens in one
+transaction, so that an error or an interruption leaves nothing behind.
 """
 
 import csv
@@ -22,7 +22,7 @@ from typing import TextIO
 
 import psycopg
 
-from recdb.database import Database, connect
+from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput
 from recdb.migrate import require_installed
 from recdb.progress import Report, silent
@@ -33,25 +33,27 @@ REPORT_ROWS = 1 << 16
 LONGEST_LINE = 1 << 24
 GZIP_MAGIC = b"\x1f\x8b"
 
-# Bytes that are not UTF-8 arrive as lone surrogates (errors="surrogateescape").
+# Python decodes bytes that are not UTF-8 as lone surrogates (errors="surrogateescape").
 SURROGATE = re.compile("[\ud800-\udfff]")
 
-# An index entry holds no more than 2,704 bytes; an interaction's ids and kind are in one, with a time.
+# An index entry holds at most 2,704 bytes; one entry holds an interaction's ids, kind and time.
 LONGEST_BYTES = 2600
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of the file: what is wrong with a value (SQL, NULL when nothing is), and what is stored (SQL)."""
+class FileColumn:
+    """A column of the file."""
 
     problem: str
+    """SQL: what is wrong with a value, NULL for a good value."""
     value: str
+    """SQL: the value to store."""
     required: bool = False
 
 
-def text_column(name: str, longest: int) -> Column:
+def text_column(name: str, longest: int) -> FileColumn:
     """Make a required column of text of 1 to `longest` characters."""
-    return Column(
+    return FileColumn(
         f"case when {name} = '' then '{name} is empty' "
         f"when length({name}) > {longest} then '{name} has more than {longest:,} characters' "
         f"when octet_length({name}) > {LONGEST_BYTES} then '{name} takes more than {LONGEST_BYTES:,} bytes' end",
@@ -60,9 +62,9 @@ def text_column(name: str, longest: int) -> Column:
     )
 
 
-def typed_column(name: str, kind: str, what: str, default: str, also: str = "true") -> Column:
-    """Make a column of an SQL type; empty is `default`, and a readable value must also satisfy `also`."""
-    return Column(
+def typed_column(name: str, kind: str, what: str, default: str, also: str = "true") -> FileColumn:
+    """Make a column of an SQL type; an empty value is `default`, and `also` is one more condition on a value."""
+    return FileColumn(
         f"case when {name} = '' then null "
         f"when not pg_input_is_valid({name}, '{kind}') then format('{name} %L is not {what}', left({name}, 40)) "
         f"when not ({also}) then format('{name} %L is not {what}', left({name}, 40)) end",
@@ -70,23 +72,23 @@ def typed_column(name: str, kind: str, what: str, default: str, also: str = "tru
     )
 
 
-def time_column(name: str, default: str) -> Column:
-    """Make a column of moments."""
+def time_column(name: str, default: str) -> FileColumn:
+    """Make a column of times."""
     what = "a date like 2024-01-31T12:00:00Z"
     return typed_column(name, "timestamptz", what, default, f"isfinite({name}::timestamptz)")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A table to load into, and the columns a file may have."""
+    """A table to load into, and the columns that a file may have."""
 
     table: str
-    columns: dict[str, Column]
+    columns: dict[str, FileColumn]
     problem: str = "null"
-    """What is wrong with a row of good values (SQL, NULL when nothing is)."""
+    """SQL: what is wrong with a row of good values, NULL for a good row."""
 
     def required(self) -> list[str]:
-        """Name the columns that a file must have."""
+        """Return the names of the columns that a file must have."""
         return [name for name, column in self.columns.items() if column.required]
 
 
@@ -106,8 +108,8 @@ ITEMS = Target(
     "item",
     {
         "item_id": text_column("item_id", 1000),
-        "title": Column("null", "nullif(title, '')"),
-        "owner_id": Column("null", "nullif(owner_id, '')"),
+        "title": FileColumn("null", "nullif(title, '')"),
+        "owner_id": FileColumn("null", "nullif(owner_id, '')"),
         "published_at": time_column("published_at", "null"),
         "available": typed_column("available", "boolean", "true or false", "true"),
         "attributes": typed_column(
@@ -119,7 +121,7 @@ ITEMS = Target(
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was loaded: counts, the bad rows left out, and the rows of each kind that interaction_kind does not list."""
+    """Counts of what was loaded, the bad rows left out, and the rows of each kind that interaction_kind does not list."""
 
     rows: int
     users: int
@@ -132,23 +134,23 @@ class Loaded:
 
 @dataclass
 class Refused:
-    """Bad rows: how many, and the first few as (line number, reason)."""
+    """Bad rows: their count, and the first of them as (line number, reason)."""
 
     count: int = 0
     first: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, line: int, reason: str) -> None:
-        """Count a bad row, in order of lines."""
+        """Count a bad row; call it in the order of the lines."""
         self.count += 1
         if len(self.first) < SHOWN:
             self.first.append((line, reason))
 
     def merge(self, other: "Refused") -> "Refused":
-        """Join two lists of bad rows of one file."""
+        """Merge two sets of bad rows of one file."""
         return Refused(self.count + other.count, sorted(self.first + other.first)[:SHOWN])
 
     def describe(self) -> str:
-        """Return a line for each of the first bad rows, and how many more there are."""
+        """Return a line for each of the first bad rows, and one with the count of the others."""
         lines = [f"  line {line}: {reason}" for line, reason in self.first]
         if self.count > len(self.first):
             lines.append(f"  and {self.count - len(self.first):,} more")
@@ -160,13 +162,13 @@ def load(
 ) -> Loaded:
     """Load a CSV file of interactions, or with `items` of catalogue rows, plain or gzipped; '-' is standard input.
 
-    Interactions are added: user_id,item_id,kind[,created_at][,metadata]. Catalogue rows replace what the file has
-    columns for: item_id[,title][,owner_id][,published_at][,available][,attributes], an item's last row counting.
-    Dates are what PostgreSQL reads, in UTC where they name no zone, month before day where they have slashes; an
-    empty created_at is now.
+    Interactions are added: user_id,item_id,kind[,created_at][,metadata]. Catalogue rows set the columns that the file
+    has: item_id[,title][,owner_id][,published_at][,available][,attributes]; the last row of an item counts.
+    Dates are those that PostgreSQL reads: in UTC unless they name a zone, with the month before the day if they have
+    slashes. An empty created_at is now.
 
-    Raises InvalidInput, and loads nothing, when the file cannot be read, its header is not understood, or a row is
-    bad; with `skip_bad` bad rows are left out instead.
+    Raises InvalidInput, and loads nothing, if the file cannot be read, its header is wrong, or a row is bad; with
+    `skip_bad` the bad rows are left out instead.
     """
     began = time.monotonic()
     target = ITEMS if items else INTERACTIONS
@@ -179,12 +181,12 @@ def load(
         header = read_header(reader, target, path)
         refused = stage(connection, reader, lines, header, lambda rows: report(f"reading, {rows:,} rows{position()}"))
         report("checking")
-        refused = refused.merge(check(connection, target, header))
+        refused = refused.merge(remove_bad_rows(connection, target, header))
         if refused.count and not skip_bad:
             raise InvalidInput(
-                f"{refused.count:,} bad {'row' if refused.count == 1 else 'rows'} in {name(path)}; nothing was "
+                f"{refused.count:,} bad {'row' if refused.count == 1 else 'rows'} in {file_name(path)}; nothing was "
                 f"loaded\n{refused.describe()}",
-                "mend them, or pass --skip-bad to load the other rows",
+                "fix them, or pass --skip-bad to load the other rows",
             )
         report("storing")
         rows = store(connection, target, header)
@@ -201,14 +203,14 @@ def load(
     return replace(counted, seconds=time.monotonic() - began)
 
 
-def name(path: str) -> str:
-    """Name a file for a person."""
+def file_name(path: str) -> str:
+    """Name a file in a message."""
     return "standard input" if path == STDIN else path
 
 
 @contextmanager
 def open_text(path: str) -> Iterator[tuple[TextIO, Callable[[], str]]]:
-    """Open a file, plain or gzipped, as text; the second value says how much of it has been read."""
+    """Open a file, plain or gzipped, as text; the second value tells how much of the file has been read."""
     try:
         raw = os.fdopen(sys.stdin.fileno(), "rb", closefd=False) if path == STDIN else Path(path).open("rb")  # noqa: SIM115
     except OSError as error:
@@ -220,15 +222,15 @@ def open_text(path: str) -> Iterator[tuple[TextIO, Callable[[], str]]]:
         try:
             yield stream, lambda: f", {raw.tell() / size:.0%}" if size else ""
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InvalidInput(f"{name(path)} is a damaged gzip file: {error}") from error
+            raise InvalidInput(f"{file_name(path)} is a damaged gzip file: {error}") from error
         except OSError as error:
-            raise InvalidInput(f"cannot read {name(path)}: {error.strerror or error}") from error
+            raise InvalidInput(f"cannot read {file_name(path)}: {error.strerror or error}") from error
 
 
 class Lines:
-    """The numbered lines of a text; a row that turned out bad can be given back but for its first line.
+    """The numbered lines of a text; after a bad row, its lines but the first can be read again.
 
-    A quote that is never closed swallows the lines after it. Giving them back means that one bad line stays one.
+    A quote that is never closed makes a row of all lines after it. Reading these again limits the damage to one line.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -251,32 +253,34 @@ class Lines:
         return line
 
     def start_row(self) -> int:
-        """Begin a row at the next line; return that line's number."""
+        """Start a row at the next line; return the number of this line."""
         self._row.clear()
         return self.number + 1
 
-    def give_back(self) -> None:
-        """Have the lines of this row read again, without its first."""
+    def reread(self) -> None:
+        """Read the lines of this row again, except the first."""
         self._again.extendleft(reversed(self._row[1:]))
         self.number -= len(self._row) - 1
 
 
 def read_header(reader: Iterator[list[str]], target: Target, path: str) -> list[str]:
-    """Read the names of the columns, in any order; raise InvalidInput when one is missing, unknown or repeated."""
+    """Read the names of the columns, in any order; raise InvalidInput if one is missing, unknown or repeated."""
     understood = ",".join(n if c.required else f"[{n}]" for n, c in target.columns.items())
     hint = f"the first line names the columns, separated by commas: {understood}"
     try:
         header = [cell.strip().lower() for cell in next(reader, [])]
     except csv.Error as error:
-        raise InvalidInput(f"the first line of {name(path)} is not CSV: {error}", hint) from error
+        raise InvalidInput(f"the first line of {file_name(path)} is not CSV: {error}", hint) from error
     if not header:
-        raise InvalidInput(f"{name(path)} is empty", hint)
+        raise InvalidInput(f"{file_name(path)} is empty", hint)
     if malformed(header, len(header)):
-        raise InvalidInput(f"{name(path)} is not a CSV file in UTF-8", hint)
+        raise InvalidInput(f"{file_name(path)} is not a CSV file in UTF-8", hint)
     shown = [cell[:60] for cell in header]
     missing = [column for column in target.required() if column not in header]
     if missing:
-        raise InvalidInput(f"{name(path)} has no column {', '.join(missing)}: it has {', '.join(shown[:20])}", hint)
+        raise InvalidInput(
+            f"{file_name(path)} has no column {', '.join(missing)}: it has {', '.join(shown[:20])}", hint
+        )
     unknown = [cell for cell, column in zip(shown, header, strict=True) if column not in target.columns]
     if unknown:
         raise InvalidInput(f"unknown {'column' if len(unknown) == 1 else 'columns'} {', '.join(unknown[:20])}", hint)
@@ -292,7 +296,7 @@ def stage(
     header: list[str],
     report: Callable[[int], None],
 ) -> Refused:
-    """Copy the rows as text into a temporary table, with their line numbers; return those that are no rows."""
+    """Copy the rows as text into a temporary table, with their line numbers; return the malformed rows."""
     columns = ", ".join(f"{column} text not null" for column in header)
     connection.execute(f"create temporary table staged (line bigint not null, {columns}) on commit drop")
     refused = Refused()
@@ -307,7 +311,7 @@ def stage(
                 return refused
             except csv.Error:
                 refused.add(first, "quotes do not balance")
-                lines.give_back()
+                lines.reread()
                 continue
             if not row:
                 continue
@@ -322,7 +326,7 @@ def stage(
 
 
 def malformed(row: list[str], width: int) -> str | None:
-    """Say why a row cannot be text in `width` columns of the database, None when it can."""
+    """Return why a row cannot be stored as text in `width` columns, None if it can."""
     if len(row) != width:
         return f"{len(row)} {'column' if len(row) == 1 else 'columns'} instead of {width}"
     text = "".join(row)
@@ -333,8 +337,8 @@ def malformed(row: list[str], width: int) -> str | None:
     return None
 
 
-def check(connection: psycopg.Connection, target: Target, header: list[str]) -> Refused:
-    """Take the rows with bad values out of the staged ones; return them."""
+def remove_bad_rows(connection: psycopg.Connection, target: Target, header: list[str]) -> Refused:
+    """Delete the staged rows that have bad values; return these rows."""
     problems = [*(target.columns[column].problem for column in header), target.problem]
     problem = f"coalesce({', '.join(problems)})"
     found = connection.execute(
@@ -350,7 +354,7 @@ def check(connection: psycopg.Connection, target: Target, header: list[str]) -> 
 
 
 def store(connection: psycopg.Connection, target: Target, header: list[str]) -> int:
-    """Write the staged rows and analyse the table; return how many were written."""
+    """Write the staged rows and analyse the table; return the number of rows."""
     columns = ", ".join(header)
     values = ", ".join(target.columns[column].value for column in header)
     if target is ITEMS:
@@ -361,8 +365,8 @@ def store(connection: psycopg.Connection, target: Target, header: list[str]) -> 
             on conflict (item_id) do {f"update set {updates}" if updates else "nothing"}
         """
     else:
-        # By user: twice as fast as the file's order, since the index is filled from left to right, and a user's
-        # interactions, which recommend() reads together, share few pages.
+        # Sorted by user this is twice as fast as in the file's order, because it fills the index from left to right.
+        # recommend() reads a user's interactions together, and then finds them on few pages.
         statement = f"insert into recdb.interaction ({columns}) select {values} from staged order by user_id, line"
     rows = connection.execute(statement).rowcount
     connection.execute(f"analyze recdb.{target.table}")
@@ -371,9 +375,8 @@ def store(connection: psycopg.Connection, target: Target, header: list[str]) -> 
 
 def count_distinct(connection: psycopg.Connection, column: str) -> int:
     """Count the different values of a staged column."""
-    row = connection.execute(f"select count(*) from (select distinct {column} from staged) d").fetchone()
-    assert row is not None
-    return int(row[0])
+    (count,) = fetch_row(connection, f"select count(*) from (select distinct {column} from staged) d")
+    return int(count)
 
 
 def unknown_kinds(connection: psycopg.Connection) -> dict[str, int]:
@@ -389,7 +392,6 @@ def unknown_kinds(connection: psycopg.Connection) -> dict[str, int]:
 
 
 def default_weight(connection: psycopg.Connection) -> float:
-    """Return what an interaction of an unlisted kind weighs."""
-    row = connection.execute("select default_weight from recdb.config").fetchone()
-    assert row is not None
-    return float(row[0])
+    """Return the weight of an interaction whose kind interaction_kind does not list."""
+    (weight,) = fetch_row(connection, "select default_weight from recdb.config")
+    return float(weight)

@@ -1,4 +1,4 @@
-"""An application's tables as sources: found in the catalogues, checked, and written as the views that recdb reads."""
+"""An application's tables as sources: finding them in the system catalogues, checking them, composing their views."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from psycopg import sql
 
+from recdb.database import fetch_row
 from recdb.errors import InvalidInput, RecdbError
 
 Role = Literal["interactions", "items"]
@@ -32,7 +33,7 @@ READABLE = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "
 
 @dataclass(frozen=True)
 class Source:
-    """A table of the application's, and what its columns mean: by each of KEYS a column, a constant or SQL."""
+    """A table of the application, and a column, a constant or SQL for each of KEYS."""
 
     role: Role
     relation: str
@@ -52,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Relation:
-    """The application's table as the catalogues describe it; `name` is written as SQL needs it."""
+    """The application's table as the system catalogues describe it; `name` is quoted for SQL."""
 
     name: LiteralString
     kind: str
@@ -68,7 +69,7 @@ class Relation:
         return self.columns.get(name) or self.columns.get(name.strip('"'))
 
     def require(self, name: str, key: str) -> Column:
-        """Find a column or say which there are."""
+        """Find a column; the error lists the columns that exist."""
         found = self.column(name)
         if found is None:
             raise InvalidInput(f"{self.name} has no column {name} ({key})", f"its columns: {', '.join(self.columns)}")
@@ -76,9 +77,9 @@ class Relation:
 
 
 def parse_source(text: str) -> Source:
-    """Read an interactions source written as 'TABLE user=COLUMN item=COLUMN kind=COLUMN [at=COLUMN] [where=SQL]'.
+    """Parse a source of interactions written as 'TABLE user=COLUMN item=COLUMN kind=COLUMN [at=COLUMN] [where=SQL]'.
 
-    where= comes last and takes everything that follows. Raises InvalidInput.
+    where= comes last and takes all text that follows. Raises InvalidInput.
     """
     form = "write 'public.\"like\" user=user_id item=post_id kind=like [at=created_at] [where=SQL]'"
     found = re.fullmatch(r"\s*(\S+)(.*?)(?:\swhere=(.*))?", text, re.DOTALL)
@@ -95,7 +96,7 @@ def parse_source(text: str) -> Source:
 
 
 def find_relation(connection: psycopg.Connection, name: str) -> Relation:
-    """Find a table by its name, as SQL writes it or as it is: public."like", public.like, public.UserInteraction."""
+    """Find a table by its name, with or without SQL's quotes: public."like", public.like, public.UserInteraction."""
     exact = ".".join('"' + part.strip('"').replace('"', '""') + '"' for part in name.split("."))
     try:
         with connection.transaction():
@@ -108,23 +109,23 @@ def find_relation(connection: psycopg.Connection, name: str) -> Relation:
                 [name, exact],
             ).fetchone()
     except psycopg.errors.InsufficientPrivilege as error:
-        (owner,) = one(connection, "select quote_ident(current_user)")
+        (owner,) = fetch_row(connection, "select quote_ident(current_user)")
         raise RecdbError(
             f"{owner}, who owns schema recdb, may not read {name}: {error.diag.message_primary}",
             f"grant usage on schema {name.split('.', maxsplit=1)[0]} to {owner};",
         ) from error
     except psycopg.Error as error:
-        raise InvalidInput(f"'{name}' is no name of a table", "write schema.table") from error
+        raise InvalidInput(f"'{name}' is not a table name", "write schema.table") from error
     if row is None:
         raise InvalidInput(f"there is no table {name}", suggest_tables(connection))
     oid, full_name, kind, schema, persistence = row
     if schema in ("recdb", "pg_catalog", "information_schema") or kind not in READABLE or persistence == "t":
-        raise InvalidInput(f"{full_name} cannot be attached", "attach a table or view of the application's")
+        raise InvalidInput(f"{full_name} cannot be attached", "attach a table or a view of the application")
     return Relation(full_name, READABLE[kind], read_columns(connection, oid))
 
 
 def suggest_tables(connection: psycopg.Connection) -> str:
-    """Name the tables that could have been meant."""
+    """List tables that the user may have meant."""
     rows = connection.execute(
         """
         select format('%I.%I', n.nspname, c.relname)
@@ -136,11 +137,11 @@ def suggest_tables(connection: psycopg.Connection) -> str:
         limit 20
         """
     ).fetchall()
-    return f"there are: {', '.join(row[0] for row in rows)}" if rows else "this database has no tables"
+    return f"the tables are: {', '.join(row[0] for row in rows)}" if rows else "this database has no tables"
 
 
 def read_columns(connection: psycopg.Connection, oid: int) -> dict[str, Column]:
-    """Read a relation's columns, in their order."""
+    """Read the columns of a relation, in their order."""
     rows = connection.execute(
         """
         select a.attname, t.type::text, recdb.as_id('', t.type) is not null,
@@ -162,7 +163,7 @@ def read_columns(connection: psycopg.Connection, oid: int) -> dict[str, Column]:
 def select_interactions(
     connection: psycopg.Connection, relation: Relation, mapping: dict[str, str], known_kinds: Sequence[str]
 ) -> sql.Composable:
-    """Compose the view of a table of interactions; ids and times keep their types, so that its indexes serve."""
+    """Compose the view of a table of interactions; ids and times keep their types, so the table's indexes work."""
     user, item = (identifier(require_id(relation, mapping[key], f"--{key}")) for key in ("user", "item"))
     moment: sql.Composable = sql.SQL("null::timestamptz")
     if "at" in mapping:
@@ -217,9 +218,9 @@ def select_items(connection: psycopg.Connection, relation: Relation, mapping: di
 
 
 def read_kind(relation: Relation, kind: str, known_kinds: Sequence[str]) -> tuple[str, sql.Composable]:
-    """Tell a column from a constant; return how it is stored, and the SQL.
+    """Tell a column from a constant; return the text to store, and the SQL.
 
-    Without quotes a constant must be a kind that has a weight: what was meant to be a column is not taken for one.
+    A constant without quotes must be a kind that has a weight, so that a misspelt column is not read as a constant.
     """
     quoted = re.fullmatch(r"'(.+)'", kind)
     column = None if quoted else relation.column(kind)
@@ -235,7 +236,7 @@ def read_kind(relation: Relation, kind: str, known_kinds: Sequence[str]) -> tupl
 
 
 def read_attributes(relation: Relation, names: str | None) -> sql.Composable:
-    """Compose an item's attributes: a column of JSON as it is, or an object of the columns named."""
+    """Compose an item's attributes: a JSON column as it is, or an object of the named columns."""
     if names is None:
         return sql.SQL("'{}'::jsonb")
     columns = [relation.require(name.strip(), "--attributes") for name in names.split(",")]
@@ -246,49 +247,49 @@ def read_attributes(relation: Relation, names: str | None) -> sql.Composable:
 
 
 def identifier(column: Column) -> sql.Identifier:
-    """Write a column's name."""
+    """Quote a column's name."""
     return sql.Identifier(column.name)
 
 
 def require_id(relation: Relation, name: str, key: str) -> Column:
-    """Find a column that can hold ids."""
+    """Find a column; raise InvalidInput if its type cannot hold ids."""
     column = relation.require(name, key)
     if not column.is_id:
         raise InvalidInput(
-            f"{relation.name}.{column.name} ({key}) is of type {column.type}, which recdb does not take ids of",
-            f"it takes {ID_TYPES}; for another type attach a view that casts it to text",
+            f"{relation.name}.{column.name} ({key}) is of type {column.type}, which recdb does not read as ids",
+            f"recdb reads {ID_TYPES}; for another type attach a view that casts it to text",
         )
     return column
 
 
 def require_time(relation: Relation, name: str, key: str) -> Column:
-    """Find a column that holds a time."""
+    """Find a column; raise InvalidInput if its type is not a time."""
     column = relation.require(name, key)
     if column.type not in TIMES:
         raise InvalidInput(
-            f"{relation.name}.{column.name} ({key}) is of type {column.type}, which is no time",
-            "it takes timestamptz, timestamp (holding UTC) and date; for another type attach a view that casts it",
+            f"{relation.name}.{column.name} ({key}) is of type {column.type}, which is not a time",
+            "recdb reads timestamptz, timestamp (as UTC) and date; for another type attach a view that casts it",
         )
     return column
 
 
 def require_distinct(connection: psycopg.Connection, relation: Relation, key: Column) -> None:
-    """Refuse a table whose items nothing keeps distinct, and a view where they are not."""
+    """Refuse a table without a unique index on the item id, and a view that has an item twice."""
     statement = sql.SQL("create unique index concurrently on {} ({});").format(relation.identifier, identifier(key))
     if relation.kind in ("table", "materialized view"):
         raise InvalidInput(
-            f"{relation.name}.{key.name} (--item-id) is not unique: an item could be recommended twice",
+            f"{relation.name}.{key.name} (--item-id) is not unique: recommend() could return an item twice",
             statement.as_string(connection),
         )
     query = sql.SQL("select {0}::text from {1} where {0} is not null group by {0} having count(*) > 1 limit 1")
-    row = read(connection, relation, query.format(identifier(key), relation.identifier)).fetchone()
+    row = read_relation(connection, relation, query.format(identifier(key), relation.identifier)).fetchone()
     if row:
-        raise InvalidInput(f"{relation.name}.{key.name} (--item-id) is not unique: {row[0]} is there more than once")
+        raise InvalidInput(f"{relation.name}.{key.name} (--item-id) is not unique: {row[0]} occurs more than once")
 
 
 def expression(connection: psycopg.Connection, relation: Relation, text: str, key: str) -> sql.Composable:
-    """Write a condition in brackets, tried on the relation it is about."""
-    # The line end closes a comment; prepared, it can be no more than one statement.
+    """Put a condition in brackets and try it on its relation."""
+    # The line end closes a comment. A prepared statement cannot be more than one statement.
     condition = sql.SQL("(\n{}\n)").format(sql.SQL(text))
     try:
         with connection.transaction():
@@ -299,15 +300,13 @@ def expression(connection: psycopg.Connection, relation: Relation, text: str, ke
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
         raise InvalidInput(
             f"{key} '{text}' of {relation.name}: {error.diag.message_primary}",
-            f"it is an SQL condition on the columns {', '.join(relation.columns)}",
+            f"write an SQL condition on the columns {', '.join(relation.columns)}",
         ) from error
     return condition
 
 
-def read(
-    connection: psycopg.Connection, relation: Relation, query: sql.Composed, name: str | None = None
-) -> psycopg.Cursor[Any]:
-    """Read from the application's table; where recdb's owner may not, say what to grant."""
+def read_relation(connection: psycopg.Connection, relation: Relation, query: sql.Composed) -> psycopg.Cursor[Any]:
+    """Run a query on the application's table; if recdb's owner may not read it, the error names the grant."""
     try:
         with connection.transaction():
             return connection.execute(query)
@@ -316,16 +315,9 @@ def read(
 
 
 def not_readable(connection: psycopg.Connection, relation: Relation, error: psycopg.Error) -> RecdbError:
-    """Say that recdb's owner may not read a table, and what to grant."""
-    (owner,) = one(connection, "select quote_ident(current_user)")
+    """Return the error that recdb's owner may not read a table, with the grant as its hint."""
+    (owner,) = fetch_row(connection, "select quote_ident(current_user)")
     return RecdbError(
         f"{owner}, who owns schema recdb, may not read {relation.name}: {error.diag.message_primary}",
-        f"grant select on what it reads to {owner}",
+        f"grant {owner} select on every table that {relation.name} reads",
     )
-
-
-def one(connection: psycopg.Connection, query: LiteralString, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
-    """Run a query that gives one row, and return it."""
-    row = connection.execute(query, parameters or None).fetchone()
-    assert row is not None
-    return tuple(row)

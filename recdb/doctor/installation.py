@@ -38,9 +38,7 @@ def check_pgvector(connection: psycopg.Connection) -> Verdict:
             update = f"install pgvector {wanted} or newer on the server, then: {update}"
         return Verdict("fail", f"pgvector {found} is too old: {wanted} fixes a bug that corrupts indexes", update)
     if installed is None:
-        return Verdict(
-            "fail", f"pgvector {available} is on the server, but not installed in this database", "recdb init"
-        )
+        return Verdict("fail", f"pgvector {available} is on the server, but not in this database", "recdb init")
     return Verdict("ok", f"pgvector {installed}")
 
 

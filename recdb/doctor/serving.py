@@ -78,7 +78,8 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
         return Verdict("warn", message, "recdb refresh")
     (waiting,) = fetch_row(connection, "select count(*) from recdb.users_since(%s::xid8, %s)", [seen, started])
     if waiting and age > REFRESH_AGE:
-        message = f"{waiting:,} users changed in the {age_of(age)} since the last refresh: their changes do not reach other users' lists yet"
+        since = f"{waiting:,} users changed in the {age_of(age)} since the last refresh"
+        message = f"{since}: their changes do not reach other users' lists yet"
         return Verdict("warn", message, "from cron, every few minutes: psql -c 'call recdb.refresh()'")
     return Verdict("ok", f"{age_of(age)} ago; {waiting:,} users changed since")
 

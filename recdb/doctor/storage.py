@@ -140,9 +140,7 @@ def check_autovacuum(connection: psycopg.Connection) -> Verdict:
         return Verdict("warn", "off: tables bloat and statistics get old", statements)
     if not counting:
         message = "it never starts, since track_counts is off: tables bloat and statistics get old"
-        return Verdict(
-            "warn", message, "set track_counts = on in the place that turned it off: server, database or role"
-        )
+        return Verdict("warn", message, "set track_counts = on for the server, database or role")
     if excepted:
         statements = " ".join(f"alter table {name} reset (autovacuum_enabled);" for name in excepted)
         return Verdict("warn", f"off for {some(excepted)}", statements)
@@ -174,9 +172,7 @@ def check_transactions(connection: psycopg.Connection, limit: timedelta = TRANSA
     ).fetchone()
     if row:
         name, age, statement = row
-        message = (
-            f"{name}, open for {age_of(age)}: refreshes repeat all changes since then, and VACUUM removes no dead rows"
-        )
+        message = f"{name}, open for {age_of(age)}: refreshes repeat work, and VACUUM removes no dead rows"
         return Verdict("warn", message, statement)
     return Verdict("ok", f"none open for more than {age_of(limit)}")
 
@@ -234,9 +230,8 @@ def check_index_memory(connection: psycopg.Connection) -> Verdict | None:
 
 def check_work_mem(connection: psycopg.Connection) -> Verdict:
     """work_mem is not below PostgreSQL's default: recommend() and rebuilds would sort on disk."""
-    setting, shown = fetch_row(
-        connection, "select pg_size_bytes(current_setting('work_mem')), current_setting('work_mem')"
-    )
+    query = "select pg_size_bytes(current_setting('work_mem')), current_setting('work_mem')"
+    setting, shown = fetch_row(connection, query)
     if setting < WORK_MEMORY:
         message = f"{shown} is below PostgreSQL's default: recommend() and rebuilds sort on disk"
         return Verdict("warn", message, "alter system set work_mem = '4MB'; select pg_reload_conf();")

@@ -437,10 +437,10 @@ def test_detaching_leaves_what_was_there_before(database: Database, app_db: psyc
 def test_attached_items_are_the_measure_of_what_is_recommended_unless_told_otherwise(
     database: Database, app_db: psycopg.Connection
 ) -> None:
-    mends = [remark.mend for remark in attach(database, [ITEMS])[0].warnings]
-    assert mends == ["update recdb.config set listed_only = false;"]
+    fixes = [remark.fix for remark in attach(database, [ITEMS])[0].warnings]
+    assert fixes == ["update recdb.config set listed_only = false;"]
     assert column(app_db.execute("select listed_only from recdb.config")) == [True]
-    app_db.execute(mends[0] or "")
+    app_db.execute(fixes[0] or "")
     assert attach(database, [ITEMS])[0].warnings == []
     assert column(app_db.execute("select listed_only from recdb.config")) == [False]
 
@@ -531,12 +531,12 @@ def changed(source: Source, **mapping: str) -> Source:
 
 REFUSED = {
     "no such table": (Source("items", "public.posst", {"item": "id"}), "no table public.posst", "public.post"),
-    "no table's name": (Source("items", "a.b.c.d", {"item": "id"}), "no name of a table", "schema.table"),
+    "no table's name": (Source("items", "a.b.c.d", {"item": "id"}), "not a table name", "schema.table"),
     "recdb's own": (Source("items", "recdb.item", {"item": "item_id"}), "cannot be attached", ""),
     "an index": (Source("items", "post_pkey", {"item": "id"}), "cannot be attached", ""),
     "no such column": (changed(INTERACTIONS, user="author"), "has no column author", "user_id"),
     "no id": (changed(INTERACTIONS, item="metadata"), "type jsonb", "text, varchar, uuid"),
-    "no time": (changed(INTERACTIONS, at="interaction_type"), "no time", "timestamptz"),
+    "no time": (changed(INTERACTIONS, at="interaction_type"), "not a time", "timestamptz"),
     "a misspelt kind": (changed(INTERACTIONS, kind="interaction_typ"), "neither a column", "'interaction_typ'"),
     "no kind": (changed(INTERACTIONS, kind=""), "the kind", ""),
     "a condition on nothing": (changed(INTERACTIONS, where="gone is null"), 'column "gone"', "interaction_type"),
@@ -728,26 +728,26 @@ def test_a_table_that_a_migration_has_locked_is_not_waited_for(
 
 
 def messages(found: list[Attached]) -> dict[str, str | None]:
-    return {remark.message: remark.mend for source in found for remark in source.warnings}
+    return {remark.message: remark.fix for source in found for remark in source.warnings}
 
 
-def test_warnings_come_with_statements_that_mend_them(database: Database, app_db: psycopg.Connection) -> None:
+def test_warnings_come_with_statements_that_fix_them(database: Database, app_db: psycopg.Connection) -> None:
     app_db.execute("drop index user_interaction_user_id_created_at_idx")
     app_db.execute("create type mood as enum ('VIEW', 'LOVE'); alter table \"like\" add mood mood")
     sources = [INTERACTIONS, parse_source('"like" user=user_id item=post_id kind=mood at=created_at')]
     found = messages(attach(database, sources))
-    mends = set(found.values())
+    fixes = set(found.values())
     assert {
         "create index concurrently on public.user_interaction (user_id, created_at);",
         "create index concurrently on public.user_interaction (created_at);",
         'create index concurrently on public."like" (created_at);',
         "insert into recdb.interaction_kind (kind, weight) values ('LOVE', 0.5), ('VIEW', 0.1);",
-    } == mends
+    } == fixes
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         checks = {finding.check: finding for finding in examine(connection)}
         assert checks["attached"].state == "warn" and "user_interaction" in checks["attached"].message
-        for mend in mends:
-            connection.execute(mend or "")
+        for fix in fixes:
+            connection.execute(fix or "")
         assert messages(attach(database, sources)) == {}
         checks = {finding.check: finding for finding in examine(connection)}
         assert checks["attached"].state == "ok"
@@ -760,13 +760,13 @@ def test_follows_are_taste_and_people_are_no_posts(
     follows = parse_source("follow user=follower_id item=following_id kind='follow' at=created_at")
     app_db.execute("insert into recdb.interaction_kind (kind, weight) values ('follow', 0.5)")
     found = attach(database, [INTERACTIONS, follows, ITEMS])
-    mends = [mend or "" for message, mend in messages(found).items() if "holds numbers" in message]
-    assert len(mends) == (1 if ids == "bigint" else 0)
-    for mend in mends:
+    fixes = [fix or "" for message, fix in messages(found).items() if "holds numbers" in message]
+    assert len(fixes) == (1 if ids == "bigint" else 0)
+    for fix in fixes:
         with psycopg.connect(database.conninfo, autocommit=True) as connection:
             checks = {finding.check: finding for finding in examine(connection)}
-        assert "create view public.follow_told_apart" in (checks["attached"].mend or "")
-        app_db.execute(mend)
+        assert "create view public.follow_told_apart" in (checks["attached"].fix or "")
+        app_db.execute(fix)
         detach(database, "follow")
         view = "follow_told_apart user=follower_id item=following_id kind=follow at=created_at"
         assert not [said for said in messages(attach(database, [parse_source(view)])) if "holds numbers" in said]

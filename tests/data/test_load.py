@@ -210,7 +210,7 @@ def test_kinds_without_a_weight_are_loaded_and_named(
         main()
     shown = capsys.readouterr()
     assert "loaded 4 interactions of 2 users with 2 items" in shown.out
-    assert "count 0.25: cart (2), wish (1)" in shown.err
+    assert "weigh 0.25: cart (2), wish (1)" in shown.err
     assert len(stored(db)) == 4
 
 
@@ -223,7 +223,7 @@ def test_a_refusal_on_the_command_line_exits_with_1_and_a_hint(
         main()
     shown = capsys.readouterr().err
     assert f"error: 1 bad row in {path}; nothing was loaded\n  line 2: 2 columns instead of 4\n" in shown
-    assert "hint: mend them, or pass --skip-bad" in shown
+    assert "hint: fix them, or pass --skip-bad" in shown
 
 
 def test_a_catalogue_is_loaded_and_updated(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
