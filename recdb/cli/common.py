@@ -70,7 +70,7 @@ def open_database(url: str | None, *, quiet: bool = False) -> Database:
 
 def tracker(database: Database, place: str | None) -> Callable[[str], None]:
     """Return a function that logs a trained version to MLflow, where the option --mlflow says so."""
-    return tracking.tracker(database, place, lambda line: errors.print(f"warning: {line}", markup=False))
+    return tracking.version_tracker(database, place, lambda line: errors.print(f"warning: {line}", markup=False))
 
 
 def parse_duration(text: str) -> timedelta:

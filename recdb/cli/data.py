@@ -31,9 +31,7 @@ def load(
             "The rows update items that exist.",
         ),
     ] = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out bad rows instead of refusing the file.")
-    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad rows; otherwise nothing loads.")] = False,
     as_json: Json = False,
 ) -> None:
     """Load interactions from CSV: user_id, item_id, kind [, created_at, metadata], in any order.

@@ -79,7 +79,7 @@ def demo(
         latency = story.measure_latency(connection, LATENCY_CALLS)
         output.print(
             f"ask      recommend() {latency.calls} times, 50 items: "
-            f"median {latency.median:.1f} ms, 95 % within {latency.p95:.1f} ms",
+            f"median {latency.p50:.1f} ms, 95 % within {latency.p95:.1f} ms",
             markup=False,
         )
         show_changes(connection, household)

@@ -319,7 +319,7 @@ def combine_sources(connection: psycopg.Connection, roles: set[Role]) -> None:
     for role in sorted(roles):
         if not try_again(partial(define, role)):
             raise RecdbError(
-                "an open transaction uses recdb's views: nothing was changed",
+                "recdb's views are in use by an open transaction: nothing was changed",
                 "try again; select * from pg_stat_activity where state = 'idle in transaction' shows which",
             )
 

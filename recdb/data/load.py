@@ -121,7 +121,7 @@ ITEMS = Target(
 
 @dataclass(frozen=True)
 class Loaded:
-    """Counts of what was loaded, the bad rows left out, and the rows of each kind that interaction_kind does not list."""
+    """What load() loaded: counts, the bad rows left out, and the rows of kinds that interaction_kind does not list."""
 
     rows: int
     users: int

@@ -1,8 +1,6 @@
 """The demo's story: load a year of groceries, follow one household, and see how its list changes with a purchase."""
 
-import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +13,7 @@ from recdb.database import Database, fetch_row
 from recdb.demo.groceries import KIND, SOURCE, Groceries, catalogue, to_csv
 from recdb.embedded import embedded_folder, start_embedded
 from recdb.errors import InvalidInput, RecdbError
+from recdb.latency import Latency, timed
 from recdb.progress import Report, silent
 from recdb.records import Recommendation
 
@@ -46,15 +45,6 @@ class Purchase:
     title: str
     times: int
     last_at: datetime
-
-
-@dataclass(frozen=True)
-class Latency:
-    """How long recommend() took, in milliseconds, over `calls` calls."""
-
-    calls: int
-    median: float
-    p95: float
 
 
 def fresh_database(*, keep: bool) -> Database:
@@ -197,18 +187,11 @@ def describe_changes(before: Sequence[Recommendation], after: Sequence[Recommend
 
 
 def measure_latency(connection: psycopg.Connection, calls: int, k: int = 50) -> Latency:
-    """Ask recommend() for `k` items of `calls` households, one after the other, and time what a caller waits."""
-    households = connection.execute(
-        "select user_id from recdb.user_key order by md5(user_id) limit %s", [calls]
-    ).fetchall()
+    """Ask the Python client for `k` items of `calls` households, one call after the other, and time the calls."""
+    rows = connection.execute("select user_id from recdb.user_key order by md5(user_id) limit %s", [calls])
+    households = [household for (household,) in rows.fetchall()]
     recommender = Recommender(connection)
-    times = []
-    for (household,) in households:
-        began = time.perf_counter()
-        recommender.recommend(household, k)
-        times.append((time.perf_counter() - began) * 1000)
-    times.sort()
-    return Latency(len(times), statistics.median(times), times[int(0.95 * len(times))])
+    return Latency.of([ms for _, ms in timed(lambda household: recommender.recommend(household, k), households)])
 
 
 def peak_memory() -> int | None:

@@ -6,7 +6,7 @@ import psycopg
 
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, age_of, size, some
-from recdb.job.maintenance import JOB_LOCK
+from recdb.job.lock import JOB_LOCK
 from recdb.job.partitions import INDEX_OPTIONS, LEARNED_TABLES
 
 DEAD_SHARE, DEAD_ROWS = 0.2, 1000

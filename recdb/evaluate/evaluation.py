@@ -27,7 +27,7 @@ from recdb.data.load import load, open_text
 from recdb.database import Database, connect, scratch_database
 from recdb.errors import InvalidInput
 from recdb.evaluate.holdout import Split, copy_interactions, hold_out
-from recdb.job.maintenance import active_params
+from recdb.job.versions import active_params
 from recdb.learn import Params
 from recdb.migrate import require_installed
 from recdb.offline import baselines

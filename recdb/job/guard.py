@@ -1,4 +1,4 @@
-"""How well a setting ranks the database's own interactions: what every training stores, and what the guard compares."""
+"""The guard: every training measures how well its setting ranks, and compares that with the active version."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from recdb.offline.metrics import confidence_interval
 from recdb.progress import Report
 
 MOST_EVENTS = 500_000
-"""How many interactions a training measures itself on: what bounds the time it takes."""
+"""How many interactions, at most, a training is measured on. This bounds the time that measuring takes."""
 GUARDED_USERS = 30
-"""A figure of fewer users says too little to reject another version by it."""
+"""A figure of fewer users is too uncertain to reject another version."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What a version's setting reached on a validation part: learnt from what came before it, ranked offline."""
+    """How well a version's setting ranked a validation part, after learning from the interactions before it."""
 
     recall: float
     """recall@20."""
     ndcg: float
     """ndcg@20."""
     interval: tuple[float, float]
-    """95 % of ndcg@20, by the bootstrap over users."""
+    """The 95 % confidence interval of ndcg@20, from the bootstrap over users."""
     users: int
 
     def __str__(self) -> str:
-        """Name the figure that versions are compared by."""
+        """Write ndcg@20, by which versions are compared, with its interval."""
         return f"{self.ndcg:.4f} ({self.interval[0]:.4f} to {self.interval[1]:.4f}, {self.users:,} users)"
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored as `validation` in a version's metrics."""
+        """Return the object that is stored as `validation` in a version's metrics."""
         return {
             "recall@20": round(self.recall, 6),
             "ndcg@20": round(self.ndcg, 6),
@@ -46,23 +46,25 @@ class Figure:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read what `to_json` returned."""
+        """Read the object that `to_json` returned."""
         low, high = stored["interval"]
         return cls(stored["recall@20"], stored["ndcg@20"], (low, high), stored["users"])
 
 
-def clearly_worse(new: Figure | None, served: Figure | None) -> bool:
-    """Say whether a new version's interval lies below the served one's, or nobody is left to measure it on.
+def is_clearly_worse(new: Figure | None, served: Figure | None) -> bool:
+    """Tell whether a new version ranks clearly worse: its interval is below the served figure, or it has no figure.
 
-    A served version without a figure, or with one of too few users to tell, is no yardstick.
+    Without a served figure, or with one of fewer than GUARDED_USERS users, there is nothing to compare with.
     """
     if served is None or served.users < GUARDED_USERS:
         return False
     return new is None or new.interval[1] < served.interval[0]
 
 
-def measure(connection: psycopg.Connection, params: Params, settings: Settings, report: Report) -> Figure | None:
-    """Measure a setting on the interactions of a sample of users; None where nobody has two items of some weight.
+def measure_setting(
+    connection: psycopg.Connection, params: Params, settings: Settings, report: Report
+) -> Figure | None:
+    """Measure a setting on the interactions of a sample of users; None if no user has two items with a weight.
 
     The connection is in autocommit.
     """

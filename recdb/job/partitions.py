@@ -1,4 +1,4 @@
-"""A model version's tables: created beside the partitions that serve, filled, indexed, and attached."""
+"""The tables of a model version: created beside the partitions that serve, filled, indexed, and attached."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +12,7 @@ from scipy import sparse
 from recdb.arrays.copy import copy_blocks_in, copy_in
 from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_profiles
+from recdb.database import fetch_row
 from recdb.learn import Basis, ItemNeighbors, Params, fold_in
 from recdb.learn.matrix import Float32, power
 from recdb.progress import Report
@@ -19,11 +20,11 @@ from recdb.progress import Report
 LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 USER_BLOCK = 50_000
 INDEX_OPTIONS = "m = 12, ef_construction = 128"
-"""The HNSW index: how many neighbours a vector keeps, how widely its place is looked for (pgvector: 16, 64).
+"""The HNSW index: links of each vector, and candidates when a vector is inserted (pgvector's defaults: 16, 64).
 
-Users may come in tight groups, and with 64 one search in five ends in a wrong one. With 12 a new entry, of which each
-refresh makes some, costs a fifth less than with 16 and a build a quarter; searches make up for it by looking at a
-quarter more candidates than are wanted."""
+Users may form tight groups, and with ef_construction = 64 one search in five ended in a wrong group. With m = 12
+instead of 16 each new entry costs a fifth less, and a build a quarter less; searches compensate by reading a quarter
+more candidates than they return."""
 
 
 def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
@@ -39,14 +40,14 @@ def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
                 model_id=sql.Literal(model_id),
             )
         )
-    # Whole rows on their pages, however long their arrays: who is found costs one page, and nothing is unpacked.
-    # And room for what changes: a row that stays on its page leaves the HNSW index alone.
+    # A high toast_tuple_target keeps long arrays in their rows: reading a row costs one page, and no decompression.
+    # A low fillfactor leaves room for updates: a row that stays on its page does not touch the HNSW index.
     for table, settings in (("user_vector", "fillfactor = 70, "), ("item_neighbor", "")):
         connection.execute(f"alter table recdb.{table}_{model_id} set ({settings}toast_tuple_target = 8160)")
 
 
 def write_item_vectors(connection: psycopg.Connection, model_id: int, item_vectors: Float32, width: int) -> None:
-    """Write the items' vectors; items that the basis does not reach have none."""
+    """Write the item vectors; an item that the basis does not reach gets none."""
     keys = np.flatnonzero(np.abs(item_vectors).max(axis=1, initial=0) > 6e-5).astype(np.int32)
     copy_in(
         connection,
@@ -57,7 +58,7 @@ def write_item_vectors(connection: psycopg.Connection, model_id: int, item_vecto
 
 
 def write_item_neighbors(connection: psycopg.Connection, model_id: int, learned: Iterator[ItemNeighbors]) -> None:
-    """Write what each item recommends, a transaction a block; what has no weight is not stored."""
+    """Write the item neighbors, one transaction for each block; neighbors without a weight are not stored."""
 
     def columns(block: ItemNeighbors) -> Iterator[list[NDArray[Any]]]:
         for rows, keys, weights in by_length(block.weights, np.arange(len(block.items))):
@@ -76,22 +77,22 @@ def write_item_neighbors(connection: psycopg.Connection, model_id: int, learned:
 def write_user_vectors(
     connection: psycopg.Connection, model_id: int, basis: Basis, params: Params, settings: Settings, report: Report
 ) -> None:
-    """Fold every user in by what they are scored with, and write vectors and that, a block of users at a time."""
-    row = connection.execute(
-        "select (select max(u.user_key) from recdb.user_key u), (select max(t.item_key) from recdb.item_key t)"
-    ).fetchone()
-    assert row is not None
-    users, items = row[0] + 1, row[1] + 1
+    """Fold in every user, and write the vectors and the neighbor weights, a block of users at a time."""
+    last_user, last_item = fetch_row(
+        connection,
+        "select (select max(u.user_key) from recdb.user_key u), (select max(t.item_key) from recdb.item_key t)",
+    )
+    users, items = last_user + 1, last_item + 1
     limit = min(params.profile_limit, settings.profile_limit)
-    # What SQL folds in is in half precision; so is what is stored. Items that the basis does not know are nowhere.
+    # SQL folds in the stored half-precision vectors, so we do the same. Items unknown to the basis have a zero vector.
     stored = np.zeros((items, basis.item_vectors.shape[1]), dtype=np.float32)
     stored[: len(basis.item_vectors)] = basis.item_vectors.astype(np.float16)
 
     def columns(block: range) -> Iterator[list[NDArray[Any]]]:
         profiles = read_profiles(connection, block, limit=limit, items=items)
         vectors, solid = fold_in(power(profiles, params.people_weight_exponent), stored)
-        liking = power(profiles, params.neighbor_weight_exponent)
-        for rows, item_keys, weights in by_length(liking, np.flatnonzero(solid)):
+        neighbor_weights = power(profiles, params.neighbor_weight_exponent)
+        for rows, item_keys, weights in by_length(neighbor_weights, np.flatnonzero(solid)):
             model, keys = np.full(len(rows), model_id, dtype=np.int32), (rows + block.start).astype(np.int32)
             yield [model, keys, pad(vectors[rows], settings.dimension), item_keys, weights, magnitude(weights)]
 
@@ -106,8 +107,8 @@ def write_user_vectors(
         )
 
 
-def index(connection: psycopg.Connection, model_id: int, report: Report) -> None:
-    """Add the primary keys and the HNSW indexes to a version's tables, and analyse them."""
+def build_indexes(connection: psycopg.Connection, model_id: int, report: Report) -> None:
+    """Build the primary keys and the HNSW indexes of a version's tables, and analyse the tables."""
     for name, key in (
         ("item_vector", "item_key"),
         ("item_neighbor", "item_key"),
@@ -125,21 +126,21 @@ def index(connection: psycopg.Connection, model_id: int, report: Report) -> None
                 sql.SQL("alter table recdb.{} add primary key (model_id, {})").format(table, sql.Identifier(key))
             )
             if name != "item_neighbor":
-                schema = connection.execute(
+                (schema,) = fetch_row(
+                    connection,
                     "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace "
-                    "where e.extname = 'vector'"
-                ).fetchone()
-                assert schema is not None
+                    "where e.extname = 'vector'",
+                )
                 connection.execute(
                     sql.SQL("create index on recdb.{} using hnsw (embedding {}.halfvec_cosine_ops) with ({})").format(
-                        table, sql.Identifier(schema[0]), sql.SQL(INDEX_OPTIONS)
+                        table, sql.Identifier(schema), sql.SQL(INDEX_OPTIONS)
                     )
                 )
         connection.execute(sql.SQL("analyze recdb.{}").format(table))
 
 
 def attach_partitions(connection: psycopg.Connection, model_id: int) -> None:
-    """Attach a trained version's tables, so that readers can name them."""
+    """Attach a version's tables as partitions, so that readers see them."""
     connection.execute("set local lock_timeout = '60s'")
     for table in LEARNED_TABLES:
         connection.execute(
@@ -150,16 +151,16 @@ def attach_partitions(connection: psycopg.Connection, model_id: int) -> None:
 
 
 def pad(vectors: Float32, width: int) -> NDArray[np.float16]:
-    """Return vectors (rows, d) in half precision, filled up with zeros to `width`."""
+    """Return vectors (rows, d) in half precision, padded with zeros to `width`."""
     padded = np.zeros((len(vectors), width), dtype=np.float16)
     padded[:, : vectors.shape[1]] = vectors
     return padded
 
 
 def by_length(matrix: sparse.csr_array, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Any, Any]]:
-    """Cut rows of a sparse matrix into blocks of one length: the rows, their columns and their data, (rows, length).
+    """Group rows of a sparse matrix by length: yield the rows, their columns and their data, each (rows, length).
 
-    Empty rows are in no block.
+    Empty rows are left out.
     """
     starts, lengths = matrix.indptr[rows], np.diff(matrix.indptr)[rows]
     for length in np.unique(lengths[lengths > 0]):
@@ -169,6 +170,6 @@ def by_length(matrix: sparse.csr_array, rows: NDArray[np.integer]) -> Iterator[t
 
 
 def magnitude(weights: Float32) -> Float32:
-    """Return the sum of magnitudes of each row."""
+    """Return the sum of the absolute values of each row."""
     sums: Float32 = np.abs(weights).sum(axis=1, dtype=np.float64).astype(np.float32)
     return sums

@@ -1,4 +1,4 @@
-"""Publishing: one short transaction, after which a version can be served, and serves unless it is clearly worse."""
+"""Publishing: one short transaction makes a trained version available, and active unless it ranks clearly worse."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,21 +7,21 @@ from typing import Any, Literal
 import psycopg
 from psycopg.types.json import Jsonb
 
-from recdb.job.guard import Figure, clearly_worse
+from recdb.job.guard import Figure, is_clearly_worse
 from recdb.job.partitions import attach_partitions
 from recdb.job.train import Trained
 
 Activation = Literal["always", "unless worse", "never"]
-"""When a trained version becomes the active one; "unless worse" compares its figure with the active one's."""
+"""When a trained version becomes active; "unless worse" compares its figure with the active version's."""
 
 
 def publish(
     connection: psycopg.Connection, trained: Trained, figure: Figure | None, seconds: float, activation: Activation
 ) -> str | None:
-    """Let a trained version be served, and make it the active one by `activation`.
+    """Make a trained version available by its label, and active according to `activation`.
 
-    `figure` and `seconds`, what measuring and training took, are stored on its row. Returns why the version before it
-    stays active, where the new one was found clearly worse.
+    Its row stores `figure` and `seconds`, the time of measuring and training. If the new version is clearly worse,
+    publish() returns the reason and the old version stays active; else it returns None.
     """
     metrics: dict[str, Any] = {"train_seconds": round(seconds, 2)}
     if figure is not None:
@@ -29,16 +29,16 @@ def publish(
     with connection.transaction():
         attach_partitions(connection, trained.model_id)
         mark_ready(connection, trained.model_id, metrics)
-        rejected = compare(connection, trained.label, figure) if activation == "unless worse" else None
-        if activation != "never" and rejected is None:
-            activate(connection, trained.model_id)
-        log(connection, trained.model_id, seconds, rejected)
+        rejection = reason_to_reject(connection, trained.label, figure) if activation == "unless worse" else None
+        if activation != "never" and rejection is None:
+            make_active(connection, trained.model_id)
+        log_training(connection, trained.model_id, seconds, rejection)
     catch_up(connection, trained.began_at)
-    return rejected
+    return rejection
 
 
 def mark_ready(connection: psycopg.Connection, model_id: int, metrics: Mapping[str, Any]) -> None:
-    """Say that a version may be served; users that were forgotten while it trained are not in it."""
+    """Set a version's state to ready, without the users that forget_user() erased during the training."""
     connection.execute(
         "delete from recdb.user_vector v where v.model_id = %s "
         "and not exists (select from recdb.user_key u where u.user_key = v.user_key)",
@@ -49,24 +49,24 @@ def mark_ready(connection: psycopg.Connection, model_id: int, metrics: Mapping[s
     )
 
 
-def compare(connection: psycopg.Connection, label: str, figure: Figure | None) -> str | None:
-    """Say why a version should not replace the active one, None where it may."""
+def reason_to_reject(connection: psycopg.Connection, label: str, figure: Figure | None) -> str | None:
+    """Return why a version should not replace the active one, None if it may."""
     row = connection.execute("select label, metrics -> 'validation' from recdb.model where active").fetchone()
     served = Figure.from_json(row[1]) if row and row[1] else None
-    if row is None or served is None or not clearly_worse(figure, served):
+    if row is None or served is None or not is_clearly_worse(figure, served):
         return None
-    found = f"ndcg@20 {figure}" if figure else "nobody's items are left to measure it on"
+    found = f"ndcg@20 {figure}" if figure else "no user is left to measure it on"
     return f"{label} is clearly worse than {row[0]}, which keeps serving: {found}, before ndcg@20 {served}"
 
 
-def activate(connection: psycopg.Connection, model_id: int) -> None:
-    """Make a version that was just trained the active one; what changed in recdb.config meanwhile stays as it is."""
+def make_active(connection: psycopg.Connection, model_id: int) -> None:
+    """Make a new version the active one; unlike recdb.activate(), this leaves the half-life in recdb.config alone."""
     connection.execute("update recdb.model set active = false where active")
     connection.execute("update recdb.model set active = true, activated_at = now() where model_id = %s", [model_id])
 
 
 def catch_up(connection: psycopg.Connection, moment: datetime) -> None:
-    """Bring the vectors of users who were refreshed since a moment up to date: a new version may have missed them."""
+    """Update the vectors of users who were refreshed since a moment: the training may have read their old weights."""
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(recdb.refresh_lock())")
         connection.execute(
@@ -76,7 +76,7 @@ def catch_up(connection: psycopg.Connection, moment: datetime) -> None:
         )
 
 
-def log(connection: psycopg.Connection, model_id: int, seconds: float, error: str | None) -> None:
+def log_training(connection: psycopg.Connection, model_id: int, seconds: float, error: str | None) -> None:
     """Write the training into recdb.refresh_log."""
     connection.execute(
         "insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, model, error) "

@@ -1,4 +1,4 @@
-"""Model versions as runs of MLflow: parameters, metrics and the tuning curve. MLflow is an optional extra."""
+"""Logging model versions to MLflow: parameters, metrics and the tuning curve. MLflow is an optional extra."""
 
 import logging
 import os
@@ -14,14 +14,14 @@ from recdb.errors import RecdbError
 
 EXPERIMENT = "recdb"
 BATCH = 1000
-"""How many metrics MLflow takes at once."""
+"""How many metrics MLflow accepts in one request."""
 
 
-def tracker(database: Database, place: str | None, warn: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a function that logs a trained version, by its label, to `place`; one that does nothing for None.
+def version_tracker(database: Database, place: str | None, warn: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that logs a trained version, by its label, to `place`; for None it does nothing.
 
-    What fails then is a warning: the version was trained all the same. Raises RecdbError, before anything is trained,
-    where MLflow is not installed.
+    If the logging fails, the function warns: the version is trained all the same. Raises RecdbError at once, before
+    any training, if MLflow is not installed.
     """
     if place is None:
         return lambda label: None
@@ -32,13 +32,13 @@ def tracker(database: Database, place: str | None, warn: Callable[[str], None]) 
             log_version(database, label, place)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
-            warn(f"{label} is trained, but MLflow at {place} did not take it: {reason or type(error).__name__}")
+            warn(f"{label} is trained, but logging it to MLflow at {place} failed: {reason or type(error).__name__}")
 
     return track
 
 
 def require_mlflow() -> None:
-    """Raise RecdbError where MLflow is not installed."""
+    """Raise RecdbError if MLflow is not installed."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         import mlflow  # noqa: F401, PLC0415  the extra is optional
@@ -47,7 +47,7 @@ def require_mlflow() -> None:
 
 
 def tracking_uri(place: str) -> str:
-    """Return MLflow's URI for a place: a URI as it is, and for a folder the SQLite store in it, which is made."""
+    """Return MLflow's URI for a place: a URI as it is; for a folder, which is created, the SQLite store in it."""
     if "://" in place or place.startswith(("file:", "sqlite:", "databricks")):
         return place
     folder = Path(place).expanduser().resolve()
@@ -58,7 +58,7 @@ def tracking_uri(place: str) -> str:
 def log_version(database: Database, label: str, place: str) -> str:
     """Log a version as a run of the experiment 'recdb', named by its label; return the run's id.
 
-    `place` is a folder or a tracking URI. Read are the row of recdb.models and the name of the database.
+    `place` is a folder or a tracking URI. The run holds the version's row of recdb.models and the database's name.
     """
     require_mlflow()
     from mlflow import MlflowClient  # noqa: PLC0415  the extra is optional
@@ -95,7 +95,7 @@ def log_version(database: Database, label: str, place: str) -> str:
 
 
 def experiment_id(client: Any, uri: str) -> str:
-    """Find the experiment, or make it; a folder keeps its artifacts beside its store."""
+    """Find or create the experiment; in a folder, the artifacts lie beside the store."""
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return str(found.experiment_id)
@@ -104,7 +104,7 @@ def experiment_id(client: Any, uri: str) -> str:
 
 
 def single_values(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return a version's metrics under names that MLflow allows, which has no '@'."""
+    """Return a version's metrics; MLflow does not allow '@' in their names."""
     values = {"train_seconds": metrics["train_seconds"]}
     if validation := metrics.get("validation"):
         low, high = validation["interval"]
@@ -118,7 +118,7 @@ def single_values(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def curve(metrics: Mapping[str, Any]) -> list[tuple[str, float, int]]:
-    """Return what each trial of the tuning reached: (metric, value, step)."""
+    """Return the metrics of each trial of the tuning: (metric, value, step)."""
     trials = metrics.get("tuning", {}).get("curve", [])
     return [
         (f"tuning/{plain(key)}", trial[key], step)
@@ -128,10 +128,10 @@ def curve(metrics: Mapping[str, Any]) -> list[tuple[str, float, int]]:
 
 
 def plain(name: str) -> str:
-    """Spell a metric's name as MLflow allows: 'ndcg@20' as 'ndcg_at_20'."""
+    """Replace the '@' in a metric's name: 'ndcg@20' becomes 'ndcg_at_20'."""
     return name.replace("@", "_at_")
 
 
 def milliseconds(moment: datetime) -> int:
-    """Return a moment as MLflow counts."""
+    """Return a time in milliseconds of the epoch, as MLflow does."""
     return int(moment.timestamp() * 1000)

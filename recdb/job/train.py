@@ -1,4 +1,4 @@
-"""Training: read the weighted interactions, learn, write what was learned, index it."""
+"""Training: read the weighted interactions, learn from them, write the learned tables, build their indexes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,10 +10,11 @@ from psycopg.types.json import Jsonb
 
 from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_interactions
+from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.job.partitions import (
+    build_indexes,
     create_partitions,
-    index,
     write_item_neighbors,
     write_item_vectors,
     write_user_vectors,
@@ -24,19 +25,16 @@ from recdb.progress import Report
 
 @dataclass(frozen=True)
 class Trained:
-    """A version that was trained: written and indexed, and served by nobody before it is published."""
+    """A trained version, written and indexed; readers cannot see it before publish()."""
 
     model_id: int
     label: str
     began_at: datetime
-    """The server's time before anything was read."""
+    """The server's time before the first read."""
 
 
 def train(connection: psycopg.Connection, params: Params, settings: Settings, report: Report) -> Trained:
-    """Train a version from the weighted interactions.
-
-    Raises RecdbError where there is nothing to learn from.
-    """
+    """Train a version from the weighted interactions; raise RecdbError if there are none."""
     began_at = read_clock(connection)
     report("reading interactions")
     known = read_interactions(connection, most=settings.training_interactions)
@@ -50,27 +48,28 @@ def train(connection: psycopg.Connection, params: Params, settings: Settings, re
     if not settings.items_return:
         params = replace(params, self_weight=0.0)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
-    index(connection, model_id, report)
+    build_indexes(connection, model_id, report)
     return Trained(model_id, label, began_at)
 
 
 def fit_width(params: Params, settings: Settings) -> Params:
-    """Narrow the parameters' dimension to the installed width."""
+    """Limit the parameters' dimension to the width of the installed vector columns."""
     return replace(params, dimension=min(params.dimension, settings.dimension))
 
 
 def nothing_to_learn(connection: psycopg.Connection) -> RecdbError:
-    """Say why there is nothing to train on: no interactions, or none with a weight."""
-    row = connection.execute("select exists (select from recdb.user_item)").fetchone()
-    if row and row[0]:
+    """Return the error: there are no interactions, or none has a weight."""
+    (weighted,) = fetch_row(connection, "select exists (select from recdb.user_item)")
+    if weighted:
         return RecdbError("no interactions to learn from: all of them weigh 0", "see the table recdb.interaction_kind")
     return RecdbError("no interactions to learn from", "run: recdb load, recdb attach, or select recdb.track(...)")
 
 
 def begin_version(connection: psycopg.Connection, known: Interactions, params: Params) -> tuple[int, str]:
-    """Make a version's row and its tables; return its id and its label."""
+    """Create a version's row and its tables; return its id and its label."""
     with connection.transaction():
-        row = connection.execute(
+        model_id, label = fetch_row(
+            connection,
             """
             insert into recdb.model (label, params, users, items, interactions, half_life, decay_origin)
             select 'collaborative_filtering_v' || coalesce(max(substring(m.label from '_v([0-9]+)$')::integer), 0) + 1,
@@ -85,15 +84,13 @@ def begin_version(connection: psycopg.Connection, known: Interactions, params: P
                 len(np.unique(known.items)),
                 len(known.users),
             ],
-        ).fetchone()
-        assert row is not None
-        model_id, label = int(row[0]), str(row[1])
+        )
         create_partitions(connection, model_id)
     return model_id, label
 
 
 def learn_basis(known: Interactions, params: Params, report: Report) -> Basis:
-    """Learn the basis that users are placed in."""
+    """Learn the basis of the user vectors."""
     return fit_basis(
         known.matrix(params.people_weight_exponent),
         dimension=params.dimension,
@@ -105,14 +102,13 @@ def learn_basis(known: Interactions, params: Params, report: Report) -> Basis:
 
 
 def learn_item_neighbors(known: Interactions, basis: Basis, params: Params, report: Report) -> Iterator[ItemNeighbors]:
-    """Learn what each item recommends, a block of items at a time."""
+    """Learn the item neighbors, a block of items at a time."""
     weights = known.with_sessions(params.item_weight_exponent, params.session_weight, params.session_gap)
     return fit_item_neighbors(weights, basis.right, params, report)
 
 
 def read_clock(connection: psycopg.Connection) -> datetime:
     """Read the server's clock."""
-    row = connection.execute("select clock_timestamp()").fetchone()
-    assert row is not None
-    moment: datetime = row[0]
-    return moment
+    now: datetime
+    (now,) = fetch_row(connection, "select clock_timestamp()")
+    return now

@@ -1,40 +1,68 @@
-"""Model versions that are no longer kept, and what interrupted trainings left: how they leave the database.
+"""The kept model versions: the active one's parameters, activating another, and removing those that are not kept.
 
-No step makes a reader wait, and none waits long for a reader: a transaction that still reads an old version keeps
-its tables until the next run.
+No step of the removal makes a reader wait, and none waits long for a reader. If a transaction still reads an old
+version, its tables stay until the next run.
 """
 
 import psycopg
 from psycopg import sql
 
+from recdb.database import Database, connect
 from recdb.job.partitions import LEARNED_TABLES
+from recdb.job.rebuild import vacuum
+from recdb.learn import Params
+from recdb.migrate import require_installed
 from recdb.progress import Report
 
-# How long a step waits for transactions that still read what is to go. The next run tries again.
+# How long a step waits for transactions that still read an old version. The next run tries again.
 PATIENCE = "2s"
 
 
-def clean_up(connection: psycopg.Connection, report: Report) -> None:
-    """Remove versions beyond `config.kept_models` and what interrupted runs left; needs autocommit and the job's lock.
+def active_params(connection: psycopg.Connection) -> Params:
+    """Return the hyper-parameters of the active version, which `recdb tune` may have chosen, else the defaults."""
+    row = connection.execute("select params from recdb.model where active").fetchone()
+    return Params.from_json(row[0]) if row else Params()
 
-    What a long transaction still reads is reported, and left for the next run.
+
+def activate(database: Database, label: str, report: Report) -> str | None:
+    """Make another kept version the active one; return the database's notice if the half-life changes with it.
+
+    Raises psycopg's UndefinedObject if no kept version has that label.
     """
-    retire(connection)
+    notices: list[str] = []
+    with connect(database, autocommit=True) as connection:
+        require_installed(connection)
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+        report("activating")
+        connection.execute("select recdb.activate(%s)", [label])
+        if notices:
+            vacuum(connection)
+    return notices[0] if notices else None
+
+
+def clean_up(connection: psycopg.Connection, report: Report) -> None:
+    """Remove the versions beyond `config.kept_models` and the tables of interrupted runs.
+
+    Needs autocommit and the job's lock. If a long transaction still reads an old version, clean_up() reports this and
+    leaves the tables for the next run.
+    """
+    retire_versions(connection)
     connection.execute("delete from recdb.model where state = 'training'")
     connection.execute("select set_config('lock_timeout', %s, false)", [PATIENCE])
     try:
-        detach(connection)
-        drop(connection)
+        detach_partitions(connection)
+        drop_tables(connection)
     except psycopg.errors.LockNotAvailable:
         report("an old model version is still being read: the next run removes it")
     finally:
         connection.execute("reset lock_timeout")
 
 
-def retire(connection: psycopg.Connection) -> None:
-    """Mark the versions that are not kept: from now on nobody can ask for them.
+def retire_versions(connection: psycopg.Connection) -> None:
+    """Mark the versions that are not kept as retired: from now on recommend() refuses their labels.
 
-    Kept are the active one and those served or, where they never were, trained last.
+    The active version is kept, and then those that were active last; a version that never was active counts by the
+    time of its training.
     """
     connection.execute(
         """
@@ -47,11 +75,11 @@ def retire(connection: psycopg.Connection) -> None:
     )
 
 
-def detach(connection: psycopg.Connection) -> None:
-    """Take the partitions of versions that are not ready out of the tables that readers name.
+def detach_partitions(connection: psycopg.Connection) -> None:
+    """Detach the partitions of versions that are not ready.
 
-    A plain detach would queue behind any open reader, with every later reader behind it. One that waited in vain
-    stays pending, and has to be finished before the same table's next one.
+    A plain detach would wait for any open reader, and make every later reader wait. A concurrent detach that timed out
+    stays pending; it must be finished before the next detach from the same table.
     """
     attached = connection.execute(
         """
@@ -75,8 +103,8 @@ def detach(connection: psycopg.Connection) -> None:
         )
 
 
-def drop(connection: psycopg.Connection) -> None:
-    """Drop the learned tables that are no partition: detached ones, and those whose training was cut off."""
+def drop_tables(connection: psycopg.Connection) -> None:
+    """Drop the learned tables that are not partitions: detached ones, and those of interrupted trainings."""
     orphans = connection.execute(
         """
         select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'recdb'

@@ -13,11 +13,12 @@ from recdb.arrays.events import read_events
 from recdb.arrays.settings import read_settings
 from recdb.database import Database
 from recdb.errors import RecdbError
-from recdb.job.guard import measure
-from recdb.job.maintenance import active_params, open_job, rebuild, vacuum
+from recdb.job.guard import measure_setting
+from recdb.job.lock import open_job
 from recdb.job.publish import publish
+from recdb.job.rebuild import rebuild, vacuum
 from recdb.job.train import fit_width, train
-from recdb.job.versions import clean_up
+from recdb.job.versions import active_params, clean_up
 from recdb.learn import Params
 from recdb.offline.bench import Bench, Trial, best_of
 from recdb.offline.half_life import HalfLife, propose
@@ -195,7 +196,7 @@ def settle(
         settings = read_settings(connection)
         params = fit_width(tuning.params, settings)
         started = time.monotonic()
-        figure = measure(connection, params, settings, report)
+        figure = measure_setting(connection, params, settings, report)
         version = train(connection, params, settings, report)
         publish(connection, version, figure, time.monotonic() - started, "never")
         report("measuring recommend()")

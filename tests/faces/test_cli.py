@@ -16,7 +16,7 @@ from support.data import record, tastes, train
 from recdb import migrate
 from recdb.cli import main
 from recdb.database import Database
-from recdb.job.maintenance import job_lock
+from recdb.job.lock import job_lock
 
 COMMANDS = (
     "init", "uninstall", "load", "generate", "refresh", "recommend", "models", "activate", "doctor", "demo",

@@ -14,7 +14,7 @@ from recdb.cli import app
 from recdb.database import Database
 from recdb.doctor import Finding, examine
 from recdb.doctor.storage import check_transactions
-from recdb.job.maintenance import job_lock
+from recdb.job.lock import job_lock
 
 
 def add_interactions(db: psycopg.Connection, users: int = 12, items: int = 12, kind: str = "like") -> None:

@@ -556,4 +556,4 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "recdb.service", None)
     monkeypatch.delattr(recdb, "service")
     said = complaint(monkeypatch=monkeypatch, capsys=capsys)
-    assert said == "error: the HTTP service is not installed\nhint: run: pip install 'recdb[serve]'\n"
+    assert said == "error: the HTTP service is not installed\nhint: run: pip install 'recdb-postgres[serve]'\n"

@@ -23,7 +23,7 @@ USERS = 400
 
 
 def shuffled(rows: list[list[str]]) -> list[list[str]]:
-    """A disaster: the items of all interactions, dealt anew among the users."""
+    """A disaster: the items of all interactions, dealt out again among the users."""
     items = np.random.default_rng(1).permutation([item for _, item, _ in rows])
     return [[user, str(item), kind] for (user, _, kind), item in zip(rows, items, strict=True)]
 
@@ -159,7 +159,9 @@ def test_training_again_on_the_same_reaches_the_same_figure(database: Database, 
     assert first == second
 
 
-def test_a_version_without_a_figure_is_no_yardstick(database: Database, db: psycopg.Connection, served: str) -> None:
+def test_a_version_without_a_figure_is_compared_with_nothing(
+    database: Database, db: psycopg.Connection, served: str
+) -> None:
     db.execute("update recdb.model set metrics = metrics - 'validation'")
     replace_all(db, shuffled(tastes(USERS)))
 
@@ -211,7 +213,7 @@ def test_where_one_version_is_kept_a_rejected_one_goes(database: Database, db: p
     rejected = reject(database)
 
     assert states(db) == {served: "active", rejected.label: "retired"}
-    assert rejected.hint == "to take it all the same: recdb refresh --full --force"
+    assert rejected.hint == "to activate it all the same: recdb refresh --full --force"
 
 
 def test_a_rejected_training_is_not_repeated_before_its_time(
@@ -255,7 +257,7 @@ def test_the_command_says_why_and_exits_with_1(
     assert stop.value.code == 1
     said = capsys.readouterr().err
     assert f"error: collaborative_filtering_v2 is clearly worse than {served}" in said
-    assert "hint: to take it all the same: recdb activate collaborative_filtering_v2" in said
+    assert "hint: to activate it all the same: recdb activate collaborative_filtering_v2" in said
 
     forced = CliRunner().invoke(app, ["refresh", "--full", "--force", "--url", database.conninfo])
     assert forced.exit_code == 0 and "activated collaborative_filtering_v3" in forced.output

@@ -147,7 +147,7 @@ def test_without_mlflow_nothing_is_trained(
     for command in (["refresh", "--full"], ["tune", "--budget", "1s"]):
         said = CliRunner().invoke(app, [*command, "--mlflow", str(folder), "--url", database.conninfo])
         assert "MLflow is not installed" in str(said.exception)
-        assert "pip install 'recdb[mlflow]'" in getattr(said.exception, "hint", "")
+        assert "pip install 'recdb-postgres[mlflow]'" in getattr(said.exception, "hint", "")
 
     assert column(db.execute("select count(*) from recdb.model")) == [0]
 
