@@ -1,4 +1,4 @@
-"""Where the database is and how to connect: URLs, connections, scratch databases."""
+"""Finding a database and connecting to it: URLs, connections, scratch databases."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from recdb.errors import InvalidInput, Unavailable
 
 APPLICATION_NAME = "recdb"
 
-# Query parameters of other tools' URLs that libpq does not know. Prisma and SQLAlchemy users paste such URLs.
+# Query parameters that other tools put into URLs and libpq does not know: users paste URLs of Prisma and SQLAlchemy.
 FOREIGN_PARAMETERS = frozenset(
     {
         "schema",
@@ -41,13 +41,13 @@ FOREIGN_PARAMETERS = frozenset(
 
 @dataclass(frozen=True)
 class Database:
-    """A database to work on: a libpq connection string, and how it was found."""
+    """A database: its libpq connection string, and where this string comes from."""
 
     conninfo: str
     origin: str
 
     def __str__(self) -> str:
-        """Name the database for a person, without its password."""
+        """Describe the database in a message, without its password."""
         parts = conninfo_to_dict(self.conninfo)
         host, port = parts.get("host"), parts.get("port")
         place = f"{host or 'local'}{f':{port}' if port and not str(host).startswith('/') else ''}"
@@ -55,7 +55,7 @@ class Database:
 
 
 def normalize_url(url: str) -> str:
-    """Turn any tool's spelling of a PostgreSQL URL into a libpq connection string.
+    """Turn a PostgreSQL URL, as any tool spells it, into a libpq connection string.
 
     Understands `postgres://`, SQLAlchemy's `postgresql+driver://`, Prisma's query parameters, and libpq's
     own `key=value` strings. Raises InvalidInput for anything else.
@@ -68,7 +68,7 @@ def normalize_url(url: str) -> str:
                 f"not a PostgreSQL URL: its scheme is '{scheme}'",
                 "write postgresql://user:password@host:5432/database",
             )
-        # Not taken apart any further: libpq has its own ideas of '+', '#', empty hosts and lists of hosts.
+        # Do not parse the rest: libpq has its own rules for '+', '#', empty hosts and lists of hosts.
         place, _, query = rest.partition("?")
         kept = [part for part in query.split("&") if part and part.partition("=")[0] not in FOREIGN_PARAMETERS]
         url = f"postgresql://{place}{'?' if kept else ''}{'&'.join(kept)}"
@@ -82,15 +82,15 @@ def normalize_url(url: str) -> str:
 
 
 def prepares_statements(url: str) -> bool:
-    """Tell whether named prepared statements are safe: Prisma's `?pgbouncer=true` says that they are not."""
+    """Tell whether named prepared statements are safe; Prisma's `?pgbouncer=true` means that they are not."""
     return "pgbouncer=true" not in urlsplit(url).query.lower()
 
 
 @contextmanager
 def scratch_database(url: str | None = None) -> Iterator[Database]:
-    """Give an empty database that is gone after the block.
+    """Create an empty database, and drop it after the block.
 
-    It lives in an embedded server of its own, or, with `url`, beside that database on its server.
+    It is in an embedded server of its own, or, with `url`, on the server of that database.
     """
     if url is None:
         parent = Path(tempfile.mkdtemp(prefix="recdb-"))
@@ -123,7 +123,7 @@ def find_database(url: str | None = None, environment: Mapping[str, str] | None 
 
 
 def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:
-    """Open a connection; a failure is one Unavailable that names the database."""
+    """Open a connection; if that fails, raise Unavailable, which names the database."""
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
     try:
@@ -132,7 +132,9 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
         )
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
-        raise Unavailable(f"cannot connect to {database}: {reason}", "is the server up, and the URL right?") from error
+        raise Unavailable(
+            f"cannot connect to {database}: {reason}", "is the server up, and is the URL right?"
+        ) from error
 
 
 def fetch_row(

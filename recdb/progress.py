@@ -1,10 +1,10 @@
-"""How long work says what it does: every step that takes time is handed a Report and calls it with a line."""
+"""Reporting progress: a long step takes a Report, and calls it with a line for each part of its work."""
 
 from collections.abc import Callable
 
 Report = Callable[[str], None]
-"""Takes one line: what the work does now."""
+"""A function that takes one line: the part of the work that begins."""
 
 
 def silent(line: str) -> None:
-    """Say nothing: the Report of callers that do not ask."""
+    """Report nothing; this is the default."""

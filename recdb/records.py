@@ -1,11 +1,11 @@
-"""What the client returns: frozen dataclasses, one a row."""
+"""The records that the Python clients return: one frozen dataclass for each row of a SQL function."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """An item for a user."""
+    """A recommended item."""
 
     item_id: str
     score: float
@@ -17,7 +17,7 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class BatchRecommendation:
-    """An item for one of many users."""
+    """An item recommended to one of many users."""
 
     user_id: str
     rank: int
@@ -29,7 +29,7 @@ class BatchRecommendation:
 
 @dataclass(frozen=True, slots=True)
 class Neighbor:
-    """A user like another."""
+    """A user who is similar to another."""
 
     neighbor_id: str
     similarity: float
@@ -39,7 +39,7 @@ class Neighbor:
 
 @dataclass(frozen=True, slots=True)
 class SimilarItem:
-    """An item like another."""
+    """An item that is similar to another."""
 
     neighbor_id: str
     similarity: float
@@ -48,19 +48,19 @@ class SimilarItem:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A part of the score of a recommended item."""
+    """One contribution to the score of a recommended item."""
 
     source: str
-    """'item', or 'neighbors': all of them together."""
+    """'item', or 'neighbors' for all neighbours together."""
     because_id: str | None
-    """The user's own item; None for the neighbours."""
+    """The user's own item that contributes; None for the neighbours."""
     contribution: float
-    """All of an item's contributions add up to its score."""
+    """The contributions of all rows add up to the item's score."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeighborReason:
-    """What one neighbour contributes to the score of a recommended item."""
+    """The contribution of one neighbour to the score of a recommended item."""
 
     neighbor_id: str
     similarity: float
@@ -74,4 +74,4 @@ class PopularItem:
 
     item_id: str
     score: float
-    """0..1, the most popular item 1."""
+    """0..1; the most popular item has 1."""

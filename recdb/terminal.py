@@ -1,7 +1,7 @@
-"""What the command line prints with: tables, progress on a terminal, plain lines elsewhere."""
+"""Printing for the command line: tables, and progress as a spinner on a terminal or as lines elsewhere."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -10,7 +10,9 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
-# What is not a terminal has no width: tables that go into a file or a program are never folded to fit one.
+from recdb.progress import Report
+
+# A file or a pipe has no width, so tables that go there are never folded.
 UNBOUNDED = 10_000
 
 output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED)
@@ -18,8 +20,8 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[str], None]]:
-    """Yield a function that reports a step: a spinner's text on a terminal, a line with the time elsewhere."""
+def progress(title: str) -> Iterator[Report]:
+    """Yield a Report: it changes the spinner's text on a terminal, and prints a line with the time elsewhere."""
     if errors.is_terminal:
         with errors.status(title) as status:
             yield lambda step: status.update(f"{title}: {step}")
@@ -38,15 +40,15 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
 
 class _Table(Table):
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """Add a row; text is shown as it is: an id or a title with brackets is no markup."""
+        """Add a row; text is printed as it is, because brackets in an id or a title are not markup."""
         plain = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
         super().add_row(*plain, style=style, end_section=end_section)
 
 
 def table(*headers: str, title: str | None = None, whole: Collection[str] = ()) -> Table:
-    """Make a table; a header that starts with '>' is a right-aligned column, of numbers.
+    """Make a table; a header that starts with '>' makes a right-aligned column, for numbers.
 
-    Where a terminal is too narrow, text is folded, but neither numbers nor the columns named in `whole`.
+    On a narrow terminal text is folded, but not numbers and not the columns named in `whole`.
     """
     made = _Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for header in headers:
@@ -56,5 +58,5 @@ def table(*headers: str, title: str | None = None, whole: Collection[str] = ()) 
 
 
 def cut(text: str) -> Text:
-    """Make a cell that ends in an ellipsis, instead of being folded, where a terminal is too narrow."""
+    """Make a cell that is cut with an ellipsis on a narrow terminal, instead of folded."""
     return Text(text, no_wrap=True, overflow="ellipsis")

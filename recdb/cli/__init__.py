@@ -1,4 +1,4 @@
-"""The command line: a thin face over the modules that do the work; importing a module of commands adds them."""
+"""The command line: importing a module of commands adds its commands to `app`."""
 
 import sys
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def main() -> None:
-    """Run the command line; every failure is one line and a hint on standard error."""
+    """Run the command line; print each failure as one line and a hint on standard error."""
     try:
         app()
     except (RecdbError, psycopg.Error) as raised:
@@ -37,6 +37,6 @@ def main() -> None:
             errors.print(f"hint: {error.hint}", markup=False)
         sys.exit(1)
     except SystemExit as stop:
-        if stop.code == 130:  # what Typer makes of Ctrl-C, without a word
+        if stop.code == 130:  # Typer's exit code for Ctrl-C, without a message
             errors.print("interrupted")
         raise

@@ -1,4 +1,4 @@
-"""What the commands share: the application, the options all have, and opening the database."""
+"""Code that the commands share: the application, common options, parsing of options, opening the database."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -41,7 +41,7 @@ Url = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The database; else RECDB_DATABASE_URL, else DATABASE_URL, else an embedded server.",
+        help="The database. Default: RECDB_DATABASE_URL, DATABASE_URL, or else an embedded server.",
         show_default=False,
     ),
 ]
@@ -57,24 +57,24 @@ Mlflow = Annotated[
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]
 Latency = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="What the median of recommend() must stay within, such as 5ms."),
+    typer.Option(metavar="TIME", help="The most that the median call of recommend() may take, such as 5ms."),
 ]
 
 
 def open_database(url: str | None, *, quiet: bool = False) -> Database:
-    """Find the database and say which one was taken, on standard error where standard output is for a program."""
+    """Find the database and print which one; with `quiet` to standard error, because a program reads the output."""
     database = find_database(url)
     (errors if quiet else output).print(f"database: {database}", markup=False)
     return database
 
 
 def tracker(database: Database, place: str | None) -> Callable[[str], None]:
-    """Return a function that logs a trained version to MLflow, where the option --mlflow says so."""
+    """Return a function that logs a trained version to MLflow, if --mlflow is given."""
     return tracking.version_tracker(database, place, lambda line: errors.print(f"warning: {line}", markup=False))
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration such as 90s, 30m, 24h or 7d."""
+    """Parse a duration such as 90s, 30m, 24h or 7d."""
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
     try:
         return timedelta(**{units[text[-1]]: float(text[:-1])})
@@ -83,7 +83,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_budget(text: str) -> float:
-    """Read the seconds of a time budget."""
+    """Parse a time budget; return seconds."""
     seconds = parse_duration(text).total_seconds()
     if seconds <= 0:
         raise InvalidInput(f"a budget of '{text}' leaves no time to search", "write 90s, 5m or 1h")
@@ -91,7 +91,7 @@ def parse_budget(text: str) -> float:
 
 
 def parse_latency(text: str) -> float:
-    """Read milliseconds from a latency such as 5ms or 0.5s."""
+    """Parse a latency such as 5ms or 0.5s; return milliseconds."""
     for unit, length in (("ms", 1.0), ("s", 1000.0)):
         number = text.strip().removesuffix(unit)
         if number != text.strip():

@@ -1,4 +1,4 @@
-"""Commands around the model: refresh, recommend, models, activate."""
+"""Commands for the model: refresh, recommend, models, activate."""
 
 import json
 from typing import Annotated
@@ -17,19 +17,19 @@ from recdb.terminal import output, progress, table
 @app.command()
 def refresh(
     url: Url = None,
-    full: Annotated[bool, typer.Option("--full", help="Rebuild and train, whatever there is.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Rebuild and train in any case.")] = False,
     if_stale: Annotated[
         str | None,
-        typer.Option("--if-stale", metavar="AGE", help="Train when the last training is older, such as 24h or 7d."),
+        typer.Option("--if-stale", metavar="AGE", help="Train if the last training is older, such as 24h or 7d."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Let a new version serve even where it ranks clearly worse.")
+        bool, typer.Option("--force", help="Activate the new version even if it ranks clearly worse.")
     ] = False,
     mlflow: Mlflow = None,
 ) -> None:
-    """Run the maintenance job: refresh what changed; train when there is no model, when it is old, or with --full.
+    """Run the maintenance job: refresh changed users; train if there is no model, if it is old, or with --full.
 
-    A new version that ranks clearly worse on a validation part than the active one did is kept, but does not serve.
+    A new version that ranks clearly worse than the active one is kept, but not activated.
     """
     stale = parse_duration(if_stale) if if_stale else None
     database = open_database(url)
@@ -54,15 +54,15 @@ def refresh(
 def recommend(
     user: Annotated[str, typer.Argument(help="The user's id.")],
     url: Url = None,
-    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--k", help="The most items to return.")] = 10,
     exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="ID", help="Not this item; may be repeated.")
+        list[str] | None, typer.Option("--exclude", metavar="ID", help="Leave out this item. May be repeated.")
     ] = None,
-    fallback: Annotated[str, typer.Option(help="'popular' fills up to k with popular items.")] = "none",
-    model: Annotated[str | None, typer.Option(help="A model version's label; else the active one.")] = None,
+    fallback: Annotated[str, typer.Option(help="'popular' fills the list up to k with popular items.")] = "none",
+    model: Annotated[str | None, typer.Option(help="The label of a model version; default: the active one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what recommend() gives a user, with titles and reasons."""
+    """Show the items that recommend() returns for a user, with titles and reasons."""
     database = open_database(url, quiet=as_json)
     with connect(database) as connection:
         migrate.require_installed(connection)
@@ -94,7 +94,7 @@ def recommend(
 
 
 def read_titles(connection: psycopg.Connection, item_ids: list[str]) -> dict[str, str]:
-    """Read the items' titles from the catalogue, where it has them."""
+    """Read the titles of items from the catalogue; items without a title are left out."""
     rows = connection.execute(
         "select i.item_id, i.title from unnest(%s::text[]) n(item_id), recdb.item_of(n.item_id) i "
         "where i.title is not null",
@@ -105,7 +105,7 @@ def read_titles(connection: psycopg.Connection, item_ids: list[str]) -> dict[str
 
 @app.command()
 def models(url: Url = None, as_json: Json = False) -> None:
-    """List the trained model versions, with ndcg@20 as each measured it on a validation part of its time."""
+    """List the trained model versions, with the ndcg@20 that each training measured."""
     database = open_database(url, quiet=as_json)
     with connect(database) as connection:
         migrate.require_installed(connection)
@@ -140,8 +140,8 @@ def models(url: Url = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def activate(label: Annotated[str, typer.Argument(help="A kept version's label.")], url: Url = None) -> None:
-    """Let another kept model version serve, with the half-life it was trained with."""
+def activate(label: Annotated[str, typer.Argument(help="The label of a kept version.")], url: Url = None) -> None:
+    """Make another kept model version the active one, with the half-life of its training."""
     database = open_database(url)
     with progress("activate") as report:
         said = job.activate(database, label, report)

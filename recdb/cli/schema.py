@@ -13,7 +13,7 @@ from recdb.terminal import output
 def init(
     url: Url = None,
     dimension: Annotated[
-        int | None, typer.Option(help="Width of the vector columns, fixed at the first install.")
+        int | None, typer.Option(help="The width of the vector columns; only the first install sets it.")
     ] = None,
 ) -> None:
     """Install recdb, or migrate it to the newest revision."""
@@ -25,9 +25,9 @@ def init(
 @app.command()
 def uninstall(
     url: Url = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove recdb and everything it stored from the database."""
+    """Remove recdb and all its data from the database."""
     database = open_database(url)
     if not yes:
         typer.confirm("Remove schema recdb with all interactions and models?", abort=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,19 @@ def test_every_command_has_help(run: Run, command: str) -> None:
     result = run(command, "--help")
 
     assert result.code == 0 and "Usage:" in result.output and "--url" in result.output
+
+
+def test_the_version_is_that_of_the_distribution(run: Run) -> None:
+    result = run("--version")
+
+    assert (result.code, result.output, result.errors) == (0, f"recdb {version('recdb-postgres')}\n", "")
+
+
+def test_brackets_in_help_are_text(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    assert "[at=COLUMN] [where=SQL]" in run("attach", "--help").output
+    assert "pip install 'recdb-postgres[mlflow]'" in run("refresh", "--help").output
 
 
 def test_the_help_lists_every_command(run: Run) -> None:
@@ -230,7 +244,7 @@ def test_recommend_shows_titles_scores_and_reasons(run: Run, trained: Database, 
 def test_recommend_excludes_and_falls_back(run: Run, trained: Database, db: psycopg.Connection) -> None:
     first, second, third = [row[0] for row in db.execute("select item_id from recommend('u1', 3)")]
 
-    more = run("recommend", "u1", "-k", "1", "--exclude", first, "--exclude", second, "--json", database=trained)
+    more = run("recommend", "u1", "--k", "1", "--exclude", first, "--exclude", second, "--json", database=trained)
     nobody = run("recommend", "nobody", database=trained)
     popular = run("recommend", "nobody", "-k", "4", "--fallback", "popular", "--json", database=trained)
 

@@ -159,9 +159,7 @@ def test_training_again_on_the_same_reaches_the_same_figure(database: Database, 
     assert first == second
 
 
-def test_a_version_without_a_figure_is_compared_with_nothing(
-    database: Database, db: psycopg.Connection, served: str
-) -> None:
+def test_a_version_without_a_figure_is_no_reference(database: Database, db: psycopg.Connection, served: str) -> None:
     db.execute("update recdb.model set metrics = metrics - 'validation'")
     replace_all(db, shuffled(tastes(USERS)))
 
