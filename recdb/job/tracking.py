@@ -32,7 +32,7 @@ def version_tracker(database: Database, place: str | None, warn: Callable[[str],
             log_version(database, label, place)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
-            warn(f"{label} is trained, but logging it to MLflow at {place} failed: {reason or type(error).__name__}")
+            warn(f"{label} is trained, but MLflow at {place} did not accept it: {reason or type(error).__name__}")
 
     return track
 

@@ -1,4 +1,4 @@
-"""recdb over HTTP, for programs that do not speak to PostgreSQL; the extra `serve`."""
+"""recdb over HTTP, for programs that do not connect to PostgreSQL; needs the extra `serve`."""
 
 from recdb.service.app import create_app
 from recdb.service.server import serve

@@ -1,4 +1,4 @@
-"""The routes: what INTERFACE promises over HTTP, and nothing that SQL does not do."""
+"""The routes of the HTTP service; each one calls a SQL function, and computes nothing itself."""
 
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -31,10 +31,10 @@ from recdb.service.observe import MAX_BODY, Observe, error_response
 
 SHOWN_PROBLEMS = 5
 RETRY_AFTER = {"Retry-After": "2"}
-"""Seconds: what a pool needs to find a database again that came back."""
+"""Seconds: a pool needs this long to reconnect to a database that is up again."""
 
 NOT_READY: tuple[type[RecdbError], ...] = (Unavailable, NotInstalled, NotPermitted)
-"""Not the caller's fault, and no fault of the service: trying again later may help."""
+"""Errors that neither the caller nor the service caused: trying again later may help."""
 
 HINTS: dict[type[RecdbError], str] = {
     NotInstalled: "run: recdb init",
@@ -76,9 +76,9 @@ log = logging.getLogger("recdb.service")
 
 
 def create_app(database: Database, *, max_connections: int = 8, timeout: float = 5.0) -> FastAPI:
-    """Make the ASGI application; it connects when it starts, and starts without a database too.
+    """Make the ASGI application; it connects when it starts, and also starts without a database.
 
-    `max_connections` bounds the pool, `timeout` (seconds) how long a request may wait for the database.
+    `max_connections` limits the pool, and `timeout` (seconds) limits how long a request waits for the database.
     """
     backend = Backend(database, max_connections=max_connections, timeout=timeout)
     metrics = Metrics()
@@ -109,7 +109,7 @@ def create_app(database: Database, *, max_connections: int = 8, timeout: float =
 def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
     @app.post("/recommendations/generate", responses=FAILURES, tags=["recommendations"])
     async def generate(body: RecommendationRequest, request: Request) -> Recommendations:
-        """Recommend posts for a user, best first, live to the user's last interaction."""
+        """Recommend posts for a user, best first. The list reflects the user's last interaction."""
         rows = await backend.ask(
             lambda client: client.recommend(body.user_id, body.limit, body.exclude_post_ids, body.fallback)
         )
@@ -124,7 +124,7 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
 
     @app.post("/interactions", status_code=201, responses=FAILURES, tags=["recommendations"])
     async def record(body: InteractionRequest) -> Recorded:
-        """Record what a user did. The user's next recommendations know it."""
+        """Record an interaction. The user's next recommendations reflect it."""
         number = await backend.ask(
             lambda client: client.track(body.user_id, body.post_id, body.interaction_type, metadata=body.metadata)
         )
@@ -140,13 +140,13 @@ def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
         tags=["operation"],
     )
     async def health(request: Request) -> Healthy | Response:
-        """Tell whether requests can be answered: the database answers, and recdb is there. For readiness probes."""
+        """Tell whether requests can be answered: the database answers, and recdb is installed. For readiness probes."""
         reason = await backend.why_not_ready()
         return _not_ready(request, reason, shape=Unhealthy) if reason else Healthy()
 
     @app.get("/live", tags=["operation"])
     async def live() -> Alive:
-        """Tell that this process answers, whatever the database does. For liveness probes."""
+        """Tell that this process answers, even if the database does not. For liveness probes."""
         return Alive()
 
     @app.get(
@@ -156,7 +156,7 @@ def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
         tags=["operation"],
     )
     async def read_metrics() -> Response:
-        """Give what Prometheus reads."""
+        """Return the metrics as Prometheus text."""
         ready = await backend.why_not_ready() is None
         model = await backend.active_model() if ready else None
         text = metrics.expose(ready, model, backend.pool.get_stats())
@@ -169,7 +169,7 @@ def _not_ready(request: Request, reason: RecdbError, shape: type[Error] = Error)
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Give every error the one shape of body."""
+    """Give every error a body of the same shape."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -185,18 +185,18 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400:  # FastAPI's word for a body that is no JSON at all
+        if error.status_code == 400:  # FastAPI's status for a body that is not JSON
             return error_response(request.scope, 422, "invalid_request", "the body is not valid JSON", "see /docs")
         code, hint = CODES.get(error.status_code, ("failed", None))
         return error_response(request.scope, error.status_code, code, str(error.detail), hint, headers=error.headers)
 
 
 def describe(problems: Sequence[Any]) -> str:
-    """Say in one line what is wrong with a body, the first few problems of many."""
-    said = []
+    """Describe in one line what is wrong with a body; of many problems, the first ones."""
+    described = []
     for problem in problems[:SHOWN_PROBLEMS]:
         place = ".".join(str(part) for part in problem["loc"][1:])[:100]
         message = problem["msg"].removeprefix("Value error, ")
-        said.append(f"{place}: {message}" if place else message)
+        described.append(f"{place}: {message}" if place else message)
     more = len(problems) - SHOWN_PROBLEMS
-    return "; ".join(said) + (f"; and {more} more" if more > 0 else "")
+    return "; ".join(described) + (f"; and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The database behind the service: a bounded pool, a limit on every call, and why there is no answer."""
+"""The database behind the service: a limited pool, a time limit on every call, and the reason if a call fails."""
 
 import asyncio
 import time
@@ -17,14 +17,15 @@ from recdb.errors import RecdbError, Unavailable
 T = TypeVar("T")
 
 POOL_WAIT = 2.0
-"""Seconds a request waits for a connection."""
+"""Seconds that a request waits for a connection."""
 MAX_WAITING = 200
-"""Requests that may wait for one; more are turned away at once. Counted here: a pool that does forgets to reconnect."""
+"""Requests that may wait for a connection; others are refused at once. We count them, because a pool that counts them
+itself does not reconnect."""
 RECONNECT = 1.0
-"""Seconds after which the pool forgets a lost connection and makes new ones as requests come."""
+"""Seconds after which the pool gives up a lost connection; later requests make new ones."""
 PROBE_LIMIT = 3.0
 PROBE_KEPT = 1.0
-"""Seconds for which a probe's result is given to everybody who asks."""
+"""Seconds for which the result of a probe is reused."""
 
 OPTIONS: dict[str, Any] = {
     "application_name": APPLICATION_NAME,
@@ -39,7 +40,7 @@ ACTIVE_MODEL = "select label, extract(epoch from now() - created_at)::float8 fro
 
 @dataclass(frozen=True)
 class ActiveModel:
-    """The model version that serves."""
+    """The active model version."""
 
     label: str
     age: float
@@ -47,7 +48,7 @@ class ActiveModel:
 
 
 class Backend:
-    """The pool and the client on it; `timeout` is in seconds and bounds every call, waiting included."""
+    """The pool and the client on it; `timeout` (seconds) limits every call, with the wait for a connection."""
 
     def __init__(self, database: Database, *, max_connections: int, timeout: float) -> None:
         self.database = database
@@ -85,7 +86,7 @@ class Backend:
         return self._pool
 
     async def ask(self, call: Callable[[AsyncRecommender], Awaitable[T]]) -> T:
-        """Call the client; raises as it does, and Unavailable with the reason where no answer comes in time."""
+        """Call the client; raise its errors, or Unavailable with the reason if no answer comes in time."""
         if self._reason and (reason := await self.why_not_ready()):
             raise reason
         if self._asking >= self.max_connections + MAX_WAITING:
@@ -104,7 +105,10 @@ class Backend:
             self._asking -= 1
 
     async def why_not_ready(self) -> RecdbError | None:
-        """Ask, outside the pool so that a busy one is no reason, for nobody's recommendations; None is ready."""
+        """Return the error of a call for an unknown user, None if it succeeds.
+
+        The call does not use the pool, so that a busy pool does not count as an error.
+        """
         async with self._probing:
             if time.monotonic() - self._probed_at >= PROBE_KEPT:
                 self._reason = await self._probe()
@@ -130,7 +134,7 @@ class Backend:
         return None
 
     async def active_model(self) -> ActiveModel | None:
-        """Return the active version; None where there is none, or where the database does not say."""
+        """Return the active version; None if there is none, or if the database does not answer."""
         try:
             async with asyncio.timeout(self.timeout), self.pool.connection() as connection:
                 row = await (await connection.execute(ACTIVE_MODEL)).fetchone()

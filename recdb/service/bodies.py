@@ -1,4 +1,4 @@
-"""What goes over the wire: the bodies of requests and answers, as OpenAPI shows them."""
+"""The bodies of requests and responses, as OpenAPI describes them."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -17,12 +17,12 @@ Id = Annotated[
 
 
 def _as_whole(value: object) -> object:
-    """Take 50.0 for 50, as JSON does; not "50" and not true."""
+    """Read 50.0 as 50, as JSON does, but neither "50" nor true."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Refuse what jsonb cannot hold, and what is too large to be about one interaction."""
+    """Refuse metadata that jsonb cannot hold, and metadata too large for one interaction."""
     if metadata is None:
         return None
     if _depth(metadata) > MAX_METADATA_DEPTH:
@@ -37,7 +37,7 @@ def _check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _depth(value: object) -> int:
-    """Count how deep a JSON value is nested."""
+    """Return how deep a JSON value is nested."""
     depth, level = 0, [value]
     while level:
         depth += 1
@@ -51,20 +51,24 @@ def _depth(value: object) -> int:
 
 
 class Request(BaseModel):
-    """A body that has the fields it may have and no other: a misspelled one is an error, not a surprise."""
+    """A request body; an unknown field, such as a misspelled one, is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class RecommendationRequest(Request):
-    """Whose recommendations, how many, and which not."""
+    """A request for a user's recommendations."""
 
     user_id: Id
-    limit: Annotated[int, BeforeValidator(_as_whole)] = Field(50, ge=1, le=100, description="At most so many.")
+    limit: Annotated[int, BeforeValidator(_as_whole)] = Field(50, ge=1, le=100, description="The most posts to return.")
     exclude_post_ids: list[Id] = Field(
-        default_factory=list, max_length=MAX_EXCLUDED, description="Not these, such as what the user sees already."
+        default_factory=list,
+        max_length=MAX_EXCLUDED,
+        description="Posts to leave out, such as those that the user sees already.",
     )
-    fallback: Literal["none", "popular"] = Field("none", description="`popular` fills up to `limit` with popular ones.")
+    fallback: Literal["none", "popular"] = Field(
+        "none", description="`popular` fills up to `limit` with popular posts."
+    )
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"user_id": "user-42", "limit": 50, "exclude_post_ids": ["post-1"]}]}
@@ -72,13 +76,15 @@ class RecommendationRequest(Request):
 
 
 class InteractionRequest(Request):
-    """What a user did, just now."""
+    """An interaction that happens now."""
 
     user_id: Id
     post_id: Id
-    interaction_type: str = Field(min_length=1, max_length=100, pattern=TEXT, description="Such as view or like.")
+    interaction_type: str = Field(
+        min_length=1, max_length=100, pattern=TEXT, description="The kind, such as view or like."
+    )
     metadata: Annotated[dict[str, Any] | None, AfterValidator(_check_metadata)] = Field(
-        None, description=f"Anything about it: at most {MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep."
+        None, description=f"An object of your own: at most {MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep."
     )
 
     model_config = ConfigDict(
@@ -91,7 +97,7 @@ class InteractionRequest(Request):
 
 
 class RecommendedPost(BaseModel):
-    """A post for the user."""
+    """A recommended post."""
 
     post_id: str
     score: float = Field(ge=0, le=1)
@@ -99,12 +105,12 @@ class RecommendedPost(BaseModel):
 
 
 class Recommendations(BaseModel):
-    """The posts for a user, best first."""
+    """The recommended posts, best first."""
 
     user_id: str
     recommendations: list[RecommendedPost]
-    count: int = Field(ge=0, description="How many; 0 for a user nobody knows, unless `fallback` is `popular`.")
-    model_version: str | None = Field(description="What ranked them; null where there are none.")
+    count: int = Field(ge=0, description="The number of posts; 0 for an unknown user, unless `fallback` is `popular`.")
+    model_version: str | None = Field(description="The model version that ranked the posts; null if there are none.")
 
     model_config = ConfigDict(
         protected_namespaces=(),
@@ -122,36 +128,38 @@ class Recommendations(BaseModel):
 
 
 class Recorded(BaseModel):
-    """The interaction is committed, and the user's next recommendations know it."""
+    """The interaction is committed, and the user's next recommendations reflect it."""
 
     interaction_id: int = Field(examples=[20001])
 
 
 class Healthy(BaseModel):
-    """The database answers, and recdb is there."""
+    """The database answers, and recdb is installed."""
 
     status: Literal["healthy"] = "healthy"
     service: Literal["recdb"] = "recdb"
 
 
 class Alive(BaseModel):
-    """This process answers, whatever the database does."""
+    """This process answers, even if the database does not."""
 
     status: Literal["alive"] = "alive"
     service: Literal["recdb"] = "recdb"
 
 
 class Error(BaseModel):
-    """Every answer that is no success."""
+    """The body of every error."""
 
     error: str = Field(description="For programs.", examples=["invalid_request"])
     detail: str = Field(description="For people.", examples=["limit: Input should be less than or equal to 100"])
     hint: str | None = Field(description="What to do.", examples=[None])
-    request_id: str = Field(description="As in the header X-Request-ID and in the log.", examples=["8f14e45fceea167a"])
+    request_id: str = Field(
+        description="The same id is in the header X-Request-ID and in the log.", examples=["8f14e45fceea167a"]
+    )
 
 
 class Unhealthy(Error):
-    """Why no request can be answered now."""
+    """The reason why no request can be answered now."""
 
     status: Literal["unhealthy"] = "unhealthy"
     service: Literal["recdb"] = "recdb"

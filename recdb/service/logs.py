@@ -1,4 +1,4 @@
-"""The service's log: a JSON object a line on standard output."""
+"""The service's log: one JSON object per line on standard output."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure() -> None:
-    """Send everything that is logged in this process to standard output as JSON."""
+    """Send all log records of this process to standard output as JSON."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics; each service has a registry of its own."""
+"""The metrics that Prometheus reads at /metrics; each service has a registry of its own."""
 
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
@@ -33,17 +33,20 @@ class Metrics:
         self._interactions = Counter("recdb_interactions_recorded", "Interactions recorded.", registry=registry)
         self._pool = {
             "pool_size": Gauge("recdb_pool_connections", "Connections in the pool.", registry=registry),
-            "pool_available": Gauge("recdb_pool_idle", "Connections that nobody uses.", registry=registry),
-            "requests_waiting": Gauge("recdb_pool_waiting", "Requests that wait for one.", registry=registry),
-            "pool_max": Gauge("recdb_pool_max", "How many connections there may be.", registry=registry),
+            "pool_available": Gauge("recdb_pool_idle", "Idle connections in the pool.", registry=registry),
+            "requests_waiting": Gauge("recdb_pool_waiting", "Requests that wait for a connection.", registry=registry),
+            "pool_max": Gauge("recdb_pool_max", "The most connections of the pool.", registry=registry),
         }
-        self._ready = Gauge("recdb_ready", "1 where the database and recdb answer.", registry=registry)
+        self._ready = Gauge("recdb_ready", "1 if the database and recdb answer.", registry=registry)
         self._model_age = Gauge(
-            "recdb_model_age_seconds", "Time since the training of what serves.", ["model_version"], registry=registry
+            "recdb_model_age_seconds",
+            "Seconds since the active model was trained.",
+            ["model_version"],
+            registry=registry,
         )
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count an answered request."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
@@ -57,7 +60,7 @@ class Metrics:
             self._rows.labels(reason).inc(number)
 
     def count_interaction(self) -> None:
-        """Count an interaction that was recorded."""
+        """Count a recorded interaction."""
         self._interactions.inc()
 
     def expose(self, ready: bool, model: ActiveModel | None, pool: Mapping[str, int]) -> bytes:

@@ -1,4 +1,4 @@
-"""Around every request: its id, the bound on its body, its line in the log, its place in the metrics."""
+"""Middleware around every request: its id, the limit on its body, its line in the log, its metrics."""
 
 import logging
 import re
@@ -32,7 +32,7 @@ def error_response(
     headers: Mapping[str, str] | None = None,
     shape: type[Error] = Error,
 ) -> JSONResponse:
-    """Make the answer of an error, and note the error for the log; what is no Unicode in its text is written out."""
+    """Make the response of an error and keep the error for the log; escape characters that are not Unicode."""
     detail = detail.encode("utf-8", "backslashreplace").decode()
     scope["state"]["error"] = detail
     body = shape(error=code, detail=detail, hint=hint, request_id=scope["state"]["request_id"])
@@ -40,14 +40,14 @@ def error_response(
 
 
 class Observe:
-    """ASGI middleware: request ids, bounded bodies, the log and the metrics; what nobody caught is a 500."""
+    """ASGI middleware: request ids, limited bodies, the log and the metrics; an unhandled exception is a 500."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and watch its answer."""
+        """Pass a request on and observe its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,7 +62,7 @@ class Observe:
 
 
 class _Watched:
-    """One request on its way."""
+    """One request that is being answered."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -78,7 +78,7 @@ class _Watched:
         scope.setdefault("state", {})["request_id"] = self._id
 
     async def run(self, app: ASGIApp) -> None:
-        """Answer the request, whatever happens."""
+        """Answer the request, even if the application fails."""
         try:
             await app(self._scope, self._read, self._write)
         except Exception:
@@ -105,7 +105,7 @@ class _Watched:
         await self._send(message)
 
     def log(self, route: str, seconds: float) -> None:
-        """Write the request's line; ids of users are nobody's business here."""
+        """Write the request's line, without ids of users."""
         client = self._scope.get("client")
         fields: dict[str, Any] = {
             "request_id": self._id,

@@ -1,4 +1,4 @@
-"""Running the service: a socket, uvicorn, and a stop that lets requests finish."""
+"""Running the service: a socket, uvicorn, and a stop that lets running requests finish."""
 
 import logging
 import signal
@@ -13,7 +13,7 @@ from recdb.service import logs
 from recdb.service.app import create_app
 
 GRACE = 30
-"""Seconds that requests have to finish after SIGTERM."""
+"""Seconds that running requests have to finish after SIGTERM."""
 
 BACKLOG = 2048
 
@@ -21,14 +21,14 @@ log = logging.getLogger("recdb.service")
 
 
 def serve(database: Database, *, host: str, port: int, max_connections: int, timeout: float) -> None:
-    """Serve until SIGTERM or SIGINT; requests that are being answered get their answer first.
+    """Serve until SIGTERM or SIGINT, and then finish the running requests.
 
-    Port 0 is any free one; the log says which. Raises RecdbError when the address cannot be had.
+    Port 0 means any free port; the log says which. Raises RecdbError if the address is not available.
     """
     app = create_app(database, max_connections=max_connections, timeout=timeout)
     with listen(host, port) as listening:
         logs.configure()
-        # uvicorn drains on SIGTERM and then raises it again, for whoever had it before.
+        # uvicorn finishes requests on SIGTERM and then raises it again, for the handler that was there before.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listening.getsockname()[1]}"
@@ -45,9 +45,9 @@ def serve(database: Database, *, host: str, port: int, max_connections: int, tim
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listen on an address; raises RecdbError when it is taken or not this machine's."""
+    """Listen on an address; raise RecdbError if it is in use or not an address of this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Said to be TCP, because asyncio sets TCP_NODELAY on nothing else, and answers would wait 40 ms for an ACK.
+    # The protocol must be TCP explicitly: else asyncio does not set TCP_NODELAY, and answers wait 40 ms for an ACK.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
