@@ -66,9 +66,7 @@ class RecommendationRequest(Request):
         max_length=MAX_EXCLUDED,
         description="Posts to leave out, such as those that the user sees already.",
     )
-    fallback: Literal["none", "popular"] = Field(
-        "none", description="`popular` fills up to `limit` with popular posts."
-    )
+    fallback: Literal["none", "popular"] = Field("none", description="`popular` adds popular posts up to `limit`.")
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"user_id": "user-42", "limit": 50, "exclude_post_ids": ["post-1"]}]}
@@ -80,9 +78,7 @@ class InteractionRequest(Request):
 
     user_id: Id
     post_id: Id
-    interaction_type: str = Field(
-        min_length=1, max_length=100, pattern=TEXT, description="The kind, such as view or like."
-    )
+    interaction_type: str = Field(min_length=1, max_length=100, pattern=TEXT, description="Such as view or like.")
     metadata: Annotated[dict[str, Any] | None, AfterValidator(_check_metadata)] = Field(
         None, description=f"An object of your own: at most {MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep."
     )
@@ -154,7 +150,7 @@ class Error(BaseModel):
     detail: str = Field(description="For people.", examples=["limit: Input should be less than or equal to 100"])
     hint: str | None = Field(description="What to do.", examples=[None])
     request_id: str = Field(
-        description="The same id is in the header X-Request-ID and in the log.", examples=["8f14e45fceea167a"]
+        description="Also in the header X-Request-ID and in the log.", examples=["8f14e45fceea167a"]
     )
 
 
