@@ -165,7 +165,7 @@ class Recommender:
         return self._rows(calls.explain(user_id, item_id, model))
 
     def explain_neighbors(self, user_id: str, item_id: str, model: str | None = None) -> list[NeighborReason]:
-        """Return what each neighbour contributes to the score of a recommended item, the largest first."""
+        """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
         return self._rows(calls.explain_neighbors(user_id, item_id, model))
 
     def popular(self, k: int = 50) -> list[PopularItem]:
@@ -304,7 +304,7 @@ class AsyncRecommender:
         return await self._rows(calls.explain(user_id, item_id, model))
 
     async def explain_neighbors(self, user_id: str, item_id: str, model: str | None = None) -> list[NeighborReason]:
-        """Return what each neighbour contributes to the score of a recommended item, the largest first."""
+        """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
         return await self._rows(calls.explain_neighbors(user_id, item_id, model))
 
     async def popular(self, k: int = 50) -> list[PopularItem]:

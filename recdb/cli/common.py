@@ -22,7 +22,7 @@ app = typer.Typer(
 
 
 def print_version(wanted: bool) -> None:
-    """Print the version and stop, where --version is given."""
+    """Print the version and stop, if --version is given."""
     if wanted:
         output.print(f"recdb {installed_version()}")
         raise typer.Exit

@@ -66,7 +66,7 @@ class Attached:
         return asdict(self) | {"warnings": warnings}
 
 
-# What programs and the command line call ---------------------------------------------------------------------
+# The functions that programs and the command line call --------------------------------------------------------
 
 
 def attach(
@@ -149,7 +149,7 @@ def read_attached(connection: psycopg.Connection) -> dict[int, Attached]:
     }
 
 
-# The steps -----------------------------------------------------------------------------------------------------
+# The steps ----------------------------------------------------------------------------------------------------
 
 
 def become_owner(connection: psycopg.Connection) -> None:
@@ -338,7 +338,7 @@ def drop_stale(database: Database) -> list[str]:
         return [view for view in stale if not try_again(partial(drop, view))]
 
 
-# Helpers --------------------------------------------------------------------------------------------------------
+# Helpers ------------------------------------------------------------------------------------------------------
 
 
 def try_again(step: Callable[[], None]) -> bool:

@@ -45,7 +45,7 @@ class FileColumn:
     """A column of the file."""
 
     problem: str
-    """SQL: what is wrong with a value, NULL for a good value."""
+    """SQL: the problem with a value, NULL for a good value."""
     value: str
     """SQL: the value to store."""
     required: bool = False
@@ -85,7 +85,7 @@ class Target:
     table: str
     columns: dict[str, FileColumn]
     problem: str = "null"
-    """SQL: what is wrong with a row of good values, NULL for a good row."""
+    """SQL: the problem with a row of good values, NULL for a good row."""
 
     def required(self) -> list[str]:
         """Return the names of the columns that a file must have."""
@@ -121,7 +121,7 @@ ITEMS = Target(
 
 @dataclass(frozen=True)
 class Loaded:
-    """What load() loaded: counts, the bad rows left out, and the rows of kinds that interaction_kind does not list."""
+    """The result of load(): counts, the bad rows left out, and the rows of kinds not listed in interaction_kind."""
 
     rows: int
     users: int

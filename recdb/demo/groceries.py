@@ -21,7 +21,7 @@ NAMELESS = "A product without a name"
 # Departments whose rows are not goods: fuel, coupons, accounting. The demo does not recommend them.
 NOT_GOODS = frozenset({"CHARITABLE CONT", "CNTRL/STORE SUP", "COUPON", "FUEL", "POSTAL CENTER", "PROD-WHS SALES"})
 
-# What the abbreviations in the data stand for; titles spell them out.
+# The abbreviations in the data; titles spell them out.
 ABBREVIATIONS = {
     "BKFST": "breakfast", "BRD": "bread", "BTL": "bottle", "BTLS": "bottles", "BTR": "butter",
     "CARB": "carbonated", "CATFD": "cat food", "CHIX": "chicken", "CHOC": "chocolate", "CHOCOCLATE": "chocolate",

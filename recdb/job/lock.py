@@ -17,7 +17,7 @@ JOB_LOCK = 0x7265636A6F62
 
 @contextmanager
 def open_job(database: Database, report: Report) -> Iterator[psycopg.Connection | None]:
-    """Take the job's lock, remove what earlier runs left, and yield a connection in autocommit.
+    """Take the job's lock, remove the remains of earlier runs, and yield a connection in autocommit.
 
     Yields None if another job is running.
     """

@@ -26,7 +26,7 @@ from recdb.progress import Report, silent
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the job did."""
+    """The result of a run of the job."""
 
     ran: bool
     """False if another job was running, so this one did nothing."""

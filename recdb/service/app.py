@@ -192,7 +192,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 def describe(problems: Sequence[Any]) -> str:
-    """Describe in one line what is wrong with a body; of many problems, the first ones."""
+    """Describe the problems of a body in one line; of many problems, the first ones."""
     described = []
     for problem in problems[:SHOWN_PROBLEMS]:
         place = ".".join(str(part) for part in problem["loc"][1:])[:100]

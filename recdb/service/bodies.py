@@ -62,9 +62,7 @@ class RecommendationRequest(Request):
     user_id: Id
     limit: Annotated[int, BeforeValidator(_as_whole)] = Field(50, ge=1, le=100, description="The most posts to return.")
     exclude_post_ids: list[Id] = Field(
-        default_factory=list,
-        max_length=MAX_EXCLUDED,
-        description="Posts to leave out, such as those that the user sees already.",
+        default_factory=list, max_length=MAX_EXCLUDED, description="Posts to leave out, such as those on the page."
     )
     fallback: Literal["none", "popular"] = Field("none", description="`popular` adds popular posts up to `limit`.")
 

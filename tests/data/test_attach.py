@@ -1,4 +1,4 @@
-"""An application's own tables are read in place: live, by their own indexes, and without being altered."""
+"""recdb reads an application's own tables in place: live, through their own indexes, without altering them."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def ids(request: pytest.FixtureRequest) -> application.Ids:
 
 @pytest.fixture
 def app_db(db: psycopg.Connection, ids: application.Ids) -> psycopg.Connection:
-    """A connection to a database of the application's, with recdb installed."""
+    """A connection to the application's database, with recdb installed."""
     application.build(db, ids=ids, kind="interaction_type" if ids == "uuid" else "text")
     return db
 
@@ -93,7 +93,7 @@ def schema_and_mappings(database: Database) -> object:
     return dump_schema(database), mappings, settings
 
 
-# What users get -----------------------------------------------------------------------------------------------
+# The lists that users get -------------------------------------------------------------------------------------
 
 
 def assert_serves(db: psycopg.Connection) -> None:
@@ -193,7 +193,7 @@ def test_analysts_read_what_is_attached(trained: psycopg.Connection) -> None:
             assert trained.execute(f"select * from {call}", [mine]).fetchall(), call
 
 
-# What is read --------------------------------------------------------------------------------------------------
+# The rows that recdb reads ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ids", ["text", "uuid", "bigint"], indirect=True)
@@ -303,7 +303,7 @@ SHAPES = {
 def test_tables_of_other_shapes(database: Database, db: psycopg.Connection, shape: str) -> None:
     db.execute(SHAPES[shape])
     db.execute("insert into did select n, m, now() from generate_series(1, 12) n, generate_series(n, n + 4) m")
-    # Once as what was done, once as a catalogue: items are as distinct as somebody made them.
+    # The items of a catalogue must be unique, so they get a table of their own.
     db.execute("create table thing as select distinct i from did; alter table thing add unique (i)")
     attach(database, [parse_source("did user=u item=i kind=like at=at"), Source("items", "thing", {"item": "i"})])
     assert column(db.execute("select count(*) from recdb.interactions")) == [60]
@@ -335,7 +335,7 @@ def test_a_constant_kind_may_have_any_spelling(database: Database, app_db: psyco
 
 
 def test_a_first_rebuild_knows_the_sizes_it_joins(attached: psycopg.Connection) -> None:
-    """Without them the plan for many interactions of an attached table takes minutes instead of seconds."""
+    """Without the sizes, the plan for a large attached table takes minutes instead of seconds."""
     attached.execute("select recdb.rebuild()")
     sizes = "select reltuples::integer from pg_class where oid = any (%s::regclass[]) order by 1"
     tables = ["recdb.config", "recdb.interaction_kind", "recdb.user_key", "recdb.item_key"]
@@ -434,7 +434,7 @@ def test_detaching_leaves_what_was_there_before(database: Database, app_db: psyc
     assert schema_and_mappings(database) == before
 
 
-def test_attached_items_are_the_measure_of_what_is_recommended_unless_told_otherwise(
+def test_only_attached_items_are_recommended_unless_configured_otherwise(
     database: Database, app_db: psycopg.Connection
 ) -> None:
     fixes = [remark.fix for remark in attach(database, [ITEMS])[0].warnings]
@@ -522,7 +522,7 @@ def test_a_dump_restored_elsewhere_answers_alike(
     detach(restored, None)
 
 
-# What is refused ------------------------------------------------------------------------------------------------
+# Refused tables and columns -----------------------------------------------------------------------------------
 
 
 def changed(source: Source, **mapping: str) -> Source:
@@ -573,7 +573,7 @@ def test_a_source_that_says_too_little_is_refused(text: str) -> None:
 
 @pytest.fixture
 def owned(app_db: psycopg.Connection, database: Database) -> Iterator[Database]:
-    """recdb owned by a role that owns nothing of the application's."""
+    """recdb, owned by a role that owns none of the application's tables."""
     name = sql.Identifier(app_db.info.dbname)
     app_db.execute("drop schema recdb cascade; create role librarian login")
     app_db.execute("grant recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer to librarian with admin option")
@@ -633,7 +633,7 @@ def test_only_the_owner_attaches(app_db: psycopg.Connection, database: Database)
         app_db.execute("drop owned by passerby; drop role passerby")
 
 
-# Forgetting -----------------------------------------------------------------------------------------------------
+# Forgetting ---------------------------------------------------------------------------------------------------
 
 
 def test_a_forgotten_user_stays_out_until_the_application_forgot_too(
@@ -655,13 +655,13 @@ def test_a_forgotten_user_stays_out_until_the_application_forgot_too(
     assert recommend(trained, mine)
 
 
-# At the same time -----------------------------------------------------------------------------------------------
+# At the same time ---------------------------------------------------------------------------------------------
 
 
 def test_the_application_writes_on_while_tables_are_attached_and_detached(
     database: Database, app_db: psycopg.Connection
 ) -> None:
-    """Its transactions neither wait, at any step, nor hold anything up."""
+    """The application's transactions wait at no step, and make no step wait."""
     user, post = user_id(app_db, 1), post_id(app_db, 1)
     steps: list[str] = []
     with psycopg.connect(database.conninfo) as open_transaction, psycopg.connect(database.conninfo) as writer:
@@ -724,7 +724,7 @@ def test_a_table_that_a_migration_has_locked_is_not_waited_for(
     attach(database, SOURCES)
 
 
-# Around it ------------------------------------------------------------------------------------------------------
+# Warnings, the doctor, the command line -----------------------------------------------------------------------
 
 
 def messages(found: list[Attached]) -> dict[str, str | None]:

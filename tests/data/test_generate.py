@@ -1,4 +1,4 @@
-"""Generated interactions: as many as asked, plausible, the same for a seed, and never mixed with others unasked."""
+"""Generated interactions: plausible, as many as asked, the same for the same seed, mixed with others only if asked."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def test_few_items_and_users_gather_much_and_all_have_tastes(database: Database,
 
 
 def test_training_finds_the_tastes(database: Database, db: psycopg.Connection) -> None:
-    """Most of what is recommended is of the three topics that a user touched most; by chance it would be 3 of 20."""
+    """Most recommended items are of the three topics that a user touched most; by chance it would be 3 of 20."""
     make(database, users=200, items=800, count=12000)
     job.run(database)
     found = db.execute(
@@ -192,7 +192,7 @@ def run_command(
 def test_data_that_was_not_generated_needs_a_yes(
     database: Database, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for _ in range(2):  # beside its own, it asks nobody
+    for _ in range(2):  # beside its own rows, it does not ask
         code, out, _ = run_command(database, monkeypatch, capsys)
         assert code == 0
         assert "generated 40 interactions of 5 users with 9 items" in out

@@ -1,4 +1,4 @@
-"""Loading CSV: what is accepted, what is refused and how, and that a refusal or an interruption leaves nothing."""
+"""Loading CSV: accepted files, refused files and their errors; a refusal or an interruption leaves no rows behind."""
 
 import gzip
 import json
@@ -182,7 +182,7 @@ def test_a_database_without_recdb_says_so(empty_database: type[Database], tmp_pa
 
 
 def test_an_interruption_leaves_nothing(database: Database, db: psycopg.Connection) -> None:
-    """A load that has read rows, and waits for more, is told to stop."""
+    """The load has read some rows and waits for more when the signal arrives."""
     command = [*COMMAND, "load", "-", "--url", database.conninfo]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stderr is not None

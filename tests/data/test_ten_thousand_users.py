@@ -1,4 +1,4 @@
-"""An application with 10,000 users takes recdb on by the commands of the documents, while it goes on writing."""
+"""An application with 10,000 users adopts recdb by the commands of the documents, while its users go on writing."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ USERS = 10_000
 POSTS = 3_000
 INTERACTIONS = 120_000
 WRITERS = 2
-PAUSE = 0.01  # of a writer between two turns: users are not that fast, and the job needs a processor too
+PAUSE = 0.01  # seconds between two turns of a writer: users are slower, and the job needs a processor too
 
 RIGHTS = """
 create role feed login;
@@ -35,7 +35,7 @@ grant select, insert, update, delete on all tables in schema public to feed;
 
 
 def commands(document: Path, heading: str) -> list[str]:
-    """Read a section's commands, whatever the test of the README does with them."""
+    """Read the commands of a section, also those that the test of the README skips."""
     section = document.read_text(encoding="utf-8").split(f"\n{heading}\n")[1]
     section = re.split(r"^##", section, maxsplit=1, flags=re.MULTILINE)[0]
     blocks = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
@@ -61,9 +61,9 @@ HELD_BACK: LiteralString = """
 
 
 class Application:
-    """What the application does all the time; each writer has posts of its own, so that none waits for another.
+    """The application's writers, which write all the time; each has posts of its own, so that none waits for another.
 
-    The interactions that it records are some of those that the database was made with, taken out for this.
+    They record interactions that were taken out of the prepared database for this.
     """
 
     def __init__(self, database: Database) -> None:
@@ -89,7 +89,7 @@ class Application:
                 thread.join()
 
     def go_on(self) -> None:
-        """Wait until every writer has had some turns more."""
+        """Wait until the writers have taken some more turns."""
         with self.turn:
             wanted = self.turns + 20
             assert self.turn.wait_for(lambda: self.errors or self.turns >= wanted, timeout=60)
@@ -126,7 +126,7 @@ class Application:
         raise AssertionError("the writers have nothing left to write")
 
     def act(self, connection: psycopg.Connection[Any], turn: int, values: dict[str, str]) -> None:
-        """Record an interaction or something around it, and where there are recommendations, read them."""
+        """Record an interaction or a related row; if there are recommendations, read them."""
         around: dict[int, LiteralString] = {
             1: "insert into comment (id, user_id, post_id, content) values (%(id)s, %(user)s, %(post)s, 'Yes')",
             2: "insert into follow select %(user)s, p.user_id from post p where p.id = %(post)s on conflict do nothing",
@@ -141,7 +141,7 @@ class Application:
 
 @pytest.fixture(params=[16, 18], ids=["PostgreSQL 16", "PostgreSQL 18"])
 def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Database]:
-    """The application's database, as it was before it knew of recdb."""
+    """The application's database, before recdb is installed."""
     server: Server = request.getfixturevalue("postgres_16" if request.param == 16 else "other_server")
     make: Callable[[], Database] = request.getfixturevalue(
         "older_database" if request.param == 16 else "other_database"
@@ -167,7 +167,7 @@ def run(command: str) -> str:
     return done.stdout
 
 
-# What weighs how much, straight from the application's tables; posts that are gone take theirs along.
+# The weights, straight from the application's tables; a deleted post has no interactions any more.
 WEIGHTS = """
     select e.user_id, e.item_id, round(sum(k.weight)::numeric, 6)
     from (
@@ -186,7 +186,7 @@ LEARNED = """
 """
 
 
-def test_it_is_taken_on_under_way_and_given_up_again(database: Database) -> None:
+def test_it_is_adopted_while_the_application_runs_and_removed_again(database: Database) -> None:
     before = dump_schema(database)
     application = Application(database)
     with application.running():
@@ -217,7 +217,7 @@ def test_it_is_taken_on_under_way_and_given_up_again(database: Database) -> None
 
 
 def assert_feed(feed: psycopg.Connection[Any], user: str) -> None:
-    """The feed's query gives posts that may be shown, and the reasons for them add up, under the application's role."""
+    """Under the application's role the feed's query returns only allowed posts, and explanations add up to scores."""
     query = FEED.replace(":'user'", "%s")
     ids, scores = [], {}
     for post, content, _, _, score, model in feed.execute(query, [user]).fetchall():
@@ -243,7 +243,7 @@ def assert_feed(feed: psycopg.Connection[Any], user: str) -> None:
 
 
 def assert_newcomer(feed: psycopg.Connection[Any], somebody: str) -> None:
-    """A new user has no feed, likes one post, and has one."""
+    """A new user has no feed; after liking one post, the user has one."""
     feed.execute("insert into \"user\" (id, handle, name) values ('newcomer', 'newcomer', 'New')")
     assert recommend(feed, "newcomer") == []
     (post, *_), *_ = recommend(feed, somebody)

@@ -1,4 +1,4 @@
-"""The command line: exit codes, what is printed where, and one clear line with a hint for every failure."""
+"""The command line: exit codes, standard output and error, and one line with a hint for every failure."""
 
 import json
 import os
@@ -27,7 +27,7 @@ COMMANDS = (
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended and what it wrote."""
+    """The exit code and the output of a command."""
 
     code: int
     output: str
@@ -35,7 +35,7 @@ class Result:
 
     @property
     def complaint(self) -> dict[str, str]:
-        """The error and its hint; nothing else may be on standard error but progress."""
+        """The error and its hint; all other lines on standard error are progress."""
         assert "Traceback" not in self.errors
         lines = [line.partition(": ") for line in self.errors.splitlines()]
         return {kind: text for kind, _, text in lines if kind in ("error", "hint")}
@@ -179,7 +179,7 @@ def test_what_is_no_url(run: Run) -> None:
     }
 
 
-# What is printed ----------------------------------------------------------------------------------------------
+# Output -------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_line_says_which_database_was_taken_and_why(
@@ -284,7 +284,7 @@ def test_models_without_a_model_says_what_to_do(run: Run, database: Database) ->
     assert "recdb refresh" in run("models", database=database).output
 
 
-# As a program of its own --------------------------------------------------------------------------------------
+# As a process of its own --------------------------------------------------------------------------------------
 
 
 def test_the_embedded_server_is_taken_by_default_and_starts_by_itself(tmp_path: Path) -> None:

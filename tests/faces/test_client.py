@@ -1,4 +1,4 @@
-"""Recommender and AsyncRecommender: the SQL functions as methods, the same ones, waited for or awaited."""
+"""Recommender and AsyncRecommender: the same methods, one for each SQL function."""
 
 import asyncio
 import dataclasses
@@ -19,7 +19,7 @@ from recdb.database import Database
 
 
 class Waiting:
-    """An AsyncRecommender whose methods wait, so that one test holds for both clients."""
+    """An AsyncRecommender with methods that wait, so that one test covers both clients."""
 
     def __init__(self, runner: asyncio.Runner, client: AsyncRecommender) -> None:
         self.runner = runner
@@ -69,13 +69,13 @@ def client(open_client: Open, module_database: Database) -> Iterator[Any]:
 
 
 def url_of(database: Database, scheme: str = "postgresql", query: str = "") -> str:
-    """Spell a connection string as a URL, its socket's folder as the host."""
+    """Write a connection string as a URL, with the socket's folder as the host."""
     parts = conninfo_to_dict(database.conninfo)
     return f"{scheme}://{parts['user']}@/{parts['dbname']}?host={quote(str(parts['host']), safe='')}{query}"
 
 
 def assert_rows(records: list[Any], shared: psycopg.Connection, call: str, kind: type) -> None:
-    """The records are the rows of the call, column by column."""
+    """Assert that the records equal the rows of the call, column by column."""
     cursor = shared.execute(f"select * from {call}")
     names = [entry.name for entry in cursor.description or []]
     rows = cursor.fetchall()

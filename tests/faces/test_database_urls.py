@@ -1,4 +1,4 @@
-"""Which database is meant: every tool's spelling of a URL, and what happens to one that is none."""
+"""Finding the database: URLs as different tools spell them, and the errors for other texts."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SHOP = {"host": "db", "port": "5433", "user": "ann", "password": "s3cret", "dbna
 
 
 def parts(url: str) -> dict[str, str]:
-    """What libpq makes of a URL, its own additions left out."""
+    """The parameters that libpq reads from a URL, without those that it adds."""
     return {name: str(value) for name, value in conninfo_to_dict(normalize_url(url)).items() if name != "sslcertmode"}
 
 

@@ -29,7 +29,7 @@ def groceries() -> Groceries:
 
 @pytest.fixture
 def data_home() -> Iterator[Path]:
-    """A folder for embedded servers that their own system user may enter."""
+    """A folder for embedded servers that the system user of the server may enter."""
     folder = Path(tempfile.mkdtemp(prefix="recdb-demo-"))
     folder.chmod(0o755)
     yield folder
@@ -44,7 +44,7 @@ def run_demo(*arguments: str) -> str:
 
 
 def story_of(printed: str) -> list[list[str]]:
-    """The printed lines that do not depend on the clock or the database, word by word."""
+    """The printed lines that do not depend on the clock or the database, split into words."""
     lines = printed[printed.index("Household ") :].splitlines()
     return [line.split() for line in lines if " ms" not in line]
 

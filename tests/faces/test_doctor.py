@@ -35,7 +35,7 @@ def trained(database: Database, db: psycopg.Connection) -> psycopg.Connection:
 
 @pytest.fixture
 def superuser(db: psycopg.Connection) -> psycopg.Connection:
-    """A connection that may write the system catalogues, for what cannot be provoked otherwise."""
+    """A connection that may write the system catalogues, for mistakes that cannot be made otherwise."""
     db.execute("set allow_system_table_mods = on")
     return db
 
@@ -197,7 +197,7 @@ def test_users_the_model_does_not_know_are_counted(database: Database, trained: 
 
 @pytest.fixture
 def visitor(db: psycopg.Connection) -> Iterator[str]:
-    """A role that logs in and was granted nothing."""
+    """A role that can log in and has no grant."""
     name = f"visitor_{db.info.backend_pid}"
     db.execute(f"create role {name} login")
     yield name

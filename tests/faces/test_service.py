@@ -1,4 +1,4 @@
-"""The HTTP service: what it answers, to whatever it is sent and whatever the database does."""
+"""The HTTP service: its answers to good and bad requests, and while the database is down or busy."""
 
 import json
 import os
@@ -40,7 +40,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def application(module_database: Database) -> Iterator[Database]:
-    """The module's database with a model, seen by a role that has recdb_reader and recdb_writer and nothing else."""
+    """The module's database with a model, as a role that has only recdb_reader and recdb_writer."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         record(connection, tastes())
         connection.execute("insert into recdb.item (item_id) values ('untouched')")
@@ -57,7 +57,7 @@ def http(application: Database) -> Iterator[httpx.Client]:
 
 
 def assert_error(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """An error has the one shape, whatever went wrong; returns its body."""
+    """Assert that an error has the shape of all errors; return its body."""
     assert response.status_code == status, response.text
     body: dict[str, Any] = response.json()
     assert {"error", "detail", "hint", "request_id"} <= set(body)
@@ -255,7 +255,7 @@ def test_every_operation_is_described_with_its_errors(http: httpx.Client) -> Non
 
 
 def test_whatever_the_description_allows_or_forbids_is_never_a_5xx(http: httpx.Client, tmp_path: Path) -> None:
-    """Schemathesis sends both, and checks every answer against the description; the same requests on every run."""
+    """Schemathesis sends allowed and forbidden requests, the same on every run, and checks the answers."""
     program = Path(sys.executable).parent / "schemathesis"
     options = [
         "--seed=1",
@@ -280,7 +280,7 @@ def test_whatever_the_description_allows_or_forbids_is_never_a_5xx(http: httpx.C
 
 
 def read_metrics(client: httpx.Client, family: str) -> list[Sample]:
-    """Read the samples of one family from /metrics; [] where there are none."""
+    """Read the samples of one family from /metrics; [] if there are none."""
     response = client.get("/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain")
@@ -290,7 +290,7 @@ def read_metrics(client: httpx.Client, family: str) -> list[Sample]:
 
 
 def value(client: httpx.Client, family: str, **labels: str) -> float:
-    """Read one number from /metrics, 0 where it is not there."""
+    """Read one number from /metrics; 0 if it is missing."""
     found = [sample.value for sample in read_metrics(client, family) if labels.items() <= sample.labels.items()]
     return found[0] if found else 0
 
@@ -379,7 +379,7 @@ def test_without_recdb_the_service_starts_and_is_ready_once_it_is_there(
 def test_a_database_that_goes_is_a_503_and_one_that_comes_back_is_used(
     database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes as a stopped one does: sessions end, and new ones are refused."""
+    """As with a stopped server, sessions end and new ones are refused."""
     monkeypatch.setattr(backend, "PROBE_KEPT", 0)
     monkeypatch.setattr(backend, "POOL_WAIT", 0.2)
     monkeypatch.setattr(backend, "MAX_WAITING", 5)
@@ -409,7 +409,7 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_is_used(
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Find a free port."""
     with closing(create_server(("127.0.0.1", 0))) as taken:
         return int(taken.getsockname()[1])
 
@@ -422,7 +422,7 @@ def test_a_server_that_is_not_there_is_named(application: Database) -> None:
 
 @contextmanager
 def held(database: Database) -> Iterator[psycopg.Connection]:
-    """Hold every new interaction back, as a migration would, until this connection rolls back."""
+    """Make every new interaction wait, as a migration would, until this connection rolls back."""
     with psycopg.connect(database.conninfo) as connection:
         connection.execute("lock table recdb.interaction in share mode")
         yield connection
@@ -508,7 +508,7 @@ def pooled(application: Database, server: Server) -> Iterator[Database]:
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\ndefault_pool_size = 2\n"
         f"auth_type = trust\nauth_file = {folder / 'users'}\n"
     )
-    owner = server.folder.stat()  # root may not run it
+    owner = server.folder.stat()  # pgbouncer refuses to run as root
     command = [program, str(folder / "pgbouncer.ini")]
     database = make_conninfo(application.conninfo, user=ROLE, host="127.0.0.1", port=port)
     with subprocess.Popen(command, user=owner.st_uid, group=owner.st_gid, stderr=subprocess.DEVNULL) as running:
@@ -532,7 +532,7 @@ def test_through_a_pgbouncer_in_transaction_mode(pooled: Database, http: httpx.C
 
 
 def complaint(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """Run `recdb serve` where it cannot start, and return what it says on standard error."""
+    """Run a `recdb serve` that cannot start; return its standard error."""
     monkeypatch.setattr(sys, "argv", ["recdb", "serve", *arguments])
     with pytest.raises(SystemExit) as stop:
         main()

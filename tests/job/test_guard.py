@@ -1,4 +1,4 @@
-"""The guard: a training measures itself; what ranks clearly worse than what serves does not replace it."""
+"""The guard: each training measures itself; a version that ranks clearly worse does not replace the active one."""
 
 import json
 from datetime import timedelta
@@ -34,7 +34,7 @@ def replace_all(db: psycopg.Connection, rows: list[list[str]]) -> None:
 
 
 def states(db: psycopg.Connection) -> dict[str, str]:
-    """What each version is: its label, and active, ready or retired."""
+    """The label of each version, and its state: active, ready or retired."""
     rows = db.execute(
         "select label, case when active then 'active' else state end from recdb.models order by created_at"
     )
@@ -42,14 +42,14 @@ def states(db: psycopg.Connection) -> dict[str, str]:
 
 
 def learn(database: Database) -> str:
-    """Train by the job, and return the label of the version that became active."""
+    """Train with the job; return the label of the version that became active."""
     label = job.run(database, full=True).model
     assert label is not None
     return label
 
 
 def reject(database: Database) -> Rejected:
-    """Train by the job a version that must be rejected."""
+    """Train with the job a version that must be rejected."""
     with pytest.raises(Rejected) as raised:
         job.run(database, full=True)
     return raised.value
@@ -57,7 +57,7 @@ def reject(database: Database) -> Rejected:
 
 @pytest.fixture
 def served(database: Database, db: psycopg.Connection) -> str:
-    """A version that serves good data; its label."""
+    """The label of an active version that learned good data."""
     record(db, tastes(USERS))
     return learn(database)
 

@@ -1,4 +1,4 @@
-"""Half-lives belong to model versions: activating one weights the interactions as it was trained with."""
+"""Half-lives belong to model versions: activating a version weights the interactions with its half-life."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from recdb.database import Database
 
 @pytest.fixture
 def notices(db: psycopg.Connection) -> Iterator[list[str]]:
-    """What the server says on the connection."""
+    """The notices that the server sends on the connection."""
     said: list[str] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
@@ -26,7 +26,7 @@ def notices(db: psycopg.Connection) -> Iterator[list[str]]:
 
 
 def dated() -> list[list[str]]:
-    """Interactions of tastes, a day apart within each user."""
+    """The interactions of tastes(), a day apart for each user."""
     return [[*row, f"2026-01-{number % 12 + 1:02d} 12:00+00"] for number, row in enumerate(tastes())]
 
 
@@ -117,7 +117,7 @@ def test_an_activation_that_is_undone_leaves_everything(database: Database, db: 
     assert half_life(db) == "2 days" and weights(db) == before
 
 
-def test_readers_go_on_while_an_activation_weights_anew(database: Database, db: psycopg.Connection) -> None:
+def test_readers_go_on_while_an_activation_weights_again(database: Database, db: psycopg.Connection) -> None:
     record(db, dated())
     timeless = learn(database)
     db.execute("update recdb.config set half_life = '2 days'")
@@ -134,7 +134,7 @@ def test_readers_go_on_while_an_activation_weights_anew(database: Database, db: 
 def test_half_lives_far_from_the_origin_train_and_rank_alike(
     database: Database, db: psycopg.Connection, origin: str
 ) -> None:
-    """Years of running, or old data: hundreds of half-lives lie between the interactions and the origin."""
+    """As after years, or with old data: hundreds of half-lives lie between the interactions and the origin."""
     record(db, dated())
     db.execute("update recdb.config set half_life = '5 days', decay_origin = '2026-01-12'")
     learn(database)

@@ -1,4 +1,4 @@
-"""The job cut off at any point: what served goes on serving, and the next run leaves nothing behind."""
+"""The job interrupted at any point: the old version keeps serving, and the next run removes all remains."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ from support.waiting import until, waits_for_a_lock
 from recdb import job
 from recdb.database import Database
 
-# Where the job is stopped: what the test holds, so that the job has to wait there.
+# The points at which the job is stopped, and the lock that the test holds there.
 STOPS = {
     "weighting the interactions": "lock table recdb.refresh_log in share mode",
     "making the version's tables": "lock table recdb.user_vector in access exclusive mode",
@@ -25,7 +25,7 @@ STOPS = {
 
 @contextmanager
 def job_stopped(database: Database, db: psycopg.Connection, statement: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `recdb refresh --full` as a process until it waits for what `statement` holds; release it at the end."""
+    """Run `recdb refresh --full` as a process until it waits for the lock of `statement`; kill it at the end."""
     command = [sys.executable, "-m", "recdb.cli", "refresh", "--full", "--url", database.conninfo]
     with psycopg.connect(database.conninfo) as holder:
         holder.execute(statement)
@@ -40,7 +40,7 @@ def job_stopped(database: Database, db: psycopg.Connection, statement: str) -> I
 
 
 def backends(db: psycopg.Connection) -> list[str]:
-    """What the job's connections are doing on the server, if it has any."""
+    """The state and the query of each of the job's connections."""
     return column(
         db.execute(
             "select state || ': ' || query from pg_stat_activity "
@@ -81,7 +81,7 @@ def test_an_interrupted_job_leaves_the_old_version_serving_and_nothing_for_the_o
     with job_stopped(database, db, STOPS[stop]) as process:
         process.send_signal(number)
         code = process.wait(60)
-        # The server notices that nobody is there, while the job's statement still waits.
+        # The server notices that the client is gone, while the job's statement still waits.
         until(lambda: not backends(db))
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     assert recommend(db, "u1") == before

@@ -19,13 +19,13 @@ from recdb.learn import Params
 
 @pytest.fixture
 def in_background() -> Iterator[Callable[..., "Future[Any]"]]:
-    """A function that runs another one in a thread; all are joined at the end."""
+    """A function that runs another one in a thread; the threads are joined at the end."""
     with ThreadPoolExecutor(4) as threads:
         yield threads.submit
 
 
 def learned_tables(db: psycopg.Connection) -> list[str]:
-    """Every table that holds what a version learned, attached or not."""
+    """All tables of model versions, attached or not."""
     return column(
         db.execute(
             "select relname from pg_class where relnamespace = 'recdb'::regnamespace and relkind = 'r' "
@@ -35,7 +35,7 @@ def learned_tables(db: psycopg.Connection) -> list[str]:
 
 
 def states(db: psycopg.Connection) -> dict[str, str]:
-    """What each version is: its label, and active, ready or retired."""
+    """The label of each version, and its state: active, ready or retired."""
     rows = db.execute("select label, case when active then 'active' else state end from recdb.models order by label")
     return dict(rows.fetchall())
 
@@ -186,7 +186,7 @@ def test_an_analysts_open_transaction_delays_neither_the_job_nor_any_reader(
         assert len(learned_tables(db)) == 9
         assert {row[3] for row in recommend(db, "u1")} == {"collaborative_filtering_v3"}
 
-        # As long as it stays open the next runs train on, and leave more.
+        # While the transaction stays open, the next runs train too, and leave more tables.
         assert job.run(database, full=True).model == "collaborative_filtering_v4"
         assert len(learned_tables(db)) == 12
 
@@ -201,7 +201,7 @@ def test_a_user_forgotten_while_a_version_is_trained_is_not_in_it(
     record(db, tastes())
     train(database)
     with psycopg.connect(database.conninfo) as holder:
-        # The flip has to wait for this lock, and everything is learned by then.
+        # The publishing transaction has to wait for this lock; by then everything is learned.
         holder.execute("lock table recdb.user_vector in share update exclusive mode")
         running = in_background(job.run, database, full=True)
         until(lambda: waits_for_a_lock(db))
@@ -219,7 +219,7 @@ def test_a_user_forgotten_while_a_version_is_trained_is_not_in_it(
 
 
 def test_what_changes_while_a_version_is_trained_is_in_it(database: Database, db: psycopg.Connection) -> None:
-    """A refresh brings only those versions up to date that are there."""
+    """A refresh updates only the versions that exist; publishing must catch up."""
     record(db, tastes())
 
     def late(step: str) -> None:
@@ -256,7 +256,7 @@ def test_long_rows_stay_whole_on_their_pages(database: Database, db: psycopg.Con
 def test_a_training_learns_from_a_sample_of_users_where_there_are_many(
     database: Database, db: psycopg.Connection
 ) -> None:
-    """What bounds its memory; all the others are placed in what the sample taught."""
+    """The sample bounds the memory; all other users get vectors from what it taught."""
     record(db, tastes(users=300))
     db.execute("update recdb.config set training_interactions = 1200")
 

@@ -1,4 +1,4 @@
-"""CALL recdb.refresh(): what others did becomes visible, at the cost of what changed, and nothing gets lost."""
+"""CALL recdb.refresh(): changes of other users become visible, at the cost of these changes, and none gets lost."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from recdb.database import Database
 
 @pytest.fixture
 def other(database: Database) -> Iterator[psycopg.Connection]:
-    """A second connection, whose transaction stays open until it is ended."""
+    """A second connection with a transaction that stays open until the test ends it."""
     with psycopg.connect(database.conninfo) as connection:
         yield connection
         connection.rollback()
@@ -31,7 +31,7 @@ def track(connection: psycopg.Connection, *rows: tuple[str, str, str]) -> None:
 
 
 def weights(connection: psycopg.Connection) -> dict[tuple[str, str], float]:
-    """What the last refresh knows."""
+    """The weights as of the last refresh."""
     rows = connection.execute("select user_id, item_id, weight from recdb.user_item_weights").fetchall()
     assert len({row[:2] for row in rows}) == len(rows)
     return {(user, item): pytest.approx(weight, rel=1e-9) for user, item, weight in rows}
@@ -42,7 +42,7 @@ def log(connection: psycopg.Connection) -> list[Any]:
 
 
 def break_refresh(connection: psycopg.Connection) -> None:
-    """Let every refresh that has something to do fail."""
+    """Make every refresh fail that has changes to read."""
     connection.execute("create function fail() returns trigger language plpgsql as $$ begin raise 'disk full'; end $$")
     connection.execute("create trigger fail before insert on recdb.user_item_recent execute function fail()")
 
@@ -54,7 +54,7 @@ def test_the_first_refresh_takes_everything_in(db: psycopg.Connection) -> None:
 
 
 def test_what_others_did_is_seen_after_a_refresh_and_not_before(database: Database, db: psycopg.Connection) -> None:
-    """Twenty users take up a new habit; somebody who shares a taste with them is shown it."""
+    """Twenty users get a new habit; a user who shares a taste with them is recommended its item."""
     record(db, tastes())
     record(db, [["curator", "i59", "view"]])
     train(database, blend=1.0)
@@ -340,7 +340,7 @@ def test_readers_go_on_while_a_refresh_is_running(
 
 
 def test_a_database_restored_into_another_cluster_is_rebuilt(db: psycopg.Connection) -> None:
-    """Transactions are numbered anew there: a horizon from the future means nothing."""
+    """The other cluster numbers transactions differently, so a horizon in the future has no meaning."""
     record(db, tastes())
     refresh(db)
     db.execute("update recdb.refresh_log set seen = '18000000000000000000'")
@@ -353,7 +353,7 @@ def test_a_database_restored_into_another_cluster_is_rebuilt(db: psycopg.Connect
 def test_a_neighbour_beyond_the_profile_limit_recommends_the_newest_items(
     database: Database, db: psycopg.Connection
 ) -> None:
-    """All weights are kept, but only the newest three are scored with, after a rebuild and after a refresh."""
+    """All weights are kept, but only the newest three contribute to scores, after a rebuild and after a refresh."""
     db.execute("update recdb.config set profile_limit = 3")
     record(db, [["u1", f"i{n}", "view", f"2024-01-{n:02}"] for n in range(1, 5)] + [["u2", "i4", "view", "2024-01-04"]])
     train(database, blend=1.0)
@@ -390,8 +390,8 @@ def test_refreshing_nothing_is_fine(db: psycopg.Connection) -> None:
     assert all(run[1] is None for run in log(db))
 
 
-def test_popularity_is_added_to_as_if_it_were_summed_up_anew(database: Database, db: psycopg.Connection) -> None:
-    """By new, changed and vanished interactions, by new items and by users who are forgotten."""
+def test_popularity_is_added_to_as_if_it_were_summed_up_again(database: Database, db: psycopg.Connection) -> None:
+    """After new, changed and deleted interactions, new items and forgotten users."""
     record(db, tastes())
     train(database)
 

@@ -1,4 +1,4 @@
-"""MLflow: versions are logged as runs to a real local folder, and what fails there never undoes a training."""
+"""MLflow: versions are logged as runs to a real local folder, and a failure there never undoes a training."""
 
 import shutil
 import sys
@@ -18,13 +18,13 @@ from recdb.database import Database
 from recdb.errors import Rejected
 from recdb.job import tracking
 
-# MLflow's own use of its libraries.
+# Warnings about how MLflow uses its libraries.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store without runs: MLflow takes seconds to make one."""
+    """A store without runs, made once because MLflow takes seconds for it."""
     made = tmp_path_factory.mktemp("empty")
     client(made).search_experiments()
     return made
@@ -32,7 +32,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, empty_store: Path) -> Path:
-    """Where the runs go."""
+    """The folder that the runs are logged to."""
     return Path(shutil.copytree(empty_store, tmp_path / "my runs"))
 
 
@@ -41,7 +41,7 @@ def client(folder: Path) -> MlflowClient:
 
 
 def runs(folder: Path) -> list[Run]:
-    """What MLflow reads back, the first run first."""
+    """The runs as MLflow reads them back, the oldest first."""
     reader = client(folder)
     experiment = reader.get_experiment_by_name("recdb")
     assert experiment is not None
