@@ -1,7 +1,7 @@
 """Printing for the command line: tables, and progress as a spinner on a terminal or as lines elsewhere."""
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -9,8 +9,6 @@ from rich.console import Console, RenderableType
 from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
-
-from recdb.progress import Report
 
 # A file or a pipe has no width, so tables that go there are never folded.
 UNBOUNDED = 10_000
@@ -20,8 +18,8 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Report]:
-    """Yield a Report: it changes the spinner's text on a terminal, and prints a line with the time elsewhere."""
+def progress(title: str) -> Iterator[Callable[[str], None]]:
+    """Yield a function that reports a step: as a spinner's text on a terminal, as a line with the time elsewhere."""
     if errors.is_terminal:
         with errors.status(title) as status:
             yield lambda step: status.update(f"{title}: {step}")

@@ -186,7 +186,7 @@ LEARNED = """
 """
 
 
-def test_it_is_adopted_while_the_application_runs_and_removed_again(database: Database) -> None:
+def test_it_is_taken_on_under_way_and_given_up_again(database: Database) -> None:
     before = dump_schema(database)
     application = Application(database)
     with application.running():
