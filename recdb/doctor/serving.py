@@ -92,9 +92,10 @@ def check_last_run(connection: psycopg.Connection) -> Verdict | None:
     if row is None:
         return None
     kind, age, error = row
+    name = "training" if kind == "train" else kind
     if error is not None:
-        return Verdict("fail", f"the last {kind}, {age_of(age)} ago, failed: {error}", "fix that, then: recdb refresh")
-    return Verdict("ok", f"a {kind} without error, {age_of(age)} ago")
+        return Verdict("fail", f"the last {name}, {age_of(age)} ago, failed: {error}", "fix that, then: recdb refresh")
+    return Verdict("ok", f"the last {name}, {age_of(age)} ago, had no error")
 
 
 def check_vectors(connection: psycopg.Connection) -> Verdict | None:
