@@ -1,0 +1,184 @@
+"""Write docs/reference.md from the comments in the database.
+
+    python docs/generate_reference.py
+
+The script starts an embedded PostgreSQL server of its own (the extra `embedded`), installs recdb there and reads the
+catalogue. The test tests/project/test_reference.py compares the file with what a database says.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+
+from recdb import migrate
+from recdb.database import Database
+from recdb.embedded import start_embedded
+
+PAGE = Path(__file__).with_name("reference.md")
+
+# Functions for the owner of the schema. All others that no role may call are internal.
+OWNERS = ("activate", "forget_user", "rebuild")
+
+HEAD = """\
+# Reference
+
+`python docs/generate_reference.py` writes this page from the comments in the database. Change the comments, not this
+page. In psql, `\\df+ recdb.*` and `\\d+ recdb.*` show the same texts.
+"""
+
+FUNCTIONS: LiteralString = """
+    select n.nspname as schema, p.proname as name, p.prokind as kind,
+        pg_get_function_arguments(p.oid) as arguments, pg_get_function_identity_arguments(p.oid) as identity,
+        pg_get_function_result(p.oid) as result,
+        case p.provolatile when 'i' then 'immutable' when 's' then 'stable' else 'volatile' end as volatility,
+        p.prosecdef as as_owner, obj_description(p.oid, 'pg_proc') as comment,
+        array(
+            select distinct r.rolname::text
+            from aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+            where starts_with(r.rolname, 'recdb_') order by 1
+        ) as roles
+    from pg_proc p
+    join pg_namespace n on n.oid = p.pronamespace
+    where (n.nspname = 'recdb' or n.nspname = 'public' and p.proname = 'recommend')
+      and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+    order by p.proname collate "C", n.nspname collate "C" desc, pg_get_function_identity_arguments(p.oid) collate "C"
+"""
+
+RELATIONS: LiteralString = """
+    select c.oid, c.relname as name, c.relkind as kind, obj_description(c.oid, 'pg_class') as comment,
+        array(
+            select distinct r.rolname::text
+            from aclexplode(c.relacl) a join pg_roles r on r.oid = a.grantee
+            where starts_with(r.rolname, 'recdb_') and a.privilege_type = 'SELECT' order by 1
+        ) as roles
+    from pg_class c
+    where c.relnamespace = 'recdb'::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
+      and c.relname <> 'alembic_version'
+    order by c.relname collate "C"
+"""
+
+COLUMNS: LiteralString = """
+    select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as required,
+        case when a.attidentity <> '' then 'identity' when a.attgenerated <> '' then 'generated'
+            else pg_get_expr(d.adbin, d.adrelid) end as initial,
+        col_description(a.attrelid, a.attnum) as comment
+    from pg_attribute a
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid = %s and a.attnum > 0 and not a.attisdropped
+    order by a.attnum
+"""
+
+ROLES: LiteralString = "select rolname::text as name from pg_roles where starts_with(rolname, 'recdb_') order by 1"
+
+
+def describe(connection: psycopg.Connection[Any]) -> str:
+    """Return the page about the recdb that is installed in a database."""
+    connection.execute("set search_path to public")
+    functions = read(connection, FUNCTIONS)
+    relations = read(connection, RELATIONS)
+    granted = [each for each in functions if each["roles"]]
+    owners = [each for each in functions if not each["roles"] and each["name"] in OWNERS]
+    internal = [each for each in functions if not each["roles"] and each["name"] not in OWNERS]
+    tables = [each for each in relations if each["kind"] in "rp"]
+    views = [each for each in relations if each["kind"] in "vm"]
+    parts = [
+        HEAD,
+        "## Roles\n",
+        describe_roles(read(connection, ROLES), granted, relations),
+        "## Functions\n",
+        *(describe_function(each) for each in granted),
+        "## Functions for the owner\n\nNo role may call these; the owner of the schema may.\n",
+        *(describe_function(each) for each in owners),
+        "## Tables\n",
+        *(describe_relation(each, read(connection, COLUMNS, each["oid"])) for each in tables),
+        "## Views\n",
+        *(describe_relation(each, read(connection, COLUMNS, each["oid"])) for each in views),
+        "## Internal functions\n\nOther functions call these. They may change at any time.\n",
+        table(("function", "comment"), [(f"`{call(each)}`", each["comment"] or "") for each in internal]),
+    ]
+    return "\n".join(parts)
+
+
+def read(connection: psycopg.Connection[Any], query: LiteralString, *parameters: object) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def describe_roles(
+    roles: list[dict[str, Any]], functions: list[dict[str, Any]], relations: list[dict[str, Any]]
+) -> str:
+    """Name what each role may call and read."""
+    rows = []
+    for role in (each["name"] for each in roles):
+        calls = list(dict.fromkeys(f"`{each['name']}`" for each in functions if role in each["roles"]))
+        reads = [f"`{each['name']}`" for each in relations if role in each["roles"]]
+        everything = len(reads) == len(relations)
+        rows.append((f"`{role}`", ", ".join(calls), "every table and view" if everything else ", ".join(reads)))
+    return table(("role", "may call", "may read"), rows)
+
+
+def describe_function(function: dict[str, Any]) -> str:
+    """Describe one function: its signature, comment and properties."""
+    arguments = function["arguments"].replace(", ", ",\n    ")
+    signature = f"{function['schema']}.{function['name']}({arguments})"
+    if function["kind"] == "p":
+        signature = f"procedure {signature}"
+    else:
+        signature += f"\nreturns {function['result']}"
+    properties = ["procedure" if function["kind"] == "p" else function["volatility"]]
+    properties.append("runs with the owner's rights" if function["as_owner"] else "runs with the caller's rights")
+    if function["roles"]:
+        properties.append("granted to " + ", ".join(f"`{role}`" for role in function["roles"]))
+    heading = f"### {function['schema']}.{function['name']}\n"
+    return "\n".join([heading, f"```text\n{signature}\n```\n", function["comment"] or "", "", f"*{'; '.join(properties)}.*\n"])
+
+
+def describe_relation(relation: dict[str, Any], columns: list[dict[str, Any]]) -> str:
+    """Describe one table or view: its comment and columns."""
+    stored = relation["kind"] in "rp"
+    heading = ("column", "type", "null", "default", "comment") if stored else ("column", "type")
+    rows = []
+    for column in columns:
+        kind = f"`{column['type']}`"
+        if stored:
+            initial = f"`{column['initial']}`" if column["initial"] else ""
+            rows.append((f"`{column['name']}`", kind, "" if column["required"] else "yes", initial, column["comment"] or ""))
+        else:
+            rows.append((f"`{column['name']}`", kind))
+    title = f"### recdb.{relation['name']}\n"
+    comment = relation["comment"] or ""
+    if relation["kind"] == "m":
+        comment = f"Materialized. {comment}"
+    return "\n".join([title, comment, "", table(heading, rows)])
+
+
+def call(function: dict[str, Any]) -> str:
+    """Name a function with its arguments' names and types."""
+    return f"{function['name']}({function['identity']})"
+
+
+def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Write a table in Markdown."""
+    lines = [heading, ("---",) * len(heading), *rows]
+    return "".join("| " + " | ".join(clean(cell) for cell in line) + " |\n" for line in lines)
+
+
+def clean(cell: str) -> str:
+    """Fit a text into one cell."""
+    return " ".join(cell.split()).replace("|", "\\|")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(start_embedded(Path(folder) / "data", temporary=True), "the generator's own")
+        migrate.upgrade(database)
+        with psycopg.connect(database.conninfo) as connection:
+            page = describe(connection)
+    PAGE.write_text(page, encoding="utf-8")
+    print(f"wrote {PAGE.name}: {len(page.splitlines())} lines")
+
+
+if __name__ == "__main__":
+    main()
