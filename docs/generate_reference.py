@@ -6,7 +6,9 @@ The script starts an embedded PostgreSQL server of its own (the extra `embedded`
 catalogue. The test tests/project/test_reference.py compares the file with what a database says.
 """
 
+import re
 import tempfile
+from itertools import groupby
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -18,8 +20,12 @@ from recdb.embedded import start_embedded
 
 PAGE = Path(__file__).with_name("reference.md")
 
-# Functions for the owner of the schema. All others that no role may call are internal.
+# Functions that people call and that no role is granted.
 OWNERS = ("activate", "forget_user", "rebuild")
+# Functions that a role may call because a view or another function calls them with the caller's rights.
+HELPERS = (
+    "decay", "interactions_of", "item_of", "log_failure", "parse_exclude", "profile_of", "refresh_changed", "settle"
+)  # fmt: skip
 
 HEAD = """\
 # Reference
@@ -78,9 +84,9 @@ def describe(connection: psycopg.Connection[Any]) -> str:
     connection.execute("set search_path to public")
     functions = read(connection, FUNCTIONS)
     relations = read(connection, RELATIONS)
-    granted = [each for each in functions if each["roles"]]
+    granted = [each for each in functions if each["roles"] and each["name"] not in HELPERS]
     owners = [each for each in functions if not each["roles"] and each["name"] in OWNERS]
-    internal = [each for each in functions if not each["roles"] and each["name"] not in OWNERS]
+    internal = [each for each in functions if each not in granted and each not in owners]
     tables = [each for each in relations if each["kind"] in "rp"]
     views = [each for each in relations if each["kind"] in "vm"]
     parts = [
@@ -88,15 +94,15 @@ def describe(connection: psycopg.Connection[Any]) -> str:
         "## Roles\n",
         describe_roles(read(connection, ROLES), granted, relations),
         "## Functions\n",
-        *(describe_function(each) for each in granted),
+        *describe_functions(granted),
         "## Functions for the owner\n\nNo role may call these; the owner of the schema may.\n",
-        *(describe_function(each) for each in owners),
+        *describe_functions(owners),
         "## Tables\n",
         *(describe_relation(each, read(connection, COLUMNS, each["oid"])) for each in tables),
         "## Views\n",
         *(describe_relation(each, read(connection, COLUMNS, each["oid"])) for each in views),
-        "## Internal functions\n\nOther functions call these. They may change at any time.\n",
-        table(("function", "comment"), [(f"`{call(each)}`", each["comment"] or "") for each in internal]),
+        "## Internal functions\n\nOther functions and views call these. They may change at any time.\n",
+        "".join(f"- `{call(each)}`: {escape(each['comment'])}\n" for each in internal),
     ]
     return "\n".join(parts)
 
@@ -119,20 +125,33 @@ def describe_roles(
     return table(("role", "may call", "may read"), rows)
 
 
+def describe_functions(functions: list[dict[str, Any]]) -> list[str]:
+    """Describe functions, those of one name under one heading."""
+    return [
+        f"### {name}\n\n" + "\n".join(describe_function(each) for each in same)
+        for name, same in groupby(functions, lambda each: f"{each['schema']}.{each['name']}")
+    ]
+
+
 def describe_function(function: dict[str, Any]) -> str:
     """Describe one function: its signature, comment and properties."""
-    arguments = function["arguments"].replace(", ", ",\n    ")
-    signature = f"{function['schema']}.{function['name']}({arguments})"
+    name, result = f"{function['schema']}.{function['name']}", function["result"]
     if function["kind"] == "p":
-        signature = f"procedure {signature}"
+        signature = f"call {name}({function['arguments']})"
     else:
-        signature += f"\nreturns {function['result']}"
+        signature = f"{name}({spread(function['arguments'])})\nreturns "
+        columns = re.fullmatch(r"TABLE\((.*)\)", result)
+        signature += f"table ({spread(columns[1])})" if columns else result
     properties = ["procedure" if function["kind"] == "p" else function["volatility"]]
     properties.append("runs with the owner's rights" if function["as_owner"] else "runs with the caller's rights")
     if function["roles"]:
         properties.append("granted to " + ", ".join(f"`{role}`" for role in function["roles"]))
-    heading = f"### {function['schema']}.{function['name']}\n"
-    return "\n".join([heading, f"```text\n{signature}\n```\n", function["comment"] or "", "", f"*{'; '.join(properties)}.*\n"])
+    return f"```text\n{signature}\n```\n\n{escape(function['comment'])}\n\n*{'; '.join(properties)}.*\n"
+
+
+def spread(parameters: str) -> str:
+    """Write parameters in a line each, where there are several."""
+    return "\n    " + parameters.replace(", ", ",\n    ") + "\n" if ", " in parameters else parameters
 
 
 def describe_relation(relation: dict[str, Any], columns: list[dict[str, Any]]) -> str:
@@ -144,11 +163,13 @@ def describe_relation(relation: dict[str, Any], columns: list[dict[str, Any]]) -
         kind = f"`{column['type']}`"
         if stored:
             initial = f"`{column['initial']}`" if column["initial"] else ""
-            rows.append((f"`{column['name']}`", kind, "" if column["required"] else "yes", initial, column["comment"] or ""))
+            rows.append(
+                (f"`{column['name']}`", kind, "" if column["required"] else "yes", initial, escape(column["comment"]))
+            )
         else:
             rows.append((f"`{column['name']}`", kind))
     title = f"### recdb.{relation['name']}\n"
-    comment = relation["comment"] or ""
+    comment = escape(relation["comment"])
     if relation["kind"] == "m":
         comment = f"Materialized. {comment}"
     return "\n".join([title, comment, "", table(heading, rows)])
@@ -157,6 +178,12 @@ def describe_relation(relation: dict[str, Any], columns: list[dict[str, Any]]) -
 def call(function: dict[str, Any]) -> str:
     """Name a function with its arguments' names and types."""
     return f"{function['name']}({function['identity']})"
+
+
+def escape(comment: str | None) -> str:
+    """Return a comment as Markdown, where a `<` outside of code would begin an HTML tag."""
+    parts = re.split("(`[^`]*`)", comment or "")
+    return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
 
 
 def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -58,7 +58,9 @@ def read_steps(text: str) -> Iterator[Step]:
             for found in COMMAND.finditer(block["text"]):
                 command = found["command"].replace("\n> ", "\n")
                 if not command.startswith("pip "):
-                    yield Step(language, command, at + found.start("output"), at + found.end("output"), not block["quiet"])
+                    yield Step(
+                        language, command, at + found.start("output"), at + found.end("output"), not block["quiet"]
+                    )
         elif language in ("sql", "python"):
             shown = following is not None and following["language"] == "text"
             shown = shown and not text[block.end() : following.start()].strip()
@@ -187,7 +189,9 @@ def broken_links(page: Path) -> list[str]:
     """List a page's links that lead nowhere: a file or an anchor is missing. Other sites are not asked."""
     broken = []
     for link in LINK.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
-        path, _, anchor = link.removeprefix(f"{REPOSITORY}/blob/main/").removeprefix(f"{REPOSITORY}/tree/main/").partition("#")
+        path, _, anchor = (
+            link.removeprefix(f"{REPOSITORY}/blob/main/").removeprefix(f"{REPOSITORY}/tree/main/").partition("#")
+        )
         if path.startswith("https://"):
             continue
         start = PROJECT if link.startswith(REPOSITORY) else page.parent
