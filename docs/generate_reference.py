@@ -3,7 +3,7 @@
     python docs/generate_reference.py
 
 The script starts an embedded PostgreSQL server of its own (the extra `embedded`), installs recdb there and reads the
-catalogue. The test tests/project/test_reference.py compares the file with what a database says.
+catalogue. tests/project/test_reference.py compares the file with the comments in a database.
 """
 
 import re
@@ -108,6 +108,7 @@ def describe(connection: psycopg.Connection[Any]) -> str:
 
 
 def read(connection: psycopg.Connection[Any], query: LiteralString, *parameters: object) -> list[dict[str, Any]]:
+    """Return a query's rows by column."""
     with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()
 
@@ -198,6 +199,7 @@ def clean(cell: str) -> str:
 
 
 def main() -> None:
+    """Start a server, install recdb, and write the page."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(start_embedded(Path(folder) / "data", temporary=True), "the generator's own")
         migrate.upgrade(database)

@@ -1,7 +1,7 @@
 """Every `pip` line of the documents works today: pip itself runs each in a copy of the checkout, without a network.
 
-The name `recdb` on the package index belongs to another project. So a line installs from the clone, from a wheel that an
-earlier line has built, or adds an extra to the distribution that is installed already.
+The name `recdb` on the package index belongs to another project. So a line installs from the clone, installs a wheel
+that an earlier line has built, or adds an extra to the distribution that is installed already.
 """
 
 import os

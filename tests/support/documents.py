@@ -1,8 +1,8 @@
 """Documents as programs: find the commands in them, run them, and compare what they print with what the document shows.
 
 A page is Markdown. Its `console`, `sql` and `python` blocks are run in their order. The output of a console command
-stands below it in the same block; the output of an SQL or Python block is the `text` block that follows. An HTML comment
-on the line above a block changes this:
+stands below it in the same block. The output of an SQL or Python block is the `text` block that follows. An HTML
+comment on the line above a block changes this:
 
     <!-- test: skip (reason) -->   the block is not run
     <!-- test: quiet -->           the commands are run and must not fail; the page does not show their output
