@@ -65,6 +65,17 @@ RELATIONS: LiteralString = """
     order by c.relname collate "C"
 """
 
+READABLE_COLUMNS: LiteralString = """
+    select r.rolname::text as role, c.relname::text as relation, array_agg(a.attname::text order by a.attnum) as columns
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid
+    cross join lateral aclexplode(a.attacl) g
+    join pg_roles r on r.oid = g.grantee
+    where c.relnamespace = 'recdb'::regnamespace and starts_with(r.rolname, 'recdb_') and g.privilege_type = 'SELECT'
+    group by r.rolname, c.relname
+    order by r.rolname collate "C", c.relname collate "C"
+"""
+
 COLUMNS: LiteralString = """
     select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as required,
         case when a.attidentity <> '' then 'identity' when a.attgenerated <> '' then 'generated'
@@ -92,7 +103,7 @@ def describe(connection: psycopg.Connection[Any]) -> str:
     parts = [
         HEAD,
         "## Roles\n",
-        describe_roles(read(connection, ROLES), granted, relations),
+        describe_roles(read(connection, ROLES), granted, relations, read(connection, READABLE_COLUMNS)),
         "## Functions\n",
         *describe_functions(granted),
         "## Functions for the owner\n\nNo role may call these; the owner of the schema may.\n",
@@ -114,15 +125,22 @@ def read(connection: psycopg.Connection[Any], query: LiteralString, *parameters:
 
 
 def describe_roles(
-    roles: list[dict[str, Any]], functions: list[dict[str, Any]], relations: list[dict[str, Any]]
+    roles: list[dict[str, Any]],
+    functions: list[dict[str, Any]],
+    relations: list[dict[str, Any]],
+    columns: list[dict[str, Any]],
 ) -> str:
-    """Name what each role may call and read."""
+    """Name the functions that each role may call, and the tables, views and single columns that it may read."""
     rows = []
     for role in (each["name"] for each in roles):
         calls = list(dict.fromkeys(f"`{each['name']}`" for each in functions if role in each["roles"]))
         reads = [f"`{each['name']}`" for each in relations if role in each["roles"]]
-        everything = len(reads) == len(relations)
-        rows.append((f"`{role}`", ", ".join(calls), "every table and view" if everything else ", ".join(reads)))
+        if len(reads) == len(relations):
+            reads = ["every table and view"]
+        for each in columns:
+            if each["role"] == role:
+                reads.append(f"`{each['relation']}` (" + ", ".join(f"`{column}`" for column in each["columns"]) + ")")
+        rows.append((f"`{role}`", ", ".join(calls), ", ".join(reads)))
     return table(("role", "may call", "may read"), rows)
 
 
