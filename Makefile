@@ -51,6 +51,15 @@ bench: $(VENV)/.bench
 bench-quality: $(VENV)/.bench
 	$(BIN)/python benchmarks/quality/run.py $(DATA)
 
+$(VENV)/.docs: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -e '.[docs]'
+	@touch $@
+
+.PHONY: docs
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 NEXTJS := examples/nextjs
 CALLERS := examples/callers
 LINT := .github/lint

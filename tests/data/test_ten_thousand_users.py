@@ -42,7 +42,7 @@ def commands(document: Path, heading: str) -> list[str]:
     return [found["command"].replace("\n> ", "\n") for block in blocks for found in COMMAND.finditer(block)]
 
 
-FIVE = commands(README, "### An existing application, in five commands")
+FIVE = commands(README, "## An existing application, in five commands")
 FURTHER = commands(WALK_THROUGH, "## Attach, refresh, recommend")
 QUICKLY, NIGHTLY, DOCTOR, *BACK = commands(WALK_THROUGH, "## From then on")
 (FEED,) = re.findall(r"^```sql\n(.*?);\n```$", WALK_THROUGH.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -191,7 +191,7 @@ def test_it_is_taken_on_under_way_and_given_up_again(database: Database) -> None
     application = Application(database)
     with application.running():
         application.go_on()
-        assert FIVE[0] == "pip install recdb"  # it is, already
+        assert FIVE[0] == "pip install ."  # the environment of the tests has it already
         for command in FIVE[1:]:
             shown = run(command)
             application.go_on()
