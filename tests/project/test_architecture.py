@@ -14,8 +14,8 @@ ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 # The layers of recdb, the top one first. A module may import what a lower layer holds, and other modules of its own
 # package. Modules on one line are independent of each other.
 LAYERS = (
-    ("cli", "service"),
-    ("evaluate",),
+    ("cli",),
+    ("service", "evaluate"),
     ("tuning", "everyone", "demo", "doctor"),
     ("job",),
     ("arrays",),
