@@ -23,8 +23,8 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("calls", "database"),
-    ("embedded", "records", "tables", "latency", "progress", "terminal"),
+    ("calls", "database", "terminal"),
+    ("embedded", "records", "tables", "latency", "progress"),
     ("errors", "distribution"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -134,7 +134,9 @@ def test_no_module_imports_itself_through_others() -> None:
     ],
 )
 def test_a_wrong_import_is_found(module: str, line: str) -> None:
-    assert len(wrong_imports(graph_of(SOURCES | {module: line}))) == 1
+    added = set(wrong_imports(graph_of(SOURCES | {module: line}))) - set(wrong_imports(GRAPH))
+
+    assert len(added) == 1
 
 
 @pytest.mark.parametrize("layer", ["learn", "offline"])
