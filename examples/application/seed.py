@@ -45,8 +45,8 @@ CIRCLE_SHARE = 0.7
 KINDS = ("view", "click", "like", "share")
 DEPTH_SHARES = (0.4, 0.3, 0.2, 0.1)
 
-# Some shares and likes lead to other rows: one share in four to a repost, one like in four to a comment, and one like in
-# eight to a follow of the author.
+# Some shares and likes lead to other rows: one share in four to a repost, one like in four to a comment, and one like
+# in eight to a follow of the author.
 AROUND = """
 insert into post (id, user_id, topic, content, original_post_id, created_at)
 select distinct on (i.user_id, i.post_id)
