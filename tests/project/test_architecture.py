@@ -185,9 +185,10 @@ def test_links_to_the_repository_lead_to_files() -> None:
 
 # Sizes --------------------------------------------------------------------------------------------------------
 
+FOLDERS = ("recdb", "sql", "migrations", "tests", "docs", "benchmarks", "examples/application", "examples/callers")
 SIZED = [
     file
-    for folder in ("recdb", "sql", "migrations", "benchmarks", "examples/application", "examples/callers")
+    for folder in FOLDERS
     for file in sorted((PROJECT / folder).rglob("*"))
     if file.suffix in (".py", ".sql") and "node_modules" not in file.parts
 ]
