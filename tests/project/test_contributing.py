@@ -87,7 +87,7 @@ def test_make_test_without_arguments_runs_everything_with_coverage() -> None:
     *lint, tests = dry_run("test")
 
     assert any(line.endswith("ruff check .") for line in lint) and any(line.endswith("mypy") for line in lint)
-    assert "--cov-fail-under" in tests and "-m" not in tests.split()
+    assert "--cov-fail-under" in tests and " -m " not in tests
 
 
 def test_make_test_with_arguments_runs_these_alone_and_asks_for_no_coverage() -> None:
@@ -103,19 +103,19 @@ def test_make_check_runs_lint_types_and_the_tests_without_a_server() -> None:
     assert lines[3].endswith('-m "not server"')
 
 
-@pytest.mark.parametrize(
-    ("fixtures", "marked"),
-    [("", False), ("tmp_path", False), ("server", True), ("db", True), ("shared", True), ("older_database", True)],
-)
-def test_a_test_is_marked_by_the_fixtures_that_it_uses(
-    pytestconfig: pytest.Config, request: pytest.FixtureRequest, fixtures: str, marked: bool
-) -> None:
-    """The hook of conftest.py looks at all fixtures of a test, those of its fixtures included."""
-    manager = request.session._fixturemanager
-    names = manager.getfixtureclosure(request.node.parent, tuple(fixtures.split()), ignore_args=())[0]
-    (hook,) = (plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "SERVER_FIXTURES"))
+@pytest.mark.usefixtures("tmp_path")
+def test_a_test_without_a_server_is_not_marked(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("server") is None
 
-    assert bool(hook.SERVER_FIXTURES & set(names)) == marked
+
+@pytest.mark.usefixtures("db")
+def test_a_test_of_a_fixture_that_asks_for_a_server_by_name_is_marked(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("server")
+
+
+@pytest.mark.usefixtures("empty_database")
+def test_a_test_of_a_fixture_that_uses_the_server_is_marked(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("server")
 
 
 # pre-commit, issue forms, CHANGELOG.md ------------------------------------------------------------------------
