@@ -1,6 +1,7 @@
 """The contributor's documents name files, tests and commands that exist, and the configuration files are valid."""
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -30,9 +31,11 @@ def dry_run(*arguments: str) -> list[str]:
     """Return the lines that make would run; a target that is up to date runs nothing."""
     if not shutil.which("make"):
         pytest.skip("make is not installed")
+    # The tests may run under make themselves: its options must not reach this one.
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "ARGS"}
     done = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.dev", *arguments],
-        cwd=PROJECT, capture_output=True, text=True, check=False,
+        cwd=PROJECT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
