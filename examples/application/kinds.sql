@@ -1,3 +1,4 @@
--- What else people do here, beside view, click, like and share. A follow is of a person, so it hides no post.
+-- This application has two kinds beside view, click, like and share. The item of a follow is a user, so a follow hides
+-- no post.
 
 insert into recdb.interaction_kind (kind, weight) values ('comment', 0.8), ('follow', 0.5);

@@ -1,8 +1,8 @@
-"""Make the example's database: an application's tables with data, then recdb beside them.
+"""Make the example's database: the application's tables with data, and recdb beside them.
 
     python prepare.py postgresql://… [--users 10000 --posts 4000 --interactions 400000]
 
-What comes after seed() is all that adopting recdb takes.
+The commands after seed() are all that an existing application needs to use recdb.
 """
 
 import argparse
@@ -17,12 +17,12 @@ HERE = Path(__file__).parent
 
 
 def recdb(url: str, *arguments: str) -> None:
-    """Run a command of recdb's."""
+    """Run a recdb command."""
     subprocess.run([sys.executable, "-m", "recdb.cli", *arguments, "--url", url], check=True, stdout=sys.stderr)
 
 
 def prepare(url: str, *, users: int, posts: int, interactions: int) -> None:
-    """Make the tables, fill them, install recdb, attach, train, and let the application's role in."""
+    """Make and fill the tables, install recdb, attach the tables, train, and grant the application's role."""
     with psycopg.connect(url) as connection:
         connection.execute((HERE / "schema.sql").read_text())
     seed(url, users=users, posts=posts, interactions=interactions)
@@ -46,7 +46,7 @@ def prepare(url: str, *, users: int, posts: int, interactions: int) -> None:
 
 
 def main() -> None:
-    """Read the command line, and prepare."""
+    """Read the command line and make the database."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     add_sizes(parser)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how much data there is."""
+    """Add the options for the amount of data."""
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--posts", type=int, default=4_000)
     parser.add_argument("--interactions", type=int, default=400_000)

@@ -1,5 +1,5 @@
--- The database of a small feed application, as Prisma would have made it: text ids, reserved names,
--- timestamp(3) without time zone that holds UTC, and a log of interactions without any unique key of its own.
+-- The tables of a small feed application, as Prisma makes them: text ids, reserved words as names, times in UTC as
+-- timestamp(3) without time zone, and a log of interactions in which a user may repeat an interaction.
 
 create table "user" (
     id text primary key,
@@ -14,7 +14,7 @@ create table post (
     topic text not null,
     content text not null,
     media_urls text[] not null default '{}',
-    original_post_id text references post (id) on delete cascade, -- a repost: it has no content of its own
+    original_post_id text references post (id) on delete cascade, -- set for a repost, which has no content of its own
     created_at timestamp(3) not null default (now() at time zone 'utc'),
     deleted_at timestamp(3)
 );

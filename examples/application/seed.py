@@ -1,8 +1,9 @@
-"""Fill the application's tables: people with tastes, posts that read like posts, and who looked at what.
+"""Fill the application's tables with users who have tastes, posts with readable texts, and interactions.
 
     python seed.py postgresql://… --users 10000 --posts 4000 --interactions 400000
 
-Needs only the tables of schema.sql, nothing of recdb. The same seed gives the same rows, up to now.
+The script needs the tables of schema.sql and nothing of recdb. The same seed gives the same rows, except that all
+times are relative to now.
 """
 
 import argparse
@@ -34,17 +35,18 @@ LAST_NAMES = (
     "Quist", "Rossi", "Sato", "Silva", "Sharma", "Tanaka", "Toth", "Urban", "Vargas", "Weber", "Winter", "Zhang",
 )  # fmt: skip
 
-# Of what a person looks at, how much is of the first, second and third taste; the rest is of any topic.
+# The shares of a user's looks that go to their first, second and third taste. The rest goes to random topics.
 TASTE_SHARES = (0.55, 0.25, 0.12)
-# A topic has circles of posts; so much of what a person looks at in a topic is of one circle.
+# The posts of a topic are in circles. This share of a user's looks at a topic goes to one circle.
 CIRCLES = 5
 CIRCLE_SHARE = 0.7
-# Of all interactions, 50 % are views, 30 % clicks, 15 % likes, 5 % shares: so many looks go so far.
+# Each look is a view; some looks go on to a click, a like and a share. These are the shares of looks that end at each
+# kind, so that of all interactions 50 % are views, 30 % clicks, 15 % likes and 5 % shares.
 KINDS = ("view", "click", "like", "share")
 DEPTH_SHARES = (0.4, 0.3, 0.2, 0.1)
 
-# What comes of some shares and likes: one share in four is a repost, one like in four is commented on, and after one
-# like in eight the author is followed.
+# Some shares and likes lead to other rows: one share in four to a repost, one like in four to a comment, and one like
+# in eight to a follow of the author.
 AROUND = """
 insert into post (id, user_id, topic, content, original_post_id, created_at)
 select distinct on (i.user_id, i.post_id)
@@ -67,7 +69,7 @@ where i.interaction_type = 'like' and hashtext(i.id) & 7 = 2 and p.user_id <> i.
 
 
 def write_posts(chance: random.Random, count: int) -> list[tuple[str, str]]:
-    """Write `count` different posts: topic and text."""
+    """Write `count` different posts and return the topic and the text of each."""
     topics: dict[str, Any] = tomllib.loads((HERE / "posts.toml").read_text())
     closings = topics.pop("closing")
     posts: dict[str, str] = {}
@@ -89,7 +91,7 @@ def write_posts(chance: random.Random, count: int) -> list[tuple[str, str]]:
 
 
 def name_people(chance: random.Random, count: int) -> list[tuple[str, str]]:
-    """Name `count` people: handle and name."""
+    """Make up `count` people and return the handle and the name of each."""
     people: dict[str, str] = {}
     while len(people) < count:
         name = f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}"
@@ -99,7 +101,7 @@ def name_people(chance: random.Random, count: int) -> list[tuple[str, str]]:
 
 
 def utc(seconds: float) -> datetime:
-    """Turn seconds of the epoch into what a timestamp without time zone holds."""
+    """Convert seconds of the epoch into a UTC time without time zone."""
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
@@ -113,7 +115,10 @@ def copy(connection: psycopg.Connection, table: str, columns: str, rows: Iterabl
 def draw_looks(
     rng: np.random.Generator, users: int, topics: np.ndarray, published: np.ndarray, now: float, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw `count` looks: positions of user and post, seconds of the epoch. Taste leads, the popular gets more."""
+    """Draw `count` looks by taste and popularity.
+
+    Returns the positions of the users and of the posts, and the times in seconds of the epoch.
+    """
     names, of_topic = np.unique(topics, return_inverse=True)
     groups = of_topic * CIRCLES + rng.integers(0, CIRCLES, len(topics))
     appeal = rng.lognormal(0, 1.1, len(topics))
@@ -138,7 +143,7 @@ def draw_looks(
 
 
 def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1) -> None:
-    """Fill the tables of the database at `url`, and leave them as autovacuum would in time."""
+    """Fill the tables of the database at `url`, then vacuum and analyse them."""
     chance, rng = random.Random(number), np.random.default_rng(number)
     now = time.time()
     texts = write_posts(chance, posts)
@@ -186,7 +191,7 @@ def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1
 
 
 def main() -> None:
-    """Read the command line, and seed."""
+    """Read the command line and fill the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("--users", type=int, default=10_000)

@@ -1,9 +1,10 @@
-"""A throwaway PostgreSQL on a loopback port with the example's data in it, for development and tests.
+"""Run a temporary PostgreSQL server with the example's data on a loopback port, for development and tests.
 
     python serve.py [--port 0] [--users 10000 --posts 4000 --interactions 400000]
 
-Prints `ready URL` and then obeys its standard input: `stop` and `start` take the server down and up again, each
-answered by `stopped` or `ready URL`. It ends, and deletes everything, when its input does (Ctrl+D) or at Ctrl+C.
+The program prints `ready URL` and then reads its standard input. On `stop` it stops the server and prints `stopped`; on
+`start` it starts the server and prints `ready URL`. At the end of the input (Ctrl+D) or at Ctrl+C it stops the server,
+deletes all data and ends.
 """
 
 import argparse
@@ -30,7 +31,7 @@ SETTINGS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off",
 
 
 class Server:
-    """The embedded server in a folder, listening on loopback; its package alone would only make a socket."""
+    """The embedded server in a folder. It listens on loopback, where the package alone would only open a socket."""
 
     def __init__(self, folder: Path, port: int) -> None:
         with get_server(folder, cleanup_mode="stop") as server:
@@ -44,11 +45,11 @@ class Server:
         self.running = False
 
     def url(self, user: str) -> str:
-        """Name the database for a user."""
+        """Return the database's URL for a user."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/app"
 
     def start(self) -> None:
-        """Start, and wait until it answers. Nothing to do where it runs."""
+        """Start the server unless it runs, and wait until it answers."""
         if self.running:
             return
         options = f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories=''"
@@ -56,7 +57,7 @@ class Server:
         self.running = True
 
     def stop(self) -> None:
-        """Stop, whoever is connected. Nothing to do where it does not run."""
+        """Stop the server if it runs, and end all connections."""
         if not self.running:
             return
         pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=self.folder, user=self.user)
@@ -64,7 +65,7 @@ class Server:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Find a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -73,7 +74,7 @@ def free_port() -> int:
 
 @contextmanager
 def run_server(port: int = 0, **sizes: int) -> Iterator[Server]:
-    """Run a server with the example's data; everything is gone after the block."""
+    """Run a server with the example's data. After the block, the server is stopped and its data is deleted."""
     parent = Path(tempfile.mkdtemp(prefix="recdb-example-"))
     try:
         parent.chmod(0o755)
@@ -89,7 +90,7 @@ def run_server(port: int = 0, **sizes: int) -> Iterator[Server]:
 
 
 def obey(server: Server) -> None:
-    """Stop and start as told, until the input ends."""
+    """Stop and start the server as the input says, until the input ends."""
     print("ready", server.url("feed"), flush=True)
     for line in sys.stdin:
         if line.strip() == "stop":
@@ -101,7 +102,7 @@ def obey(server: Server) -> None:
 
 
 def main() -> None:
-    """Read the command line, and serve."""
+    """Read the command line and run the server."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     add_sizes(parser)

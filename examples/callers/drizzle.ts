@@ -13,7 +13,7 @@ async function ask(query: SQL): Promise<string[]> {
   return rows.map((row) => row.item_id);
 }
 
-// Drizzle takes an array apart into ($1, $2, …); sql.param() keeps it one parameter.
+// Drizzle expands an array into ($1, $2, …). sql.param() passes it as one parameter.
 await verify(
   () => ask(sql`select * from recommend(${user}, 5)`),
   {

@@ -3,7 +3,7 @@ import { url, user, verify } from "./verify";
 
 type Row = { item_id: string; score: number; reason: string; model_version: string };
 
-// `prepare: false` is for a pgbouncer in transaction mode older than 1.21; leave it out without one.
+// You need `prepare: false` only behind a pgbouncer older than 1.21 in transaction mode.
 const sql = postgres(url, { prepare: false });
 
 const toIds = (rows: Row[]) => rows.map((row) => row.item_id);
@@ -16,7 +16,7 @@ await verify(
     json: async (ids) => toIds(await sql<Row[]>`select * from recommend(${user}, 5, ${JSON.stringify(ids)})`),
   },
   {
-    // undefined is an error of postgres.js's own; null is nothing excluded.
+    // postgres.js refuses undefined. null excludes nothing.
     null: async () => toIds(await sql<Row[]>`select * from recommend(${user}, 5, ${null})`),
     "null, typed": async () => toIds(await sql<Row[]>`select * from recommend(${user}, ${5}, ${null}::text[])`),
     "an empty literal": async () => toIds(await sql<Row[]>`select * from recommend(${user}, 5, '{}')`),

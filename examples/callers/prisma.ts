@@ -24,7 +24,7 @@ await verify(
   },
 );
 
-// With the tables of the application, by Prisma's own models.
+// Reads the recommended posts with Prisma's models of the application's tables.
 const feed = await prisma.$queryRaw<Row[]>`select * from recommend(${user}, 5, '{}')`;
 const posts = await prisma.post.findMany({ where: { id: { in: toIds(feed) } }, include: { author: true } });
 if (posts.length !== feed.length) throw new Error("posts are missing");

@@ -1,8 +1,8 @@
-"""Run every caller, straight and through pgbouncer in transaction mode, on a database of its own.
+"""Run every caller against a temporary database, directly and through pgbouncer in transaction mode.
 
     python run.py [CALLER ...]
 
-The callers beside this file take DATABASE_URL and USER_ID from the environment and fail where an answer is wrong.
+Each caller beside this file reads DATABASE_URL and USER_ID from the environment and fails if an answer is wrong.
 """
 
 import os
@@ -35,13 +35,13 @@ CALLERS = {
 
 
 def run_caller(command: list[str], url: str, user: str) -> None:
-    """Run a caller; raises CalledProcessError where it fails."""
+    """Run a caller. Raises CalledProcessError if it fails."""
     environment = {**os.environ, "DATABASE_URL": url, "USER_ID": user, "TSX_DISABLE_CACHE": "1"}
     subprocess.run(command, cwd=HERE, env=environment, check=True)
 
 
 def run_psql(url: str, user: str) -> None:
-    """Run psql.sql, whose every line must be true."""
+    """Run psql.sql and check that each line of its output is true."""
     command = [str(PROGRAMS / "psql"), url, "-XqAt", "-v", "ON_ERROR_STOP=1", "-v", f"user={user}"]
     answer = subprocess.run([*command, "-f", HERE / "psql.sql"], check=True, stdout=subprocess.PIPE, text=True)
     if set(answer.stdout.split()) != {"t"}:
@@ -50,7 +50,7 @@ def run_psql(url: str, user: str) -> None:
 
 @contextmanager
 def pgbouncer(server: Server) -> Iterator[str | None]:
-    """Run pgbouncer before the server; gives the URL through it, or None where it is not installed."""
+    """Run pgbouncer in front of the server and yield its URL, or None if pgbouncer is not installed."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         yield None
@@ -85,17 +85,17 @@ ignore_startup_parameters = extra_float_digits
 
 
 def wait_for(port: int) -> None:
-    """Wait until somebody listens on a port."""
+    """Wait until a program listens on a port."""
     for _ in range(100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    raise SystemExit(f"nobody listens on port {port}")
+    raise SystemExit(f"no program listens on port {port}")
 
 
 def main() -> None:
-    """Run the callers named, or all."""
+    """Run the callers that the command line names, or all."""
     wanted = sys.argv[1:] or [*CALLERS, "psql"]
     with run_server(users=300, posts=300, interactions=10_000) as server, pgbouncer(server) as pooled:
         with psycopg.connect(server.url("postgres")) as connection:

@@ -1,4 +1,4 @@
-"""Hold every spelling of a call against the plain one."""
+"""Compare every spelling of a call with the plain call."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ AWKWARD = ['a "quoted", {id}', "it's", "back\\slash", ""]
 
 
 def verify(plain: AskForAll, excluding: Mapping[str, Ask], excluding_nothing: Mapping[str, AskForAll]) -> None:
-    """Ask for five posts in each spelling; raises AssertionError where the answers differ."""
+    """Ask for five posts in each spelling. Raises AssertionError if the answers differ."""
     every = plain()
     assert len(set(every)) == 5
     for name, ask in excluding.items():

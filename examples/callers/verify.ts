@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 
-/** Ask recommend() for five posts, leaving some out; answers the posts' ids. */
+/** Asks recommend() for five posts without the excluded ones and returns the posts' ids. */
 export type Ask = (exclude: string[]) => Promise<string[]>;
 export type AskForAll = () => Promise<string[]>;
 
@@ -9,7 +9,7 @@ export const user = process.env.USER_ID ?? "";
 
 const AWKWARD = ['a "quoted", {id}', "it's", "back\\slash", ""];
 
-/** Hold every spelling of a call against the plain one. */
+/** Compares every spelling of a call with the plain call. */
 export async function verify(
   plain: AskForAll,
   excluding: Record<string, Ask>,

@@ -1,4 +1,4 @@
-"""Psycopg 3."""
+"""Call recommend() with psycopg 3."""
 
 import json
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import psycopg
 from verify import URL, USER, verify
 
-# prepare_threshold=None is for a pgbouncer in transaction mode older than 1.21; leave it out without one.
+# You need prepare_threshold=None only behind a pgbouncer older than 1.21 in transaction mode.
 with psycopg.connect(URL, prepare_threshold=None) as connection:
 
     def ask(query: str, *parameters: Any) -> list[str]:
-        """Return the ids that a query gives."""
+        """Return the ids of a query's rows."""
         return [row[0] for row in connection.execute(query, parameters)]
 
     verify(

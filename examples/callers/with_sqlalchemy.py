@@ -1,4 +1,4 @@
-"""SQLAlchemy 2, as text and as an expression."""
+"""Call recommend() with SQLAlchemy 2, as text and as an expression."""
 
 import json
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from sqlalchemy import ARRAY, Text, cast, column, create_engine, func, select, text
 from verify import URL, USER, verify
 
-# prepare_threshold None is for a pgbouncer in transaction mode older than 1.21; leave it out without one.
+# You need prepare_threshold None only behind a pgbouncer older than 1.21 in transaction mode.
 engine = create_engine(URL.replace("postgresql://", "postgresql+psycopg://"), connect_args={"prepare_threshold": None})
 
 with engine.connect() as connection:
 
     def ask(query: str, **parameters: Any) -> list[str]:
-        """Return the ids that a query gives."""
+        """Return the ids of a query's rows."""
         return list(connection.scalars(text(query), {"user": USER, **parameters}))
 
     def ask_by_expression(ids: list[str]) -> list[str]:
-        """The same without SQL in a string."""
+        """Return the same ids without SQL in a string."""
         feed = func.recommend(USER, 5, cast(ids, ARRAY(Text))).table_valued(
             "item_id", "score", "reason", "model_version"
         )

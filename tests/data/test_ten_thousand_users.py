@@ -186,6 +186,7 @@ LEARNED = """
 """
 
 
+@pytest.mark.server
 def test_it_is_taken_on_under_way_and_given_up_again(database: Database) -> None:
     before = dump_schema(database)
     application = Application(database)

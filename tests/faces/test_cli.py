@@ -287,6 +287,7 @@ def test_models_without_a_model_says_what_to_do(run: Run, database: Database) ->
 # As a process of its own --------------------------------------------------------------------------------------
 
 
+@pytest.mark.server
 def test_the_embedded_server_is_taken_by_default_and_starts_by_itself(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)

@@ -49,6 +49,7 @@ def story_of(printed: str) -> list[list[str]]:
     return [line.split() for line in lines if " ms" not in line]
 
 
+@pytest.mark.server
 def test_the_whole_story_runs_on_a_server_of_its_own_that_stops_at_the_end(data_home: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "recdb.cli", "demo", "--sample", str(SAMPLE)],

@@ -1,4 +1,4 @@
-"""The speed harness runs, and its results have the shape that its table is made from; nothing here looks at a time."""
+"""The speed benchmark runs, and its results have the shape that the README's table needs. No test looks at a time."""
 
 import json
 import shutil
@@ -11,10 +11,12 @@ import pytest
 
 SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
 
+pytestmark = pytest.mark.server  # the benchmark starts its own
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the results of a tiny run."""
+    """Run the benchmark with a few users and return the folder with its results."""
     folder = tmp_path_factory.mktemp("speed")
     shutil.copy(SPEED / "README.md", folder)
     command = [sys.executable, str(SPEED / "run.py"), "--out", str(folder)]

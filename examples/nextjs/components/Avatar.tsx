@@ -1,4 +1,4 @@
-/** Initials on a colour that follows from the id. */
+/** Shows initials on a colour that depends on the id. */
 export function Avatar({ id, name }: { id: string; name: string }) {
   const initials = name
     .split(" ")

@@ -75,7 +75,7 @@ export function Feed({ initial }: { initial: Page | null }) {
     return () => observer.disconnect();
   }, [status, pages, load]);
 
-  // The server could not read the page's head either; now it can.
+  // The server could not read the page's header either. Now it can.
   const recovered = initial === null && first !== undefined;
   useEffect(() => {
     if (recovered) router.refresh();

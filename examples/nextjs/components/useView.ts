@@ -3,7 +3,7 @@ import { type RefObject, useEffect } from "react";
 const SHARE = 0.5;
 const DWELL = 1_000;
 
-/** Call `onView` once, when at least half of the element has been on the screen for a second. */
+/** Calls `onView` once, after at least half of the element was on the screen for a second. */
 export function useView(element: RefObject<HTMLElement | null>, onView: () => void): void {
   useEffect(() => {
     if (element.current === null) return;

@@ -7,7 +7,7 @@ export function refuse(status: keyof typeof MESSAGES): Response {
   return Response.json({ error: MESSAGES[status] }, { status });
 }
 
-/** Answer for the user who is logged in. What goes wrong inside is logged, and told to nobody. */
+/** Answers a request of the logged-in user. An internal error is logged, and the client gets no details. */
 export async function answer(work: (userId: string) => Promise<Response>): Promise<Response> {
   try {
     const userId = await sessionId();

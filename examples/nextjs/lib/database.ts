@@ -1,7 +1,7 @@
 import "server-only";
 import pg from "pg";
 
-// In development a changed file is evaluated anew; the pool outlives that.
+// In development, Next.js evaluates a changed file again. The pool is kept.
 const kept = globalThis as { pool?: pg.Pool };
 
 function connect(): pg.Pool {
@@ -11,7 +11,7 @@ function connect(): pg.Pool {
     query_timeout: 5_000,
     max: 10,
   });
-  // A connection that breaks while nobody uses it is the pool's to replace, not a reason to end the process.
+  // The pool replaces an idle connection that breaks. Without this handler, the process would end.
   pool.on("error", (error) => console.warn("database:", error.message));
   return pool;
 }

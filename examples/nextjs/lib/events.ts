@@ -8,13 +8,13 @@ let queue: Interaction[] = [];
 let timer: ReturnType<typeof setTimeout> | undefined;
 let sending: Promise<void> = Promise.resolve();
 
-/** Note an interaction; it is sent with others, soon. */
+/** Queues an interaction, which is sent soon, together with others. */
 export function note(postId: string, kind: Kind): void {
   queue.push({ id: crypto.randomUUID(), post_id: postId, interaction_type: kind });
   timer ??= setTimeout(flush, WAIT);
 }
 
-/** Send what was noted, and wait until it is recorded. What fails is kept for the next time. */
+/** Sends the queued interactions and waits until they are recorded. After a failure they stay in the queue. */
 export function flush(): Promise<void> {
   sending = sending.then(send);
   return sending;
@@ -39,7 +39,7 @@ async function send(): Promise<void> {
   }
 }
 
-/** Hand what was noted to the browser, which sends it even as the page goes away. */
+/** Passes the queued interactions to the browser, which sends them even while the page closes. */
 export function flushAtEnd(): void {
   const interactions = queue.splice(0, MOST_KEPT);
   if (interactions.length === 0) return;

@@ -17,7 +17,7 @@ const POST = `
    from user_interaction i
    where i.post_id = p.id and i.interaction_type = 'like') as likes`;
 
-// The whole recommender, as an application sees it: one function, joined like a table.
+// The application sees one function and joins it like a table.
 const PERSONAL = `
   select ${POST}, r.score, r.model_version
   from recommend($1, $2, $3::text[]) r
@@ -26,7 +26,7 @@ const PERSONAL = `
   order by r.score desc, r.item_id
   offset $4`;
 
-// Recent posts that the user has not seen, in an order that stays the same for a day: pages fit together.
+// Recent posts that the user has not seen. Their order stays the same for a day, so no page repeats a post.
 const RECENT = `
   select ${POST}, null::float8 as score, null as model_version
   from (
@@ -59,7 +59,7 @@ function toPage(source: Page["source"], rows: Row[]): Page {
   };
 }
 
-/** A page of the user's feed: recommendations, or recent posts where there are none or recommend() fails. */
+/** Reads a page of the user's feed: recommendations, or recent posts if there are none or recommend() fails. */
 export async function readFeed(userId: string, { limit, offset, exclude }: Asked): Promise<Page> {
   const values = [userId, offset + limit, exclude, offset];
   try {

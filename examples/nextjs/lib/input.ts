@@ -1,6 +1,6 @@
 import type { Interaction, Kind } from "@/lib/types";
 
-/** What a request may hold. Each of these answers undefined for anything else. */
+/** Parsers for the values of a request. Each returns undefined for an invalid value. */
 
 const KINDS: readonly string[] = ["view", "click", "like", "share"] satisfies Kind[];
 export const MOST_EXCLUDED = 2_000;

@@ -2,7 +2,7 @@ import "server-only";
 import { query } from "@/lib/database";
 import type { Interaction } from "@/lib/types";
 
-/** Record interactions; each carries an id of its sender's, so that one sent twice is recorded once. */
+/** Records interactions. The sender gives each one an id, so an interaction that is sent twice is recorded once. */
 export async function record(userId: string, interactions: Interaction[]): Promise<void> {
   await query(
     `insert into user_interaction (id, user_id, post_id, interaction_type)

@@ -22,7 +22,7 @@ const EXPLAIN = `
   where e.contribution > 0
   order by e.contribution desc`;
 
-/** Why a post was recommended: the strongest reasons, with their share of all. */
+/** Reads why a post was recommended: the strongest reasons with their shares of the score. */
 export async function readReasons(userId: string, postId: string): Promise<Reason[]> {
   const rows = await query<Row>(EXPLAIN, [userId, postId]);
   const total = rows.reduce((sum, row) => sum + row.contribution, 0);

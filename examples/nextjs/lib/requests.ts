@@ -16,8 +16,8 @@ export async function requestPage(shown: string[]): Promise<Page> {
 const reasons = new Map<string, Promise<Reason[]>>();
 
 /**
- * Why a post was recommended. Asked before the first interaction with it is sent and kept from then on: a post that
- * was seen is no longer recommended, and so no longer explained.
+ * Asks why a post was recommended, before the first interaction with it is sent, and keeps the answer. After that
+ * interaction the post is no longer recommended, so the database has no explanation for it.
  */
 export function requestReasons(postId: string): Promise<Reason[]> {
   const known = reasons.get(postId);

@@ -11,7 +11,7 @@ export type Candidate = User & { topics: string[]; interactions: number };
 
 const NEWCOMERS = ["Robin Vale", "Alex Marsh", "Sam Field", "Jo Rivers", "Charlie Stone", "Kim Hollis"];
 
-/** The id in the cookie, or null. An example's login: whoever holds the cookie is the user. */
+/** Returns the user id in the cookie, or null. This login is only an example: it trusts the cookie. */
 export async function sessionId(): Promise<string | null> {
   const value = (await cookies()).get(COOKIE)?.value;
   return isId(value) ? value : null;
@@ -22,7 +22,7 @@ export async function findUser(id: string): Promise<User | null> {
   return rows[0] ?? null;
 }
 
-/** Some people to log in as, each with the topics they like most. */
+/** Reads some users for the login page, each with their favourite topics. */
 export async function listCandidates(): Promise<Candidate[]> {
   return query<Candidate>(
     `select u.id, u.name, u.handle, t.topics, t.interactions

@@ -1,4 +1,4 @@
-/** The feed in a real browser, on a real database: what a user sees, and what the database then holds. */
+/** Tests the feed in a real browser on a real database: what a user sees and what the database then holds. */
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
@@ -144,7 +144,7 @@ async function isOnScreen(locator) {
   );
 }
 
-/** Like three posts of the topic that the page has most of. */
+/** Likes three posts of the topic with the most posts on the page. */
 async function likeThreeOfOneTaste() {
   const posts = await shown();
   const ofTopic = (/** @type {string} */ topic) => posts.filter((post) => post.topic === topic);
@@ -260,7 +260,7 @@ test("a view is half of a post for a second; views are sent together", async () 
   assert.ok((await calls("POST /api/interactions")).length < seen.length);
 });
 
-test("what was seen as the page went away is recorded", async () => {
+test("a view while the page closes is recorded", async () => {
   const user = await becomeNewcomer();
   const id = (await shown())[0]?.id ?? "";
   await post(id).getByRole("button", { name: "Share", exact: true }).click();
@@ -290,7 +290,7 @@ test("every recommendation says why", async () => {
   assert.ok(shares.length >= 2 && total >= 50 && total <= 102, shares.join());
 });
 
-test("whom somebody follows is a reason too", async () => {
+test("a follow is a reason too", async () => {
   const { rows } = await pool.query(
     `select f.follower_id as user, r.item_id as post, a.name
      from (select * from follow order by follower_id, following_id limit 300) f
@@ -380,7 +380,7 @@ test("GET /api/feeds: pages, where they come from, and refusals", async () => {
   assert.deepEqual([random.source, random.model_version, random.posts.length], ["random", null, 5]);
 });
 
-test("what is no list of interactions is refused and records nothing", async () => {
+test("a body that is no list of interactions is refused and records nothing", async () => {
   const user = await becomeNewcomer();
   const id = (await shown())[0]?.id ?? "";
   const good = { id: crypto.randomUUID(), post_id: id, interaction_type: "click" };

@@ -1,4 +1,4 @@
-/** What the tests run on: a database of the example's own, the built application, a browser. All on loopback. */
+/** Starts a temporary database, the built application and a browser for the tests, all on loopback. */
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -14,7 +14,7 @@ const PYTHON = process.env.PYTHON ?? join(HERE, "../../../.venv/bin/python");
 const SERVE = join(HERE, "../../application/serve.py");
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
-/** @returns {Promise<number>} a port that nobody listens on */
+/** @returns {Promise<number>} a free port */
 async function findPort() {
   const probe = createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
@@ -26,7 +26,7 @@ async function findPort() {
 }
 
 /**
- * Start the database; it ends with its standard input, so also when this process dies.
+ * Starts the database. It ends with its standard input, so also if this process dies.
  * @param {string[]} sizes arguments of serve.py
  */
 export async function startDatabase(sizes) {

@@ -1,4 +1,4 @@
-/** How long GET /api/feeds?limit=50 takes, one client, 10,000 users: the whole way through Next.js and PostgreSQL. */
+/** Measures GET /api/feeds?limit=50 with one client and 10,000 users, through Next.js and PostgreSQL. */
 
 import pg from "pg";
 import { startApplication, startDatabase } from "./harness.mjs";

@@ -1,4 +1,4 @@
-/** What a test's page keeps: every fetch() it made, as "METHOD address". */
+/** A test's page keeps every fetch() call here, as "METHOD address". */
 interface Window {
   calls: string[];
 }

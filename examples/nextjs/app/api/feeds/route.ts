@@ -15,7 +15,7 @@ export async function GET(request: Request): Promise<Response> {
   return answerFeed(parameters.get("limit"), parameters.get("offset"), []);
 }
 
-/** POST /api/feeds {"limit": 50, "exclude": ["…"]}: endless scrolling, with what is on the screen already. */
+/** POST /api/feeds {"limit": 50, "exclude": ["…"]}: the next posts, without those on the screen. */
 export async function POST(request: Request): Promise<Response> {
   const body = (await readJson(request)) as { limit?: unknown; exclude?: unknown } | null | undefined;
   return body == null ? refuse(400) : answerFeed(body.limit, 0, body.exclude);
