@@ -29,7 +29,8 @@ declare
     summed constant double precision[] := profile.weights[:served.profile_limit];
     ranks constant bigint[] := profile.ranks[:served.profile_limit];
     query constant vector := recdb.fold_in(
-        served.model_id, keys, recdb.profile_weights(summed, ranks, served.people_weight_exponent, served.people_recency));
+        served.model_id, keys,
+        recdb.profile_weights(summed, ranks, served.people_weight_exponent, served.people_recency));
 begin
     if query is not null and served.blend > 0 then
         return query
@@ -44,7 +45,8 @@ begin
     end if;
     return query
     select i.item_key, null::integer, null::double precision,
-        (1 - served.blend) * i.weight / nullif(sum(abs(i.weight) * i.total_weight) over (), 0), i.neighbor_keys, i.weights
+        (1 - served.blend) * i.weight / nullif(sum(abs(i.weight) * i.total_weight) over (), 0),
+        i.neighbor_keys, i.weights
     from (
         select p.item_key, p.weight, r.neighbor_keys, r.weights, r.total_weight
         from unnest(

@@ -6,8 +6,8 @@
 --               hidden_ids        item ids to leave out, because the user interacted with them
 --               candidate_keys    the items of the personal ranking, which are left out; NULL for none
 --               candidate_scores  their scores, in the same order, not yet scaled
---   returns     at most missing rows: first items that users interacted with, by popularity; then items of the catalogue
---               that nobody has touched, newest first. All scores are below the lowest score of the personal ranking
+--   returns     at most missing rows: first items that users interacted with, by popularity; then items of the
+--               catalogue without interactions, newest first. All scores are below the lowest of the personal ranking
 --   reads       item_popularity and the catalogue (items), from the top of an index down; eligible()
 -- Excluded items and items that the filter leaves out still count for the scale, so that an item keeps its score on
 -- every page.

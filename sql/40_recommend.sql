@@ -65,9 +65,7 @@ begin
     elsif list like '<%>' then
         return regexp_split_to_array(btrim(substr(list, 2, length(list) - 2)), '\s*,\s*');
     elsif list like '[%' and pg_input_is_valid(list, 'jsonb') then
-        if not jsonb_path_exists(
-            list::jsonb, 'strict $[*] ? (@.type() != "string" && @.type() != "number" && @.type() != "null")')
-        then
+        if not jsonb_path_exists(list::jsonb, 'strict $[*] ? (@.type() != "string" && @.type() != "number" && @.type() != "null")') then
             return array(select jsonb_array_elements_text(list::jsonb));
         end if;
     end if;

@@ -29,12 +29,15 @@ begin
     end if;
     if wanted = any (profile.hidden_keys) then
         seen_rank := profile.ranks[array_position(profile.item_keys, wanted)];
-        select array_agg(i.item_key order by i.position) as item_keys, array_agg(i.weight order by i.position) as weights,
+        select
+            array_agg(i.item_key order by i.position) as item_keys,
+            array_agg(i.weight order by i.position) as weights,
             array_agg(i.rank - (i.rank > seen_rank)::integer order by i.position) as ranks,
             array_remove(profile.hidden_ids, contributions.item_id) as hidden_ids,
             array_remove(profile.hidden_keys, wanted) as hidden_keys
         into profile
-        from unnest(profile.item_keys, profile.weights, profile.ranks) with ordinality i(item_key, weight, rank, position)
+        from unnest(profile.item_keys, profile.weights, profile.ranks) with ordinality
+            i(item_key, weight, rank, position)
         where i.item_key <> wanted;
     end if;
     select v.* into served from recdb.serving(contributions.model) v;

@@ -16,8 +16,8 @@ as $$
     from recdb.popular_filler(recdb.check_k(popular.k, 50), null, '{}', null, '{}', null, null) f
 $$;
 comment on function recdb.popular(bigint) is
-    'The k most popular available items, for nobody in particular; the most popular has score 1. Items of the catalogue '
-    'that nobody has interacted with come last, newest first. Error 22023 for k outside 1..1000.';
+    'The k most popular available items, for nobody in particular; the most popular has score 1. Items of the '
+    'catalogue without interactions come last, newest first. Error 22023 for k outside 1..1000.';
 
 
 -- recdb.add_popularity: add to the popularity of items.

@@ -1,5 +1,5 @@
--- The part of the maintenance job that needs no Python: it keeps the weighted interactions, the vectors of changed users
--- and popularity up to date. Run it from cron with psql, or from pg_cron.
+-- The part of the maintenance job that needs no Python: it keeps the weighted interactions, the vectors of changed
+-- users and popularity up to date. Run it from cron with psql, or from pg_cron.
 
 
 -- recdb.refresh_lock: the key of the advisory lock that every function takes before it rewrites weighted interactions.
@@ -10,7 +10,8 @@ language sql immutable parallel safe
 begin atomic
     select x'72656672657368'::bigint;
 end;
-comment on function recdb.refresh_lock() is 'Internal: the key of the advisory lock that refresh(), rebuild() and forget_user() take.';
+comment on function recdb.refresh_lock() is
+    'Internal: the key of the advisory lock that refresh(), rebuild() and forget_user() take.';
 
 
 -- recdb.cluster: the server that numbers the transactions. A dump restored into another server meets another number.
@@ -103,7 +104,8 @@ begin
     return written;
 end
 $$;
-comment on function recdb.refresh_items(integer[]) is 'Internal: weighs the interactions of some users again; returns the number of rows written.';
+comment on function recdb.refresh_items(integer[]) is
+    'Internal: weighs the interactions of some users again; returns the number of rows written.';
 
 
 -- recdb.refresh_vectors: bring the stored vectors of some users up to date, in every kept model version.
@@ -143,8 +145,9 @@ begin
             select i.model_id, i.user_key, array_agg(i.item_key) as item_keys,
                 array_agg(case when abs(i.neighbor_weight) > 1e-30 then i.neighbor_weight else 0 end::real) as weights,
                 sum(abs(i.neighbor_weight)) as total_weight,
-                recdb.unit(sum(recdb.scaled(v.embedding, i.fold_weight)) filter (where v.embedding is not null))::halfvec
-                    as embedding
+                recdb.unit(
+                    sum(recdb.scaled(v.embedding, i.fold_weight)) filter (where v.embedding is not null)
+                )::halfvec as embedding
             from item i
             left join recdb.item_vector v on v.model_id = i.model_id and v.item_key = i.item_key
             group by i.model_id, i.user_key
@@ -229,7 +232,7 @@ comment on function recdb.refresh_changed() is
 -- recdb.rebuild: compute the weighted interactions again from all interactions.
 --   reads       interactions, config, interaction_kind
 --   writes      user_key, item_key, user_item_settled, item_popularity; it empties user_item_recent and recent_user; a
---               row of refresh_log; config.decay_origin, if the newest interaction is more than a half-life away from it
+--               row of refresh_log; config.decay_origin, if it is more than a half-life from the newest interaction
 -- Only a rebuild sees deleted interactions, changed weights and a changed half-life for all users. Moving decay_origin
 -- keeps the weights of new interactions near their kinds' weights; most rebuilds do not move it and change few rows.
 create or replace function recdb.rebuild()
@@ -270,8 +273,8 @@ begin
 end
 $$;
 comment on function recdb.rebuild() is
-    'Computes the weighted interactions and popularity again from all interactions, as `recdb refresh --full` does first: '
-    'only this sees deleted interactions, changed weights and a changed half-life. Readers do not wait meanwhile.';
+    'Computes the weighted interactions and popularity again from all interactions, as `recdb refresh --full` does '
+    'first: only this sees deleted interactions, changed weights and a changed half-life. Readers do not wait.';
 
 
 -- recdb.log_failure: record a failed run.
@@ -323,6 +326,6 @@ begin
 end
 $$;
 comment on procedure recdb.refresh() is
-    'Brings the weighted interactions and vectors of changed users and the popularity of items up to date: call it from '
-    'cron or pg_cron. The first call, and one after a restore into another server, computes everything again. A failure '
-    'is recorded in recdb.refresh_log and raised; inside a transaction of yours it is only raised.';
+    'Updates the weighted interactions and vectors of changed users, and the popularity of items: call it from cron or '
+    'pg_cron. The first call, and one after a restore into another server, computes everything again. A failure is '
+    'recorded in recdb.refresh_log and raised; inside a transaction of yours it is only raised.';

@@ -1,13 +1,13 @@
 -- An application's own tables. `recdb attach` makes a view recdb.attached_N for each of them; N is its attachment_id in
 -- recdb.attachment. The view leaves user_id and item_id in the table's own types, so that the table's indexes can be
--- used, and it follows a table or column that is renamed. The functions here combine recdb's own store with these views.
+-- used, and it follows a table or column that is renamed. The functions here join these views to recdb's own store.
 
 
 -- recdb.as_id: the SQL that turns a text into an id of another type.
 --   parameters  parameter  an SQL expression of type text
 --               type       the type of the ids
---   returns     an SQL expression, which is NULL, never an error, for a text that PostgreSQL would not write for such an
---               id; NULL for a type whose ids recdb cannot read
+--   returns     an SQL expression, which is NULL, never an error, for a text that PostgreSQL would not write for such
+--               an id; NULL for a type whose ids recdb cannot read
 create or replace function recdb.as_id(parameter text, type regtype)
 returns text
 language sql immutable parallel safe
@@ -17,7 +17,8 @@ begin atomic
     select case
         when as_id.type in ('text'::regtype, 'varchar'::regtype) then as_id.parameter
         when as_id.type = 'uuid'::regtype then
-            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'' then %1$s end)::uuid', as_id.parameter)
+            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'' then %1$s end)::uuid',
+                as_id.parameter)
         when as_id.type in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) then
             format('(case when %1$s ~ ''^(0|-?[1-9][0-9]*)$'' and pg_input_is_valid(%1$s, %2$L) then %1$s end)::%2$s',
                 as_id.parameter, as_id.type)
@@ -50,8 +51,8 @@ comment on function recdb.column_type(regclass, text) is
     'Internal: the type of a column, for a domain its base type; NULL if there is no such column.';
 
 
--- recdb.combine_interactions: define interactions, interactions_of() and users_since() again, over recdb's own store and
--- every view that is attached as interactions.
+-- recdb.combine_interactions: define interactions, interactions_of() and users_since() again, over recdb's own store
+-- and every view that is attached as interactions.
 --   reads       attachment, and the column types of the views attached_N
 --   writes      the definitions of the view interactions and of the functions interactions_of() and users_since()
 -- A row without a time has the time at which its table was attached. A timestamp without time zone is read as UTC. The
@@ -141,8 +142,8 @@ begin
 end
 $$;
 comment on function recdb.combine_interactions() is
-    'Internal: defines interactions, interactions_of() and users_since() again, over recdb''s own store and the attached '
-    'tables.';
+    'Internal: defines interactions, interactions_of() and users_since() again, over recdb''s own store and the '
+    'attached tables.';
 
 
 -- recdb.combine_items: define items and item_of() again, over every view that is attached as items and recdb's own
@@ -280,7 +281,8 @@ begin atomic
         values
             (a.mapping ->> 'user', concat_ws(', ', quote_ident(a.mapping ->> 'user'), quote_ident(a.mapping ->> 'at')),
                 'each recommendation reads the whole table for one user''s rows'),
-            (a.mapping ->> 'at', quote_ident(a.mapping ->> 'at'), 'each refresh reads the whole table for the new rows'),
+            (a.mapping ->> 'at', quote_ident(a.mapping ->> 'at'),
+                'each refresh reads the whole table for the new rows'),
             (case a.role when 'items' then a.mapping ->> 'item' end, quote_ident(a.mapping ->> 'item'),
                 'each recommendation reads the whole table for one item''s row')
     ) w(key, columns, reason)
@@ -310,8 +312,8 @@ begin atomic
     select a.attachment_id, i.attachment_id, a.relation, a.mapping ->> 'item', format('%I.%I', n.nspname, t.relname),
         i.relation,
         format('create view %I.%I as select %s, %L || %I as %I from %s;',
-            s.nspname, c.relname || '_told_apart', kept.columns, t.relname || ' ', a.mapping ->> 'item', a.mapping ->> 'item',
-            a.relation)
+            s.nspname, c.relname || '_told_apart', kept.columns, t.relname || ' ', a.mapping ->> 'item',
+            a.mapping ->> 'item', a.relation)
     from recdb.attachment a
     join pg_catalog.pg_class c on c.oid = to_regclass(a.relation)
     join pg_catalog.pg_namespace s on s.oid = c.relnamespace

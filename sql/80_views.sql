@@ -72,9 +72,11 @@ select
     m.label as model,
     now() - m.created_at as model_age,
     (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train') as refreshed_at,
-    now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train') as refresh_age,
+    now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train')
+        as refresh_age,
     (select l.error from recdb.refresh_log l order by l.run_id desc limit 1) as last_error,
-    (select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = 'recdb.interaction'::regclass) as stored_interactions,
+    (select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = 'recdb.interaction'::regclass)
+        as stored_interactions,
     (select count(*) from recdb.user_key) as users,
     (select count(*) from recdb.item_key) as items,
     (select count(*) from recdb.recent_user) as recent_users,

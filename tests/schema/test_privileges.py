@@ -45,7 +45,7 @@ OWNING = {
     "a vector": "delete from recdb.user_vector",
     "a table": "create table recdb.mine (id integer)",
     "the ranking itself": """
-        select * from recdb.rank_items('{}', '{}', '{}', '{}', '{}', null, null, 5, null, 'none', null, null)""",
+        select * from recdb.rank_items(row(), null, null, 5, null, 'none', null, null)""",
 }
 EVERYTHING = READING | WRITING | EXPLORING | WATCHING | MAINTAINING | OWNING
 
