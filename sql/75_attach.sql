@@ -1,6 +1,6 @@
 -- An application's own tables. `recdb attach` makes a view recdb.attached_N for each of them; N is its attachment_id in
 -- recdb.attachment. The view leaves user_id and item_id in the table's own types, so that the table's indexes can be
--- used, and it follows a table or column that is renamed. The functions here join these views to recdb's own store.
+-- used, and it follows a table or column that is renamed. The functions here add these views to recdb's own store.
 
 
 -- recdb.as_id: the SQL that turns a text into an id of another type.
