@@ -37,8 +37,8 @@ create table recdb.config (
 comment on table recdb.config is
     'The settings of recdb, one row. recommend() reads half_life, default_weight and profile_limit at once for the '
     'caller''s own profile; for everything learned from users (neighbours, vectors, popularity) they take full effect '
-    'with the next `recdb refresh --full`. default_hides and listed_only take effect at once for everybody; training_limit, '
-    'training_interactions and kept_models with the next training.';
+    'with the next `recdb refresh --full`. default_hides and listed_only take effect at once for everybody; '
+    'training_limit, training_interactions and kept_models with the next training.';
 comment on column recdb.config.half_life is
     'An interaction counts half as much after this time; NULL: its age does not matter.';
 comment on column recdb.config.decay_origin is

@@ -25,6 +25,7 @@ EXPLORING = {
     "user_vectors": "select * from recdb.user_vectors",
     "item_vectors": "select * from recdb.item_vectors",
     "interactions": "select * from recdb.interactions",
+    "weighted_interactions": "select * from recdb.weighted_interactions",
 }
 WATCHING = {
     "models": "select * from recdb.models",

@@ -1,5 +1,6 @@
 """The caller's own interactions count at once, with nothing run in between."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -159,6 +160,41 @@ def test_a_changed_weight_counts_at_once_for_the_caller(shared: psycopg.Connecti
     as_unlisted = recommend(shared, "one")
     shared.execute("insert into recdb.interaction_kind (kind, weight) values ('cart', 5)")
     assert recommend(shared, "one") != as_unlisted
+
+
+@pytest.mark.parametrize(
+    "change", ["half_life = '2 days'", "default_weight = 3", "profile_limit = 3"], ids=lambda change: change.split()[0]
+)
+def test_a_changed_setting_counts_at_once_for_the_caller_and_for_others_after_a_full_refresh(
+    database: Database, db: psycopg.Connection, change: str
+) -> None:
+    """As the comment on recdb.config says: only the profile of the caller is read live."""
+    kinds = {"view": "hover"}  # an unlisted kind
+    rows = [[user, item, kinds.get(kind, kind)] for user, item, kind in tastes()]
+    newest = datetime(2024, 3, 1, tzinfo=UTC)
+    record(db, [[*row, newest - timedelta(hours=7 * number % 200)] for number, row in enumerate(rows)])
+    # No setting changes how this user asks: one item, of a listed kind, as new as any.
+    record(db, [["other", "i1", "like", newest]])
+    train(database)
+    own, others = recommend(db, "u0", 1000), recommend(db, "other", 1000)
+    assert own and others
+    train(database)
+    assert_same_scores(recommend(db, "u0", 1000), own)
+    assert_same_scores(recommend(db, "other", 1000), others)
+    own, others = recommend(db, "u0", 1000), recommend(db, "other", 1000)
+
+    db.execute(f"update recdb.config set {change}")
+
+    with pytest.raises(AssertionError):
+        assert_same_scores(recommend(db, "u0", 1000), own)
+    assert recommend(db, "other", 1000) == others
+    db.execute("call recdb.refresh()")
+    assert recommend(db, "other", 1000) == others
+
+    train(database)
+
+    with pytest.raises(AssertionError):
+        assert_same_scores(recommend(db, "other", 1000), others)
 
 
 def test_kinds_that_do_not_hide_come_back(shared: psycopg.Connection) -> None:
