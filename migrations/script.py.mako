@@ -11,7 +11,7 @@ down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
 
-# The views and routines that this revision and those before it created: what the revision before keeps, and your own.
+# The views and routines that this revision and those before it created: copy the last revision's, and add your own.
 KEEP = ("decay", "interactions", "interactions_of", "item_of", "items", "settle", "user_item", "users_since")
 
 

@@ -27,7 +27,7 @@ MINIMUM_POSTGRESQL = 16
 ROLE_COMMENTS = {
     "recdb_reader": "recdb: may call recommend() and the other functions that give lists; for an application",
     "recdb_writer": "recdb: may call recdb.track(); for an application",
-    "recdb_analyst": "recdb: may read all tables and views of schema recdb and call what shows users' data",
+    "recdb_analyst": "recdb: may read all tables and views of schema recdb and call functions on users' data",
     "recdb_maintainer": "recdb: may CALL recdb.refresh() and read its log; for cron or pg_cron",
 }
 ROLES = tuple(ROLE_COMMENTS)

@@ -1,6 +1,6 @@
 """The helpers that the revisions in `migrations/` call: frozen with the first release, as the revisions are.
 
-A released revision must do tomorrow what it did when it was released. So `migrations/released.txt` locks this module by
+A released revision must never change its effect. So `migrations/released.txt` locks this module by
 its hash together with the revisions, and this module imports nothing from recdb. Do not change it after the first
 release: a later revision that needs another helper brings its own, or gets it in a new module.
 
@@ -21,7 +21,7 @@ def execute(statements: str) -> None:
 
 
 def withdraw(*, keep: Collection[str]) -> None:
-    """Drop the views and routines that were replayed from `sql/`, so that a revision can drop what they depend on.
+    """Drop the views and routines that were replayed from `sql/`, so that a revision can drop its tables.
 
     `keep` names the views and routines that this revision and those before it created. The views attached_N, which
     `recdb attach` makes, stay too. All are dropped at once and without cascade: if an application's own view depends on

@@ -1,42 +1,47 @@
 -- recdb in SQL: a tour.
 --
--- These files hold the functions and the views of schema recdb, and no data. `recdb init` replays them after the
--- migrations, in the order of their names; each function is only ever replaced, never dropped.
+-- These files hold the functions and views of schema recdb, and no data. `recdb init` replays all of them after the
+-- migrations, in the order of their names. A replay only replaces functions and views, and never drops one.
 --
--- Follow one call, recommend('user-42'). recommend() (40_recommend) runs as recdb's owner and calls profile()
--- (10_profile), which reads what the user did up to this moment: profile_of() fetches the user's interactions with
--- interactions_of(), weighs each by its kind, decays it with decay(), and sums the weights of each item, which settle()
--- clears of rounding. rank_items() (30_rank) asks serving() (20_model) for the active model version and its parameters.
--- score_sources() (30_rank) collects what the list is summed from: the nearest users, and the user's own items with
--- their neighbours. It finds the nearest users with fold_in() and nearest_users() (25_vectors): the profile becomes a
--- vector, and an HNSW index finds the stored vectors next to it. rank_items() then sums the scores by item and goes
--- through the items from the best down. eligible() looks each of them up with item_of(): it leaves out items that are
--- not available and items of the user's own. With fallback => 'popular', popular_filler() (35_filler) fills the list up
--- to k.
+-- Follow one call, recommend('user-42'):
+--   40_recommend  recommend() runs as recdb's owner. It reads the user's profile and passes it to rank_items().
+--   10_profile    profile() returns the profile in arrays, newest item first. profile_of() reads the user's interactions
+--                 live with interactions_of(), weighs each by its kind and, with decay(), by its age, and sums the
+--                 weights of each item. settle() clears a sum of rounding errors.
+--   20_model      rank_items() asks serving() for the active model version and its parameters.
+--   30_rank       score_sources() finds the score sources of the list: the nearest users, and the user's own items.
+--   25_vectors    For the nearest users, fold_in() turns the profile into a vector, and nearest_users() searches an HNSW
+--                 index for the stored vectors around it.
+--   30_rank       rank_items() sums the scores by item and goes through the items from the best down. eligible() looks
+--                 each of them up with item_of(), and drops unavailable items and the user's own.
+--   35_filler     With fallback => 'popular', popular_filler() fills the list up to k.
 --
--- Follow one refresh, CALL recdb.refresh() (70_refresh). refresh_changed() reads in refresh_log where the last run
--- ended, and users_since() names the users with newer interactions. For these users alone, refresh_items() reads
--- profile_of() again and writes user_item_recent, and popularity_of() and add_popularity() (65_popularity) add the
--- difference to item_popularity. refresh_vectors() then updates the users' stored vectors in every kept model version.
--- The first refresh, and the full one of `recdb refresh --full`, run rebuild() instead, which computes everything from
--- all interactions: assign_keys() gives users and items their integer keys, the materialized view user_item_settled is
--- refreshed, and sum_popularity() sums the popularity of all items. Training itself runs in Python, or not at all: the
--- lists go on following each user's own interactions without it.
+-- Follow one refresh, CALL recdb.refresh():
+--   70_refresh    refresh() calls refresh_changed(), which reads in refresh_log where the last run ended. users_since()
+--                 names the users with newer interactions; the rest of the run is about these users alone.
+--                 refresh_items() reads profile_of() for each of them and writes user_item_recent.
+--   65_popularity popularity_of() computes how much these users add to the popularity of their items, before and after,
+--                 and add_popularity() adds the difference to item_popularity.
+--   70_refresh    refresh_vectors() updates the stored vectors of these users in every kept model version.
+-- The first refresh, and each `recdb refresh --full`, calls rebuild() instead, which computes everything again from all
+-- interactions: assign_keys() gives users and items their integer keys, the materialized view user_item_settled is
+-- refreshed, and sum_popularity() sums the popularity of all items. After that, `recdb refresh --full` trains a model
+-- version in Python.
 --
 -- The other files: 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
 -- has track() and forget_user(), 75_attach reads an application's own tables beside recdb's store, 80_views has the
--- analysts' views, and 90_grants says who may call which function and read which view.
+-- views for analysts, and 90_grants grants all of this to four roles.
 --
--- The tables live in migrations/, and so do the objects that a replay must not touch:
+-- The tables live in migrations/. So do a few functions and views, because a replay must not touch them:
 --   interactions, interactions_of(), users_since(), items, item_of()
---       Everything above reads interactions and items through these. `recdb attach` redefines them to add an
---       application's tables (combine_interactions() and combine_items() in 75_attach); a replay would undo that.
+--       The functions above read interactions and items only through these. `recdb attach` redefines them, to add an
+--       application's tables (combine_interactions() and combine_items() in 75_attach). A replay would undo that.
 --   decay(), settle()
---       The materialized view user_item_settled calls them, as it reads interactions. A downgrade drops everything in
---       sql/, and PostgreSQL drops no function that a materialized view needs.
+--       The materialized view user_item_settled calls them. A downgrade drops everything in sql/, and PostgreSQL does
+--       not drop a function that a materialized view needs.
 --   user_item
---       One view on the two tables of weighted interactions, user_item_settled and user_item_recent. It was made with
---       them and changes only with them.
+--       This view joins the two tables of weighted interactions, user_item_settled and user_item_recent. A revision
+--       made it with them, and a revision that changes them changes it too.
 
 
 -- recdb.profile_of: the items that one user interacted with, with their weights, read live.

@@ -22,8 +22,8 @@ comment on function recdb.popular(bigint) is
 
 -- recdb.add_popularity: add to the popularity of items.
 --   parameters  item_keys  the items; one may occur several times
---               weights    what to add to total, in the same order; a negative number takes away
---               users      what to add to users, in the same order; a negative number takes away
+--               weights    the amounts to add to total, in the same order; a negative number takes away
+--               users      the numbers to add to users, in the same order; a negative number takes away
 --   writes      item_popularity: the rows of these items; it deletes an item that no user is left for
 create or replace function recdb.add_popularity(item_keys integer[], weights double precision[], users bigint[])
 returns void

@@ -113,7 +113,8 @@ comment on function recdb.refresh_items(integer[]) is
 --   reads       user_item_recent, model, item_vector
 --   writes      user_vector: item_keys, weights and total_weight always; the vector only if its cosine with the new
 --               fold-in is below 0.9; it deletes the row of a user without a vector
--- A small move of a vector hardly changes who is near, and a new entry of an HNSW index costs more than all the rest.
+-- A small move of a vector hardly changes its neighbours, but a new entry of an HNSW index costs more than all the rest
+-- of the update.
 -- One statement takes a thousand users, so that its sorts stay in memory.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
@@ -292,7 +293,7 @@ comment on function recdb.log_failure(text, timestamptz, text) is
     'Internal: records a failed run in refresh_log.';
 
 
--- recdb.refresh: update weighted interactions, vectors and popularity by what changed since the last run.
+-- recdb.refresh: update the weighted interactions, vectors and popularity by the changes since the last run.
 --   reads, writes  as refresh_changed()
 --   errors         any that refresh_changed() raises. The procedure records it in refresh_log, commits, and raises it
 --                  again; inside a caller's transaction, where it may not commit, it only raises it

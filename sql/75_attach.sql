@@ -297,8 +297,7 @@ comment on function recdb.missing_indexes() is
 
 
 -- recdb.mistaken_items: the attached tables whose item column refers, by a foreign key, to another table than the
--- catalogue, while both number their rows. Without a distinction, recdb would take person 7, whom a user follows, for
--- post 7.
+-- catalogue, while both number their rows. Without a distinction, recdb would take person 7 for post 7.
 --   returns     one row per table and catalogue: the column and the table that it refers to, the catalogue, and a
 --               statement that makes a view with distinct ids; attach this view instead of the table
 --   reads       attachment, the system catalogues
@@ -345,7 +344,7 @@ comment on function recdb.mistaken_items() is
     'different items; statement makes a view with distinct ids, to be attached instead.';
 
 
--- recdb.lift_tombstones: remove the tombstones of forgotten users whom no attached table has a row of any more.
+-- recdb.lift_tombstones: remove the tombstones of forgotten users who have no row left in any attached table.
 --   reads       the views attached_N, all rows
 --   writes      forgotten_user
 create or replace function recdb.lift_tombstones()

@@ -83,7 +83,7 @@ create table recdb.interaction (
     created_at timestamptz not null default now(),
     metadata jsonb,
     recorded_in xid8 not null default pg_current_xact_id(),
-    check (octet_length(user_id) + octet_length(item_id) + octet_length(kind) <= 2600)  -- what an index entry holds
+    check (octet_length(user_id) + octet_length(item_id) + octet_length(kind) <= 2600)  -- an index entry holds no more
 ) with (autovacuum_vacuum_insert_scale_factor = 0.02);  -- index-only scans need pages that VACUUM has visited
 comment on table recdb.interaction is
     'recdb''s own store of interactions, append-only: one row per interaction. recdb.track() writes it; plain INSERT '

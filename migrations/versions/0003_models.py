@@ -75,7 +75,7 @@ $$;
 comment on table recdb.user_vector is
     'The unit vectors of the users, folded in from their items. recommend() finds a user''s neighbours among them. One '
     'partition per model version, with an HNSW index.';
-comment on column recdb.user_vector.embedding is 'As wide as was chosen at the install.';
+comment on column recdb.user_vector.embedding is 'The vector; its width was chosen at the install.';
 comment on column recdb.user_vector.item_keys is
     'The items that the user contributes to a list as a neighbour. They are stored beside the vector, so that '
     'recommend() reads no other row for a neighbour.';
@@ -85,7 +85,7 @@ comment on column recdb.user_vector.total_weight is 'The sum of |weights|.';
 comment on table recdb.item_vector is
     'The vectors of the items; the vector of a user is the normalized weighted sum of these. One partition per model '
     'version.';
-comment on column recdb.item_vector.embedding is 'As wide as was chosen at the install.';
+comment on column recdb.item_vector.embedding is 'The vector; its width was chosen at the install.';
 
 create table recdb.item_neighbor (
     model_id integer not null,

@@ -1,4 +1,4 @@
-"""What analysts read: views with text ids instead of keys, the models, the log and the state of health."""
+"""The analysts' views: text ids instead of keys, the models, the log and the state of health."""
 
 import numpy as np
 import psycopg
@@ -155,7 +155,7 @@ def test_health_is_one_row_before_anything_happened(db: psycopg.Connection) -> N
 
 
 def test_every_public_object_says_what_it_is(shared: psycopg.Connection) -> None:
-    """psql's \\d+ and \\df+ are documentation."""
+    """The comments that psql shows with \\d+ and \\df+ are documentation."""
     silent = shared.execute(
         """
         select c.oid::regclass::text from pg_class c
