@@ -5,13 +5,13 @@
 --
 -- Follow one call, recommend('user-42'):
 --   40_recommend  recommend() runs as recdb's owner. It reads the user's profile and passes it to rank_items().
---   10_profile    profile() returns the profile in arrays, newest item first. profile_of() reads the user's interactions
---                 live with interactions_of(), weighs each by its kind and, with decay(), by its age, and sums the
---                 weights of each item. settle() clears a sum of rounding errors.
+--   10_profile    profile() returns the profile in arrays, newest item first. profile_of() reads the interactions live
+--                 with interactions_of(), weighs each by its kind and, with decay(), by its age, and sums the weights
+--                 of each item. settle() clears a sum of rounding errors.
 --   20_model      rank_items() asks serving() for the active model version and its parameters.
 --   30_rank       score_sources() finds the score sources of the list: the nearest users, and the user's own items.
---   25_vectors    For the nearest users, fold_in() turns the profile into a vector, and nearest_users() searches an HNSW
---                 index for the stored vectors around it.
+--   25_vectors    For the nearest users, fold_in() turns the profile into a vector, and nearest_users() searches an
+--                 HNSW index for the stored vectors around it.
 --   30_rank       rank_items() sums the scores by item and goes through the items from the best down. eligible() looks
 --                 each of them up with item_of(), and drops unavailable items and the user's own.
 --   35_filler     With fallback => 'popular', popular_filler() fills the list up to k.
