@@ -1,9 +1,13 @@
-"""Alembic's entry: one transaction, under one lock, for every revision and the SQL replayed after the last."""
+"""Alembic's entry: all revisions, the roles and the replay of `sql/` run in one transaction, under one lock.
+
+The revisions are frozen once released (see released.txt). What this file calls in recdb.migrate is not: it runs before
+the first revision and after the newest one, and always in its present form.
+"""
 
 from alembic import context
 
 from recdb.database import connect_engine, find_database
-from recdb.migrate import VERSION_TABLE, prepare, replay
+from recdb.migrate import VERSION_TABLE, create_roles, prepare, replay
 
 
 def migrate_online() -> None:
@@ -23,6 +27,7 @@ def migrate_online() -> None:
             prepare(connection, dimension=int(dimension) if dimension else None)
             context.run_migrations()
             if set(context.get_context().get_current_heads()) == set(context.script.get_heads()):
+                create_roles(connection)
                 replay(connection)
 
 

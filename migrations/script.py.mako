@@ -4,12 +4,15 @@ Revision ID: ${up_revision}
 Revises: ${down_revision | comma,n}
 """
 
-from recdb.migrate import execute, withdraw
+from recdb.revisions import execute, withdraw
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+
+# The views and routines that this revision and those before it created: copy the last revision's, and add your own.
+KEEP = ("decay", "interactions", "interactions_of", "item_of", "items", "settle", "user_item", "users_since")
 
 
 def upgrade() -> None:
@@ -18,6 +21,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    withdraw()
+    withdraw(keep=KEEP)
     execute("""
     """)

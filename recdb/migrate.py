@@ -1,7 +1,9 @@
-"""Installing, upgrading and removing recdb's database objects.
+"""Install, upgrade and remove recdb's database objects.
 
-The Alembic revisions in `migrations/` own what holds data; `sql/` holds what can be replaced whole and is
-replayed after the last revision, in the same transaction.
+The Alembic revisions in `migrations/` create the tables, and the few views and functions that a replay must not touch.
+`sql/` holds all other views and functions: they hold no data, and all of them are replayed after the newest revision,
+in the same transaction. Revisions do not use this module, which changes, but only the frozen helpers in
+`recdb.revisions`.
 """
 
 import re
@@ -14,7 +16,6 @@ import alembic.config
 import alembic.util
 import psycopg
 import sqlalchemy
-from alembic import op
 from psycopg import sql
 
 from recdb.database import Database, connect
@@ -23,30 +24,31 @@ from recdb.errors import InvalidInput, NotInstalled, RecdbError
 VERSION_TABLE = "alembic_version"
 MINIMUM_PGVECTOR = (0, 8, 4)
 MINIMUM_POSTGRESQL = 16
-ROLES = ("recdb_reader", "recdb_writer", "recdb_analyst", "recdb_maintainer")
+ROLE_COMMENTS = {
+    "recdb_reader": "recdb: may call recommend() and the other functions that give lists; for an application",
+    "recdb_writer": "recdb: may call recdb.track(); for an application",
+    "recdb_analyst": "recdb: may read all tables and views of schema recdb and call functions on users' data",
+    "recdb_maintainer": "recdb: may CALL recdb.refresh() and read its log; for cron or pg_cron",
+}
+ROLES = tuple(ROLE_COMMENTS)
 MAXIMUM_DIMENSION = 1024
 
-# An advisory lock's key: "recdb" in ASCII. Twenty installs at once follow one another.
+# The key of an advisory lock, "recdb" in ASCII: several installs at once run one after another.
 INSTALL_LOCK = 0x7265636462
 
-# Alembic's context is the process's: two threads that migrate at once would work on each other's connection.
+# Alembic has one context per process: two threads that migrate at once would use each other's connection.
 _alembic_lock = threading.Lock()
-
-# The views and functions that revisions own; every other one comes from sql/ and can be withdrawn, but for
-# the views attached_N, which attach makes.
-REVISION_VIEWS = ("interactions", "items", "user_item")
-REVISION_FUNCTIONS = ("decay", "interactions_of", "item_of", "settle", "users_since")
 
 
 def database_folder() -> Path:
-    """Find the folder that holds `migrations/` and `sql/`: in the wheel inside the package, in a checkout above it."""
+    """Find the folder of `migrations/` and `sql/`: in a wheel inside the package, in a checkout above it."""
     package = Path(__file__).parent
     packed = package / "_database"
     return packed if packed.is_dir() else package.parent
 
 
 def administrator_statements(connection: psycopg.Connection) -> str:
-    """Return what an administrator runs once in this database, so that the connection's role can install recdb."""
+    """Return the SQL that an administrator runs once in this database, so that the current role can install recdb."""
     owner = connection.execute("select quote_ident(current_user)").fetchone()
     known = connection.execute("select rolname from pg_roles where rolname = any (%s)", [list(ROLES)]).fetchall()
     missing = [role for role in ROLES if (role,) not in known]
@@ -102,8 +104,8 @@ def _failed(error: BaseException | None) -> RecdbError:
 def uninstall(database: Database) -> list[str]:
     """Remove the schema with all its data, `public.recommend`, and the roles no other database needs.
 
-    Returns what was left and why, a line each. Where the application has views or functions of its own on recdb's
-    objects, nothing is removed and the RecdbError names them.
+    Returns one line for each role or extension that stays, with the reason. If the application has views or functions
+    of its own on recdb's objects, nothing is removed and a RecdbError names them.
     """
     with connect(database) as connection:
         if not connection.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone():
@@ -123,7 +125,7 @@ def uninstall(database: Database) -> list[str]:
 
 
 def _try_to_drop(connection: psycopg.Connection, kind: str, name: str) -> list[str]:
-    """Drop what others may need as well; return a line that says why, where it has to stay."""
+    """Drop an object that others may need as well; if it has to stay, return a line that says why."""
     try:
         with connection.transaction():
             connection.execute(sql.SQL("drop {} if exists {}").format(sql.SQL(kind), sql.Identifier(name)))
@@ -133,7 +135,7 @@ def _try_to_drop(connection: psycopg.Connection, kind: str, name: str) -> list[s
 
 
 def installed_revision(connection: psycopg.Connection) -> str | None:
-    """Return the revision the database is at, None when recdb is not there."""
+    """Return the revision of the database, None if recdb is not installed."""
     try:
         with connection.transaction():
             row = connection.execute("select version_num from recdb.alembic_version").fetchone()
@@ -143,7 +145,7 @@ def installed_revision(connection: psycopg.Connection) -> str | None:
 
 
 def newest_revision() -> str:
-    """Return the newest revision this package knows."""
+    """Return the newest revision that this package knows."""
     config = alembic.config.Config()
     config.set_main_option("script_location", str(database_folder() / "migrations"))
     config.set_main_option("path_separator", "os")
@@ -161,11 +163,11 @@ def require_installed(connection: psycopg.Connection) -> None:
         raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", "run: recdb init")
 
 
-# What env.py and the revisions call -----------------------------------------------------------------------
+# What migrations/env.py calls -----------------------------------------------------------------------------
 
 
 def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
-    """Lock, check the server and the rights, create the schema, and pin the search path for the revisions."""
+    """Lock, check the server and the rights, create the schema, and set the search path for the revisions."""
     raw = _raw(connection)
     raw.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
@@ -185,25 +187,18 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
     raw.execute(sql.SQL("set local search_path = recdb, {}, pg_temp").format(sql.Identifier(extension_schema)))
 
 
-def execute(statements: str) -> None:
-    """Run a revision's SQL as written: several statements, no parameters."""
-    _raw(op.get_bind()).execute(statements)
-
-
-def withdraw() -> None:
-    """Drop what was replayed from `sql/`, so that a revision can take its tables down."""
-    _drop_replayed(_raw(op.get_bind()))
-
-
-def create_roles() -> None:
-    """Create the roles that are missing; they are the cluster's, so another database may have made them."""
-    raw = _raw(op.get_bind())
+def create_roles(connection: sqlalchemy.Connection) -> None:
+    """Create the roles that are missing. Roles belong to the cluster: another database may have created them."""
+    raw = _raw(connection)
     for role in ROLES:
         if raw.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
             continue
         try:
             with raw.transaction():
                 raw.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
+                raw.execute(
+                    sql.SQL("comment on role {} is {}").format(sql.Identifier(role), sql.Literal(ROLE_COMMENTS[role]))
+                )
         except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
             continue
         except psycopg.errors.InsufficientPrivilege as error:
@@ -268,8 +263,8 @@ def _check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:
     ).fetchone()
     if row and dimension not in (None, row[0]):
         raise InvalidInput(
-            f"the vector columns are {row[0]} wide, and a dimension of {dimension} cannot be had any more",
-            "leave the dimension out, or: recdb uninstall, and install anew",
+            f"the vector columns are {row[0]} wide, and a dimension of {dimension} is no longer possible",
+            "leave the dimension out, or: recdb uninstall, and install again",
         )
 
 
@@ -300,25 +295,3 @@ def _check_public_recommend(raw: psycopg.Connection) -> None:
             "this role may not create public.recommend",
             "run recdb init as the database's owner, or: grant create on schema public to <the owner>",
         )
-
-
-def _drop_replayed(raw: psycopg.Connection) -> None:
-    """Drop what came from `sql/`, all at once and without cascade: an application's own view on it is an error."""
-    kept = [list(REVISION_VIEWS), list(REVISION_FUNCTIONS)]
-    views, routines = raw.execute(
-        """
-        select
-            (select string_agg(c.oid::regclass::text, ', ') from pg_class c
-             where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname <> all (%s)
-                and c.relname !~ '^attached_[0-9]+$'),
-            (select string_agg(p.oid::regprocedure::text, ', ') from pg_proc p
-             where p.pronamespace = 'recdb'::regnamespace and p.proname <> all (%s)
-                or p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
-                    and obj_description(p.oid, 'pg_proc') like 'recdb: %%')
-        """,
-        kept,
-    ).fetchone() or (None, None)
-    if views:
-        raw.execute(f"drop view {views}")
-    if routines:
-        raw.execute(f"drop routine {routines}")

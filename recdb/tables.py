@@ -1,7 +1,7 @@
 """recdb's tables as SQLAlchemy 2 models, for programs that read or write them through SQLAlchemy.
 
-The revisions in `migrations/` own the tables; a test holds the two together. Views and materialized views are not
-here, nor are the partitions of the learned tables: a query names the parent and a `model_id`.
+The revisions in `migrations/` create the tables; a test checks that the models agree with them. Views and materialized
+views have no models, and neither have the partitions of the learned tables: query the parent table by `model_id`.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from sqlalchemy.types import UserDefinedType
 
 
 class XID8(UserDefinedType[int]):
-    """A transaction's number that never wraps around: what `pg_current_xact_id()` gives."""
+    """A transaction's number that never wraps around, as `pg_current_xact_id()` returns it."""
 
     cache_ok = True
 
@@ -44,7 +44,7 @@ class XID8(UserDefinedType[int]):
         return "xid8"
 
     def bind_processor(self, dialect: Dialect) -> Callable[[int | None], str | None]:
-        """Send the number as text: no number is cast to a transaction's."""
+        """Send the number as text: PostgreSQL casts no number to xid8."""
         return lambda value: None if value is None else str(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], int | None]:
@@ -56,7 +56,7 @@ ischema_names["xid8"] = XID8
 
 
 class Base(DeclarativeBase):
-    """What all of recdb's tables share: their schema, and what a Python type is in PostgreSQL."""
+    """The base of all models: the schema, and the PostgreSQL type of each Python type."""
 
     metadata = MetaData(schema="recdb")
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own name, read once
@@ -71,7 +71,7 @@ class Base(DeclarativeBase):
 
 
 class Config(Base):
-    """The settings, one row."""
+    """The settings of recdb, one row."""
 
     __tablename__ = "config"
     __table_args__ = (
@@ -97,7 +97,7 @@ class Config(Base):
 
 
 class InteractionKind(Base):
-    """What an interaction of a kind weighs, and whether it hides its item."""
+    """A kind of interactions: the weight of one, and whether it hides its item."""
 
     __tablename__ = "interaction_kind"
     __table_args__ = (CheckConstraint("weight between -1e6 and 1e6"),)
@@ -108,7 +108,7 @@ class InteractionKind(Base):
 
 
 class Interaction(Base):
-    """recdb's own store of interactions, append-only."""
+    """An interaction in recdb's own store, which is append-only."""
 
     __tablename__ = "interaction"
     __table_args__ = (
@@ -125,13 +125,13 @@ class Interaction(Base):
     item_id: Mapped[str]
     kind: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    # `metadata` is SQLAlchemy's own name on a model.
+    # SQLAlchemy uses the name `metadata` itself.
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     recorded_in: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
 
 
 class Item(Base):
-    """recdb's own catalogue."""
+    """An item of recdb's own catalogue."""
 
     __tablename__ = "item"
     __table_args__ = (
@@ -148,7 +148,7 @@ class Item(Base):
 
 
 class Attachment(Base):
-    """A table of the application's that is read as interactions or items."""
+    """A table of the application that recdb reads as interactions or items."""
 
     __tablename__ = "attachment"
     __table_args__ = (CheckConstraint("role in ('interactions', 'items')"),)
@@ -161,7 +161,7 @@ class Attachment(Base):
 
 
 class ForgottenUser(Base):
-    """The SHA-256 of an id that was erased."""
+    """The SHA-256 hash of the id of a user who was erased."""
 
     __tablename__ = "forgotten_user"
 
@@ -211,7 +211,7 @@ class UserItemRecent(Base):
 
 
 class ItemPopularity(Base):
-    """What an item gathered: its users' weights, dislikes left out."""
+    """The popularity of an item: the sum of its users' weights, without dislikes."""
 
     __tablename__ = "item_popularity"
     __table_args__ = (Index("item_popularity_rank", literal_column("weight desc"), "item_id"),)
@@ -226,12 +226,12 @@ class ItemPopularity(Base):
             persisted=True,
         )
     )
-    """The total, to 10 digits: what items are ranked by."""
+    """The total, rounded to 10 digits: popular() ranks items by it."""
     users: Mapped[int] = mapped_column(BigInteger)
 
 
 class Model(Base):
-    """A trained version: its hyper-parameters, metrics and counts."""
+    """A trained model version: its hyper-parameters, metrics and counts."""
 
     __tablename__ = "model"
     __table_args__ = (
@@ -257,7 +257,7 @@ class Model(Base):
 
 
 class UserVector(Base):
-    """A user's unit vector in a model version, and what the user speaks for: two arrays of one length."""
+    """A user's unit vector in a model version, and the items and weights that the user contributes as a neighbour."""
 
     __tablename__ = "user_vector"
     __table_args__ = (
@@ -268,10 +268,10 @@ class UserVector(Base):
     model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     user_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     embedding: Mapped[Any] = mapped_column(HALFVEC, nullable=False)
-    """As wide as was chosen at the install."""
+    """Its width was chosen at the install."""
     item_keys: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     weights: Mapped[list[float]] = mapped_column(ARRAY(REAL))
-    """sign(w) |w|^neighbor_weight_exponent of the items it is scored with."""
+    """sign(w) |w|^neighbor_weight_exponent of each of `item_keys`."""
     total_weight: Mapped[float] = mapped_column(REAL)
     """The sum of |weights|."""
 
@@ -288,7 +288,7 @@ class ItemVector(Base):
 
 
 class ItemNeighbor(Base):
-    """What an item recommends in a model version: two arrays of one length."""
+    """An item's neighbours in a model version, as keys and weights."""
 
     __tablename__ = "item_neighbor"
     __table_args__ = (

@@ -1,25 +1,55 @@
 -- recdb in SQL: a tour.
 --
---   10_profile     what a user did, read live from the interactions
---   20_model       which trained version serves, and the fold-in: a vector for any set of items
---   30_rank        the ranking itself: people like you, because of what you did, blend, fallback
---   40_recommend   recommend() and its relatives: what applications call
---   50_explore     neighbors(), similar_items(), popular(): what analysts call
---   55_explain     why an item is in a list
---   60_write       track() and forget_user()
---   70_refresh     the SQL half of the maintenance job
---   75_attach      an application's own tables, read beside recdb's own store
---   80_views       the analysts' views
---   90_grants      who may do what
+-- These files hold the functions and views of schema recdb, and no data. `recdb init` replays all of them after the
+-- migrations, in the order of their names. A replay only replaces functions and views, and never drops one.
 --
--- The tables behind them come from migrations/. Everything here holds no data, is replayed after each
--- migration, and is only ever replaced, never dropped.
+-- Follow one call, recommend('user-42'):
+--   40_recommend  recommend() runs as recdb's owner. It reads the user's profile and passes it to rank_items().
+--   10_profile    profile() returns the profile in arrays, newest item first. profile_of() reads the interactions live
+--                 with interactions_of(), weighs each by its kind and, with decay(), by its age, and sums the weights
+--                 of each item. settle() clears a sum of rounding errors.
+--   20_model      rank_items() asks serving() for the active model version and its parameters.
+--   30_rank       score_sources() finds the score sources of the list: the nearest users, and the user's own items.
+--   25_vectors    For the nearest users, fold_in() turns the profile into a vector, and nearest_users() searches an
+--                 HNSW index for the stored vectors around it.
+--   30_rank       rank_items() sums the scores by item and goes through the items from the best down. eligible() looks
+--                 each of them up with item_of(), and drops unavailable items and the user's own.
+--   35_filler     With fallback => 'popular', popular_filler() fills the list up to k.
+--
+-- Follow one refresh, CALL recdb.refresh():
+--   70_refresh    refresh() calls refresh_changed(), which reads in refresh_log where the last run ended. users_since()
+--                 names the users with newer interactions; the rest of the run is about these users alone.
+--                 refresh_items() reads profile_of() for each of them and writes user_item_recent.
+--   65_popularity popularity_of() computes how much these users add to the popularity of their items, before and after,
+--                 and add_popularity() adds the difference to item_popularity.
+--   70_refresh    refresh_vectors() updates the stored vectors of these users in every kept model version.
+-- The first refresh, and each `recdb refresh --full`, calls rebuild() instead, which computes everything again from all
+-- interactions: assign_keys() gives users and items their integer keys, the materialized view user_item_settled is
+-- refreshed, and sum_popularity() sums the popularity of all items. After that, `recdb refresh --full` trains a model
+-- version in Python.
+--
+-- The other files: 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
+-- has track() and forget_user(), 75_attach reads an application's own tables beside recdb's store, 80_views has the
+-- views for analysts, and 90_grants grants all of this to four roles.
+--
+-- The tables live in migrations/. So do a few functions and views, because a replay must not touch them:
+--   interactions, interactions_of(), users_since(), items, item_of()
+--       The functions above read interactions and items only through these. `recdb attach` redefines them, to add an
+--       application's tables (combine_interactions() and combine_items() in 75_attach). A replay would undo that.
+--   decay(), settle()
+--       The materialized view user_item_settled calls them. A downgrade drops everything in sql/, and PostgreSQL does
+--       not drop a function that a materialized view needs.
+--   user_item
+--       This view joins the two tables of weighted interactions, user_item_settled and user_item_recent. A revision
+--       made it with them, and a revision that changes them changes it too.
 
 
--- recdb.profile_of: one user's weighted items, live.
---   returns  a row an item the user ever touched; item_key is NULL for an item no refresh has seen yet
---   reads    interactions_of (each source's own index), interaction_kind, item_key
---   cost     an index lookup an interaction
+-- recdb.profile_of: the items that one user interacted with, with their weights, read live.
+--   parameters  user_id  the user
+--   returns     one row per item; item_key is NULL until a refresh has given the item its key
+--   reads       interactions_of() (an index of each source), config, interaction_kind, item_key
+-- An interaction's weight follows the rule of the view weighted_interactions. This function repeats the rule, because
+-- that view cannot be read through the index of one user in every source.
 create or replace function recdb.profile_of(user_id text)
 returns table (item_id text, item_key integer, weight double precision, last_at timestamptz, hides boolean)
 language sql stable parallel safe
@@ -33,7 +63,7 @@ begin atomic
             max(least(w.created_at, now())) as last_at,
             bool_or(w.hides) as hides
         from (
-            -- The functions are inlined only where their arguments are plain columns.
+            -- PostgreSQL inlines these functions only if their arguments are plain columns, hence the subqueries.
             select
                 i.item_id,
                 coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
@@ -50,11 +80,16 @@ begin atomic
     ) t on true;
 end;
 comment on function recdb.profile_of(text) is
-    'The items one user touched, with summed and decayed weights, read live; hides says which are not recommended again.';
+    'The items that a user interacted with, read live. weight: the decayed weights of all interactions, summed; '
+    'last_at: the newest interaction; hides: recommend() does not give the item to this user again; '
+    'item_key: NULL until a refresh has seen the item.';
 
 
--- recdb.profile: the same in arrays, the newest item first: what is scored with, and what must not come back.
---   returns  one row; item_keys, weights and ranks of the items that have keys, ranks shared by what is of one moment
+-- recdb.profile: the result of profile_of() in arrays, newest item first.
+--   parameters  user_id  the user
+--   returns     one row: item_keys, weights and ranks of the items that have keys (rank 1 is the newest item; items
+--               with the same timestamp share a rank), and the items to leave out, as ids and as keys
+--   reads       profile_of()
 create or replace function recdb.profile(user_id text)
 returns table (
     item_keys integer[], weights double precision[], ranks bigint[], hidden_ids text[], hidden_keys integer[]
@@ -75,4 +110,4 @@ begin atomic
     from profile p;
 end;
 comment on function recdb.profile(text) is
-    'One user''s profile in arrays, the newest item first, and the items that are not recommended again.';
+    'Internal: a user''s profile in arrays, newest item first, and the items that are not recommended again.';

@@ -1,7 +1,18 @@
--- recdb.recommend: what a feed calls.
---   reads    the caller's own interactions live, so a click of this very transaction counts; the rest as rank_items()
---   errors   22023 for k outside 1..1000 or an unknown fallback, 42704 for an unknown model
---   security runs as recdb's owner, so that a reader needs no right on anybody's data
+-- The functions that applications call.
+
+
+-- recdb.recommend: a user's list.
+--   parameters  user_id   the user; NULL is nobody
+--               k         how many items, 1 to 1000; NULL is 50
+--               exclude   item ids to leave out; NULLs in it are ignored
+--               fallback  'none', or 'popular' to fill the list up to k with popular items; NULL is 'none'
+--               filter    only items whose attributes contain this (@>); NULL for all items
+--               model     a version's label; NULL for the active version
+--   returns     at most k items, score descending, then item_id
+--   reads       the user's own interactions live, those of this very transaction too; the rest as rank_items()
+--   errors      22023 for k outside 1..1000 or an unknown fallback, 42704 for an unknown model
+-- It runs as recdb's owner: a caller needs no right on anybody's data. The SET clauses hold for all that it calls:
+-- generic plans, made once a session; no parallel workers and no JIT, which take longer to start than a call lasts.
 create or replace function recdb.recommend(
     user_id text, k bigint default 50, exclude text[] default '{}', fallback text default 'none',
     filter jsonb default null, model text default null
@@ -22,19 +33,24 @@ begin
     return query
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.rank_items(
-        profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids, profile.hidden_keys, recommend.user_id,
+        profile, recommend.user_id,
         (select u.user_key from recdb.user_key u where u.user_id = recommend.user_id),
         recommend.k, recommend.exclude, recommend.fallback, recommend.filter, recommend.model) r;
 end
 $$;
 comment on function recdb.recommend(text, bigint, text[], text, jsonb, text) is
-    'recdb: the best k items for a user, from people like them and from what they did, live to the last interaction. '
-    'exclude: ids not to return; fallback: ''popular'' fills up to k; filter: only items whose attributes @> filter; '
-    'model: a version''s label, NULL the active one. Scores are in 0..1, descending.';
+    'recdb: the best k items for a user, from similar users and from the user''s own interactions, live up to the last '
+    'one. k: 1 to 1000; exclude: item ids not to return; fallback: ''popular'' fills the list up to k with popular '
+    'items; filter: only items whose attributes contain it (@>); model: a version''s label, NULL for the active one. '
+    'Rows by score (0 to 1), descending, then item_id; reason: collaborative_filtering or popular. No rows for a user '
+    'without interactions, or while no model is trained, unless fallback is ''popular''. Errors: 22023 for k outside '
+    '1..1000 or an unknown fallback, 42704 for an unknown model.';
 
 
--- recdb.parse_exclude: a list of ids in whatever spelling an untyped parameter brings.
---   errors   22P02
+-- recdb.parse_exclude: a list of ids in any spelling that an untyped parameter may have.
+--   parameters  exclude_list  {a,b} (an array), <a,b>, <>, an empty string, or a JSON array of strings or numbers
+--   returns     the ids; an empty array for NULL
+--   errors      22P02 for any other text
 create or replace function recdb.parse_exclude(exclude_list text)
 returns text[]
 language plpgsql immutable parallel safe
@@ -59,9 +75,16 @@ begin
 end
 $$;
 comment on function recdb.parse_exclude(text) is
-    'The item ids of {a,b}, <a,b>, <>, an empty string, or a JSON array of strings or numbers.';
+    'The item ids in a text: {a,b}, <a,b>, <>, an empty string, or a JSON array of strings or numbers. '
+    'Error 22P02 for any other text.';
 
 
+-- recdb.recommend with exclude_list: the same list, if the excluded ids arrive as text. PostgreSQL picks this form for
+-- untyped literals and for the parameters of most drivers.
+--   parameters  exclude_list  as parse_exclude(); others as recommend()
+--   returns     as recommend()
+--   reads       as recommend()
+--   errors      22P02 for an exclude_list in another spelling, and as recommend()
 create or replace function recdb.recommend(
     user_id text, k bigint, exclude_list text, fallback text default 'none',
     filter jsonb default null, model text default null
@@ -75,10 +98,14 @@ begin atomic
         recommend.filter, recommend.model) r;
 end;
 comment on function recdb.recommend(text, bigint, text, text, jsonb, text) is
-    'recdb: recommend() for a list of excluded ids that arrives as text: {a,b}, <a,b>, <>, '''' or a JSON array.';
+    'recdb: recommend() for a list of excluded ids that arrives as text: {a,b}, <a,b>, <>, an empty string or a JSON '
+    'array; error 22P02 for any other text. All else as in recommend() with exclude text[].';
 
 
--- The unqualified call: both forms again in public. They are inlined, so they cost nothing.
+-- public.recommend: both forms again, for the unqualified call.
+--   parameters, returns, reads, errors  as recdb.recommend()
+-- PostgreSQL inlines them, so they cost nothing. Their comments begin with "recdb: ": this mark tells them from an
+-- application's own function of that name.
 create or replace function public.recommend(
     user_id text, k bigint default 50, exclude text[] default '{}', fallback text default 'none',
     filter jsonb default null, model text default null
@@ -109,10 +136,13 @@ comment on function public.recommend(text, bigint, text, text, jsonb, text) is
     'recdb: the best k items for a user; the same as recdb.recommend().';
 
 
--- recdb.recommend_for_items: for a guest, from what this visit looked at.
---   items    what the guest looked at, newest first; unknown ids are ignored
---   weights  one for each item, 1 unless given; NULL is 1
---   errors   22023 where weights and items differ in number or a weight is not finite, and as recommend()
+-- recdb.recommend_for_items: a list for a guest, from the items of this visit.
+--   parameters  items    the items that the guest looked at, newest first; unknown ids are ignored
+--               weights  one for each item; NULL, and a NULL in the array, is 1
+--               others   as recommend()
+--   returns     as recommend(), without the items given
+--   reads       item_key; the rest as rank_items()
+--   errors      22023 if weights and items differ in number or a weight is not finite, and as recommend()
 create or replace function recdb.recommend_for_items(
     items text[], k bigint default 50, exclude text[] default '{}', weights real[] default null,
     fallback text default 'none', filter jsonb default null, model text default null
@@ -126,9 +156,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-    item_keys integer[];
-    item_weights double precision[];
-    ranks bigint[];
+    profile record;
 begin
     if cardinality(weights) <> cardinality(items) then
         raise exception '% items have % weights', cardinality(items), cardinality(weights)
@@ -137,8 +165,13 @@ begin
     if exists (select from unnest(weights) w(weight) where w.weight in ('NaN', 'Infinity', '-Infinity')) then
         raise exception 'a weight is not a finite number' using errcode = 'invalid_parameter_value';
     end if;
-    select array_agg(s.item_key), array_agg(s.weight), array_agg(s.rank)
-    into item_keys, item_weights, ranks
+    select
+        array_agg(s.item_key) as item_keys,
+        array_agg(s.weight)::double precision[] as weights,
+        array_agg(s.rank) as ranks,
+        array(select i.id from unnest(items) i(id) where i.id is not null) as hidden_ids,
+        array(select t.item_key from recdb.item_key t where t.item_id = any (items)) as hidden_keys
+    into profile
     from (
         select t.item_key, sum(coalesce(g.weight, 1)) as weight, rank() over (order by min(g.position)) as rank
         from unnest(items, weights) with ordinality g(item_id, weight, position)
@@ -150,19 +183,23 @@ begin
     return query
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.rank_items(
-        item_keys, item_weights, ranks,
-        array(select i.id from unnest(items) i(id) where i.id is not null),
-        array(select t.item_key from recdb.item_key t where t.item_id = any (items)),
-        null, null,
+        profile, null, null,
         recommend_for_items.k, recommend_for_items.exclude, recommend_for_items.fallback,
         recommend_for_items.filter, recommend_for_items.model) r;
 end
 $$;
 comment on function recdb.recommend_for_items(text[], bigint, text[], real[], text, jsonb, text) is
-    'recommend() for somebody without a history: from the items of this visit, weight 1 each unless given; they are not returned.';
+    'recommend() for a guest without a history, from the items of this visit, which are not returned. items: newest '
+    'first, unknown ids are ignored; weights: one for each item, NULL is 1; others as in recommend(). Errors: 22023 if '
+    'weights and items differ in number or a weight is not finite, and those of recommend().';
 
 
--- recdb.recommend_batch: many users' lists at once, for mails and precomputing.
+-- recdb.recommend_batch: the lists of many users in one call, for mails and precomputing.
+--   parameters  user_ids  the users; NULLs are ignored, and a user given twice counts once
+--               k         as recommend()
+--   returns     the users in the order given; for each item its rank, from 1
+--   reads       as recommend()
+--   errors      22023 for k outside 1..1000
 create or replace function recdb.recommend_batch(user_ids text[], k bigint default 50)
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable security definer rows 1000
@@ -180,4 +217,5 @@ as $$
     order by u.position, 2
 $$;
 comment on function recdb.recommend_batch(text[], bigint) is
-    'The lists of many users, in the order given, a row an item with its rank from 1.';
+    'The lists of many users, in the order given, for mails and precomputing: one row per item, with its rank from 1. '
+    'k: items per user, as in recommend(). Error 22023 for k outside 1..1000.';

@@ -1,6 +1,13 @@
--- recdb.neighbors: the people most like a user.
---   returns  similarity: cosine of the live vector with theirs, -1..1; shared_items: items both touched
---   errors   22023 for k outside 1..1000
+-- The functions that analysts call to see what a model has learned.
+
+
+-- recdb.neighbors: the users most similar to a user.
+--   parameters  user_id  the user
+--               k        how many, 1 to 1000; NULL is 20
+--   returns     the nearest first; similarity: cosine of the user's live vector with the neighbour's stored one, -1..1;
+--               shared_items: how many items both users have interacted with. No rows for a user without a vector
+--   reads       the user's interactions live, user_vector by HNSW, user_item
+--   errors      22023 for k outside 1..1000
 create or replace function recdb.neighbors(user_id text, k bigint default 20)
 returns table (neighbor_id text, similarity double precision, shared_items bigint)
 language plpgsql stable security definer rows 20 cost 5000
@@ -8,15 +15,12 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    wanted constant bigint := coalesce(k, 20);
+    wanted constant bigint := recdb.check_k(k, 20);
     served record;
     profile record;
     query vector;
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = neighbors.user_id);
 begin
-    if wanted not between 1 and 1000 then
-        raise exception 'k is %, and must be between 1 and 1000', wanted using errcode = 'invalid_parameter_value';
-    end if;
     select * into served from recdb.serving(null);
     select p.* into profile from recdb.profile(neighbors.user_id) p;
     query := recdb.fold_in(
@@ -36,10 +40,17 @@ begin
 end
 $$;
 comment on function recdb.neighbors(text, bigint) is
-    'The k users most similar to a user by the cosine of their vectors, nearest first, with the number of items both touched.';
+    'The k users most similar to a user, nearest first. similarity: cosine of their vectors, -1 to 1; shared_items: '
+    'items that both users interacted with. No rows for a user without interactions that the active model knows. '
+    'Error 22023 for k outside 1..1000.';
 
 
--- recdb.similar_items: the items most like an item, by the cosine of the active model's item vectors.
+-- recdb.similar_items: the items most similar to an item, by the cosine of the active version's item vectors.
+--   parameters  item_id  the item
+--               k        how many, 1 to 1000; NULL is 20
+--   returns     the nearest first; similarity: cosine, -1..1. No rows for an item that the version does not know
+--   reads       item_vector, by HNSW
+--   errors      22023 for k outside 1..1000
 create or replace function recdb.similar_items(item_id text, k bigint default 20)
 returns table (neighbor_id text, similarity double precision)
 language plpgsql stable security definer rows 20 cost 5000
@@ -47,14 +58,11 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    wanted constant bigint := coalesce(k, 20);
+    wanted constant bigint := recdb.check_k(k, 20);
     of_model constant integer := (select s.model_id from recdb.serving(null) s);
     of_item constant integer := (select t.item_key from recdb.item_key t where t.item_id = similar_items.item_id);
     query halfvec;
 begin
-    if wanted not between 1 and 1000 then
-        raise exception 'k is %, and must be between 1 and 1000', wanted using errcode = 'invalid_parameter_value';
-    end if;
     select v.embedding into query from recdb.item_vector v where v.model_id = of_model and v.item_key = of_item;
     if query is null then
         return;
@@ -67,16 +75,5 @@ begin
 end
 $$;
 comment on function recdb.similar_items(text, bigint) is
-    'The k items most similar to an item by the cosine of their vectors, nearest first.';
-
-
--- recdb.popular: what most people like now: the fallback of recommend(), for nobody in particular.
-create or replace function recdb.popular(k bigint default 50)
-returns table (item_id text, score double precision)
-language sql stable security definer rows 50
-set search_path from current
-as $$
-    select r.item_id, r.score
-    from recdb.rank_items('{}', '{}', '{}', '{}', '{}', null, null, popular.k, '{}', 'popular', null, null) r
-$$;
-comment on function recdb.popular(bigint) is 'The k most popular available items, the most popular with score 1.';
+    'The k items most similar to an item, nearest first. similarity: cosine of their vectors, -1 to 1. No rows for an '
+    'item that the active model does not know. Error 22023 for k outside 1..1000.';

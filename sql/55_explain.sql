@@ -1,7 +1,15 @@
--- recdb.contributions: what each voice gives to one item's score.
---   returns  a row a voice: because_key (the user's own item) or neighbor_key with its similarity; contributions add up
---            to the score that recommend() gives the item (rounded to 1e-9 there), nothing where it gives none. An item
---            that is hidden, since the user touched it, is explained as before that
+-- Why an item is in a list.
+
+
+-- recdb.contributions: what each score source contributes to the score of one item.
+--   parameters  user_id, item_id
+--               model  a version's label; NULL for the active version
+--   returns     one row per score source: because_key (an item of the user's own), or neighbor_key with its similarity.
+--               The contributions add up to the score that recommend() gives the item (rounded to 1e-9 there). No rows
+--               if recommend() does not give the item a score
+--   reads       the same as recommend()
+--   errors      42704 for an unknown model
+-- If the user has already seen the item, the explanation ignores that interaction.
 create or replace function recdb.contributions(user_id text, item_id text, model text)
 returns table (because_key integer, neighbor_key integer, similarity double precision, contribution double precision)
 language plpgsql stable
@@ -12,21 +20,24 @@ declare
     served record;
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = contributions.user_id);
     wanted constant integer := (select t.item_key from recdb.item_key t where t.item_id = contributions.item_id);
-    touched bigint;
+    seen_rank bigint;
     top integer;
 begin
     select p.* into profile from recdb.profile(contributions.user_id) p;
-    if not exists (select from recdb.config c, recdb.offered(wanted, contributions.user_id, c.listed_only)) then
+    if not exists (select from recdb.config c, recdb.eligible(wanted, contributions.user_id, c.listed_only)) then
         return;
     end if;
     if wanted = any (profile.hidden_keys) then
-        touched := profile.ranks[array_position(profile.item_keys, wanted)];
-        select array_agg(i.item_key order by i.position) as item_keys, array_agg(i.weight order by i.position) as weights,
-            array_agg(i.rank - (i.rank > touched)::integer order by i.position) as ranks,
+        seen_rank := profile.ranks[array_position(profile.item_keys, wanted)];
+        select
+            array_agg(i.item_key order by i.position) as item_keys,
+            array_agg(i.weight order by i.position) as weights,
+            array_agg(i.rank - (i.rank > seen_rank)::integer order by i.position) as ranks,
             array_remove(profile.hidden_ids, contributions.item_id) as hidden_ids,
             array_remove(profile.hidden_keys, wanted) as hidden_keys
         into profile
-        from unnest(profile.item_keys, profile.weights, profile.ranks) with ordinality i(item_key, weight, rank, position)
+        from unnest(profile.item_keys, profile.weights, profile.ranks) with ordinality
+            i(item_key, weight, rank, position)
         where i.item_key <> wanted;
     end if;
     select v.* into served from recdb.serving(contributions.model) v;
@@ -35,15 +46,14 @@ begin
     end if;
     select t.item_key into top
     from recdb.rank_items(
-        profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids, profile.hidden_keys,
-        contributions.user_id, own_key, 1, '{}', 'none', null, contributions.model) r
+        profile, contributions.user_id, own_key, 1, '{}', 'none', null, contributions.model) r
     join recdb.item_key t on t.item_id = r.item_id;
 
     return query
     with part as (
-        select w.item_key, v.because_key, v.neighbor_key, v.similarity, v.weight * w.weight as amount
-        from recdb.voices(served, profile.item_keys, profile.weights, profile.ranks, own_key) v
-        cross join lateral unnest(v.item_keys, v.weights) w(item_key, weight)
+        select w.item_key, s.because_key, s.neighbor_key, s.similarity, s.weight * w.weight as amount
+        from recdb.score_sources(served, profile, own_key) s
+        cross join lateral unnest(s.item_keys, s.weights) w(item_key, weight)
         where w.item_key in (wanted, top)
     ), total as (
         select sum(p.amount) filter (where p.item_key = wanted) as of_wanted,
@@ -57,14 +67,18 @@ begin
 end
 $$;
 comment on function recdb.contributions(text, text, text) is
-    'What each of a user''s items and each neighbour gives to the score of one item.';
+    'Internal: what each of a user''s own items and each neighbour contributes to the score of one item.';
 
 
 -- recdb.explain: why recommend() gives a user an item.
---   returns  source 'item': because_id is the user's own item; 'neighbors': all of them in one row, because_id NULL;
---            contributions add up to the item's score. No row where recommend() would not give the item, or gives it as
---            popular filler; an item that the user has touched since is explained as before that
---   errors   42704 for an unknown model
+--   parameters  user_id, item_id
+--               model  a version's label; NULL for the active version
+--   returns     source 'item': because_id is an item of the user's own; source 'neighbors': all neighbours in one row,
+--               because_id is NULL. The contributions add up to the item's score, the largest first. No rows if
+--               recommend() does not give the item, or gives it as popular filler
+--   reads       the same as recommend()
+--   errors      42704 for an unknown model
+-- If the user has already seen the item, the explanation ignores that interaction.
 create or replace function recdb.explain(user_id text, item_id text, model text default null)
 returns table (source text, because_id text, contribution double precision)
 language sql stable security definer rows 10 cost 10000
@@ -79,10 +93,17 @@ as $$
     order by 3 desc, 2
 $$;
 comment on function recdb.explain(text, text, text) is
-    'Why an item is recommended: what each of the user''s own items and all neighbours together contribute to its score.';
+    'Why recommend() gives a user an item: what each of the user''s own items (source item, because_id) and all '
+    'neighbours together (source neighbors) contribute to its score; the contributions add up to it. No rows if the '
+    'item is not recommended, or only as popular filler. If the user has already seen the item, the explanation '
+    'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 
 
--- recdb.explain_neighbors: the neighbours' part of explain(), neighbour by neighbour.
+-- recdb.explain_neighbors: the row 'neighbors' of explain(), neighbour by neighbour.
+--   parameters  as explain()
+--   returns     one row per neighbour with its similarity, the largest contribution first
+--   reads       the same as recommend()
+--   errors      42704 for an unknown model
 create or replace function recdb.explain_neighbors(user_id text, item_id text, model text default null)
 returns table (neighbor_id text, similarity double precision, contribution double precision)
 language sql stable security definer rows 10 cost 10000
@@ -96,4 +117,5 @@ as $$
     order by 3 desc, 1
 $$;
 comment on function recdb.explain_neighbors(text, text, text) is
-    'What each neighbour contributes to the score of an item: the row ''neighbors'' of explain() taken apart.';
+    'What each neighbour contributes to the score of an item: the row neighbors of explain(), neighbour by neighbour, '
+    'the largest contribution first. model: as in explain(); error 42704 for an unknown one.';

@@ -1,6 +1,14 @@
--- recdb.track: record one interaction, in recdb's own store.
---   returns  its interaction_id
---   errors   22023 for a missing or empty user, item or kind, or one too long
+-- The functions that write interactions and erase users.
+
+
+-- recdb.track: record one interaction in recdb's own store.
+--   parameters  user_id, item_id  1 to 1000 characters each
+--               kind              1 to 100 characters; interaction_kind has its weight, or config the default
+--               created_at        when it happened; NULL is now
+--               metadata          anything else; recdb stores it and does not read it
+--   returns     the interaction_id
+--   writes      interaction
+--   errors      22023 for a missing or empty user, item or kind, or for one that is too long
 create or replace function recdb.track(
     user_id text, item_id text, kind text, created_at timestamptz default now(), metadata jsonb default null
 )
@@ -25,12 +33,19 @@ begin
 end
 $$;
 comment on function recdb.track(text, text, text, timestamptz, jsonb) is
-    'Records an interaction in recdb''s own store and returns its id; recommend() sees it at once.';
+    'Records an interaction in recdb''s own store and returns its interaction_id; the user''s next recommend() counts '
+    'it. kind: its weight is in interaction_kind, else config.default_weight; created_at: NULL is now; metadata: '
+    'stored, not read. Error 22023 for a missing or empty user, item or kind, or for one that is too long.';
 
 
 -- recdb.forget_user: erase a user.
---   returns  how many rows went: interactions, weighted interactions and vectors
---   The settled materialized view keeps integer keys that lead nowhere until the next full refresh.
+--   parameters  user_id  the user
+--   returns     how many interactions, weighted interactions and vectors were erased
+--   reads       attachment, user_item
+--   writes      interaction, user_key, user_item_recent, recent_user, user_vector, item_popularity; if interactions are
+--               attached also forgotten_user, a tombstone that keeps the user's rows in attached tables out
+-- It waits for a running refresh. The materialized view user_item_settled keeps rows under the erased integer key,
+-- which no longer leads to a user, until the next full refresh.
 create or replace function recdb.forget_user(user_id text)
 returns bigint
 language plpgsql volatile security definer
@@ -71,4 +86,5 @@ begin
 end
 $$;
 comment on function recdb.forget_user(text) is
-    'Erases a user from recdb''s own store and from all that was learned; returns the number of rows. Attached tables are the application''s to clean: a tombstone keeps the id out until then.';
+    'Erases a user from recdb''s own store and from everything that was learned; returns the number of rows erased. '
+    'You delete the user''s rows in attached tables yourself: until then a tombstone keeps the id out.';

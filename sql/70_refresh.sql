@@ -1,18 +1,21 @@
--- The SQL half of the maintenance job. The Python half trains; what is here keeps the weighted interactions,
--- the changed users' vectors and popularity up to date, and needs nothing but SQL: cron with psql, or pg_cron.
+-- The part of the maintenance job that needs no Python: it keeps the weighted interactions, the vectors of changed
+-- users and popularity up to date. Run it from cron with psql, or from pg_cron.
 
--- The advisory lock that serializes whatever rewrites the weighted interactions ("refresh" in ASCII).
+
+-- recdb.refresh_lock: the key of the advisory lock that every function takes before it rewrites weighted interactions.
+--   returns     "refresh" in ASCII
 create or replace function recdb.refresh_lock()
 returns bigint
 language sql immutable parallel safe
 begin atomic
     select x'72656672657368'::bigint;
 end;
-comment on function recdb.refresh_lock() is 'Key of the advisory lock held by refresh(), rebuild() and forget_user().';
+comment on function recdb.refresh_lock() is
+    'Internal: the key of the advisory lock that refresh(), rebuild() and forget_user() take.';
 
 
--- recdb.cluster: which server this is, as far as transactions are numbered; a dump restored elsewhere meets another one.
---   returns  the system identifier; NULL where an administrator has withdrawn pg_control_system() from everybody
+-- recdb.cluster: the server that numbers the transactions. A dump restored into another server meets another number.
+--   returns     the system identifier; NULL if recdb's owner may not call pg_control_system()
 create or replace function recdb.cluster()
 returns bigint
 language plpgsql stable
@@ -24,11 +27,13 @@ begin
     return null;
 end
 $$;
-comment on function recdb.cluster() is 'The system identifier of the server.';
+comment on function recdb.cluster() is 'Internal: the system identifier of the server.';
 
 
--- recdb.assign_keys: give new users and items their dense keys, in order of id. An attached table may hold ids that
--- are too long for an index; they get none.
+-- recdb.assign_keys: give users and items that have no key a dense integer key, in the order of their ids.
+--   reads       interactions, all of them
+--   writes      user_key, item_key
+-- An attached table may hold ids that are too long for an index entry: they get no key.
 create or replace function recdb.assign_keys()
 returns void
 language plpgsql volatile
@@ -46,62 +51,14 @@ begin
     order by i.item_id;
 end
 $$;
-comment on function recdb.assign_keys() is 'Gives dense integer keys to users and items that have none.';
+comment on function recdb.assign_keys() is 'Internal: gives dense integer keys to users and items that have none.';
 
 
--- recdb.add_popularity: add to what items gathered; negative numbers take away.
---   writes  item_popularity: rows of the items given; an item that nobody is left for goes
-create or replace function recdb.add_popularity(item_keys integer[], weights double precision[], users bigint[])
-returns void
-language plpgsql volatile
-as $$
-#variable_conflict use_column
-begin
-    insert into recdb.item_popularity as p (item_key, item_id, total, users)
-    select c.item_key, t.item_id, c.total, c.users
-    from (
-        select a.item_key, sum(a.weight) as total, sum(a.users) as users
-        from unnest(item_keys, weights, users) a(item_key, weight, users)
-        group by a.item_key
-    ) c
-    join recdb.item_key t on t.item_key = c.item_key
-    where c.total <> 0 or c.users <> 0
-    order by c.item_key
-    on conflict (item_key) do update
-    set total = p.total + excluded.total, users = p.users + excluded.users;
-    delete from recdb.item_popularity p where p.item_key = any (item_keys) and p.users <= 0;
-end
-$$;
-comment on function recdb.add_popularity(integer[], double precision[], bigint[]) is
-    'Adds weights and users to the popularity of items; negative ones take away.';
-
-
--- recdb.popularity_of: what the given users' weighted interactions amount to, in arrays, an entry an item.
-create or replace function recdb.popularity_of(user_keys integer[])
-returns table (item_keys integer[], weights double precision[], users bigint[])
-language sql stable
-begin atomic
-    select array_agg(s.item_key), array_agg(s.weight), array_agg(s.users)
-    from (
-        select w.item_key, sum(greatest(w.weight, 0)) as weight, count(*) as users
-        from unnest(popularity_of.user_keys) u(user_key)
-        cross join lateral (
-            select s.item_key, s.weight from recdb.user_item_settled s
-            where s.user_key = u.user_key and not exists (select from recdb.recent_user r where r.user_key = u.user_key)
-            union all
-            select n.item_key, n.weight from recdb.user_item_recent n
-            where n.user_key = u.user_key
-            offset 0
-        ) w
-        group by w.item_key
-    ) s;
-end;
-comment on function recdb.popularity_of(integer[]) is 'What users add to the popularity of the items they touched.';
-
-
--- recdb.refresh_items: weigh the given users' interactions again; what they touched first gets its key.
---   returns  count of rows written
---   writes   user_item_recent, recent_user, item_key, and by what changed item_popularity
+-- recdb.refresh_items: weigh the interactions of some users again.
+--   parameters  user_keys  the users
+--   returns     the number of rows written
+--   reads       profile_of() of each user
+--   writes      user_item_recent, recent_user; item_key for items without a key; the difference to item_popularity
 create or replace function recdb.refresh_items(user_keys integer[])
 returns bigint
 language plpgsql volatile
@@ -147,13 +104,18 @@ begin
     return written;
 end
 $$;
-comment on function recdb.refresh_items(integer[]) is 'Weighs the interactions of the given users again.';
+comment on function recdb.refresh_items(integer[]) is
+    'Internal: weighs the interactions of some users again; returns the number of rows written.';
 
 
--- recdb.refresh_vectors: bring the given users' vectors up to date, in every kept model version.
--- What they speak for is always exact. A vector is replaced once the fold-in has moved away from it, to a cosine below
--- 0.9: other new interactions move a user less, and an entry of an HNSW index costs more than all the rest. A thousand
--- users at a time, so that what is sorted stays small.
+-- recdb.refresh_vectors: bring the stored vectors of some users up to date, in every kept model version.
+--   parameters  user_keys  the users
+--   reads       user_item_recent, model, item_vector
+--   writes      user_vector: item_keys, weights and total_weight always; the vector only if its cosine with the new
+--               fold-in is below 0.9; it deletes the row of a user without a vector
+-- A small move of a vector hardly changes its neighbours, but a new entry of an HNSW index costs more than all the rest
+-- of the update.
+-- One statement takes a thousand users, so that its sorts stay in memory.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile
@@ -165,8 +127,8 @@ begin
     for done in 0 .. cardinality(user_keys) - 1 by 1000 loop
         block := user_keys[done + 1 : done + 1000];
         with item as (
-            select m.model_id, s.user_key, s.item_key, s.liking * m.drift as liking,
-                s.position / max(abs(s.position)) over (partition by m.model_id, s.user_key) as position
+            select m.model_id, s.user_key, s.item_key, s.neighbor_weight * m.decay_correction as neighbor_weight,
+                s.fold_weight / max(abs(s.fold_weight)) over (partition by m.model_id, s.user_key) as fold_weight
             from (
                 select s.*
                 from recdb.model m
@@ -175,17 +137,18 @@ begin
             ) m
             cross join lateral (
                 select n.user_key, n.item_key,
-                    recdb.signed_power(n.weight, m.people_weight_exponent) as position,
-                    recdb.signed_power(n.weight, m.neighbor_weight_exponent) as liking
+                    recdb.signed_power(n.weight, m.people_weight_exponent) as fold_weight,
+                    recdb.signed_power(n.weight, m.neighbor_weight_exponent) as neighbor_weight
                 from recdb.user_item_recent n
                 where n.user_key = any (block) and n.weight <> 0 and n.position <= m.profile_limit
             ) s
         ), folded as (
             select i.model_id, i.user_key, array_agg(i.item_key) as item_keys,
-                array_agg(case when abs(i.liking) > 1e-30 then i.liking else 0 end::real) as weights,
-                sum(abs(i.liking)) as total_weight,
-                recdb.unit(sum(recdb.scaled(v.embedding, i.position)) filter (where v.embedding is not null))::halfvec
-                    as embedding
+                array_agg(case when abs(i.neighbor_weight) > 1e-30 then i.neighbor_weight else 0 end::real) as weights,
+                sum(abs(i.neighbor_weight)) as total_weight,
+                recdb.unit(
+                    sum(recdb.scaled(v.embedding, i.fold_weight)) filter (where v.embedding is not null)
+                )::halfvec as embedding
             from item i
             left join recdb.item_vector v on v.model_id = i.model_id and v.item_key = i.item_key
             group by i.model_id, i.user_key
@@ -209,11 +172,13 @@ begin
 end
 $$;
 comment on function recdb.refresh_vectors(integer[]) is
-    'Brings the vectors of the given users up to date in every kept model version, where they have moved.';
+    'Internal: brings the stored vectors of some users up to date in every kept model version.';
 
 
--- recdb.refresh_changed: what CALL refresh() does, in one transaction, as recdb's owner.
---   returns  false where another refresh is running
+-- recdb.refresh_changed: the work of CALL recdb.refresh(), in one transaction, as recdb's owner.
+--   returns     true; false, with a notice, if another refresh is running
+--   reads       refresh_log (where the last run ended), users_since()
+--   writes      user_key, and as refresh_items() and refresh_vectors(), or as rebuild(); a row of refresh_log
 create or replace function recdb.refresh_changed()
 returns boolean
 language plpgsql volatile security definer
@@ -239,7 +204,7 @@ begin
     if last.seen is null or last.cluster is distinct from recdb.cluster()
         or last.seen > pg_snapshot_xmax(pg_current_snapshot())
     then
-        -- Never refreshed, or restored into another cluster, whose transactions are numbered anew.
+        -- Never refreshed, or restored into another cluster, which numbers transactions differently.
         perform recdb.rebuild();
         return true;
     end if;
@@ -261,33 +226,16 @@ begin
     return true;
 end
 $$;
-comment on function recdb.refresh_changed() is 'The work of recdb.refresh(), in one transaction; false where another one is running.';
+comment on function recdb.refresh_changed() is
+    'Internal: the work of CALL recdb.refresh(), in one transaction; false if another refresh is running.';
 
 
--- recdb.sum_popularity: popularity from scratch; readers see the old until all of it is there.
-create or replace function recdb.sum_popularity()
-returns void
-language plpgsql volatile
-as $$
-begin
-    delete from recdb.item_popularity;
-    insert into recdb.item_popularity (item_key, item_id, total, users)
-    select s.item_key, t.item_id, s.total, s.users
-    from (
-        select w.item_key, sum(greatest(w.weight, 0)) as total, count(*) as users
-        from recdb.user_item w
-        group by w.item_key
-    ) s
-    join recdb.item_key t on t.item_key = s.item_key
-    order by s.item_key;
-end
-$$;
-comment on function recdb.sum_popularity() is 'Sums popularity up from the weighted interactions.';
-
-
--- recdb.rebuild: the weighted interactions from scratch: catches deleted rows, changed weights and half-lives.
---   writes  config.decay_origin too, where the newest interaction is more than a half-life away from it: so new ones
---           always weigh about what their kinds do, in old data as after years of running, and mostly no row changes
+-- recdb.rebuild: compute the weighted interactions again from all interactions.
+--   reads       interactions, config, interaction_kind
+--   writes      user_key, item_key, user_item_settled, item_popularity; it empties user_item_recent and recent_user; a
+--               row of refresh_log; config.decay_origin, if it is more than a half-life from the newest interaction
+-- Only a rebuild sees deleted interactions, changed weights and a changed half-life for all users. Moving decay_origin
+-- keeps the weights of new interactions near their kinds' weights; most rebuilds do not move it and change few rows.
 create or replace function recdb.rebuild()
 returns void
 language plpgsql volatile security definer
@@ -302,7 +250,7 @@ begin
     horizon := pg_snapshot_xmin(pg_current_snapshot());
     perform recdb.lift_tombstones();
     perform recdb.assign_keys();
-    -- A table of one row that was never analysed counts as a thousand, and the plan below drowns in them.
+    -- For PostgreSQL a table of one row that was never analysed has a thousand; the plan below would be far too slow.
     analyze recdb.user_key, recdb.item_key, recdb.config, recdb.interaction_kind, recdb.forgotten_user;
     update recdb.config c set decay_origin = i.newest
     from (
@@ -325,10 +273,14 @@ begin
         recdb.cluster());
 end
 $$;
-comment on function recdb.rebuild() is 'Builds the weighted interactions and popularity from scratch; readers go on meanwhile.';
+comment on function recdb.rebuild() is
+    'Computes the weighted interactions and popularity again from all interactions, as `recdb refresh --full` does '
+    'first: only this sees deleted interactions, changed weights and a changed half-life. Readers do not wait.';
 
 
--- recdb.log_failure: a row in refresh_log for a run that failed.
+-- recdb.log_failure: record a failed run.
+--   parameters  kind, started_at, error  as the columns of refresh_log
+--   writes      a row of refresh_log
 create or replace function recdb.log_failure(kind text, started_at timestamptz, error text)
 returns void
 language sql volatile security definer
@@ -337,12 +289,15 @@ as $$
     insert into recdb.refresh_log (kind, started_at, finished_at, error)
     values (log_failure.kind, log_failure.started_at, clock_timestamp(), log_failure.error)
 $$;
-comment on function recdb.log_failure(text, timestamptz, text) is 'Writes a failed run into refresh_log.';
+comment on function recdb.log_failure(text, timestamptz, text) is
+    'Internal: records a failed run in refresh_log.';
 
 
--- CALL recdb.refresh(): an invoker's procedure, because one that commits can be neither SECURITY DEFINER nor have
--- a SET clause. A failure is logged, committed and raised again; inside a caller's transaction, where nothing may
--- be committed, it is only raised.
+-- recdb.refresh: update the weighted interactions, vectors and popularity by the changes since the last run.
+--   reads, writes  as refresh_changed()
+--   errors         any that refresh_changed() raises. The procedure records it in refresh_log, commits, and raises it
+--                  again; inside a caller's transaction, where it may not commit, it only raises it
+-- It runs with the caller's rights: a procedure that commits can neither be SECURITY DEFINER nor have a SET clause.
 create or replace procedure recdb.refresh()
 language plpgsql
 as $$
@@ -360,8 +315,8 @@ begin
         failed := true;
     end;
     if failed then
-        -- A transaction that this very statement began may be committed; a caller's began before it. Where both began
-        -- at once (several statements in one string) the commit fails, and the warning is what says why.
+        -- The procedure may commit only a transaction that its own CALL began; a caller's transaction began earlier.
+        -- With several statements in one string both times are equal, but the commit fails: the warning says why.
         if pg_catalog.transaction_timestamp() = pg_catalog.statement_timestamp() then
             perform recdb.log_failure('refresh', began, message);
             raise warning '%', message using errcode = state, detail = details;
@@ -372,4 +327,6 @@ begin
 end
 $$;
 comment on procedure recdb.refresh() is
-    'Brings weighted interactions, changed users'' vectors and popularity up to date; what a cron line or pg_cron calls.';
+    'Updates the weighted interactions and vectors of changed users, and the popularity of items: call it from cron or '
+    'pg_cron. The first call, and one after a restore into another server, computes everything again. A failure is '
+    'recorded in recdb.refresh_log and raised; inside a transaction of yours it is only raised.';

@@ -1,32 +1,37 @@
--- Attaching an application's own tables. `recdb attach` makes a view recdb.attached_N of each, N its row in
--- recdb.attachment, with the columns as they are (user_id and item_id in the table's own types, so that its indexes
--- serve) and written down once: a table or column that is renamed is followed. What is here puts recdb's own store
--- and those views together.
+-- An application's own tables. `recdb attach` makes a view recdb.attached_N for each of them; N is its attachment_id in
+-- recdb.attachment. The view leaves user_id and item_id in the table's own types, so that the table's indexes can be
+-- used, and it follows a table or column that is renamed. The functions here add these views to recdb's own store.
 
 
--- recdb.as_id: the SQL that turns a text parameter into an id of another type.
---   parameter  an SQL expression of type text
---   returns    an SQL expression that is NULL, never an error, where the text is not how PostgreSQL writes such an id;
---              NULL for a type that recdb cannot take ids of
+-- recdb.as_id: the SQL that turns a text into an id of another type.
+--   parameters  parameter  an SQL expression of type text
+--               type       the type of the ids
+--   returns     an SQL expression, which is NULL, never an error, for a text that PostgreSQL would not write for such
+--               an id; NULL for a type whose ids recdb cannot read
 create or replace function recdb.as_id(parameter text, type regtype)
 returns text
 language sql immutable parallel safe
 begin atomic
-    -- The cast stands outside the case: inside, a constant would be cast, and fail, before the condition is looked at.
+    -- The cast stands outside the case: inside, PostgreSQL would cast a constant, and fail, before it checks the
+    -- condition.
     select case
         when as_id.type in ('text'::regtype, 'varchar'::regtype) then as_id.parameter
         when as_id.type = 'uuid'::regtype then
-            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'' then %1$s end)::uuid', as_id.parameter)
+            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'' then %1$s end)::uuid',
+                as_id.parameter)
         when as_id.type in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) then
             format('(case when %1$s ~ ''^(0|-?[1-9][0-9]*)$'' and pg_input_is_valid(%1$s, %2$L) then %1$s end)::%2$s',
                 as_id.parameter, as_id.type)
     end;
 end;
 comment on function recdb.as_id(text, regtype) is
-    'The SQL that turns a text into an id of a type, NULL where it is none.';
+    'Internal: the SQL that turns a text into an id of a type; it is NULL for a text that is no such id.';
 
 
--- recdb.column_type: the type of a relation's column, a domain's base type for a domain; NULL where there is none.
+-- recdb.column_type: the type of a column.
+--   parameters  relation, name  the table or view and its column
+--   returns     the type, for a domain its base type; NULL if there is no such column
+--   reads       the system catalogues
 create or replace function recdb.column_type(relation regclass, name text)
 returns regtype
 language sql stable parallel safe
@@ -42,13 +47,16 @@ begin atomic
     from types s
     join pg_catalog.pg_type t on t.oid = s.type and t.typtype <> 'd';
 end;
-comment on function recdb.column_type(regclass, text) is 'The type of a column, the base type where it is a domain.';
+comment on function recdb.column_type(regclass, text) is
+    'Internal: the type of a column, for a domain its base type; NULL if there is no such column.';
 
 
--- recdb.combine_interactions: define interactions, interactions_of() and users_since() anew, of recdb's own store and
--- every view attached as interactions.
---   Rows without a time count as of when their table was attached. A timestamp without time zone holds UTC.
---   A forgotten user's rows are left out: one look at an empty table where nobody was forgotten.
+-- recdb.combine_interactions: define interactions, interactions_of() and users_since() again, over recdb's own store
+-- and every view that is attached as interactions.
+--   reads       attachment, and the column types of the views attached_N
+--   writes      the definitions of the view interactions and of the functions interactions_of() and users_since()
+-- A row without a time has the time at which its table was attached. A timestamp without time zone is read as UTC. The
+-- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table.
 create or replace function recdb.combine_interactions()
 returns void
 language plpgsql volatile
@@ -134,11 +142,15 @@ begin
 end
 $$;
 comment on function recdb.combine_interactions() is
-    'Defines interactions, interactions_of() and users_since() of recdb''s own store and the attached tables.';
+    'Internal: defines interactions, interactions_of() and users_since() again, over recdb''s own store and the '
+    'attached tables.';
 
 
--- recdb.combine_items: define items and item_of() anew, of every view attached as items and recdb's own catalogue.
---   An item that several have is taken from the table attached first, from recdb's own catalogue last.
+-- recdb.combine_items: define items and item_of() again, over every view that is attached as items and recdb's own
+-- catalogue.
+--   reads       attachment, and the column types of the views attached_N
+--   writes      the definitions of the view items and of the function item_of()
+-- If several tables have an item, the table that was attached first counts, and recdb's own catalogue counts last.
 create or replace function recdb.combine_items()
 returns void
 language plpgsql volatile
@@ -195,10 +207,13 @@ begin
 end
 $$;
 comment on function recdb.combine_items() is
-    'Defines items and item_of() of the attached tables and recdb''s own catalogue, which an attached table''s row for the same item replaces.';
+    'Internal: defines items and item_of() again, over the attached tables and recdb''s own catalogue; the row of an '
+    'attached table replaces the row of the same item in recdb''s own catalogue.';
 
 
--- recdb.stale_sources: views that nothing reads any more: what a detach, or attaching the same table again, left.
+-- recdb.stale_sources: the views that a detach, or attaching the same table again, left behind.
+--   returns     views attached_N without a row in attachment
+--   reads       attachment, the system catalogues
 create or replace function recdb.stale_sources()
 returns setof regclass
 language sql stable
@@ -208,11 +223,14 @@ begin atomic
     where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_[0-9]+$'
       and not exists (select from recdb.attachment a where c.relname = format('attached_%s', a.attachment_id));
 end;
-comment on function recdb.stale_sources() is 'The views of tables that are no longer attached.';
+comment on function recdb.stale_sources() is 'Internal: the views of tables that are no longer attached.';
 
 
--- recdb.hidden_tables: the tables under a view whose row-level security may hide rows from the schema's owner.
---   A policy that lets the owner see every row (using (true), and no restrictive one) hides none.
+-- recdb.hidden_tables: the tables under a view whose row-level security may hide rows from recdb's owner.
+--   parameters  relation  the view, or a table
+--   returns     the tables. A table is not among them if a policy using (true) shows the owner every row and no
+--               restrictive policy hides any
+--   reads       the system catalogues
 create or replace function recdb.hidden_tables(relation regclass)
 returns setof regclass
 language sql stable
@@ -244,23 +262,27 @@ begin atomic
           or exists (select from policies p where p.polrelid = c.oid and not p.polpermissive and not p.open));
 end;
 comment on function recdb.hidden_tables(regclass) is
-    'The tables under a view whose row-level security may hide rows from the owner of schema recdb.';
+    'Internal: the tables under a view whose row-level security may hide rows from the owner of schema recdb.';
 
 
--- recdb.missing_indexes: what attached tables lack, so that recdb reads them whole where it needs few rows.
+-- recdb.missing_indexes: the indexes that attached tables lack; without them, recdb reads a whole table for a few rows.
+--   returns     one row per index: the table, the reason, and the statement that creates the index
+--   reads       attachment, the system catalogues
 create or replace function recdb.missing_indexes()
 returns table (attachment_id integer, relation text, reason text, statement text)
 language sql stable
 begin atomic
     select a.attachment_id, a.relation, w.reason,
-        format('create index %son %s (%s);', case when c.relkind = 'p' then '' else 'concurrently ' end, a.relation, w.columns)
+        format('create index %son %s (%s);',
+            case when c.relkind = 'p' then '' else 'concurrently ' end, a.relation, w.columns)
     from recdb.attachment a
     join pg_catalog.pg_class c on c.oid = to_regclass(a.relation) and c.relkind in ('r', 'm', 'p')
     cross join lateral (
         values
             (a.mapping ->> 'user', concat_ws(', ', quote_ident(a.mapping ->> 'user'), quote_ident(a.mapping ->> 'at')),
                 'each recommendation reads the whole table for one user''s rows'),
-            (a.mapping ->> 'at', quote_ident(a.mapping ->> 'at'), 'each refresh reads the whole table for the new rows'),
+            (a.mapping ->> 'at', quote_ident(a.mapping ->> 'at'),
+                'each refresh reads the whole table for the new rows'),
             (case a.role when 'items' then a.mapping ->> 'item' end, quote_ident(a.mapping ->> 'item'),
                 'each recommendation reads the whole table for one item''s row')
     ) w(key, columns, reason)
@@ -270,20 +292,27 @@ begin atomic
           join pg_catalog.pg_attribute t on t.attrelid = i.indrelid and t.attnum = i.indkey[0]
           where i.indrelid = c.oid and i.indisvalid and i.indpred is null and t.attname = w.key);
 end;
-comment on function recdb.missing_indexes() is 'The indexes that attached tables lack, each with the statement that makes it.';
+comment on function recdb.missing_indexes() is
+    'The indexes that attached tables lack: the table, why recdb needs the index, and the statement that creates it.';
 
 
--- recdb.mistaken_items: tables whose item column holds numbers of one table, by its foreign key, while the items are
--- numbered in another: person 7, whom somebody follows, would be taken for post 7.
---   statement  makes a view that tells them apart: to be attached instead
+-- recdb.mistaken_items: the attached tables whose item column refers, by a foreign key, to another table than the
+-- catalogue, while both number their rows. Without a distinction, recdb would take person 7 for post 7.
+--   returns     one row per table and catalogue: the column and the table that it refers to, the catalogue, and a
+--               statement that makes a view with distinct ids; attach this view instead of the table
+--   reads       attachment, the system catalogues
 create or replace function recdb.mistaken_items()
-returns table (attachment_id integer, catalogue_id integer, relation text, item_column text, refers_to text, catalogue text, statement text)
+returns table (
+    attachment_id integer, catalogue_id integer, relation text, item_column text, refers_to text, catalogue text,
+    statement text
+)
 language sql stable
 begin atomic
-    select a.attachment_id, i.attachment_id, a.relation, a.mapping ->> 'item', format('%I.%I', n.nspname, t.relname), i.relation,
+    select a.attachment_id, i.attachment_id, a.relation, a.mapping ->> 'item', format('%I.%I', n.nspname, t.relname),
+        i.relation,
         format('create view %I.%I as select %s, %L || %I as %I from %s;',
-            s.nspname, c.relname || '_told_apart', kept.columns, t.relname || ' ', a.mapping ->> 'item', a.mapping ->> 'item',
-            a.relation)
+            s.nspname, c.relname || '_told_apart', kept.columns, t.relname || ' ', a.mapping ->> 'item',
+            a.mapping ->> 'item', a.relation)
     from recdb.attachment a
     join pg_catalog.pg_class c on c.oid = to_regclass(a.relation)
     join pg_catalog.pg_namespace s on s.oid = c.relnamespace
@@ -311,10 +340,13 @@ begin atomic
       and not exists (select from recdb.attachment o where o.role = 'items' and to_regclass(o.relation) = t.oid);
 end;
 comment on function recdb.mistaken_items() is
-    'Attached tables whose items are numbered in another table than the catalogue''s, each with a view that tells them apart.';
+    'The attached tables whose item column refers to another table than the catalogue, so that equal numbers mean '
+    'different items; statement makes a view with distinct ids, to be attached instead.';
 
 
--- recdb.lift_tombstones: forget that users were forgotten, once no attached table has rows of theirs any more.
+-- recdb.lift_tombstones: remove the tombstones of forgotten users who have no row left in any attached table.
+--   reads       the views attached_N, all rows
+--   writes      forgotten_user
 create or replace function recdb.lift_tombstones()
 returns void
 language plpgsql volatile
@@ -335,4 +367,4 @@ begin
 end
 $$;
 comment on function recdb.lift_tombstones() is
-    'Removes the tombstones of users that the application has removed from its own tables.';
+    'Internal: removes the tombstones of users whose rows the application has deleted from its own tables.';

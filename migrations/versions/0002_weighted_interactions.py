@@ -1,18 +1,22 @@
-"""The weighted interactions: dense keys, the settled and the recent half, popularity.
+"""The weighted interactions: dense keys, the settled and the recent rows, popularity.
 
-A user's rows are either settled (the materialized view, rebuilt by the full refresh) or recent (a table,
-replaced user by user by `CALL recdb.refresh()`), so that a refresh costs what changed, not what exists.
+The rows of a user are either settled (in the materialized view, which the full refresh rebuilds) or recent (in a table,
+where `CALL recdb.refresh()` replaces them user by user). So the cost of a refresh depends on how many users changed,
+not on how many there are.
 
 Revision ID: 0002
 Revises: 0001
 """
 
-from recdb.migrate import execute, withdraw
+from recdb.revisions import execute, withdraw
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+
+# The views and routines that this revision and those before it created.
+KEEP = ("decay", "interactions", "interactions_of", "item_of", "items", "settle", "user_item", "users_since")
 
 
 def upgrade() -> None:
@@ -21,13 +25,15 @@ create table recdb.user_key (
     user_key integer generated always as identity primary key,
     user_id text not null unique
 );
-comment on table recdb.user_key is 'Dense integer keys of the users: what vectors and weights are stored under.';
+comment on table recdb.user_key is
+    'The dense integer keys of the users: vectors and weights are stored under these instead of ids.';
 
 create table recdb.item_key (
     item_key integer generated always as identity primary key,
     item_id text not null unique
 );
-comment on table recdb.item_key is 'Dense integer keys of the items: what vectors, weights and neighbours are stored under.';
+comment on table recdb.item_key is
+    'The dense integer keys of the items: vectors, weights and neighbours are stored under these instead of ids.';
 
 create function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
 returns double precision
@@ -40,7 +46,9 @@ begin atomic
             / date_part('epoch', decay.half_life))))
     end;
 end;
-comment on function recdb.decay(timestamptz, timestamptz, interval) is '2^((created_at - origin) / half_life), 1 without a half-life; the future counts as now. Bounded so that it neither overflows nor underflows.';
+comment on function recdb.decay(timestamptz, timestamptz, interval) is
+    'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
+    'NULL. A time in the future counts as now. It is bounded, so that it neither overflows nor underflows.';
 
 create function recdb.settle(total double precision, magnitude double precision)
 returns double precision
@@ -48,8 +56,11 @@ language sql immutable parallel safe
 begin atomic
     select case when abs(settle.total) > 1e-9 * settle.magnitude then settle.total else 0 end;
 end;
-comment on function recdb.settle(double precision, double precision) is 'A sum of weights, or 0 where what is left of its terms'' magnitude is rounding.';
+comment on function recdb.settle(double precision, double precision) is
+    'total, or 0 if it is only a rounding error: if it is below 1e-9 of magnitude, the sum of its terms'' magnitudes.';
 
+-- The weight of an interaction follows the rule of the view weighted_interactions in sql/. The rule is repeated here,
+-- because a materialized view of a revision may not depend on a view that a replay replaces and a downgrade drops.
 create materialized view recdb.user_item_settled as
 with weighted as (
     select
@@ -79,14 +90,21 @@ select
     recdb.settle(s.total, s.magnitude) as weight,
     s.last_at
 from summed s;
-comment on materialized view recdb.user_item_settled is 'Weighted interactions as of the last full refresh: the weights of all events of a user and item summed; position 1 is the user''s newest item.';
+comment on materialized view recdb.user_item_settled is
+    'The weighted interactions as of the last full refresh, one row per user and item. The rows of users in '
+    'recent_user are out of date: read the view user_item.';
+comment on column recdb.user_item_settled.position is '1 is the user''s newest item.';
+comment on column recdb.user_item_settled.weight is
+    'The decayed weights of all interactions of this user with this item, summed.';
+comment on column recdb.user_item_settled.last_at is 'When the newest of these interactions happened.';
 create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
 
 create table recdb.recent_user (
     user_key integer primary key,
     refreshed_at timestamptz not null default now()
 );
-comment on table recdb.recent_user is 'The users whose weighted interactions are in user_item_recent, not in user_item_settled.';
+comment on table recdb.recent_user is
+    'The users that changed since the last full refresh: their weighted interactions are in user_item_recent.';
 
 create table recdb.user_item_recent (
     user_key integer not null,
@@ -96,7 +114,8 @@ create table recdb.user_item_recent (
     last_at timestamptz not null,
     primary key (user_key, position)
 );
-comment on table recdb.user_item_recent is 'Weighted interactions of the users that changed since the last full refresh.';
+comment on table recdb.user_item_recent is
+    'The weighted interactions of the users that changed since the last full refresh; columns as user_item_settled.';
 
 create view recdb.user_item as
 select s.user_key, s.position, s.item_key, s.weight, s.last_at
@@ -105,27 +124,30 @@ where not exists (select from recdb.recent_user r where r.user_key = s.user_key)
 union all
 select n.user_key, n.position, n.item_key, n.weight, n.last_at
 from recdb.user_item_recent n;
-comment on view recdb.user_item is 'The weighted interactions: settled and recent users together.';
+comment on view recdb.user_item is
+    'The weighted interactions of all users by integer keys: settled and recent. user_item_weights has them by ids.';
 
 create table recdb.item_popularity (
     item_key integer primary key,
     item_id text not null,
     total double precision not null,
-    -- To 10 digits: sums come out differently by the order they are added in, and ties must stay ties.
+    -- Rounded to 10 digits: a sum depends on the order of its terms, and items that tie must go on tying.
     weight double precision not null generated always as (
         case when total > 0 then round(total::numeric, 9 - floor(log(total))::integer)::double precision else 0 end
     ) stored,
     users bigint not null
 );
-comment on table recdb.item_popularity is 'What each item gathered: its users'' weights, dislikes left out. A refresh adds what its users changed, a rebuild sums it all up again.';
-comment on column recdb.item_popularity.weight is 'The total, to 10 digits: what items are ranked by.';
-comment on column recdb.item_popularity.users is 'How many users touched the item.';
+comment on table recdb.item_popularity is
+    'The popularity of each item. A refresh adds the changes of its users, and a rebuild computes it again.';
+comment on column recdb.item_popularity.total is 'The sum of the users'' weights for the item, without dislikes.';
+comment on column recdb.item_popularity.weight is 'total, rounded to 10 digits: popular() ranks items by it.';
+comment on column recdb.item_popularity.users is 'How many users interacted with the item.';
 create index item_popularity_rank on recdb.item_popularity (weight desc, item_id);
 """)
 
 
 def downgrade() -> None:
-    withdraw()
+    withdraw(keep=KEEP)
     execute("""
 drop table recdb.item_popularity;
 drop view recdb.user_item;

@@ -1,15 +1,18 @@
-"""What a training learns: model versions, pgvector embeddings and item-to-item neighbours, one partition a version.
+"""The result of a training: model versions, vectors and item neighbours, one partition per version.
 
 Revision ID: 0003
 Revises: 0002
 """
 
-from recdb.migrate import execute, withdraw
+from recdb.revisions import execute, withdraw
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+
+# The views and routines that this revision and those before it created.
+KEEP = ("decay", "interactions", "interactions_of", "item_of", "items", "settle", "user_item", "users_since")
 
 
 def upgrade() -> None:
@@ -30,10 +33,21 @@ create table recdb.model (
     decay_origin timestamptz not null,
     check (not active or state = 'ready')
 );
-comment on table recdb.model is 'A row a trained version: hyper-parameters, metrics, counts. The active one serves recommend().';
-comment on column recdb.model.state is 'training: being written; ready: can be served; retired: its vectors are gone.';
-comment on column recdb.model.params is 'Hyper-parameters of learning and serving, as recdb.learn.Params names them.';
-comment on column recdb.model.decay_origin is 'config.decay_origin when this version was trained: what user_vector.weights are relative to.';
+comment on table recdb.model is
+    'The trained model versions, one row each. recommend() serves the active one.';
+comment on column recdb.model.label is 'The name of the version: recommend(model => ...) and recdb.activate() take it.';
+comment on column recdb.model.state is
+    'training: being written; ready: recommend() can serve it; retired: its vectors are dropped.';
+comment on column recdb.model.active is 'True for the version that recommend() serves; true at most once.';
+comment on column recdb.model.activated_at is 'When it last became the active version.';
+comment on column recdb.model.params is 'The hyper-parameters of learning and serving, named as in recdb.learn.Params.';
+comment on column recdb.model.metrics is 'What the training measured on its validation part.';
+comment on column recdb.model.users is 'How many users it was trained on.';
+comment on column recdb.model.items is 'How many items it was trained on.';
+comment on column recdb.model.interactions is 'How many weighted interactions it was trained on.';
+comment on column recdb.model.half_life is 'config.half_life when this version was trained.';
+comment on column recdb.model.decay_origin is
+    'config.decay_origin when this version was trained: user_vector.weights are relative to it.';
 create unique index model_active on recdb.model (active) where active;
 
 do $$
@@ -58,11 +72,20 @@ begin
     ) partition by list (model_id)', dimension);
 end
 $$;
-comment on table recdb.user_vector is 'The users'' unit vectors, folded in from their items; what people like you are found among. One partition, with its HNSW index, a model version.';
-comment on column recdb.user_vector.item_keys is 'The items that the user speaks for as a neighbour: what it is scored with. They lie beside the vector so that whoever finds it reads nothing else.';
-comment on column recdb.user_vector.weights is 'What the user gives to each of item_keys: sign(w) |w|^neighbor_weight_exponent, against the decay_origin of the version.';
+comment on table recdb.user_vector is
+    'The unit vectors of the users, folded in from their items. recommend() finds a user''s neighbours among them. One '
+    'partition per model version, with an HNSW index.';
+comment on column recdb.user_vector.embedding is 'The vector; its width was chosen at the install.';
+comment on column recdb.user_vector.item_keys is
+    'The items that the user contributes to a list as a neighbour. They are stored beside the vector, so that '
+    'recommend() reads no other row for a neighbour.';
+comment on column recdb.user_vector.weights is
+    'The weight of each of item_keys: sign(w) |w|^neighbor_weight_exponent, relative to the version''s decay_origin.';
 comment on column recdb.user_vector.total_weight is 'The sum of |weights|.';
-comment on table recdb.item_vector is 'The items'' vectors: a user''s vector is the normalized weighted sum of these. One partition a model version.';
+comment on table recdb.item_vector is
+    'The vectors of the items; the vector of a user is the normalized weighted sum of these. One partition per model '
+    'version.';
+comment on column recdb.item_vector.embedding is 'The vector; its width was chosen at the install.';
 
 create table recdb.item_neighbor (
     model_id integer not null,
@@ -73,13 +96,17 @@ create table recdb.item_neighbor (
     primary key (model_id, item_key),
     check (cardinality(neighbor_keys) = cardinality(weights))
 ) partition by list (model_id);
-comment on table recdb.item_neighbor is 'What each item recommends: its strongest items and their weights. One partition a model version.';
+comment on table recdb.item_neighbor is
+    'The strongest neighbours of each item: for a user who interacted with the item, recommend() adds their weights. '
+    'One partition per model version.';
+comment on column recdb.item_neighbor.neighbor_keys is 'The neighbours, as keys of items.';
+comment on column recdb.item_neighbor.weights is 'The weight of each of neighbor_keys.';
 comment on column recdb.item_neighbor.total_weight is 'The sum of |weights|.';
 """)
 
 
 def downgrade() -> None:
-    withdraw()
+    withdraw(keep=KEEP)
     execute("""
 drop table recdb.item_neighbor;
 drop table recdb.item_vector;

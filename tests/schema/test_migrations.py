@@ -1,6 +1,5 @@
-"""Installing and upgrading: every way leads to the same schema, and what cannot work is refused with a reason."""
+"""Installing and upgrading: every way gives the same schema, and an install that cannot work fails with a reason."""
 
-import hashlib
 import multiprocessing
 import subprocess
 import sys
@@ -30,14 +29,14 @@ REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions(
 
 @pytest.fixture(scope="module")
 def fresh_schema(empty_database: Make) -> str:
-    """The schema of a database where recdb was installed at once."""
+    """The schema of a database where recdb was installed in one step."""
     database = empty_database()
     migrate.upgrade(database)
     return dump_schema(database)
 
 
 def owned_database(make: Make, server: Server, *statements: str) -> Database:
-    """Make a database owned by a role that may do nothing else; an administrator runs `statements` in it."""
+    """Make a database whose owner may do nothing else; an administrator runs `statements` in it."""
     database = make()
     with psycopg.connect(database.conninfo, autocommit=True) as administrator:
         name = sql.Identifier(administrator.info.dbname)
@@ -48,7 +47,7 @@ def owned_database(make: Make, server: Server, *statements: str) -> Database:
     return Database(make_conninfo(database.conninfo, user="shop"), "test")
 
 
-# Every way leads to the same schema ---------------------------------------------------------------------------
+# Every way gives the same schema ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
@@ -122,7 +121,7 @@ def test_going_down_with_a_trained_model_works(database: Database, db: psycopg.C
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Executor]:
-    """Twenty processes, forked from one that has imported what it takes."""
+    """Twenty processes, forked from one that has imported all modules."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["recdb.migrate"])
     with ProcessPoolExecutor(20, mp_context=context) as pool:
@@ -163,7 +162,7 @@ def test_plain_alembic_does_what_init_does(empty_database: Make, fresh_schema: s
     database = empty_database()
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         url = f"postgresql:///{connection.info.dbname}?host={connection.info.host}&user={connection.info.user}"
-        # Another program's version table is none of recdb's business.
+        # recdb must leave another program's version table alone.
         connection.execute("create table public.alembic_version (version_num text); "
                            "insert into public.alembic_version values ('the application''s')")  # fmt: skip
     alembic = [sys.executable, "-m", "alembic", "--config", str(PROJECT / "alembic.ini"), "-x", f"url={url}"]
@@ -210,11 +209,11 @@ def test_a_width_that_no_model_can_use_is_refused(empty_database: Make, dimensio
         migrate.upgrade(database, dimension=dimension)
 
 
-# What cannot work is refused, with a reason, and changes nothing ----------------------------------------------
+# An install that cannot work fails with a reason and changes nothing ------------------------------------------
 
 
 def refuse(database: Database, message: str) -> str:
-    """Install in vain: nothing may have changed; return the hint."""
+    """Try to install, check that nothing has changed, and return the error's hint."""
     before = catalogue(database)
     with pytest.raises(RecdbError, match=message) as raised:
         migrate.upgrade(database)
@@ -223,11 +222,11 @@ def refuse(database: Database, message: str) -> str:
     return raised.value.hint or ""
 
 
-def offer_pgvector(database: Database, folder: Path, version: str | None) -> None:
-    """Let the server find extensions in `folder` alone, with this version of pgvector or none."""
-    offered = folder / "extension"
-    offered.mkdir(parents=True)
-    for path in (folder, offered):
+def provide_pgvector(database: Database, folder: Path, version: str | None) -> None:
+    """Let the server look for extensions only in `folder`, and put this version of pgvector there, or none."""
+    extensions = folder / "extension"
+    extensions.mkdir(parents=True)
+    for path in (folder, extensions):
         path.chmod(0o755)
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         if version:
@@ -235,11 +234,11 @@ def offer_pgvector(database: Database, folder: Path, version: str | None) -> Non
             source = Path(found[0] if found else "") / "extension"
             control = (source / "vector.control").read_text()
             script = next(source.glob("vector--?.?.?.sql")).read_text()
-            (offered / "vector.control").write_text(
+            (extensions / "vector.control").write_text(
                 "\n".join(f"default_version = '{version}'" if "default_version" in line else line
                           for line in control.splitlines())
             )  # fmt: skip
-            (offered / f"vector--{version}.sql").write_text(script)
+            (extensions / f"vector--{version}.sql").write_text(script)
         connection.execute(
             sql.SQL("alter database {} set extension_control_path = {}").format(
                 sql.Identifier(connection.info.dbname), sql.Literal(str(folder))
@@ -249,21 +248,21 @@ def offer_pgvector(database: Database, folder: Path, version: str | None) -> Non
 
 @pytest.fixture
 def readable_folder(server: Server) -> Path:
-    """A folder that the server's own user can read; it goes with the server."""
+    """A folder that the server's own user can read; it is removed with the server."""
     number = sum(1 for _ in server.folder.parent.glob("extensions*"))
     return server.folder.parent / f"extensions{number}"
 
 
 def test_a_server_without_pgvector_is_said_to_lack_it(empty_database: Make, readable_folder: Path) -> None:
     database = empty_database()
-    offer_pgvector(database, readable_folder, None)
+    provide_pgvector(database, readable_folder, None)
 
     assert "install pgvector 0.8.4 or newer" in refuse(database, "pgvector is not installed on this server")
 
 
 def test_a_pgvector_with_known_bugs_is_refused(empty_database: Make, readable_folder: Path) -> None:
     database = empty_database()
-    offer_pgvector(database, readable_folder, "0.8.3")
+    provide_pgvector(database, readable_folder, "0.8.3")
 
     hint = refuse(database, "pgvector 0.8.3 is too old: recdb needs 0.8.4 or newer")
     assert "alter extension vector update" in hint
@@ -271,7 +270,7 @@ def test_a_pgvector_with_known_bugs_is_refused(empty_database: Make, readable_fo
 
 def test_the_oldest_good_pgvector_is_accepted(empty_database: Make, readable_folder: Path) -> None:
     database = empty_database()
-    offer_pgvector(database, readable_folder, "0.8.4")
+    provide_pgvector(database, readable_folder, "0.8.4")
 
     migrate.upgrade(database)
 
@@ -341,7 +340,7 @@ def test_an_owner_without_superuser_is_told_what_an_administrator_has_to_run(
         owner.execute("select recdb.track('guest', 'i1', 'like')")
         owner.execute("call recdb.refresh()")
         assert owner.execute("select neighbor_id from recdb.neighbors('u1', 5)").fetchall()
-        # What the application connects as is for the owner to grant.
+        # The owner grants the role that the application connects as.
         owner.execute("grant recdb_reader to current_user")
     assert job.run(database, full=True).model == "collaborative_filtering_v2"
 
@@ -380,43 +379,3 @@ def test_pgvector_may_live_in_a_schema_of_its_own(empty_database: Make) -> None:
         connection.execute("call recdb.refresh()")
         assert connection.execute("select * from recdb.neighbors('u1')").fetchall()
     assert job.run(database, full=True).model == "collaborative_filtering_v2"
-
-
-# Released revisions are frozen --------------------------------------------------------------------------------
-
-
-def changed_revisions(migrations: Path) -> list[str]:
-    """Compare the revisions with `released.txt`: what is listed there may neither change, go, nor be preceded."""
-    lines = (migrations / "released.txt").read_text().splitlines()
-    released = [line.split() for line in lines if not line.startswith("#")]
-    present = {
-        f"versions/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in (migrations / "versions").glob("*.py")
-    }
-    changed = {name for digest, name in released if present.get(name) != digest}
-    names = [name for _, name in released]
-    slipped_in = {name for name in present if name not in names and name < max(names, default="")}
-    return sorted(changed | slipped_in)
-
-
-def test_released_revisions_are_as_they_were_released() -> None:
-    assert changed_revisions(PROJECT / "migrations") == []
-
-
-def test_the_lock_notices_a_changed_a_missing_and_an_inserted_revision(tmp_path: Path) -> None:
-    versions = tmp_path / "versions"
-    versions.mkdir()
-    for number in (1, 2, 4):
-        (versions / f"000{number}_step.py").write_text(f"revision = {number}\n")
-    digests = subprocess.run(
-        ["sha256sum", *sorted(f"versions/{file.name}" for file in versions.iterdir())],
-        cwd=tmp_path, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    (tmp_path / "released.txt").write_text(f"# released\n{digests.stdout}")
-    (versions / "0005_next.py").write_text("revision = 5\n")
-    assert changed_revisions(tmp_path) == []
-
-    (versions / "0001_step.py").write_text("revision = 'changed'\n")
-    (versions / "0002_step.py").unlink()
-    (versions / "0003_late.py").write_text("revision = 3\n")
-    assert changed_revisions(tmp_path) == ["versions/0001_step.py", "versions/0002_step.py", "versions/0003_late.py"]

@@ -1,4 +1,4 @@
-"""The oldest PostgreSQL that recdb works on: everything from the install to what analysts ask."""
+"""The oldest PostgreSQL that recdb works on: everything from the install to the analysts' functions."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Who may do what: each of the four roles can do its work and nothing else, and PUBLIC can do nothing."""
+"""Privileges: each of the four roles can do its work and nothing else, and PUBLIC can do nothing."""
 
 import psycopg
 import pytest
@@ -25,6 +25,7 @@ EXPLORING = {
     "user_vectors": "select * from recdb.user_vectors",
     "item_vectors": "select * from recdb.item_vectors",
     "interactions": "select * from recdb.interactions",
+    "weighted_interactions": "select * from recdb.weighted_interactions",
 }
 WATCHING = {
     "models": "select * from recdb.models",
@@ -45,7 +46,7 @@ OWNING = {
     "a vector": "delete from recdb.user_vector",
     "a table": "create table recdb.mine (id integer)",
     "the ranking itself": """
-        select * from recdb.rank_items('{}', '{}', '{}', '{}', '{}', null, null, 5, null, 'none', null, null)""",
+        select * from recdb.rank_items(row(), null, null, 5, null, 'none', null, null)""",
 }
 EVERYTHING = READING | WRITING | EXPLORING | WATCHING | MAINTAINING | OWNING
 
@@ -66,7 +67,7 @@ def trained(module_database: Database) -> None:
 
 
 def become(connection: psycopg.Connection, role: str) -> None:
-    """Take a role on, and lose the superuser's rights; the stranger is made in the same transaction."""
+    """Switch to a role without the superuser's rights; the role stranger is made in the same transaction."""
     if role == "stranger":
         connection.execute("create role stranger")
     connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
@@ -97,7 +98,7 @@ def test_a_reader_gets_what_the_owner_gets(shared: psycopg.Connection, call: str
 
 
 def test_an_application_that_reads_and_writes(shared: psycopg.Connection) -> None:
-    """The usual grant: both roles to the application's own."""
+    """The usual grant: an application's role gets both roles."""
     shared.execute("create role application")
     shared.execute("grant recdb_reader, recdb_writer to application")
     shared.execute("set local role application")
@@ -146,7 +147,7 @@ def test_public_is_granted_nothing(shared: psycopg.Connection) -> None:
 
 
 def test_every_function_that_runs_as_the_owner_pins_its_search_path(shared: psycopg.Connection) -> None:
-    """Ending in pg_temp, or a caller's temporary table could stand in for recdb's own."""
+    """The path ends in pg_temp; otherwise a caller's temporary table could replace a table of recdb's."""
     paths = shared.execute(
         """
         select p.oid::regprocedure::text,
@@ -162,7 +163,7 @@ def test_every_function_that_runs_as_the_owner_pins_its_search_path(shared: psyc
 
 
 def test_rights_stay_after_another_migration(database: Database, db: psycopg.Connection) -> None:
-    """Replaying the SQL grants to nobody anew what an administrator took away from PUBLIC."""
+    """A replay does not grant PUBLIC again what an administrator revoked."""
     db.execute("create role outsider")
     migrate.upgrade(database)
     try:

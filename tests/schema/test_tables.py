@@ -26,19 +26,19 @@ def session(database: Database) -> Iterator[Session]:
 
 
 def is_modelled(item: Any, name: str | None, kind: str, *_: Any) -> bool:
-    """Partitions come and go with model versions, and Alembic's version table is its own."""
+    """Leave out the partitions, which come and go with model versions, and Alembic's own version table."""
     return kind != "table" or (
         name != migrate.VERSION_TABLE and not re.fullmatch(r"(user_vector|item_vector|item_neighbor)_\d+", name or "")
     )
 
 
 def differs(_context: Any, _inspected: Any, _column: Any, inspected_type: Any, declared_type: Any) -> bool | None:
-    """The width of vectors is chosen at the install; everything else Alembic compares itself."""
+    """Ignore the width of vectors, which is chosen at the install; let Alembic compare all other types."""
     return False if isinstance(inspected_type, HALFVEC) and isinstance(declared_type, HALFVEC) else None
 
 
 def differences(database: Database) -> list[Any]:
-    """What Alembic's autogenerate would change to turn the migrated schema into the models'."""
+    """The changes by which Alembic's autogenerate would turn the migrated schema into the models' schema."""
     options = {
         "include_schemas": True,
         "include_name": lambda name, kind, _: kind != "schema" or name == "recdb",
@@ -48,7 +48,7 @@ def differences(database: Database) -> list[Any]:
     }
     with connect_engine(database) as connection:
         found = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
-    # Comments are the migrations' alone.
+    # Only the migrations have comments.
     return [step for step in found if not (isinstance(step, tuple) and step[0] == "remove_table_comment")
             and not (isinstance(step, list) and all(change[0] == "modify_comment" for change in step))]  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_autogenerate_finds_nothing_to_migrate(database: Database, db: psycopg.C
 
 
 def test_autogenerate_would_notice(database: Database, db: psycopg.Connection) -> None:
-    """What the test above relies on: each kind of difference is seen."""
+    """The test above relies on this: autogenerate sees each kind of difference."""
     db.execute("alter table recdb.item alter title set not null")
     db.execute("alter table recdb.refresh_log alter users type integer")
     db.execute("drop index recdb.item_published")

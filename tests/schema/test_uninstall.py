@@ -1,4 +1,4 @@
-"""`recdb uninstall` removes all that the install made, and nothing that is the application's or another database's."""
+"""`recdb uninstall` removes everything that the install made, and nothing of an application or another database."""
 
 from collections.abc import Callable
 
@@ -125,7 +125,7 @@ def test_a_database_owner_without_superuser_uninstalls(other_database: Make, oth
 
     left = migrate.uninstall(owner)
 
-    # The administrator made these.
+    # The administrator made these roles.
     assert [line.split(":", maxsplit=1)[0] for line in left] == [f"role {role}" for role in migrate.ROLES]
     run(database, "drop extension vector", *(f"drop role {role}" for role in migrate.ROLES))
     assert catalogue(database) == before

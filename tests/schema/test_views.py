@@ -1,4 +1,4 @@
-"""What analysts read: views with text ids instead of keys, the models, the log and the state of health."""
+"""The analysts' views: text ids instead of keys, the models, the log and the state of health."""
 
 import numpy as np
 import psycopg
@@ -30,6 +30,49 @@ def test_user_item_weights_are_the_summed_weights_of_the_events(shared: psycopg.
     assert [
         (user, item, pytest.approx(weight), last_at) for user, item, weight, last_at in expected
     ] == found.fetchall()
+
+
+def test_weighted_interactions_have_what_their_kinds_say_or_the_defaults(shared: psycopg.Connection) -> None:
+    shared.execute("update recdb.config set half_life = '1 day', default_weight = 0.4, default_hides = false")
+    shared.execute("insert into recdb.interaction_kind (kind, weight, hides) values ('peek', -2, false)")
+    for kind, created_at in (("like", "2000-01-01Z"), ("like", "2001-01-01Z"), ("peek", "2002-01-01Z"),
+                             ("unlisted", "2003-01-01Z")):  # fmt: skip
+        shared.execute("select recdb.track('reader', 'i1', %s, %s::timestamptz)", [kind, created_at])
+
+    rows = shared.execute(
+        "select item_id, kind, extract(year from created_at at time zone 'UTC')::integer, weight, hides "
+        "from recdb.weighted_interactions where user_id = 'reader' order by created_at"
+    ).fetchall()
+
+    assert rows == [
+        ("i1", "like", 2000, 0.7, True),
+        ("i1", "like", 2001, 0.7, True),
+        ("i1", "peek", 2002, -2, False),
+        ("i1", "unlisted", 2003, 0.4, False),
+    ]
+    assert shared.execute("select count(*) from recdb.weighted_interactions").fetchone() == (484,)
+
+
+def test_all_that_weighs_interactions_follows_the_rule_of_weighted_interactions(shared: psycopg.Connection) -> None:
+    """profile_of() and the materialized view of the weighted interactions spell the rule themselves."""
+    shared.execute("update recdb.config set default_weight = 0.4, default_hides = false")
+    shared.execute("update recdb.interaction_kind set weight = 2, hides = false where kind = 'click'")
+    shared.execute("delete from recdb.interaction_kind where kind = 'view'")
+    shared.execute("select recdb.rebuild()")
+    rule = shared.execute(
+        "select user_id, item_id, sum(weight), bool_or(hides) from recdb.weighted_interactions "
+        "group by 1, 2 order by 1, 2"
+    ).fetchall()
+    assert {hides for *_, hides in rule} == {True, False}
+
+    stored = shared.execute("select user_id, item_id, weight from recdb.user_item_weights order by 1, 2").fetchall()
+    live = shared.execute(
+        "select u.user_id, p.item_id, p.weight, p.hides "
+        "from recdb.user_key u, recdb.profile_of(u.user_id) p order by 1, 2"
+    ).fetchall()
+
+    assert stored == [(user, item, pytest.approx(weight)) for user, item, weight, _ in rule]
+    assert live == [(user, item, pytest.approx(weight), hides) for user, item, weight, hides in rule]
 
 
 def test_vectors_are_there_for_every_user_and_item_in_every_kept_version(shared: psycopg.Connection) -> None:
@@ -112,7 +155,7 @@ def test_health_is_one_row_before_anything_happened(db: psycopg.Connection) -> N
 
 
 def test_every_public_object_says_what_it_is(shared: psycopg.Connection) -> None:
-    """psql's \\d+ and \\df+ are documentation."""
+    """The comments that psql shows with \\d+ and \\df+ are documentation."""
     silent = shared.execute(
         """
         select c.oid::regclass::text from pg_class c

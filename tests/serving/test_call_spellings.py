@@ -1,4 +1,4 @@
-"""Every way to write the call: the spellings of the contract, NULLs, errors, drivers and settings around it."""
+"""Every way to write the call: the spellings of the contract, NULLs, errors, drivers and session settings."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ NOTHING = ("", "{}", "[]", "<>", "< >", "  {} \n")
 
 @pytest.fixture(scope="module", autouse=True)
 def shop(module_database: Database) -> None:
-    """Users user-0.. and posts post-0.., trained; k = 50 does not exhaust what a user can get."""
+    """A trained model of users user-0.. and posts post-0..; a user can get more than 50 items."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         rows = tastes(users=40, items=90)
         record(connection, [[f"user-{user[1:]}", f"post-{item[1:]}", kind] for user, item, kind in rows])
@@ -28,7 +28,7 @@ def shop(module_database: Database) -> None:
 
 @pytest.fixture
 def everything(shared: psycopg.Connection) -> list[Any]:
-    """The whole list of user-7, untouched by limits and exclusions."""
+    """The whole list of user-7, without limits and exclusions."""
     return recommend(shared, "user-7", 1000)
 
 
@@ -220,7 +220,7 @@ def test_an_empty_search_path(shared: psycopg.Connection, everything: list[Any])
 
 
 def test_pgvector_in_a_schema_of_its_own(empty_database: Any) -> None:
-    """As hosted databases have it; the caller's search_path need not name it."""
+    """As hosted databases have it; the caller's search_path does not have to name it."""
     database = empty_database()
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         connection.execute("create schema extensions")
@@ -245,7 +245,7 @@ def test_pgvector_in_a_schema_of_its_own(empty_database: Any) -> None:
 
 
 def test_the_callers_search_path_is_not_believed(shared: psycopg.Connection, everything: list[Any]) -> None:
-    """A table or function of the caller's own with a name that recdb uses."""
+    """The caller has a table or function of their own with a name that recdb uses."""
     shared.execute("create schema mine")
     shared.execute("create table mine.interaction (user_id text, item_id text)")
     shared.execute("create function mine.power(float8, float8) returns float8 language sql return 0")
@@ -280,7 +280,7 @@ def test_a_view_over_the_call(shared: psycopg.Connection, everything: list[Any])
 def test_a_prepared_statement_gives_the_same_at_every_execution(
     shared: psycopg.Connection, everything: list[Any], mode: str, cast: str
 ) -> None:
-    """The sixth execution may be the first with a generic plan, out here as within the function."""
+    """The sixth execution may be the first with a generic plan, of this statement and inside the function."""
     shared.execute(f"set local plan_cache_mode = {mode}")
     shared.execute(f"prepare feed (text, bigint, {cast}) as select * from recommend($1, $2, $3)")
     first = everything[0][0]
@@ -305,7 +305,7 @@ def test_the_session_settings_are_left_as_they_were(shared: psycopg.Connection) 
 
 
 def test_plans_that_go_parallel(shared: psycopg.Connection) -> None:
-    """Forced parallel queries and a table that is large enough to be scanned by workers."""
+    """Force parallel queries, on a table that is large enough for parallel workers."""
     expected = shared.execute('select u.id, r.* from "user" u, lateral recommend(u.id, 5) r order by 1, 3 desc, 2')
     rows = expected.fetchall()
     shared.execute("set local parallel_setup_cost = 0")
@@ -337,7 +337,7 @@ def test_ordinary_sql_around_the_call(shared: psycopg.Connection, everything: li
 
 
 def test_two_versions_side_by_side(database: Database) -> None:
-    """Each kept version answers by its label; none trained yet is no error."""
+    """recommend() serves each kept version by its label; a database without a version is no error."""
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         assert recommend(connection, "u1") == []
         record(connection, tastes())

@@ -1,4 +1,4 @@
-"""What any recommender owes its users, whatever its model: the contract test."""
+"""The contract test: the properties that every recommender must have, whatever its model."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def checkerboard(size: int) -> list[list[str]]:
-    """Users and items of one colour belong together; each user lacks the item of their own number."""
+    """Users like the items of their own colour; each user lacks the item of their own number."""
     return [
         [f"u{user}", f"i{item}", "like"]
         for user in range(size)
@@ -42,7 +42,7 @@ def test_the_withheld_item_of_a_checkerboard_comes_first(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_lists_are_sound(database: Database, db: psycopg.Connection, model: str) -> None:
-    """Scores in [0, 1] of nine digits that never rise, ties by id, the first 1; nothing twice, nothing seen."""
+    """Scores are in [0, 1], have nine digits, start at 1 and never rise; ties are by id; no item twice, none seen."""
     rows = tastes()
     record(db, rows)
     train(database, **MODELS[model])
@@ -103,7 +103,7 @@ def test_the_same_data_trains_the_same_model(database: Database, db: psycopg.Con
 
 
 def test_it_recommends_better_than_what_is_popular(database: Database, db: psycopg.Connection) -> None:
-    """One item of each user is withheld; the model finds more of them than popularity does."""
+    """One item of each user is withheld; the model recommends more of them than popularity does."""
     rows = tastes(users=120, per_user=14)
     withheld = {row[0]: row[1] for row in rows}
     record(db, [row for row in rows if withheld[row[0]] != row[1]])

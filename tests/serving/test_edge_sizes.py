@@ -1,4 +1,4 @@
-"""The smallest and the largest: one item, one user, everything seen, a heavy user, a famous item."""
+"""The smallest and the largest data: one item, one user, everything seen, a heavy user, a famous item."""
 
 from typing import Any
 
@@ -136,7 +136,7 @@ def test_a_user_with_10000_items(shared: psycopg.Connection) -> None:
 
 
 def test_what_hides_is_never_capped(shared: psycopg.Connection) -> None:
-    """The profile is cut to the newest items; the list of what is hidden is not."""
+    """The profile is cut to the newest items; the list of hidden items is not."""
     oldest = "rare10000"
     filled = recommend(shared, "heavy", 1000, fallback="popular")
     assert oldest not in ids(filled)
@@ -158,7 +158,7 @@ def test_an_item_with_100000_users(shared: psycopg.Connection) -> None:
 
 
 def test_the_heavy_users_taste_counts_for_others(shared: psycopg.Connection) -> None:
-    """Somebody with one of the shared items is shown the other shared ones before the rare ones."""
+    """A user with one of the shared items gets the other shared ones before the rare ones."""
     shared.execute("select recdb.track('newcomer', 'i0', 'like')")
     rows = recommend(shared, "newcomer", 1000)
     shared_items = [position for position, row in enumerate(rows) if row[0] in {f"i{n}" for n in range(3, 30, 3)}]
@@ -168,7 +168,7 @@ def test_the_heavy_users_taste_counts_for_others(shared: psycopg.Connection) -> 
 
 
 def test_the_largest_k(shared: psycopg.Connection) -> None:
-    """The largest k: whatever several people touched, and rare items up to k."""
+    """The largest k gives all items that several users interacted with, and rare items up to k."""
     rows = recommend(shared, "u1", 1000, fallback="popular")
     touched = {"famous", *(f"i{n}" for n in range(80))}
     seen = set(column(shared.execute("select item_id from recdb.interaction where user_id = 'u1'")))

@@ -1,4 +1,4 @@
-"""explain(): the contributions add up to the score, and name what really gave it."""
+"""explain(): the contributions add up to the score, and name the items and users that the score came from."""
 
 from collections import defaultdict
 
@@ -78,7 +78,9 @@ def test_what_is_not_recommended_has_no_explanation(database: Database, db: psyc
     assert db.execute("select * from recdb.explain(null, 'i1')").fetchall() == []
 
 
-def test_what_the_user_has_touched_is_explained_as_before(database: Database, db: psycopg.Connection) -> None:
+def test_if_the_user_has_already_seen_the_item_the_explanation_ignores_that_interaction(
+    database: Database, db: psycopg.Connection
+) -> None:
     record(db, random_rows(seed=3))
     train(database, blend=0.4)
     for user in ("u2", "u5", "newcomer"):

@@ -1,4 +1,4 @@
-"""fallback => 'popular' fills up to k: after the personal rows, what is popular, then what nobody touched."""
+"""fallback => 'popular' fills up to k: personal rows, then popular items, then items without interactions."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ UNTOUCHED = ["newest", "newer", "older-a", "older-b", "the film of 1969", "a boo
 
 @pytest.fixture(scope="module", autouse=True)
 def trained(module_database: Database) -> None:
-    """Sixty items that people touched, of whom only some are listed, and eight listed ones that nobody did."""
+    """Sixty items with interactions, only some of them listed, and eight listed items without interactions."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         record(connection, tastes())
         connection.execute("insert into recdb.item (item_id) select 'i' || n from generate_series(0, 9) n")
@@ -33,7 +33,7 @@ def ids(rows: list[Any], reason: str | None = None) -> list[str]:
 
 
 def popularity(connection: psycopg.Connection) -> list[tuple[str, float]]:
-    """What everybody's events weigh, from the raw events."""
+    """The weights of all users' interactions by item, from the raw interactions."""
     return connection.execute(
         "select i.item_id, sum(k.weight) from recdb.interaction i join recdb.interaction_kind k using (kind) "
         "group by 1 order by round(sum(k.weight)::numeric, 9) desc, 1"
@@ -74,7 +74,7 @@ def test_popular_is_the_fallback_of_nobody_in_particular(shared: psycopg.Connect
             shared.execute("select * from recdb.popular(%s::bigint)", [k])
 
 
-def test_what_nobody_touched_comes_last_and_the_newest_first(shared: psycopg.Connection) -> None:
+def test_items_without_interactions_come_last_and_the_newest_first(shared: psycopg.Connection) -> None:
     rows = recommend(shared, "nobody", 1000, fallback="popular")
     assert len(rows) == 60 + len(UNTOUCHED)
     assert ids(rows)[60:] == UNTOUCHED
@@ -82,19 +82,19 @@ def test_what_nobody_touched_comes_last_and_the_newest_first(shared: psycopg.Con
 
 
 def test_a_list_is_filled_below_its_lowest_personal_score(shared: psycopg.Connection) -> None:
-    """In proportion to the popularity of what fills."""
+    """The scores of the filler are in proportion to popularity."""
     weights = dict(popularity(shared))
     for user in ("u3", "u8", "u30"):
         personal = recommend(shared, user, 1000)
         filled = recommend(shared, user, 1000, fallback="popular")
         assert filled[: len(personal)] == personal
         popular = filled[len(personal) :]
-        touched = [row for row in popular if row[0] in weights]
-        assert len(touched) > 3
+        filler = [row for row in popular if row[0] in weights]
+        assert len(filler) > 3
         assert {row[2] for row in popular} == {"popular"}
         assert all(0 <= row[1] <= personal[-1][1] for row in popular)
-        proportions = [weights[row[0]] / weights[touched[0][0]] for row in touched]
-        assert [row[1] / touched[0][1] for row in touched] == pytest.approx(proportions, rel=1e-3)
+        proportions = [weights[row[0]] / weights[filler[0][0]] for row in filler]
+        assert [row[1] / filler[0][1] for row in filler] == pytest.approx(proportions, rel=1e-3)
 
 
 @pytest.mark.parametrize("user", ["u3", "nobody"])
@@ -147,7 +147,7 @@ def test_an_item_comes_back_when_it_is_available_again(shared: psycopg.Connectio
         assert ids(recommend(shared, "nobody", 1000, fallback="popular")).count(first) == expected
 
 
-def test_a_filter_holds_for_what_fills(shared: psycopg.Connection) -> None:
+def test_a_filter_holds_for_the_filler(shared: psycopg.Connection) -> None:
     shared.execute("update recdb.item set attributes = '{\"lang\": \"fi\"}' where item_id in ('i3', 'i7', 'newest')")
     rows = recommend(shared, "nobody", 1000, filter='{"lang": "fi"}', fallback="popular")
     assert sorted(ids(rows)) == ["i3", "i7", "newest"]

@@ -1,4 +1,4 @@
-"""The optional catalogue: filters, availability, owners; and that none of them, nor exclude, changes a score."""
+"""The optional catalogue: filters, availability and owners. Neither filter nor exclude changes a score."""
 
 import json
 from typing import Any
@@ -113,7 +113,7 @@ def test_excluding_what_is_not_there_changes_nothing(shared: psycopg.Connection,
 def test_an_unavailable_item_goes_at_once_and_the_next_is_the_top(
     shared: psycopg.Connection, everything: list[Any]
 ) -> None:
-    """Unlike exclude and filter, availability is about everybody: the best of what there is scores 1."""
+    """Unlike exclude and filter, availability holds for everybody: the best available item scores 1."""
     assert everything[0][1] == 1.0
     shared.execute(
         "insert into recdb.item (item_id, available) values (%s, false) "
@@ -158,7 +158,7 @@ def test_a_deleted_item_of_the_catalogue_is_an_unlisted_one(shared: psycopg.Conn
 
 
 def test_what_others_made_unavailable_still_teaches(shared: psycopg.Connection) -> None:
-    """An unavailable item is not shown, and goes on saying what its fans like."""
+    """An unavailable item is not shown, but the model still learns from its interactions."""
     shared.execute("select recdb.track('newcomer', 'i1', 'like')")
     before = recommend(shared, "newcomer")
     shared.execute("update recdb.item set available = false where item_id = 'i1'")

@@ -1,4 +1,4 @@
-"""forget_user() erases a user, at once and everywhere that can be read."""
+"""forget_user() erases a user at once from everything that can be read."""
 
 import psycopg
 import pytest
@@ -19,7 +19,7 @@ def forget(connection: psycopg.Connection, user: str | None) -> int:
 
 
 def places_with(connection: psycopg.Connection, user: str) -> list[str]:
-    """The tables, views and matviews of recdb's in which a column holds the user's id."""
+    """The tables, views and materialized views of recdb in which a column holds the user's id."""
     columns = connection.execute(
         "select c.table_name, c.column_name from information_schema.columns c "
         "where c.table_schema = 'recdb' and c.data_type = 'text'"
@@ -62,7 +62,7 @@ def test_the_user_is_nobodys_neighbor_afterwards(db: psycopg.Connection) -> None
 
 
 def test_others_are_still_served_and_no_longer_by_the_users_taste(database: Database, db: psycopg.Connection) -> None:
-    """An item that only the forgotten user touched is recommended to nobody by people like them."""
+    """No similar user gets an item that only the forgotten user interacted with."""
     record(db, [["u5", "secret", "share"]] * 9)
     train(database, blend=1.0)
     assert any(row[0] == "secret" for row in recommend(db, "u8", 1000))
@@ -73,7 +73,7 @@ def test_others_are_still_served_and_no_longer_by_the_users_taste(database: Data
 
 
 @pytest.mark.parametrize("others", ["nobody did", "somebody did"])
-def test_what_only_the_user_touched_is_not_popular_after_a_refresh(db: psycopg.Connection, others: str) -> None:
+def test_items_of_the_forgotten_user_alone_are_not_popular_after_a_refresh(db: psycopg.Connection, others: str) -> None:
     db.execute("select recdb.track('u5', 'secret', 'share')")
     db.execute("select recdb.rebuild()")
     assert "secret" in [row[0] for row in recommend(db, "nobody", 1000, fallback="popular")]
@@ -131,7 +131,7 @@ def test_every_kept_version_forgets(database: Database, db: psycopg.Connection) 
     assert db.execute(count).fetchone() == (0,)
 
 
-def test_somebody_who_comes_back_starts_anew(db: psycopg.Connection) -> None:
+def test_a_user_who_comes_back_starts_again_without_a_history(db: psycopg.Connection) -> None:
     forget(db, "u5")
     db.execute("select recdb.track('u5', 'i1', 'like')")
     db.execute("select recdb.track('newcomer', 'i1', 'like')")

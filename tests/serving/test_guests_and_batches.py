@@ -1,4 +1,4 @@
-"""recommend_for_items(): a guest's list, from what this visit looked at. recommend_batch(): many users' lists."""
+"""recommend_for_items(): a guest's list, from the items of this visit. recommend_batch(): many users' lists."""
 
 from typing import Any
 
@@ -115,7 +115,7 @@ def test_wrong_arguments_are_refused(shared: psycopg.Connection, arguments: str,
 
 @pytest.mark.parametrize("weight", ["NaN", "Infinity", "-Infinity", "1e38", "1e-38", "-1"])
 def test_no_weight_makes_a_score_that_is_not_in_0_to_1(shared: psycopg.Connection, weight: str) -> None:
-    """Refused or served, but never NaN or out of range."""
+    """A weight is refused or served, but no score is NaN or out of range."""
     try:
         rows = for_items(shared, ["i5", "i1"], ", weights => array[%(weight)s, 1]::real[]", weight=weight)
     except psycopg.errors.InvalidParameterValue:

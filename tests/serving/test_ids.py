@@ -94,7 +94,7 @@ def test_an_item_with_such_an_id_is_tracked_and_found_again(shared: psycopg.Conn
 
 
 def test_ids_that_look_alike_are_different_ids(shared: psycopg.Connection) -> None:
-    """Nothing is trimmed, folded or normalized."""
+    """recdb does not trim, case-fold or normalize ids."""
     for other in (" x", "x ", "X", "7", "around"):
         assert recommend(shared, other) == []
     both = column(shared.execute("select item_id from recdb.item_vectors where item_id like 'caf%'"))
@@ -143,7 +143,7 @@ def test_an_id_that_is_empty_or_too_long_is_refused_on_entry(
 
 
 def incompressible(size: int) -> str:
-    """An id of three bytes a character."""
+    """An id whose characters have three bytes each."""
     return "".join(map(chr, np.random.default_rng(0).integers(0x4E00, 0x9FFF, size=size)))
 
 
@@ -165,7 +165,7 @@ def test_an_id_of_more_bytes_than_an_index_takes_is_refused_and_maintenance_goes
 
 
 def test_the_longest_ids_in_bytes_are_served(database: Database, db: psycopg.Connection) -> None:
-    """With the other id and the kind 2,600 bytes that do not compress, and one more is refused."""
+    """Both ids and the kind have 2,600 bytes, which do not compress; one byte more is refused."""
     long = incompressible(864) + "ab"
     assert len((long + "i1" + "like").encode()) == 2600
     record(db, [*tastes(), [long, "i1", "like"], *([f"u{n}", long, "like"] for n in range(1, 9))])

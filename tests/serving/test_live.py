@@ -1,5 +1,6 @@
-"""The caller's own interactions count at once, with nothing run in between."""
+"""The caller's own interactions count at once, without a refresh."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -42,7 +43,7 @@ def test_a_new_user_is_served_in_the_transaction_of_the_first_interaction(shared
 
 
 def test_a_new_user_gets_what_the_first_item_belongs_with(shared: psycopg.Connection) -> None:
-    """Items whose number leaves the same rest by 3 are liked by the same users."""
+    """The same users like items whose numbers leave the same remainder by 3."""
     for item in ("i1", "i2"):
         track(shared, f"fan of {item}", item, "like")
         rows = recommend(shared, f"fan of {item}", 10)
@@ -96,7 +97,7 @@ def test_one_interaction_does_not_change_what_others_get(shared: psycopg.Connect
 
 
 def test_seen_items_never_come_back(shared: psycopg.Connection) -> None:
-    """Down to the last one: whatever the list shows is viewed, until nothing is left."""
+    """The user views every item that the list shows, until no item is left."""
     seen: list[str] = []
     while rows := recommend(shared, "u3", 7):
         assert set(seen).isdisjoint(ids(rows))
@@ -159,6 +160,41 @@ def test_a_changed_weight_counts_at_once_for_the_caller(shared: psycopg.Connecti
     as_unlisted = recommend(shared, "one")
     shared.execute("insert into recdb.interaction_kind (kind, weight) values ('cart', 5)")
     assert recommend(shared, "one") != as_unlisted
+
+
+@pytest.mark.parametrize(
+    "change", ["half_life = '2 days'", "default_weight = 3", "profile_limit = 3"], ids=lambda change: change.split()[0]
+)
+def test_a_changed_setting_counts_at_once_for_the_caller_and_for_others_after_a_full_refresh(
+    database: Database, db: psycopg.Connection, change: str
+) -> None:
+    """As the comment on recdb.config says: only the profile of the caller is read live."""
+    kinds = {"view": "hover"}  # an unlisted kind
+    rows = [[user, item, kinds.get(kind, kind)] for user, item, kind in tastes()]
+    newest = datetime(2024, 3, 1, tzinfo=UTC)
+    record(db, [[*row, newest - timedelta(hours=7 * number % 200)] for number, row in enumerate(rows)])
+    # No setting changes this user's own profile: one item, of a listed kind, as new as any.
+    record(db, [["other", "i1", "like", newest]])
+    train(database)
+    own, others = recommend(db, "u0", 1000), recommend(db, "other", 1000)
+    assert own and others
+    train(database)
+    assert_same_scores(recommend(db, "u0", 1000), own)
+    assert_same_scores(recommend(db, "other", 1000), others)
+    own, others = recommend(db, "u0", 1000), recommend(db, "other", 1000)
+
+    db.execute(f"update recdb.config set {change}")
+
+    with pytest.raises(AssertionError):
+        assert_same_scores(recommend(db, "u0", 1000), own)
+    assert recommend(db, "other", 1000) == others
+    db.execute("call recdb.refresh()")
+    assert recommend(db, "other", 1000) == others
+
+    train(database)
+
+    with pytest.raises(AssertionError):
+        assert_same_scores(recommend(db, "other", 1000), others)
 
 
 def test_kinds_that_do_not_hide_come_back(shared: psycopg.Connection) -> None:
@@ -229,7 +265,7 @@ def test_with_a_half_life_the_newer_interaction_decides(shared: psycopg.Connecti
 
 
 def test_the_newer_item_counts_more_and_how_much_newer_does_not_matter(shared: psycopg.Connection) -> None:
-    """Without a half-life, too; items of one moment count alike."""
+    """This holds without a half-life, too; items with the same timestamp count alike."""
     for user, first, second in (
         ("first i1", "2024-01-01", "2024-01-02"),
         ("first i1, long ago", "1999-01-01", "2024-01-02"),
@@ -241,7 +277,7 @@ def test_the_newer_item_counts_more_and_how_much_newer_does_not_matter(shared: p
     assert recommend(shared, "first i1") == recommend(shared, "first i1, long ago")
 
     def share_of_ones(user: str) -> float:
-        """Items whose number leaves the same rest by 3 belong together."""
+        """Items whose numbers leave the same remainder by 3 belong together."""
         rows = recommend(shared, user, 1000)
         return sum(row[1] for row in rows if int(row[0][1:]) % 3 == 1) / sum(row[1] for row in rows)
 
@@ -249,7 +285,7 @@ def test_the_newer_item_counts_more_and_how_much_newer_does_not_matter(shared: p
 
 
 def test_only_the_newest_items_up_to_the_limit_are_scored_with(shared: psycopg.Connection) -> None:
-    """An older item only hides: as one whose kind weighs nothing."""
+    """An older item is hidden and nothing else, like an item whose kind has weight 0."""
     shared.execute("update recdb.config set profile_limit = 3")
     shared.execute("insert into recdb.interaction_kind (kind, weight) values ('seen', 0)")
     for user, kind in (("moved on", "share"), ("never liked it", "seen")):

@@ -1,4 +1,4 @@
-"""neighbors() and similar_items(): who and what is alike, by the cosine of their vectors."""
+"""neighbors() and similar_items(): similar users and items, by the cosine of their vectors."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_neighbors_are_the_users_with_the_nearest_vectors(
 
 
 def test_neighbors_share_a_taste(shared: psycopg.Connection) -> None:
-    """Users whose number leaves the same rest by 3 like the same items."""
+    """Users whose numbers leave the same remainder by 3 like the same items."""
     found = shared.execute(
         "select u.user_id, n.neighbor_id from recdb.user_key u, lateral recdb.neighbors(u.user_id, 10) n"
     ).fetchall()

@@ -1,4 +1,4 @@
-"""How the hot path is executed: by index, whatever the plan mode and the statistics, and only the active version."""
+"""The plans of the hot path: they use indexes in every plan mode and with any statistics, and read one version."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from recdb.database import Database
 USERS, ITEMS = 5000, 6000
 
 SMALL = {"config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent"}
-"""Tables with a few rows, or as many as changed since the last full refresh: free to be scanned."""
+"""Tables of a few rows, or of as many as changed since the last full refresh: scans of these are allowed."""
 
 CALLS = {
     "a feed": "select * from recommend('u7', 10, '{}')",
@@ -31,7 +31,7 @@ CALLS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def trained(module_database: Database) -> None:
-    """Two versions, of which the newer serves; the interactions are not analysed."""
+    """Two versions, of which the newer one serves; the interactions have no statistics."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         connection.execute(
             "insert into recdb.interaction (user_id, item_id, kind) "
@@ -56,7 +56,7 @@ def trained(module_database: Database) -> None:
 
 
 class Plans:
-    """The plans of all statements that a connection executes, functions' own included."""
+    """The plans of all statements that a connection executes, those inside functions too."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self.connection = connection
@@ -83,14 +83,14 @@ class Plans:
             self.walk(child)
 
     def of(self, call: str) -> list[dict[str, Any]]:
-        """Execute a call; return the nodes that were really executed."""
+        """Execute a call, and return the plan nodes that were executed."""
         self.nodes = []
         self.connection.execute(call)
         return [node for node in self.nodes if node["Actual Loops"] > 0]
 
 
 def analyze(connection: psycopg.Connection) -> None:
-    """Gather statistics on what the job does not analyse."""
+    """Gather statistics on the tables that the job does not analyse."""
     connection.execute(
         "analyze recdb.interaction, recdb.item, recdb.user_item_settled, recdb.user_item_recent, recdb.recent_user, "
         "recdb.item_popularity"
@@ -157,8 +157,10 @@ def test_the_vector_indexes_are_hnsw(shared: psycopg.Connection) -> None:
 
 
 @pytest.mark.parametrize("call", ["a feed", "a guest", "the largest list"])
-def test_what_neighbours_speak_for_lies_beside_their_vectors(shared: psycopg.Connection, call: str) -> None:
-    """So however many users changed since the last full refresh, nobody's list takes longer for it."""
+def test_the_items_that_neighbours_contribute_are_stored_beside_their_vectors(
+    shared: psycopg.Connection, call: str
+) -> None:
+    """So recommend() is not slowed by users who changed since the last full refresh."""
     shared.execute(
         "select recdb.track(user_id, 'i1', 'view') from (select distinct user_id from recdb.interaction limit 1500) u"
     )
@@ -179,8 +181,8 @@ def test_a_profile_reads_each_of_its_items_once_from_every_learned_table(shared:
 
 
 def test_a_profile_is_read_from_one_index_alone(database: Database, db: psycopg.Connection) -> None:
-    """Not from a page for each interaction, as far as VACUUM has been."""
-    db.execute("set synchronous_commit = on")  # VACUUM passes by what may not be on disk yet
+    """VACUUM has visited the pages, so no table page is read for an interaction."""
+    db.execute("set synchronous_commit = on")  # VACUUM marks only pages whose transactions are on disk
     db.execute(
         "insert into recdb.interaction (user_id, item_id, kind) "
         "select 'u' || n % 500, 'i' || n % 97, 'like' from generate_series(1, 20000) n"
@@ -195,7 +197,7 @@ def test_a_profile_is_read_from_one_index_alone(database: Database, db: psycopg.
 
 
 def test_the_catalogue_is_read_from_the_top_down(shared: psycopg.Connection) -> None:
-    """For ten items, of some hundreds of candidates, a few fetches' worth are looked up."""
+    """For ten items out of hundreds of candidates, only a few fetches' worth are looked up."""
     nodes = Plans(shared).of(CALLS["a feed"])
     lookups = [node for node in nodes if node.get("Relation Name") == "item"]
     assert lookups
@@ -204,7 +206,7 @@ def test_the_catalogue_is_read_from_the_top_down(shared: psycopg.Connection) -> 
 
 @pytest.mark.parametrize("statistics", ["as the job left them", "analysed"])
 def test_a_refresh_finds_what_is_new_by_index(shared: psycopg.Connection, statistics: str) -> None:
-    """Its cost follows the change: the interactions are not scanned for it."""
+    """The cost of a refresh depends on the changes: it does not scan the interactions."""
     if statistics == "analysed":
         analyze(shared)
     shared.execute("select recdb.track('u7', 'i1', 'view')")

@@ -1,4 +1,4 @@
-"""What holds for every history, every exclusion, every filter and every k: properties of recommend()."""
+"""Properties of recommend() that hold for every history, every exclusion, every filter and every k."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from recdb.database import Database
 ITEMS = 45
 SETTINGS = settings(max_examples=40, deadline=None, database=None)
 
-items = st.integers(0, ITEMS + 3).map(lambda number: f"i{number}")  # the last few nobody knows
+items = st.integers(0, ITEMS + 3).map(lambda number: f"i{number}")  # the model does not know the last few
 listed = st.integers(0, 29).map(lambda number: f"i{number}")
 kinds = st.sampled_from(["view", "click", "like", "share", "unheard-of", "dislike", "hover"])
 histories = st.lists(st.tuples(items, kinds, st.integers(0, 10**7)), max_size=15)
@@ -40,7 +40,7 @@ worlds = st.builds(World, histories, st.sets(listed, max_size=5), st.sets(listed
 
 @pytest.fixture(scope="module")
 def connection(module_database: Database) -> Iterator[psycopg.Connection]:
-    """A model of forty users; i0 to i29 are listed; dislikes count against, hovering does not hide."""
+    """A model of forty users; i0 to i29 are listed; dislikes have a negative weight, and hovering does not hide."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         connection.execute(
             "insert into recdb.interaction_kind values ('dislike', -0.437, true), ('hover', 0.05, false)"
@@ -56,7 +56,7 @@ def connection(module_database: Database) -> Iterator[psycopg.Connection]:
 
 
 def enter(connection: psycopg.Connection, world: World, user: str = "somebody") -> None:
-    """Bring the world about; the caller rolls it back."""
+    """Store the history and the catalogue; the caller rolls them back."""
     for item, kind, age in world.history:
         connection.execute("select recdb.track(%s, %s, %s, now() - make_interval(secs => %s))", [user, item, kind, age])
     connection.execute("update recdb.item set available = false where item_id = any(%s)", [list(world.unavailable)])
@@ -158,7 +158,7 @@ def test_the_order_in_which_events_arrive_does_not_matter(
 def test_a_refresh_does_not_change_the_callers_own_list_by_itself(
     connection: psycopg.Connection, history: list[tuple[str, str, int]]
 ) -> None:
-    """With nobody else changed: the live profile is what a refresh stores."""
+    """If no other user has changed, a refresh stores the same profile that was read live."""
     known = [event for event in history if int(event[0][1:]) < ITEMS]
     with connection.transaction(force_rollback=True):
         enter(connection, World(known, set(), set()))

@@ -1,4 +1,4 @@
-"""recommend-all: the file says for everybody what recommend() says for each."""
+"""recommend-all: the file holds the list of every user as recommend() gives it."""
 
 import csv
 import gzip
@@ -28,7 +28,7 @@ Row = tuple[str, int, str, float, str, str]
 
 @pytest.fixture
 def exact(database: Database) -> Iterator[psycopg.Connection]:
-    """A connection on which no HNSW index is used, so that the neighbours are the exact ones."""
+    """A connection on which no HNSW index is used, so that the neighbours are exact."""
     options = "-c enable_indexscan=off -c enable_bitmapscan=off"
     with psycopg.connect(database.conninfo, autocommit=True, options=options) as connection:
         yield connection
@@ -51,7 +51,7 @@ def read(content: bytes) -> dict[str, list[Row]]:
 
 
 def assert_same(lists: dict[str, list[Row]], connection: psycopg.Connection, k: int = 50) -> None:
-    """Every user's rows are those of recommend(): the same items, scores within 1e-6, in an order as good."""
+    """The rows of every user are those of recommend(): the same items, scores within 1e-6, equal order but for ties."""
     users = [row[0] for row in connection.execute("select user_id from recdb.user_key")]
     assert set(lists) <= set(users)
     for user in users:
@@ -144,7 +144,7 @@ def test_users_that_the_model_says_nothing_about_have_no_rows(
 def test_in_cells_as_many_are_found_as_by_the_index(
     database: Database, db: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where users are looked for in cells, hardly an item of the lists changes."""
+    """If neighbours are searched in cells, hardly an item of the lists changes."""
     record(db, tastes(users=1500, items=80, groups=8))
     train(database, neighbors=20)
     exactly = write(database, tmp_path / "exact.csv", 10)

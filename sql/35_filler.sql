@@ -1,0 +1,85 @@
+-- recdb.popular_filler: popular items below a personal list, for fallback => 'popular'.
+--   parameters  missing           how many items
+--               owner             the user, whose own items are left out; NULL for a guest
+--               excluded          item ids to leave out, none of them NULL
+--               filter            as recommend()
+--               hidden_ids        item ids to leave out, because the user interacted with them
+--               candidate_keys    the items of the personal ranking, which are left out; NULL for none
+--               candidate_scores  their scores, in the same order, not yet scaled
+--   returns     at most missing rows: first items that users interacted with, by popularity; then items of the
+--               catalogue without interactions, newest first. All scores are below the lowest of the personal ranking
+--   reads       item_popularity and the catalogue (items), from the top of an index down; eligible()
+-- Excluded items and items that the filter leaves out still count for the scale, so that an item keeps its score on
+-- every page.
+create or replace function recdb.popular_filler(
+    missing bigint, owner text, excluded text[], filter jsonb, hidden_ids text[],
+    candidate_keys integer[], candidate_scores double precision[]
+)
+returns table (item_id text, score double precision)
+language plpgsql stable rows 50 cost 5000
+as $$
+#variable_conflict use_column
+declare
+    listed_only constant boolean := (select c.listed_only from recdb.config c);
+    entry record;
+    lowest double precision;
+    top double precision;
+    current_score double precision;
+    found_ids text[] := '{}';
+    found_scores double precision[] := '{}';
+    -- A bound cursor is planned for its first rows: it walks down an index instead of sorting a table.
+    popular cursor for
+        select p.item_id, p.weight, filter is null or coalesce(e.attributes @> filter, false) as matches
+        from recdb.item_popularity p
+        cross join lateral recdb.eligible(p.item_key, owner, listed_only) e
+        where p.item_key not in (select unnest(candidate_keys))
+          and p.item_id not in (select unnest(hidden_ids))
+        order by p.weight desc, p.item_id;
+    untouched cursor for
+        select i.item_id, i.published_at
+        from recdb.items i
+        where cardinality(found_ids) < missing  -- else the catalogue is not read at all
+          and i.available
+          and (owner is null or i.owner_id is distinct from owner)
+          and (filter is null or i.attributes @> filter)
+          and i.item_id not in (select unnest(hidden_ids))
+          and not exists (
+              select from recdb.item_key t join recdb.item_popularity p on p.item_key = t.item_key
+              where t.item_id = i.item_id)
+          and not exists (
+              select from recdb.item_key t
+              where t.item_id = i.item_id and t.item_key in (select unnest(candidate_keys)))
+        order by i.published_at desc nulls last, i.item_id;
+begin
+    select coalesce(round(min(c.score) / max(c.score) * 1e9) / 1e9 * (1 - 1e-6), 1) into lowest
+    from unnest(candidate_keys, candidate_scores) c(item_key, score)
+    cross join lateral recdb.eligible(c.item_key, owner, listed_only);
+
+    for entry in popular loop
+        top := coalesce(top, nullif(entry.weight, 0));
+        current_score := lowest * greatest(coalesce(entry.weight / top, 0), 1e-9);
+        exit when cardinality(found_ids) >= missing;
+        if entry.matches and entry.item_id <> all (excluded) then
+            found_ids := found_ids || entry.item_id;
+            found_scores := found_scores || current_score;
+        end if;
+    end loop;
+    for entry in untouched loop
+        exit when cardinality(found_ids) >= missing;
+        if entry.item_id <> all (excluded) then
+            found_ids := found_ids || entry.item_id;
+            -- Newer items score higher: 8,700 years around 1970 are mapped onto 0..1; an item without a date is at 0.
+            found_scores := found_scores || lowest * 1e-9 * coalesce(
+                least(greatest((date_part('epoch', entry.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0);
+        end if;
+    end loop;
+
+    return query
+    select f.item_id, f.score
+    from unnest(found_ids, found_scores) f(item_id, score)
+    order by f.score desc, f.item_id;
+end
+$$;
+comment on function recdb.popular_filler(
+    bigint, text, text[], jsonb, text[], integer[], double precision[]) is
+    'Internal: the popular items that fill a list up for fallback => ''popular'', with scores below the personal ones.';
