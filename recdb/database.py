@@ -4,10 +4,11 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -132,6 +133,17 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
         raise Unavailable(f"cannot connect to {database}: {reason}", "is the server up, and the URL right?") from error
+
+
+def fetch_row(
+    connection: psycopg.Connection,
+    query: str | sql.SQL | sql.Composed,
+    parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+) -> tuple[Any, ...]:
+    """Run a query that gives one row, such as an aggregate, and return the row."""
+    row: tuple[Any, ...] | None = connection.execute(query, parameters).fetchone()
+    assert row is not None, "a query that gives one row gave none"
+    return row
 
 
 @contextmanager
