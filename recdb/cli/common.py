@@ -33,7 +33,7 @@ Mlflow = Annotated[
     typer.Option("--mlflow", metavar="FOLDER_OR_URI", help="Log the version to MLflow (pip install 'recdb[mlflow]')."),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]
-Latency = Annotated[
+LatencyOption = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="What the median of recommend() must stay within, such as 5ms."),
 ]

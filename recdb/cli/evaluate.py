@@ -9,7 +9,7 @@ import typer
 from recdb.cli.common import (
     Budget,
     Json,
-    Latency,
+    LatencyOption,
     app,
     open_database,
     parse_budget,
@@ -64,7 +64,7 @@ def evaluate(
         bool, typer.Option("--tune", help="Choose settings on a validation part of the training data.")
     ] = False,
     budget: Budget = "5m",
-    latency: Latency = None,
+    latency: LatencyOption = None,
     model_params: Annotated[
         str | None,
         typer.Option(

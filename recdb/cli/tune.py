@@ -5,7 +5,7 @@ import json
 from recdb.cli.common import (
     Budget,
     Json,
-    Latency,
+    LatencyOption,
     Mlflow,
     Url,
     app,
@@ -14,7 +14,7 @@ from recdb.cli.common import (
     parse_latency,
     tracker,
 )
-from recdb.offline.bench import Trial
+from recdb.offline.evaluator import Trial
 from recdb.terminal import errors, output, progress, table
 from recdb.tuning import tune as tuning
 
@@ -23,7 +23,7 @@ from recdb.tuning import tune as tuning
 def tune(
     url: Url = None,
     budget: Budget = "5m",
-    latency: Latency = None,
+    latency: LatencyOption = None,
     mlflow: Mlflow = None,
     as_json: Json = False,
 ) -> None:

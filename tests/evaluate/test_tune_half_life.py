@@ -14,7 +14,7 @@ from recdb.arrays.events import read_events
 from recdb.cli import app
 from recdb.database import Database
 from recdb.learn import Params
-from recdb.offline.bench import Bench
+from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.half_life import HalfLife, propose
 from recdb.tuning import tune as tuning
 from recdb.tuning.tune import tune
@@ -37,7 +37,7 @@ def year(*, drifting: bool, users: int = 150, items: int = 60) -> Iterator[Seque
 
 def proposal(db: psycopg.Connection) -> HalfLife:
     events = read_events(db)
-    return propose(events, Bench(events, 500), Params(session_weight=0.0), 500, lambda: True)
+    return propose(events, OfflineEvaluator(events, 500), Params(session_weight=0.0), 500, lambda: True)
 
 
 def test_where_tastes_drift_a_half_life_is_found_and_applied(

@@ -12,10 +12,10 @@ from recdb.cli import app
 from recdb.database import Database
 from recdb.errors import RecdbError
 from recdb.learn import Params
-from recdb.offline.bench import Bench
+from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.search import Search
 from recdb.tuning import tune as tuning
-from recdb.tuning.latency import Latency
+from recdb.tuning.latency_model import LatencyModel
 from recdb.tuning.tune import tune
 
 
@@ -31,9 +31,9 @@ def loaded(db: psycopg.Connection) -> psycopg.Connection:
 
 def test_a_search_keeps_within_the_rows_it_may_cost(loaded: psycopg.Connection) -> None:
     loaded.execute("select recdb.rebuild()")
-    bench = Bench(read_events(loaded), 500)
+    evaluator = OfflineEvaluator(read_events(loaded), 500)
 
-    search = Search(bench, seconds=2, width=16, most_rows=100)
+    search = Search(evaluator, seconds=2, width=16, most_rows=100)
     best = search.run()
 
     assert best is not None
@@ -45,11 +45,11 @@ def test_a_search_keeps_within_the_rows_it_may_cost(loaded: psycopg.Connection) 
 def test_rows_are_what_the_sources_give(loaded: psycopg.Connection) -> None:
     """Each of five neighbours has 14 items, less what was held out; items recommend three each, and not themselves."""
     loaded.execute("select recdb.rebuild()")
-    bench = Bench(read_events(loaded), 500)
+    evaluator = OfflineEvaluator(read_events(loaded), 500)
 
-    people = bench.rows(Params(blend=1, neighbors=5, profile_limit=7), bench.whole)
-    items = bench.rows(Params(blend=0, item_neighbors=3, profile_limit=7, self_weight=0), bench.whole)
-    both = bench.rows(Params(neighbors=5, item_neighbors=3, profile_limit=7, self_weight=0), bench.whole)
+    people = evaluator.rows(Params(blend=1, neighbors=5, profile_limit=7), evaluator.all_users)
+    items = evaluator.rows(Params(blend=0, item_neighbors=3, profile_limit=7, self_weight=0), evaluator.all_users)
+    both = evaluator.rows(Params(neighbors=5, item_neighbors=3, profile_limit=7, self_weight=0), evaluator.all_users)
 
     assert people == pytest.approx(35)
     assert items == pytest.approx(21)
@@ -58,7 +58,7 @@ def test_rows_are_what_the_sources_give(loaded: psycopg.Connection) -> None:
 
 def test_the_frontier_rises_with_the_cost(loaded: psycopg.Connection) -> None:
     loaded.execute("select recdb.rebuild()")
-    search = Search(Bench(read_events(loaded), 500), seconds=1, width=16)
+    search = Search(OfflineEvaluator(read_events(loaded), 500), seconds=1, width=16)
     search.run()
 
     frontier = search.frontier()
@@ -69,7 +69,7 @@ def test_the_frontier_rises_with_the_cost(loaded: psycopg.Connection) -> None:
 
 
 def test_what_was_measured_is_what_is_predicted() -> None:
-    latency = Latency().corrected(1000, 4.2)
+    latency = LatencyModel().corrected(1000, 4.2)
 
     assert latency.predict(1000) == pytest.approx(4.2)
     assert latency.predict(latency.most_rows(3.1)) == pytest.approx(3.1)
