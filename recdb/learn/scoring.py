@@ -28,7 +28,7 @@ NOISE_COSINE = 0.001
 class Neighborhood:
     """The nearest users of some users, nearest first."""
 
-    users: NDArray[np.int64]
+    users: NDArray[np.integer]
     """(users, n): row numbers of the stored vectors."""
     similarities: Float32
     """(users, n): cosines; 0 where there is no neighbour."""

@@ -17,10 +17,12 @@ from support.data import recommend, record, tastes, train
 from test_scores import SETTINGS, VARIANTS, random_rows, store
 from typer.testing import CliRunner
 
+from recdb import everyone
 from recdb.cli import app
 from recdb.database import Database
 from recdb.errors import InvalidInput, RecdbError
-from recdb.everyone import rank as everyone
+from recdb.everyone import rank
+from recdb.everyone import write as writing
 from recdb.learn.nearest import largest, make_cells, nearest_cells
 
 Row = tuple[str, int, str, float, str, str]
@@ -148,8 +150,8 @@ def test_in_cells_as_many_are_found_as_by_the_index(
     record(db, tastes(users=1500, items=80, groups=8))
     train(database, neighbors=20)
     exactly = write(database, tmp_path / "exact.csv", 10)
-    monkeypatch.setattr(everyone, "EXACT", 1000)
-    monkeypatch.setattr(everyone, "PROBED", 3)
+    monkeypatch.setattr(rank, "EXACT", 1000)
+    monkeypatch.setattr(rank, "PROBED", 3)
 
     in_cells = write(database, tmp_path / "cells.csv", 10)
 
@@ -205,7 +207,7 @@ def test_a_failure_keeps_the_file_that_was_there(
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(everyone, "quote", fail)
+    monkeypatch.setattr(writing, "quote", fail)
     with pytest.raises(InvalidInput, match=r"cannot write .*all\.csv: No space left on device"):
         everyone.recommend_all(trained, str(path))
 
