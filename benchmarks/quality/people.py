@@ -21,7 +21,7 @@ from recdb import migrate
 from recdb.arrays.events import read_events
 from recdb.data.load import load
 from recdb.database import connect, scratch_database
-from recdb.evaluate.evaluation import set_kinds
+from recdb.evaluate.run import set_kinds
 from recdb.learn import Params
 from recdb.learn.events import Events
 from recdb.learn.scoring import Neighborhood

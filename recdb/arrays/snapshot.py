@@ -164,12 +164,10 @@ def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> spars
         connection,
         """
         select distinct u.user_key, t.item_key
-        from recdb.interactions i
-        cross join recdb.config c
+        from recdb.weighted_interactions i
         join recdb.user_key u on u.user_id = i.user_id
         join recdb.item_key t on t.item_id = i.item_id
-        left join recdb.interaction_kind k on k.kind = i.kind
-        where coalesce(k.hides, c.default_hides)
+        where i.hides
         """,
         [("users", np.int32), ("items", np.int32)],
     )

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -14,12 +15,13 @@ from typer.testing import CliRunner, Result
 from recdb.cli import app
 from recdb.database import Database
 from recdb.errors import InvalidInput, NotInstalled
-from recdb.evaluate import evaluation as evaluating
+from recdb.evaluate import scoring
+from recdb.evaluate.reading import read_eligibility
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
-    """A training and a test file: each user's last row is to be found; one test user is unknown."""
+    """A training and a test file: each user's last row is relevant; one test user is unknown."""
     rows = tastes(users=60, items=40, per_user=10, groups=2)
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
     held = rows[9::10]
@@ -197,7 +199,7 @@ def test_the_split_is_part_of_the_answer(database: Database, db: psycopg.Connect
     assert found["split"]["train_interactions"] == 60 * 8
     assert found["split"]["held_out_interactions"] == 60 * 4
     assert found["split"]["kinds"] == ["like", "share"]
-    assert "learned from what was before 2026-01-09 12:00:00+00" in text
+    assert "learned from the interactions before 2026-01-09 12:00:00+00" in text
     assert text.index("recall@5 ") < text.index("served@5 ") < text.index("recall@10 ")
 
 
@@ -276,17 +278,17 @@ def test_what_nobody_may_get_and_what_is_the_users_own_is_left_out_of_the_baseli
     users = dict(db.execute("select user_id, user_key from recdb.user_key").fetchall())
     items = dict(db.execute("select item_id, item_key from recdb.item_key").fetchall())
 
-    hidden = evaluating.read_hidden(db, (len(users) + 1, len(items) + 1))
+    eligibility = read_eligibility(db, (len(users) + 1, len(items) + 1))
 
     expected = {(users["ann"], items["tea"]), (users["ann"], items["pot"]), (users["bob"], items["cup"])}
-    assert {(int(user), int(item)) for user, item in zip(*hidden.nonzero(), strict=True)} == expected
-    assert evaluating.read_unavailable(db).tolist() == [items["cup"]]
+    assert {(int(user), int(item)) for user, item in zip(*eligibility.hidden.nonzero(), strict=True)} == expected
+    assert np.flatnonzero(~eligibility.available).tolist() == [items["cup"]]
 
 
 def test_many_test_users_are_sampled_for_the_baselines_and_it_is_said(
     database: Database, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluating, "BASELINE_USERS", 20)
+    monkeypatch.setattr(scoring, "BASELINE_USERS", 20)
 
     found = json.loads(evaluate(database, files, "--json").stdout)
 

@@ -248,7 +248,11 @@ def test_what_is_to_be_found_is_what_the_tuner_looks_for(shared: psycopg.Connect
             WEEK,
             "no interaction is of a kind that hid",
         ),
-        ([("ann", "tea", "buy", day(1)), ("bob", "tea", "buy", day(2))], None, "something to learn from and something"),
+        (
+            [("ann", "tea", "buy", day(1)), ("bob", "tea", "buy", day(2))],
+            None,
+            "something to learn from and a relevant item",
+        ),
         ([("ann", "tea", "buy", "-infinity")], WEEK, "nothing to learn from"),
     ],
 )

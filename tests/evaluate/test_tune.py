@@ -13,7 +13,7 @@ from recdb.arrays.events import read_events
 from recdb.arrays.settings import read_settings
 from recdb.cli import app
 from recdb.database import Database
-from recdb.evaluate.evaluation import ask
+from recdb.evaluate.scoring import ask
 from recdb.learn import Params
 from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator, Trial
 from recdb.offline.metrics import Truth, user_metrics
