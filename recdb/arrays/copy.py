@@ -91,7 +91,7 @@ def copy_in(connection: psycopg.Connection, table: str, columns: Sequence[str], 
 def copy_blocks_in(
     connection: psycopg.Connection, table: str, columns: Sequence[str], blocks: Iterable[Sequence[NDArray[Any]]]
 ) -> None:
-    """Write blocks of arrays, each as copy_in() takes them, by one COPY; the width of 2-d arrays may differ by block."""
+    """Write blocks of arrays by one COPY. Each block is as copy_in() takes it; widths of 2-d arrays may differ."""
     statement = f"copy {table} ({', '.join(columns)}) from stdin (format binary)"
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(HEADER)

@@ -58,7 +58,7 @@ def tune(
 
 
 def show(found: tuning.Tuning) -> None:
-    """Print what a search found: before and after, what quality costs, what changed, and what was measured."""
+    """Print the result of a search: before and after, quality against latency, changes, and the measured latency."""
     shown = table("", ">recall@20", ">ndcg@20", ">rows a call", ">predicted")
     for name, trial in (("before", found.start), ("tuned", found.best)):
         shown.add_row(name, *figures(found, trial))
@@ -78,13 +78,13 @@ def show(found: tuning.Tuning) -> None:
 
 
 def figures(found: tuning.Tuning, trial: Trial) -> tuple[str, ...]:
-    """Return a trial's cells."""
+    """Return the cells of a trial's row."""
     predicted = found.latency.predict(trial.rows)
     return f"{trial.recall:.4f}", f"{trial.ndcg:.4f}", f"{trial.rows:,.0f}", f"{predicted:.1f} ms"
 
 
 def changes(found: tuning.Tuning, trial: Trial) -> str:
-    """Say in what a trial differs from the start as far as it costs."""
+    """Return the costly parameters in which a trial differs from the start."""
     start = found.start.params.to_json()
     costly = ("blend", "neighbors", "item_neighbors", "profile_limit")
     return " ".join(f"{name}={value}" for name, value in tuning.changed(start, trial.params).items() if name in costly)

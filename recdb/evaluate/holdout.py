@@ -73,8 +73,8 @@ class Split:
 def copy_interactions(source: psycopg.Connection, target: psycopg.Connection) -> None:
     """Copy interactions, catalogue and settings in one snapshot of the source, which is only read.
 
-    The interactions go into the temporary table `copied`. `source` must not be in a transaction; `target` must be in one
-    that lasts until hold_out().
+    The interactions go into the temporary table `copied`. `source` must not be in a transaction. `target` must be in a
+    transaction that lasts until hold_out().
     """
     source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     source.read_only = True

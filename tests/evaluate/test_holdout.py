@@ -251,7 +251,7 @@ def test_what_is_to_be_found_is_what_the_tuner_looks_for(shared: psycopg.Connect
         (
             [("ann", "tea", "buy", day(1)), ("bob", "tea", "buy", day(2))],
             None,
-            "something to learn from and a relevant item",
+            "to learn from and a relevant item",
         ),
         ([("ann", "tea", "buy", "-infinity")], WEEK, "nothing to learn from"),
     ],
