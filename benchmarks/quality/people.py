@@ -40,13 +40,13 @@ BASES = [{"basis_user_exponent": a, "basis_item_exponent": b} for a in (0.0, 0.2
 class ExactEvaluator(OfflineEvaluator):
     """An offline evaluator that compares users by the cosine of their weighted items."""
 
-    def _nearest(self, params: Params, asked: ValidationUsers) -> Neighborhood:
+    def _nearest(self, params: Params, validation: ValidationUsers) -> Neighborhood:
         def find() -> Neighborhood:
             unit = unit_rows(self._matrix(params.people_weight_exponent, self._limit(params)))
             users, similarities = [], []
-            for block in asked.slices():
-                cosines = (unit[asked.users[block]] @ unit.T).toarray()
-                cosines[np.arange(len(cosines)), asked.users[block]] = 0
+            for block in validation.slices():
+                cosines = (unit[validation.users[block]] @ unit.T).toarray()
+                cosines[np.arange(len(cosines)), validation.users[block]] = 0
                 nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :MOST_NEIGHBORS]
                 users.append(nearest.astype(np.int64))
                 similarities.append(np.take_along_axis(cosines, nearest, axis=1).astype(np.float32))

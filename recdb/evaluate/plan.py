@@ -48,7 +48,7 @@ class Evaluation:
     params: Params
     train_seconds: float
     latency: Latency
-    """Of recommend(), over the calls for the test users."""
+    """The latency of recommend(), over the calls for the test users."""
     seconds: Mapping[str, float]
     """How long each step took."""
     tuning: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Reads what an evaluation needs: a test file, and the items that the baselines may recommend to each user."""
+"""Reads the test file, and the items that the baselines may recommend to each user."""
 
 import csv
 

@@ -50,7 +50,7 @@ def score(
     if not users:
         raise InvalidInput("no test user occurs in the training data", "are both files of the same id space?")
     deepest = max(ks)
-    report(f"asking recommend() for {len(users):,} users")
+    report(f"calling recommend() for {len(users):,} users")
     answers = ask(database, users, deepest)
     stopwatch.lap("ask")
 

@@ -54,9 +54,9 @@ def recommend_all(database: Database, path: str, *, k: int = 50, report: Report 
             snapshot = read_snapshot(connection, report)
         write_text = renderer(snapshot)
         file.write(HEADER.encode())
-        for asked, lists in rank_everybody(snapshot, k, report):
+        for ranked, lists in rank_everybody(snapshot, k, report):
             file.write(write_text(lists).encode())
-            users, rows, done = users + int((lists.ranks == 1).sum()), rows + len(lists.users), done + asked
+            users, rows, done = users + int((lists.ranks == 1).sum()), rows + len(lists.users), done + ranked
             report(f"lists, {done:,} of {len(snapshot.user_ids) - 1:,} users")
     return Written(users, rows, snapshot.served["label"], time.monotonic() - began)
 
@@ -94,7 +94,7 @@ def open_output(path: str) -> Iterator[BinaryIO]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads the rest
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discard the rest
             raise RecdbError("standard output was closed before all was written") from error
         return
     target = Path(path).resolve()

@@ -1,8 +1,8 @@
 """The ranking of recommend() in numpy, for many users at once: the formulas at the head of `sql/30_rank.sql`.
 
-Both parts of the ranking have the same form. The user-based part asks the nearest users for the items they weigh; the
-item-based part asks the profile's items for the items they recommend. So both are products of sparse matrices,
-(users, sources) times (sources, items).
+Both parts of the ranking have the same form: each user has score sources, and each source gives weights to items. The
+sources of the user-based part are the nearest users, those of the item-based part are the profile's items. So each part
+is a product of sparse matrices, (users, sources) times (sources, items).
 
 Every function takes a precision: the offline evaluator ranks in float32, and `recdb recommend-all` in float64 as SQL
 does.
@@ -82,15 +82,15 @@ def neighbor_strengths(
     return sparse.csr_array((strengths.ravel().astype(dtype), users.flatten(), starts), shape=(len(users), len(sums)))
 
 
-def shares(asked: sparse.csr_array, sums: Float64, share: float, dtype: Precision = np.float32) -> sparse.csr_array:
+def shares(weights: sparse.csr_array, sums: Float64, share: float, dtype: Precision = np.float32) -> sparse.csr_array:
     """Normalise each row's weights by the total absolute score that its sources contribute, and scale it to `share`.
 
-    `asked` (users, sources) is neighbours' strengths or profiles; `sums` (sources,) is the sum of the absolute weights
-    that each source gives to items. Where a row's total is 0, the row becomes 0.
+    `weights` (users, sources) are neighbours' strengths or profiles. `sums` (sources,) are the sums of the absolute
+    weights that each source gives to items. Where a row's total is 0, the row becomes 0.
     """
-    contributed = np.abs(asked.data) * sums[asked.indices]
-    totals = np.bincount(row_numbers(asked), contributed, minlength=asked.shape[0]).astype(np.float64)
-    scaled = scale_rows(asked, inverse_power(totals, 1.0, dtype))
+    contributed = np.abs(weights.data) * sums[weights.indices]
+    totals = np.bincount(row_numbers(weights), contributed, minlength=weights.shape[0]).astype(np.float64)
+    scaled = scale_rows(weights, inverse_power(totals, 1.0, dtype))
     scaled.data *= dtype(share)
     return scaled
 

@@ -26,7 +26,7 @@ class Eligibility:
     """Tells which items each user may get."""
 
     def __init__(self, hidden: sparse.csr_array, unavailable: Numbers | Sequence[int] = ()) -> None:
-        """Take the items that a user may not get, as stored entries of (users, items), and those that nobody may."""
+        """Take the items hidden from each user, as stored entries of (users, items), and those that no user may get."""
         self.hidden = hidden
         self.available = np.ones(hidden.shape[1], dtype=np.bool_)
         self.available[np.asarray(unavailable, dtype=np.int64)] = False

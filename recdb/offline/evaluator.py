@@ -142,8 +142,8 @@ def size(value: Any) -> int:
 class OfflineEvaluator:
     """Holds out a validation part of some events, and ranks it with any setting.
 
-    `ceiling` is config.profile_limit. `rank` is the largest dimension that will be asked for, where more than one will.
-    `seed` chooses the held-out part. With `folds` and few events there are more validation parts: the events before the
+    `ceiling` is config.profile_limit. `rank` is the largest dimension of the settings, where they differ in it. `seed`
+    chooses the held-out part. With `folds` and few events there are more validation parts: the events before the
     first part are split again, and metrics are over the users of all parts, because those of one part are too few.
     """
 
@@ -192,50 +192,50 @@ class OfflineEvaluator:
         alone._earlier = None
         return alone
 
-    def try_out(self, params: Params, asked: ValidationUsers | None = None) -> Trial:
+    def try_out(self, params: Params, validation: ValidationUsers | None = None) -> Trial:
         """Rank with a setting for the validation users, or for some of them, and return its metrics."""
-        asked = asked or self.all_users
-        recall, ndcg = self.user_metrics(params, asked)
+        validation = validation or self.all_users
+        recall, ndcg = self.user_metrics(params, validation)
         gains = (recall + ndcg).astype(np.float32)
-        rows = self.rows(params, asked)
+        rows = self.rows(params, validation)
         return Trial(params, float(recall.mean()), float(ndcg.mean()), len(recall), rows, gains)
 
-    def user_metrics(self, params: Params, asked: ValidationUsers | None = None) -> tuple[Float64, Float64]:
+    def user_metrics(self, params: Params, validation: ValidationUsers | None = None) -> tuple[Float64, Float64]:
         """Rank with a setting and return the users' recall@20 and ndcg@20, both (users,), of all folds."""
-        recall, ndcg = self._fold_metrics(params, asked or self.all_users)
+        recall, ndcg = self._fold_metrics(params, validation or self.all_users)
         if self._earlier is None or not len(self._earlier.users):
             return recall, ndcg
         before = self._earlier.user_metrics(params)
         return np.concatenate([recall, before[0]]), np.concatenate([ndcg, before[1]])
 
-    def _fold_metrics(self, params: Params, asked: ValidationUsers) -> tuple[Float64, Float64]:
-        sources, given = self._score_sources(params, asked)
+    def _fold_metrics(self, params: Params, validation: ValidationUsers) -> tuple[Float64, Float64]:
+        sources, given = self._score_sources(params, validation)
 
         def ranks(block: slice) -> Float64:
-            first, last = np.searchsorted(asked.rows, [block.start, block.stop])
+            first, last = np.searchsorted(validation.rows, [block.start, block.stop])
             scores = sparse.csr_array(sources[block] @ given)
-            rows = asked.rows[first:last] - block.start
-            return ranks_of(scores, asked.hidden[block], rows, asked.relevant[first:last])
+            rows = validation.rows[first:last] - block.start
+            return ranks_of(scores, validation.hidden[block], rows, validation.relevant[first:last])
 
-        found = np.concatenate(list(in_threads(ranks, asked.slices(), THREADS)))
+        found = np.concatenate(list(in_threads(ranks, validation.slices(), THREADS)))
         hits = found <= K
         gains = np.where(hits, discounts(K)[np.where(hits, found, 1).astype(np.int64) - 1], 0)
-        ideal = np.cumsum(discounts(K))[np.minimum(asked.counts, K) - 1]
-        return np.bincount(asked.rows, hits) / asked.counts, np.bincount(asked.rows, gains) / ideal
+        ideal = np.cumsum(discounts(K))[np.minimum(validation.counts, K) - 1]
+        return np.bincount(validation.rows, hits) / validation.counts, np.bincount(validation.rows, gains) / ideal
 
-    def rows(self, params: Params, asked: ValidationUsers) -> float:
+    def rows(self, params: Params, validation: ValidationUsers) -> float:
         """Return how many weights recommend() adds up per call, the mean over users: a call's time grows with it."""
         rows = 0.0
         limit = self._limit(params)
         if params.blend > 0:
-            near = self._nearest(params, asked)
+            near = self._nearest(params, validation)
             lengths = np.diff(self._matrix(0.0, limit).indptr)
             counted = near.similarities[:, : params.neighbors] > 0
             rows += float((lengths[near.users[:, : params.neighbors]] * counted).sum())
         if params.blend < 1:
             lengths = np.diff(self._learned(params)[0].indptr) + (self.returns and params.self_weight > 0)
-            rows += float((self._matrix(0.0, limit)[asked.users] @ lengths).sum())
-        return rows / max(len(asked.users), 1)
+            rows += float((self._matrix(0.0, limit)[validation.users] @ lengths).sum())
+        return rows / max(len(validation.users), 1)
 
     def guess_rows(self, params: Params) -> float:
         """Guess rows() without learning anything: often too low, because neighbours tend to have more items."""
@@ -245,7 +245,7 @@ class OfflineEvaluator:
             rows += float(lengths[self.users].mean()) * params.item_neighbors / 2
         return rows
 
-    def _score_sources(self, params: Params, asked: ValidationUsers) -> tuple[sparse.csr_array, sparse.csr_array]:
+    def _score_sources(self, params: Params, validation: ValidationUsers) -> tuple[sparse.csr_array, sparse.csr_array]:
         """Return the score sources of both parts of the ranking.
 
         The first matrix, (users, sources), says by how much each source counts for a user; the second, (sources,
@@ -256,14 +256,14 @@ class OfflineEvaluator:
         if params.blend > 0:
             neighbor_weights = self._matrix(params.neighbor_weight_exponent, limit)
             sums, _ = absolute_sums(neighbor_weights)
-            near = self._nearest(params, asked)
+            near = self._nearest(params, validation)
             strengths = neighbor_strengths(
                 near, sums, params.neighbors, params.similarity_exponent, params.activity_exponent
             )
             counted.append(shares(strengths, sums, params.blend))
             given.append(neighbor_weights)
         if params.blend < 1:
-            profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[asked.users]
+            profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[validation.users]
             learned, itself = self._learned(params)
             itself = itself * np.float32(params.self_weight if self.returns else 0)
             profile = shares(profile, absolute_sums(learned)[0] + np.abs(itself), 1 - params.blend)
@@ -306,17 +306,17 @@ class OfflineEvaluator:
             ("placed", limit, *values(params, PLACING)), lambda: fold_in(weights, self._basis(params).item_vectors)[0]
         )
 
-    def _nearest(self, params: Params, asked: ValidationUsers) -> Neighborhood:
+    def _nearest(self, params: Params, validation: ValidationUsers) -> Neighborhood:
         limit = self._limit(params)
 
         def find() -> Neighborhood:
             stored = self._placed(params)
-            profile = self._profiles(params.people_weight_exponent, params.people_recency, limit)[asked.users]
+            profile = self._profiles(params.people_weight_exponent, params.people_recency, limit)[validation.users]
             queries, _ = fold_in(profile, self._basis(params).item_vectors)
             found = list(
                 in_threads(
-                    lambda block: nearest_users(queries[block], stored, asked.users[block], MOST_NEIGHBORS),
-                    asked.slices(),
+                    lambda block: nearest_users(queries[block], stored, validation.users[block], MOST_NEIGHBORS),
+                    validation.slices(),
                     THREADS,
                 )
             )
@@ -324,7 +324,7 @@ class OfflineEvaluator:
                 np.concatenate([near.users for near in found]), np.concatenate([near.similarities for near in found])
             )
 
-        key = ("near", len(asked.users), params.people_recency, limit, *values(params, PLACING))
+        key = ("near", len(validation.users), params.people_recency, limit, *values(params, PLACING))
         return self._cache.get(key, find)
 
     def _learned(self, params: Params) -> tuple[sparse.csr_array, Float32]:

@@ -171,10 +171,10 @@ class Search:
             left["learner"] = ["cooccurrence"]
         return {name: values for name, values in left.items() if len(values) > 1}
 
-    def _try(self, params: Params, asked: ValidationUsers) -> Trial:
-        key = params, len(asked.users)
+    def _try(self, params: Params, validation: ValidationUsers) -> Trial:
+        key = params, len(validation.users)
         if key not in self._seen:
-            trial = self._seen[key] = self.evaluator.try_out(params, asked)
+            trial = self._seen[key] = self.evaluator.try_out(params, validation)
             self.trials.append(trial)
             self.report(trial, self.best() or trial)
         return self._seen[key]

@@ -36,7 +36,7 @@ class LatencyModel:
 def measure_latency(database: Database, label: str, users: int = USERS) -> float:
     """Return the median milliseconds of recommend() with a version, over a sample of users.
 
-    Each user is asked for twice, and the second call counts, when the statement is prepared and the cache is warm.
+    There are two calls for each user. The second one counts: then the statement is prepared and the cache is warm.
     """
     with connect(database, autocommit=True) as connection:
         sample = [

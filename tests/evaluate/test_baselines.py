@@ -1,4 +1,4 @@
-"""The baselines, held against naive dense numpy: ties, hidden, unavailable and disliked items included."""
+"""The baselines, compared with naive dense numpy: with ties, hidden, unavailable and disliked items."""
 
 from collections.abc import Callable
 
@@ -58,7 +58,7 @@ def test_scores_are_those_of_dense_numpy(name: str, neighbors: int, seed: int) -
 
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("block_bytes", [1, 2**28])
-def test_lists_are_in_order_and_leave_out_what_may_not_be_shown(
+def test_lists_are_in_order_and_leave_out_items_that_are_not_eligible(
     name: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(baselines, "BLOCK_BYTES", block_bytes)
@@ -90,7 +90,7 @@ def test_ties_go_to_the_smaller_item_number() -> None:
     assert lists.tolist() == [[6, 1, 3]]
 
 
-def test_popularity_is_the_number_of_users_and_leaves_out_what_may_not_be_shown() -> None:
+def test_popularity_is_the_number_of_users_and_leaves_out_items_that_are_not_eligible() -> None:
     touched = np.array([[0, 1, 1, 1, 0, 1], [0, 1, 1, 0, 0, 1], [0, 0, 1, 5, 0, 1]], dtype=np.float32)
     hidden = sparse.csr_array(np.array([[0, 0, 1, 0, 0, 0], [0, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0]]))
 

@@ -1,4 +1,4 @@
-"""Tuning: the offline search scores as SQL serves, finds better settings, and trains with the winner."""
+"""Tuning: the offline search scores as SQL serves, finds better settings, and trains with the best one."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 def history(users: int = 150, seed: int = 3) -> list[list[str]]:
-    """Interactions of tastes, at times in the order they are drawn; views and clicks come back."""
+    """Interactions by taste, at random times; items that were viewed or clicked may be recommended again."""
     rows = tastes(users=users, items=80, per_user=14, groups=4, seed=seed)
     generator = np.random.default_rng(seed)
     return [
@@ -42,10 +42,10 @@ def history(users: int = 150, seed: int = 3) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("hides", [("like", "share"), ("view", "click", "like", "share")], ids=["some", "all"])
-def test_the_offline_figure_is_what_sql_reaches(
+def test_the_offline_evaluator_and_sql_reach_the_same_metrics(
     database: Database, db: psycopg.Connection, name: str, hides: Sequence[str]
 ) -> None:
-    """The same held-out part, scored offline and through recommend(): less than 2 % apart."""
+    """Metrics on the same held-out part, offline and through recommend(), differ by less than 2 %."""
     record(db, history())
     db.execute("update recdb.interaction_kind set hides = kind = any (%s)", [list(hides)])
     db.execute("select recdb.rebuild()")
@@ -126,7 +126,7 @@ def test_a_trial_does_not_change_the_next(db: psycopg.Connection) -> None:
     assert [evaluator.try_out(params) for params in reversed(several)] == first[::-1]
 
 
-def test_little_data_are_cut_more_than_once(db: psycopg.Connection) -> None:
+def test_little_data_have_more_than_one_validation_part(db: psycopg.Connection) -> None:
     record(db, tastes())
     db.execute("select recdb.rebuild()")
     events = read_events(db)
@@ -137,7 +137,7 @@ def test_little_data_are_cut_more_than_once(db: psycopg.Connection) -> None:
     assert list(both[: len(recall)]) == list(recall)
 
 
-def test_what_makes_no_difference_is_not_searched(db: psycopg.Connection) -> None:
+def test_hyper_parameters_without_effect_are_not_searched(db: psycopg.Connection) -> None:
     """No times, every kind hides, and all weights equal: no recency, no sessions, no self weight, no exponents."""
     record(db, ((user, item, "like") for user, item, _ in tastes(users=60)))
     db.execute("select recdb.rebuild()")
@@ -152,7 +152,7 @@ def test_what_makes_no_difference_is_not_searched(db: psycopg.Connection) -> Non
     assert {params.item_weight_exponent for params in tried} == {Params().item_weight_exponent}
 
 
-def test_tuning_trains_with_the_winner_and_stores_the_curve(database: Database, db: psycopg.Connection) -> None:
+def test_tuning_trains_with_the_best_setting_and_stores_the_curve(database: Database, db: psycopg.Connection) -> None:
     record(db, history())
 
     outcome = tune(database, seconds=1)

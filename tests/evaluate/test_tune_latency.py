@@ -1,4 +1,4 @@
-"""A latency that recommend() must keep bounds what is searched, and what was measured decides what goes live."""
+"""--latency bounds the settings that tune searches, and the measured latency decides which version goes live."""
 
 import json
 
@@ -29,7 +29,7 @@ def loaded(db: psycopg.Connection) -> psycopg.Connection:
     return db
 
 
-def test_a_search_keeps_within_the_rows_it_may_cost(loaded: psycopg.Connection) -> None:
+def test_a_search_tries_only_settings_within_its_rows(loaded: psycopg.Connection) -> None:
     loaded.execute("select recdb.rebuild()")
     evaluator = OfflineEvaluator(read_events(loaded), 500)
 
@@ -42,8 +42,8 @@ def test_a_search_keeps_within_the_rows_it_may_cost(loaded: psycopg.Connection) 
     assert max(trial.rows for trial in search.trials[1:]) <= 100
 
 
-def test_rows_are_what_the_sources_give(loaded: psycopg.Connection) -> None:
-    """Each of five neighbours has 14 items, less what was held out; items recommend three each, and not themselves."""
+def test_rows_are_the_weights_that_the_score_sources_give(loaded: psycopg.Connection) -> None:
+    """Five neighbours and a profile of seven items each; every item has three neighbours and no weight for itself."""
     loaded.execute("select recdb.rebuild()")
     evaluator = OfflineEvaluator(read_events(loaded), 500)
 
@@ -68,7 +68,7 @@ def test_the_frontier_rises_with_the_cost(loaded: psycopg.Connection) -> None:
     assert [trial.ndcg for trial in frontier] == sorted({trial.ndcg for trial in frontier})
 
 
-def test_what_was_measured_is_what_is_predicted() -> None:
+def test_a_measured_latency_is_predicted() -> None:
     latency = LatencyModel().corrected(1000, 4.2)
 
     assert latency.predict(1000) == pytest.approx(4.2)
@@ -105,7 +105,7 @@ def test_the_next_best_is_trained_where_the_best_is_too_slow(
 def test_a_latency_that_nothing_meets_leaves_the_old_version(
     database: Database, loaded: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, took: float
 ) -> None:
-    """Whether the first that was trained shows it, or the one that serves."""
+    """The first trained version is too slow, or the version that serves is."""
     train(database)
     measured = iter([took, *[1e6] * tuning.ROUNDS])
     monkeypatch.setattr(tuning, "measure_latency", lambda database, label: next(measured))

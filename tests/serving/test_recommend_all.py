@@ -1,4 +1,4 @@
-"""recommend-all: the file says for everybody what recommend() says for each."""
+"""recommend-all: the file has the rows that recommend() returns for each user."""
 
 import csv
 import gzip
@@ -30,7 +30,7 @@ Row = tuple[str, int, str, float, str, str]
 
 @pytest.fixture
 def exact(database: Database) -> Iterator[psycopg.Connection]:
-    """A connection on which no HNSW index is used, so that the neighbours are the exact ones."""
+    """A connection that uses no HNSW index, so that it finds the exact neighbours."""
     options = "-c enable_indexscan=off -c enable_bitmapscan=off"
     with psycopg.connect(database.conninfo, autocommit=True, options=options) as connection:
         yield connection
@@ -53,7 +53,7 @@ def read(content: bytes) -> dict[str, list[Row]]:
 
 
 def assert_same(lists: dict[str, list[Row]], connection: psycopg.Connection, k: int = 50) -> None:
-    """Every user's rows are those of recommend(): the same items, scores within 1e-6, in an order as good."""
+    """Assert that each user's rows are those of recommend(): the same items, scores within 1e-6, in as good an order."""
     users = [row[0] for row in connection.execute("select user_id from recdb.user_key")]
     assert set(lists) <= set(users)
     for user in users:
@@ -67,7 +67,7 @@ def assert_same(lists: dict[str, list[Row]], connection: psycopg.Connection, k: 
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_every_model_gives_what_recommend_gives(
+def test_every_model_gives_the_rows_of_recommend(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path, setting: str
 ) -> None:
     db.execute("update recdb.interaction_kind set hides = false where kind = 'view'")
@@ -79,7 +79,7 @@ def test_every_model_gives_what_recommend_gives(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_kind_of_data_gives_what_recommend_gives(
+def test_every_kind_of_data_gives_the_rows_of_recommend(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path, variant: str
 ) -> None:
     store(db, random_rows(seed=2), variant)
@@ -89,7 +89,7 @@ def test_every_kind_of_data_gives_what_recommend_gives(
         assert_same(write(database, tmp_path / "all.csv", k), exact, k)
 
 
-def test_only_listed_items_where_the_catalogue_rules(
+def test_only_listed_items_where_listed_only_is_set(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path
 ) -> None:
     store(db, random_rows(seed=3), "catalogue")
@@ -118,7 +118,7 @@ def test_equal_scores_stand_in_the_order_of_ids(
         assert [row[2] for row in rows] == [row[0] for row in recommend(exact, user, 3)]
 
 
-def test_what_was_refreshed_counts_and_what_was_not_does_not(
+def test_refreshed_interactions_count_and_later_ones_do_not(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path
 ) -> None:
     record(db, tastes())
@@ -132,7 +132,7 @@ def test_what_was_refreshed_counts_and_what_was_not_does_not(
     assert "later" not in write(database, tmp_path / "all.csv")
 
 
-def test_users_that_the_model_says_nothing_about_have_no_rows(
+def test_users_without_a_recommendation_have_no_rows(
     database: Database, db: psycopg.Connection, tmp_path: Path
 ) -> None:
     record(db, tastes())
@@ -143,10 +143,10 @@ def test_users_that_the_model_says_nothing_about_have_no_rows(
     assert "stranger" not in write(database, tmp_path / "all.csv")
 
 
-def test_in_cells_as_many_are_found_as_by_the_index(
+def test_cells_find_nearly_all_of_the_exact_neighbours(
     database: Database, db: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where users are looked for in cells, hardly an item of the lists changes."""
+    """With users in cells, more than nine of the ten items of a list are the same."""
     record(db, tastes(users=1500, items=80, groups=8))
     train(database, neighbors=20)
     exactly = write(database, tmp_path / "exact.csv", 10)
@@ -185,7 +185,7 @@ def run(database: Database, *arguments: str) -> Any:
     return CliRunner().invoke(app, ["recommend-all", *arguments, "--url", database.conninfo])
 
 
-def test_plain_gzipped_and_standard_output_hold_the_same(trained: Database, tmp_path: Path) -> None:
+def test_plain_gzipped_and_standard_output_have_the_same_content(trained: Database, tmp_path: Path) -> None:
     plain, packed = tmp_path / "all.csv", tmp_path / "all.csv.gz"
     said = run(trained, str(plain), "-k", "3")
     assert said.exit_code == 0
@@ -226,7 +226,7 @@ def test_a_reader_that_goes_away_is_one_error(trained: Database) -> None:
     assert "error: standard output was closed" in complaints and "Traceback" not in complaints
 
 
-def test_what_is_no_regular_file_is_written_to(trained: Database, tmp_path: Path) -> None:
+def test_a_pipe_is_written_to_directly(trained: Database, tmp_path: Path) -> None:
     pipe, received = tmp_path / "pipe", tmp_path / "received"
     os.mkfifo(pipe)
     with received.open("wb") as target, subprocess.Popen(["cat", str(pipe)], stdout=target):
@@ -235,7 +235,7 @@ def test_what_is_no_regular_file_is_written_to(trained: Database, tmp_path: Path
     assert pipe.is_fifo() and len(read(received.read_bytes())) == 40
 
 
-def test_what_is_refused(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+def test_wrong_arguments_and_no_model_are_errors(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
     with pytest.raises(RecdbError, match="no model has been trained yet"):
         everyone.recommend_all(database, str(tmp_path / "all.csv"))
     with pytest.raises(InvalidInput, match="between 1 and 1000"):
