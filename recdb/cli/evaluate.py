@@ -29,6 +29,24 @@ from recdb.tuning.tune import changed
 
 Interval = tuple[float, float]
 
+SourceUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="The database whose interactions are read, else RECDB_DATABASE_URL, else DATABASE_URL, else an "
+        "embedded server; with files, as --scratch-url.",
+        show_default=False,
+    ),
+]
+ScratchUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--scratch-url",
+        help="A server for the scratch database, which is dropped at the end; else an embedded server of its own.",
+        show_default=False,
+    ),
+]
+
 
 @app.command()
 def evaluate(
@@ -40,23 +58,8 @@ def evaluate(
         str | None,
         typer.Option(metavar="TIME", help="Hold out the last days of the database's own interactions, such as 7d."),
     ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            help="The database whose interactions are read, else RECDB_DATABASE_URL, else DATABASE_URL, else an "
-            "embedded server; with files, as --scratch-url.",
-            show_default=False,
-        ),
-    ] = None,
-    scratch_url: Annotated[
-        str | None,
-        typer.Option(
-            "--scratch-url",
-            help="A server for the scratch database, which is dropped at the end; else an embedded server of its own.",
-            show_default=False,
-        ),
-    ] = None,
+    url: SourceUrl = None,
+    scratch_url: ScratchUrl = None,
     k: Annotated[
         list[int] | None, typer.Option("-k", "--k", min=1, max=1000, help="List length; may be repeated.")
     ] = None,
@@ -75,13 +78,14 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="KIND=WEIGHT,...",
-            help="The kinds' weights, instead of the database's; others have its default weight, with files 0.1.",
+            help="The kinds' weights, instead of the database's; other kinds have its default weight, with files 0.1.",
         ),
     ] = None,
     hides: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND,...", help="The kinds that hide an item, instead of the database's; with files, of all kinds."
+            metavar="KIND,...",
+            help="The kinds that hide an item, instead of the database's; with files, instead of all.",
         ),
     ] = None,
     as_json: Json = False,

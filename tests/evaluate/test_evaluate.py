@@ -192,7 +192,7 @@ def test_the_split_is_part_of_the_answer(database: Database, db: psycopg.Connect
     record(db, dated())
 
     found = json.loads(own(database, "--json", "--holdout", "3d").stdout)
-    text = own(database, "--holdout", "3d", "--k", "5", "--k", "10").stdout
+    text = own(database, "--holdout", "3d", "-k", "5", "--k", "10").stdout
 
     assert found["split"]["protocol"] == "last days"
     assert found["split"]["cut_at"] == "2026-01-09 12:00:00+00"

@@ -190,7 +190,7 @@ def test_plain_gzipped_and_standard_output_have_the_same_content(trained: Databa
     said = run(trained, str(plain), "-k", "3")
     assert said.exit_code == 0
     assert "wrote 120 rows of collaborative_filtering_v1 for 40 users" in said.stdout
-    assert run(trained, str(packed), "-k", "3").exit_code == 0
+    assert run(trained, str(packed), "--k", "3").exit_code == 0
     printed = run(trained, "-", "-k", "3")
 
     assert gzip.decompress(packed.read_bytes()) == plain.read_bytes() == printed.stdout_bytes
