@@ -85,7 +85,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="KIND,...",
-            help="The kinds that hide an item, instead of the database's; with files, instead of all.",
+            help="The kinds that hide an item; else as in the database, with files all kinds.",
         ),
     ] = None,
     as_json: Json = False,
@@ -98,14 +98,7 @@ def evaluate(
     are relevant. Without --holdout, it learns from all but the last fifth of
     each user's items, and those are relevant. The database is only read.
     """
-    if (train is None) != (test is None):
-        raise typer.BadParameter(
-            "--train and --test go together; without both, recdb evaluates on the database's own interactions"
-        )
-    if train is not None and holdout is not None:
-        raise typer.BadParameter("--holdout splits the database's own interactions: leave --train and --test out")
-    if train is not None and url is not None and scratch_url is not None:
-        raise typer.BadParameter("with files, --url and --scratch-url mean the same: pass one of them")
+    require_compatible(train, test, holdout, url, scratch_url)
     if tune and model_params:
         raise typer.BadParameter("--tune chooses the parameters: leave --model-params out")
     if latency is not None and not tune:
@@ -131,6 +124,20 @@ def evaluate(
         output.print_json(json.dumps(found.to_json()))
         return
     show(found, plan.ks)
+
+
+def require_compatible(
+    train: str | None, test: str | None, holdout: str | None, url: str | None, scratch_url: str | None
+) -> None:
+    """Raise BadParameter where the options that name the data exclude each other."""
+    if (train is None) != (test is None):
+        raise typer.BadParameter(
+            "--train and --test go together; without both, recdb evaluates on the database's own interactions"
+        )
+    if train is not None and holdout is not None:
+        raise typer.BadParameter("--holdout splits the database's own interactions: leave --train and --test out")
+    if train is not None and url is not None and scratch_url is not None:
+        raise typer.BadParameter("with files, --url and --scratch-url mean the same: pass one of them")
 
 
 def show(found: Evaluation, ks: Sequence[int]) -> None:

@@ -114,7 +114,7 @@ class Interactions:
 
 def signed_power(values: NDArray[np.floating], exponent: float, dtype: Precision = np.float32) -> NDArray[Any]:
     """Return sign(x) |x|^exponent, elementwise."""
-    result: NDArray[Any] = (np.sign(values) * np.abs(values) ** exponent).astype(dtype)
+    result: NDArray[Any] = (np.sign(values) * np.abs(values) ** exponent).astype(dtype, copy=False)
     return result
 
 
@@ -128,7 +128,7 @@ def inverse_power(sums: NDArray[np.floating], exponent: float, dtype: Precision 
     result = np.zeros(sums.shape, dtype=np.float64)
     positive = sums > 0
     result[positive] = sums[positive].astype(np.float64) ** -exponent
-    return result.astype(dtype)
+    return result.astype(dtype, copy=False)
 
 
 def with_data(matrix: sparse.csr_array, data: NDArray[Any]) -> sparse.csr_array:

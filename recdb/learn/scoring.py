@@ -38,7 +38,7 @@ def profiles(
     weights: sparse.csr_array, ranks: NDArray[np.int64], recency: float, dtype: Precision = np.float32
 ) -> sparse.csr_array:
     """Return users' profiles, (users, items): each weight times rank^-recency. `ranks` (entries,) are the entries'."""
-    return with_data(weights, (weights.data * ranks.astype(np.float64) ** -recency).astype(dtype))
+    return with_data(weights, (weights.data * ranks.astype(np.float64) ** -recency).astype(dtype, copy=False))
 
 
 def nearest_users(queries: Float32, vectors: Float32, own: NDArray[np.integer], n: int) -> Neighborhood:

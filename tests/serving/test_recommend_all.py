@@ -53,7 +53,7 @@ def read(content: bytes) -> dict[str, list[Row]]:
 
 
 def assert_same(lists: dict[str, list[Row]], connection: psycopg.Connection, k: int = 50) -> None:
-    """Assert that each user's rows are those of recommend(): the same items, scores within 1e-6, in as good an order."""
+    """Assert that each user's rows are those of recommend(): the same items, scores within 1e-6, as well ordered."""
     users = [row[0] for row in connection.execute("select user_id from recdb.user_key")]
     assert set(lists) <= set(users)
     for user in users:
