@@ -1,4 +1,4 @@
-"""recommend-all: the file has the rows that recommend() returns for each user."""
+"""recommend-all: the file holds the list of every user as recommend() gives it."""
 
 import csv
 import gzip
@@ -30,7 +30,7 @@ Row = tuple[str, int, str, float, str, str]
 
 @pytest.fixture
 def exact(database: Database) -> Iterator[psycopg.Connection]:
-    """A connection that uses no HNSW index, so that it finds the exact neighbours."""
+    """A connection on which no HNSW index is used, so that the neighbours are exact."""
     options = "-c enable_indexscan=off -c enable_bitmapscan=off"
     with psycopg.connect(database.conninfo, autocommit=True, options=options) as connection:
         yield connection
@@ -53,7 +53,7 @@ def read(content: bytes) -> dict[str, list[Row]]:
 
 
 def assert_same(lists: dict[str, list[Row]], connection: psycopg.Connection, k: int = 50) -> None:
-    """Assert that each user's rows are those of recommend(): the same items, scores within 1e-6, as well ordered."""
+    """The rows of every user are those of recommend(): the same items, scores within 1e-6, equal order but for ties."""
     users = [row[0] for row in connection.execute("select user_id from recdb.user_key")]
     assert set(lists) <= set(users)
     for user in users:
@@ -146,7 +146,7 @@ def test_users_without_a_recommendation_have_no_rows(
 def test_cells_find_nearly_all_of_the_exact_neighbours(
     database: Database, db: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With users in cells, more than nine of the ten items of a list are the same."""
+    """If neighbours are searched in cells, hardly an item of the lists changes."""
     record(db, tastes(users=1500, items=80, groups=8))
     train(database, neighbors=20)
     exactly = write(database, tmp_path / "exact.csv", 10)
