@@ -118,7 +118,8 @@ def visit(connection: psycopg.Connection, share: float) -> tuple[int, int]:
     with connection.transaction():
         (recorded,) = fetch_row(connection, "select count(*) from recdb.interaction")
         wanted = max(EVENTS_A_VISIT, int(recorded * share))
-        sampled = min(100.0, 120.0 * wanted / recorded + 0.01)
+        # A random sample of more rows than wanted; 40 more, so that that of a small table is not too small either.
+        sampled = min(100.0, 100.0 * (1.2 * wanted + 40) / recorded)
         connection.execute(
             f"""
             insert into recdb.interaction (user_id, item_id, kind)
