@@ -123,7 +123,7 @@ def find_database(url: str | None = None, environment: Mapping[str, str] | None 
 
 
 def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:
-    """Open a connection; a failure is one Unavailable that names the database."""
+    """Open a connection; if that fails, raise Unavailable, which names the database."""
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
     try:
@@ -132,7 +132,9 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
         )
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
-        raise Unavailable(f"cannot connect to {database}: {reason}", "is the server up, and the URL right?") from error
+        raise Unavailable(
+            f"cannot connect to {database}: {reason}", "is the server up, and is the URL right?"
+        ) from error
 
 
 def fetch_row(
