@@ -23,6 +23,25 @@ comment on column recdb.weighted_interactions.weight is
 comment on column recdb.weighted_interactions.hides is
     'True: recommend() does not give this item to this user again.';
 
+create or replace view recdb.weighted_interactions as
+select
+    i.user_id,
+    i.item_id,
+    i.kind,
+    i.created_at,
+    -- One row of settings: read once for the whole query, not joined.
+    coalesce(k.weight, (select c.default_weight from recdb.config c)) as weight,
+    coalesce(k.hides, (select c.default_hides from recdb.config c)) as hides
+from recdb.interactions i
+left join recdb.interaction_kind k on k.kind = i.kind;
+comment on view recdb.weighted_interactions is
+    'Every interaction with the weight of its kind, before any decay, and whether it hides its item. '
+    'A kind that interaction_kind does not list has config.default_weight and config.default_hides.';
+comment on column recdb.weighted_interactions.weight is
+    'The weight of one interaction of this kind, without decay; the weights of repeated interactions add up.';
+comment on column recdb.weighted_interactions.hides is
+    'True: recommend() does not give this item to this user again.';
+
 create or replace view recdb.user_item_weights as
 select u.user_id, t.item_id, w.weight, w.last_at
 from recdb.user_item w

@@ -1,9 +1,9 @@
-"""People like you, by vectors of several widths and by exact sparse cosine, on validation parts.
+"""The user-based part, with vectors of several widths and with exact sparse cosine, on validation parts.
 
     .venv/bin/python benchmarks/quality/people.py DATA
 
-For each data set of the folder (as in run.py) the users' half alone ranks a validation part cut from the training
-file. All that differs between the columns is how near two users are; each stands at its best exponents.
+For each data set of the folder (as in run.py) the user-based part alone ranks a validation part that is split from the
+training file. The columns differ only in how the similarity of two users is computed; each shows its best exponents.
 """
 
 import argparse
@@ -21,32 +21,32 @@ from recdb import migrate
 from recdb.arrays.events import read_events
 from recdb.data.load import load
 from recdb.database import connect, scratch_database
-from recdb.evaluate.evaluation import set_kinds
+from recdb.evaluate.run import set_kinds
 from recdb.learn import Params
 from recdb.learn.events import Events
 from recdb.learn.scoring import Neighborhood
 from recdb.offline.baselines import unit_rows
-from recdb.offline.bench import MOST_NEIGHBORS, Audience, Bench, Trial
+from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator, Trial, ValidationUsers
 
 README = Path(__file__).parent / "PEOPLE.md"
 DIMENSIONS = (64, 128, 256, 512)
 LIMIT = 500
 ALONE = Params(blend=1.0, people_recency=0.0, profile_limit=LIMIT)
-LIKING = [{"people_weight_exponent": e, "neighbor_weight_exponent": e} for e in (0.0, 0.5, 1.0)]
-HEARING = [{"neighbors": n, "similarity_exponent": q} for n in (50, 100, 200) for q in (1.0, 2.0)]
+WEIGHT_EXPONENTS = [{"people_weight_exponent": e, "neighbor_weight_exponent": e} for e in (0.0, 0.5, 1.0)]
+NEIGHBORS = [{"neighbors": n, "similarity_exponent": q} for n in (50, 100, 200) for q in (1.0, 2.0)]
 BASES = [{"basis_user_exponent": a, "basis_item_exponent": b} for a in (0.0, 0.25, 0.5) for b in (0.0, 0.25, 0.5)]
 
 
-class ExactBench(Bench):
-    """The same bench, whose users are near by the cosine of their weighted items."""
+class ExactEvaluator(OfflineEvaluator):
+    """An offline evaluator that compares users by the cosine of their weighted items."""
 
-    def _nearest(self, params: Params, audience: Audience) -> Neighborhood:
+    def _nearest(self, params: Params, validation: ValidationUsers) -> Neighborhood:
         def find() -> Neighborhood:
             unit = unit_rows(self._matrix(params.people_weight_exponent, self._limit(params)))
             users, similarities = [], []
-            for block in audience.slices():
-                cosines = (unit[audience.users[block]] @ unit.T).toarray()
-                cosines[np.arange(len(cosines)), audience.users[block]] = 0
+            for block in validation.slices():
+                cosines = (unit[validation.users[block]] @ unit.T).toarray()
+                cosines[np.arange(len(cosines)), validation.users[block]] = 0
                 nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :MOST_NEIGHBORS]
                 users.append(nearest.astype(np.int64))
                 similarities.append(np.take_along_axis(cosines, nearest, axis=1).astype(np.float32))
@@ -69,14 +69,14 @@ def read(folder: Path) -> Events:
 
 
 def settings(*parts: list[dict[str, Any]]) -> Iterator[Params]:
-    """Combine what may differ."""
+    """Yield every combination of some changes."""
     for chosen in product(*parts):
         yield replace(ALONE, **{name: value for part in chosen for name, value in part.items()})
 
 
-def best(bench: Bench, tried: Iterator[Params]) -> Trial:
+def best(evaluator: OfflineEvaluator, tried: Iterator[Params]) -> Trial:
     """Return the best setting by ndcg@20."""
-    return max((bench.try_out(params) for params in tried), key=lambda trial: trial.ndcg)
+    return max((evaluator.try_out(params) for params in tried), key=lambda trial: trial.ndcg)
 
 
 def main() -> None:
@@ -89,11 +89,13 @@ def main() -> None:
     ]
     for folder in sorted(path.parent for path in parser.parse_args().folder.glob("*/meta.json")):
         events = read(folder)
-        bench = Bench(events, LIMIT, rank=max(DIMENSIONS))
-        # Exponents at one width first, then how neighbours are heard at each.
-        exponents = best(bench, settings(LIKING, BASES)).params
-        trials = [best(bench, (replace(exponents, dimension=d, **heard) for heard in HEARING)) for d in DIMENSIONS]
-        trials.append(best(ExactBench(events, LIMIT), settings(LIKING, HEARING)))
+        evaluator = OfflineEvaluator(events, LIMIT, rank=max(DIMENSIONS))
+        # First the exponents at one width, then the neighbours at each width.
+        exponents = best(evaluator, settings(WEIGHT_EXPONENTS, BASES)).params
+        trials = [
+            best(evaluator, (replace(exponents, dimension=d, **counted) for counted in NEIGHBORS)) for d in DIMENSIONS
+        ]
+        trials.append(best(ExactEvaluator(events, LIMIT), settings(WEIGHT_EXPONENTS, NEIGHBORS)))
         lines.append(f"| {folder.name} | " + " | ".join(f"{t.recall:.4f} / {t.ndcg:.4f}" for t in trials) + " |")
         print(lines[-1], flush=True)
     text = README.read_text()

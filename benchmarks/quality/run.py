@@ -3,8 +3,8 @@
     make bench-quality DATA=folder
 
 Each data set is a folder with train.csv.gz, test.csv.gz and meta.json ({"weights": {kind: weight}, "hides": "all" or a
-list of kinds}). recdb learns, tunes and answers through `recdb evaluate`; its tuner sees the training file alone.
-The rivals' settings are picked on the test part, so each stands at its best. The table goes into README.md.
+list of kinds}). recdb learns, tunes and answers through `recdb evaluate`; its tuner sees the training file only. The
+rivals' settings are chosen on the test part, so each is shown at its best. The table goes into README.md.
 """
 
 import argparse
@@ -25,7 +25,9 @@ from recdb import migrate
 from recdb.arrays.weighted import read_interactions
 from recdb.data.load import load
 from recdb.database import connect, scratch_database
-from recdb.evaluate.evaluation import Kinds, read_hidden, read_test, set_kinds
+from recdb.evaluate.plan import Kinds
+from recdb.evaluate.reading import read_eligibility, read_test
+from recdb.evaluate.run import set_kinds
 from recdb.learn import Params, fit_item_neighbors, to_matrix
 from recdb.learn.item_neighbors import EASE_ITEMS
 from recdb.offline import baselines
@@ -38,7 +40,7 @@ Lists = NDArray[np.int64]
 
 
 class Rivals:
-    """One data set in memory, and the rivals on it."""
+    """One data set in memory, and the rivals that rank on it."""
 
     def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
         relevant = read_test(str(folder / "test.csv.gz"))
@@ -50,7 +52,7 @@ class Rivals:
             with connect(database) as connection:
                 connection.execute("select recdb.rebuild()")
                 self.weights = read_interactions(connection).matrix()
-                self.hidden = read_hidden(connection, self.weights.shape)
+                self.eligibility = read_eligibility(connection, self.weights.shape)
                 users = dict(connection.execute("select user_id, user_key from recdb.user_key").fetchall())
                 items = dict(connection.execute("select item_id, item_key from recdb.item_key").fetchall())
         known = [user for user in relevant if user in users]
@@ -65,25 +67,26 @@ class Rivals:
 
     def from_scores(self, make: Callable[[sparse.csr_array], baselines.Scorer], weights: sparse.csr_array) -> Lists:
         """Rank by a scorer over all items."""
-        return baselines.top_lists(make(weights), self.users, baselines.Offer(self.hidden), 20)
+        return baselines.top_lists(make(weights), self.users, self.eligibility, 20)
 
     def from_implicit(self, model: Any, weights: sparse.csr_array) -> Lists:
-        """Rank by a model of the `implicit` library, which filters what is hidden."""
+        """Rank by a model of the `implicit` library, and leave out the hidden items."""
         matrix = sparse.csr_matrix(weights)
         model.fit(matrix, show_progress=False)
-        most = int(np.diff(self.hidden[self.users].indptr).max(initial=0)) + 20
+        hidden = self.eligibility.hidden
+        most = int(np.diff(hidden[self.users].indptr).max(initial=0)) + 20
         lists, scores = model.recommend(
             self.users, matrix[self.users], N=min(most, weights.shape[1]), filter_already_liked_items=False
         )
         kept = np.full((len(self.users), 20), -1, dtype=np.int64)
         for row, user in enumerate(self.users):
-            hidden = self.hidden.indices[self.hidden.indptr[user] : self.hidden.indptr[user + 1]]
-            good = lists[row][~np.isin(lists[row], hidden) & (scores[row] > 0)][:20]
+            left_out = hidden.indices[hidden.indptr[user] : hidden.indptr[user + 1]]
+            good = lists[row][~np.isin(lists[row], left_out) & (scores[row] > 0)][:20]
             kept[row, : len(good)] = good
         return kept
 
     def run(self) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yield each rival's name and figures at its best setting, by ndcg@20."""
+        """Yield each rival's name and its figures at its best setting by ndcg@20."""
         equal = self.weights.copy()
         equal.data = np.ones_like(equal.data)
         inputs = (self.weights, equal)
@@ -91,8 +94,7 @@ class Rivals:
         def best(lists: Iterator[Lists]) -> dict[str, float]:
             return max((self.score(each) for each in lists), key=lambda figures: figures["ndcg@20"])
 
-        offer = baselines.Offer(self.hidden)
-        yield "popularity", self.score(baselines.popularity(self.weights, self.users, offer, 20))
+        yield "popularity", self.score(baselines.popularity(self.weights, self.users, self.eligibility, 20))
         yield (
             "user-kNN, exact cosine",
             best(self.from_scores(lambda m, n=n: baselines.user_knn(m, n), w) for w in inputs for n in (50, 100, 200)),

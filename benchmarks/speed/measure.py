@@ -1,4 +1,4 @@
-"""Measuring: latency, throughput, sizes on disk, and what refreshing costs the readers."""
+"""Measures latency, throughput, sizes on disk, and the latency of readers during a refresh."""
 
 import re
 import subprocess
@@ -9,33 +9,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psycopg
 from server import Ran, recdb
 
-from recdb.database import Database
+from recdb.database import Database, fetch_row
+from recdb.latency import Latency, timed
 
 K = 50
-"""The length of every answer."""
+"""The length of every list."""
 CALL = f"select * from recommend(%s::text, {K}, '{{}}'::text[])"
 EVENTS_A_VISIT = 8
 
 
-def timed(call: Callable[[str], Any], users: Sequence[str]) -> list[float]:
-    """Time a call for each user, in milliseconds."""
-    times = []
-    for user in users:
-        began = time.perf_counter()
-        call(user)
-        times.append((time.perf_counter() - began) * 1000)
-    return times
+def times(call: Callable[[str], Any], users: Sequence[str]) -> list[float]:
+    """Call for each user, and return the milliseconds of each call."""
+    return [milliseconds for _, milliseconds in timed(call, users)]
 
 
-def summary(times: Sequence[float]) -> dict[str, Any]:
-    """Summarize milliseconds."""
-    p50, p95, p99 = np.percentile(times, [50, 95, 99])
-    figures = {"p50": p50, "p95": p95, "p99": p99, "max": max(times)}
-    return {name: round(float(value), 3) for name, value in figures.items()} | {"calls": len(times)}
+def summary(milliseconds: Sequence[float]) -> dict[str, Any]:
+    """Summarize the milliseconds of some calls."""
+    latency = Latency.of(milliseconds)
+    figures = {"p50": latency.p50, "p95": latency.p95, "p99": latency.p99, "max": max(milliseconds)}
+    return {name: round(value, 3) for name, value in figures.items()} | {"calls": latency.calls}
 
 
 def recommend(connection: psycopg.Connection) -> Callable[[str], Any]:
@@ -44,11 +39,11 @@ def recommend(connection: psycopg.Connection) -> Callable[[str], Any]:
 
 
 def latency(database: Database, users: Sequence[str]) -> dict[str, Any]:
-    """Measure recommend() with one client: every user once to warm the cache, then once on the clock."""
+    """Measure recommend() with one client: one call for each user to warm the cache, then one that is timed."""
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         call = recommend(connection)
-        timed(call, users)
-        return summary(timed(call, users))
+        times(call, users)
+        return summary(times(call, users))
 
 
 def throughput(pgbench: str, conninfo: str, users: int, clients: int, seconds: float, protocol: str) -> dict[str, Any]:
@@ -75,7 +70,7 @@ def find_pgbench() -> str:
 
 
 def sizes_mb(connection: psycopg.Connection) -> dict[str, int]:
-    """Measure the database, and its largest parts with their indexes."""
+    """Measure the database and its largest parts, with their indexes."""
     rows = connection.execute(
         """
         select p.part, round(sum(pg_total_relation_size(c.oid)) / 2 ^ 20)::integer
@@ -89,13 +84,12 @@ def sizes_mb(connection: psycopg.Connection) -> dict[str, int]:
         group by p.part
         """
     ).fetchall()
-    whole = connection.execute("select round(pg_database_size(current_database()) / 2 ^ 20)::integer").fetchone()
-    assert whole is not None
-    return {"database": whole[0], **dict(rows)}
+    (whole,) = fetch_row(connection, "select round(pg_database_size(current_database()) / 2 ^ 20)::integer")
+    return {"database": whole, **dict(rows)}
 
 
 class Readers(threading.Thread):
-    """Somebody who calls recommend() for one user after the other until told to stop."""
+    """A client that calls recommend() for one user after the other until it is told to stop."""
 
     def __init__(self, database: Database, users: Sequence[str]) -> None:
         super().__init__()
@@ -104,28 +98,28 @@ class Readers(threading.Thread):
         self.times: list[float] = []
 
     def run(self) -> None:
-        """Call and time."""
+        """Call recommend() and time the calls."""
         with psycopg.connect(self.database.conninfo, autocommit=True) as connection:
             call = recommend(connection)
-            timed(call, self.users)
+            times(call, self.users)
             self.ready.set()
             while not self.stop.is_set():
                 for user in self.users:
-                    self.times += timed(call, [user])
+                    self.times += times(call, [user])
                     if self.stop.is_set():
                         break
 
 
 def visit(connection: psycopg.Connection, share: float) -> tuple[int, int]:
-    """Record so large a share of new events: visits of EVENTS_A_VISIT each, by active users, of popular items.
+    """Record new events, a share of those there are: visits of EVENTS_A_VISIT events, by active users, popular items.
 
     Returns the numbers of events and of users.
     """
     with connection.transaction():
-        row = connection.execute("select count(*) from recdb.interaction").fetchone()
-        assert row is not None
-        wanted = max(EVENTS_A_VISIT, int(row[0] * share))
-        sampled = min(100.0, 120.0 * wanted / row[0] + 0.01)
+        (recorded,) = fetch_row(connection, "select count(*) from recdb.interaction")
+        wanted = max(EVENTS_A_VISIT, int(recorded * share))
+        # A random sample of more rows than wanted; 40 more, so that that of a small table is not too small either.
+        sampled = min(100.0, 100.0 * (1.2 * wanted + 40) / recorded)
         connection.execute(
             f"""
             insert into recdb.interaction (user_id, item_id, kind)
@@ -144,15 +138,15 @@ def visit(connection: psycopg.Connection, share: float) -> tuple[int, int]:
             ) i using (position)
             """
         )
-        row = connection.execute(
-            "select count(*), count(distinct user_id) from recdb.interaction where recorded_in = pg_current_xact_id()"
-        ).fetchone()
-        assert row is not None
-    return row[0], row[1]
+        events, users = fetch_row(
+            connection,
+            "select count(*), count(distinct user_id) from recdb.interaction where recorded_in = pg_current_xact_id()",
+        )
+    return events, users
 
 
 def refresh_after(database: Database, share: float, users: Sequence[str]) -> dict[str, Any]:
-    """Measure CALL recdb.refresh() after new events, and what recommend() takes meanwhile."""
+    """Measure CALL recdb.refresh() after new events, and the latency of recommend() meanwhile."""
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         events, changed = visit(connection, share)
         connection.execute("vacuum analyze recdb.interaction")
@@ -171,7 +165,7 @@ def refresh_after(database: Database, share: float, users: Sequence[str]) -> dic
 
 
 def batch(database: Database, users: Sequence[str]) -> dict[str, Any]:
-    """Measure recommend_batch(), in milliseconds a user."""
+    """Measure recommend_batch(), in milliseconds per user."""
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         statement = "select * from recdb.recommend_batch(%s::text[], %s)"
         connection.execute(statement, [list(users), K]).fetchall()

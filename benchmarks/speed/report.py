@@ -1,4 +1,4 @@
-"""The table and the plots of README.md, from the results that are there."""
+"""Writes the table and the plots of README.md from the results."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ RIVALS = (
 
 
 def write_report(folder: Path) -> None:
-    """Rewrite what stands between the markers of README.md, and the plots."""
+    """Rewrite the part between the markers of README.md, and the plots."""
     results = sorted((json.loads(path.read_text()) for path in (folder / "results").glob("*.json")), key=by_users)
     curves = [result for result in results if result.get("curve")]
     text = "\n".join([*machines(results), *table(results), *curve_table(curves)])
@@ -40,12 +40,12 @@ def write_report(folder: Path) -> None:
 
 
 def by_users(result: Result) -> int:
-    """Return what results are sorted by."""
+    """Return the number of users, by which results are sorted."""
     return int(result["users"])
 
 
 def machines(results: list[Result]) -> list[str]:
-    """Say what was measured on, once where it is all the same."""
+    """Describe the machines of the results, each machine once."""
     lines = []
     for result in results:
         m = result["machine"]
@@ -99,7 +99,7 @@ def calls_a_second(name: str) -> Callable[[Result], str]:
 
 
 def against(name: str) -> Callable[[Result], str]:
-    """Write how much longer a rival's median is than that of recommend()."""
+    """Write how many times longer a rival's median is than that of recommend()."""
 
     def write(result: Result) -> str:
         figures = result["rivals_ms"].get(name)
@@ -112,7 +112,7 @@ def against(name: str) -> Callable[[Result], str]:
 
 
 def refreshed(position: int) -> Callable[[Result], str]:
-    """Write what an incremental refresh costs."""
+    """Write the cost of an incremental refresh."""
 
     def write(result: Result) -> str:
         r = result["refresh"][position]
@@ -131,7 +131,7 @@ def profile(size: int) -> Callable[[Result], str]:
 
 
 def table(results: list[Result]) -> list[str]:
-    """Write a column a size."""
+    """Write a table with a column for each size."""
     rows: list[tuple[str, Callable[[Result], str]]] = [
         ("items; interactions", lambda r: f"{r['items']:,}; {r['interactions']:,}"),
         (

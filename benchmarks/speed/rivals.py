@@ -1,6 +1,6 @@
-"""What people would do instead, on the same server and data, for the same answer length.
+"""Other ways to recommend, on the same server and data, for lists of the same length.
 
-Run as a program, it is the Python service that holds its models in memory: its figures go to standard output as JSON.
+Run as a program, it is a Python service that holds its models in memory; its figures go to standard output as JSON.
 """
 
 import argparse
@@ -14,22 +14,23 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from measure import K, summary, timed
+from measure import K, summary, times
 from scipy import sparse
 
 from recdb.arrays.copy import copy_out
+from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.learn import Params
 
 NEIGHBORS = 50
 FACTORS = 128
 ITERATIONS = 3
-"""ALS learns no longer than this: its latency does not depend on it, and its quality is not measured here."""
+"""Few, because the latency of ALS does not depend on them, and its quality is not measured here."""
 CHECKED = ", catalogue asked"
 
 
 def rebuild_per_request(connection: psycopg.Connection, users: Sequence[str]) -> dict[str, Any]:
-    """(a) Each request loads all interactions, builds the matrix and compares the user with everybody."""
+    """(a) Each request loads all interactions, builds the matrix and compares the user with all others."""
 
     def answer(user: str) -> list[str]:
         kinds = dict(connection.execute("select kind, weight from recdb.interaction_kind").fetchall())
@@ -49,13 +50,12 @@ def rebuild_per_request(connection: psycopg.Connection, users: Sequence[str]) ->
         items = list(item_numbers)
         return [items[item] for item in np.argsort(-scores)[:K] if scores[item] > 0]
 
-    return summary(timed(answer, users))
+    return summary(times(answer, users))
 
 
 def nearest_items(connection: psycopg.Connection, users: Sequence[str]) -> dict[str, Any]:
     """(c) Plain pgvector: the items nearest to the user's stored vector in one query, through the HNSW index."""
-    model = connection.execute("select model_id from recdb.model where active").fetchone()
-    assert model is not None
+    (model,) = fetch_row(connection, "select model_id from recdb.model where active")
     connection.execute("set hnsw.ef_search = 100")
     statement = f"""
         select t.item_id, n.similarity
@@ -63,12 +63,12 @@ def nearest_items(connection: psycopg.Connection, users: Sequence[str]) -> dict[
             select v.item_key, 1 - (v.embedding <=> q.embedding) as similarity
             from (
                 select u.embedding from recdb.user_vector u
-                where u.model_id = {model[0]}
+                where u.model_id = {model}
                   and u.user_key = (select k.user_key from recdb.user_key k where k.user_id = %s::text)
             ) q
             cross join lateral (
                 select i.item_key, i.embedding from recdb.item_vector i
-                where i.model_id = {model[0]}
+                where i.model_id = {model}
                 order by i.embedding <=> q.embedding limit {K}
             ) v
         ) n
@@ -81,7 +81,7 @@ def nearest_items(connection: psycopg.Connection, users: Sequence[str]) -> dict[
 
     for user in users:
         answer(user)
-    figures = summary(timed(answer, users))
+    figures = summary(times(answer, users))
     connection.execute("reset hnsw.ef_search")
     return figures
 
@@ -109,7 +109,7 @@ class Service:
         self.matrix = sparse.csr_matrix((known["weights"], (known["users"], known["items"])), shape=shape)
 
     def answer(self, model: Any, user: str, *, catalogue: bool) -> list[tuple[str, float]]:
-        """Fetch, score, filter and return; with `catalogue`, drop what is unavailable or the user's own by now."""
+        """Return a list; with `catalogue`, without items that are unavailable or the user's own by now."""
         rows = self.connection.execute(
             "select item_id, kind from recdb.interaction where user_id = %s", [user], prepare=True
         ).fetchall()
@@ -123,11 +123,11 @@ class Service:
         found, scores = model.recommend(0, profile, N=K, filter_already_liked_items=True, recalculate_user=True)
         pairs = zip(found.tolist(), scores.tolist(), strict=True)
         best = [(self.names[item], score) for item, score in pairs if score > 0]
-        offered = self.offered([item for item, _ in best], user) if catalogue else None
-        return [(item, score) for item, score in best if offered is None or item in offered]
+        eligible = self.eligible([item for item, _ in best], user) if catalogue else None
+        return [(item, score) for item, score in best if eligible is None or item in eligible]
 
-    def offered(self, items: list[str], user: str) -> set[str]:
-        """Ask the catalogue which items may be shown to a user."""
+    def eligible(self, items: list[str], user: str) -> set[str]:
+        """Read from the catalogue which items a user may get."""
         rows = self.connection.execute(
             "select item_id from recdb.item where item_id = any (%s) and available and owner_id is distinct from %s",
             [items, user],
@@ -140,12 +140,12 @@ class Service:
         began = time.monotonic()
         model.fit(self.matrix, show_progress=False)
         fitted = time.monotonic() - began
-        model.num_threads = 1  # for one request, threads cost more than they give
+        model.num_threads = 1  # for one request, threads cost more time than they save
         figures = {}
         for ending, catalogue in (("", False), (CHECKED, True)):
             answer: Callable[[str], Any] = partial(self.answer, model, catalogue=catalogue)
-            timed(answer, users)
-            figures[name + ending] = summary(timed(answer, users))
+            times(answer, users)
+            figures[name + ending] = summary(times(answer, users))
         return figures | {name: figures[name] | {"fit_seconds": round(fitted, 2), "process_mb": round(resident_mb())}}
 
 

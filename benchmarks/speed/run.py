@@ -1,9 +1,9 @@
-"""Speed: recommend(), the job and the batches at several sizes, beside what people would do instead.
+"""Speed: recommend(), the job and the batches at several sizes, beside other ways to recommend.
 
     make bench SIZES="10000 100000"
 
-Each size gets an embedded server of its own, generated data, and recdb's own commands with their shipped defaults.
-The figures go into results/ as one JSON file a size; table and plots in README.md are made from all that are there.
+Each size gets its own embedded server with generated data, and recdb's commands with their defaults. The figures of
+each size go into a JSON file in results/; the table and the plots in README.md are made from all of these files.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from measure import (
     sizes_mb,
     summary,
     throughput,
-    timed,
+    times,
 )
 from report import write_report
 from rivals import nearest_items, rebuild_per_request
 from server import copied, describe_machine, recdb, run, run_pgbouncer, run_server
 
 from recdb import job, migrate
-from recdb.database import Database
+from recdb.database import Database, fetch_row
 from recdb.learn import Params
 
 HERE = Path(__file__).parent
@@ -112,7 +112,7 @@ def measure_size(users: int, effort: Effort, scratch: Path | None, *, keep: bool
 
 
 def prepare(database: Database, users: int, items: int) -> dict[str, Any]:
-    """Load generated data, and train; return what that took."""
+    """Load generated data, and train; return the time, memory and size of both."""
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         generated = recdb(
             database, "generate", "--users", str(users), "--items", str(items),
@@ -129,13 +129,13 @@ def prepare(database: Database, users: int, items: int) -> dict[str, Any]:
 
 
 def profiles(items: int) -> dict[int, list[str]]:
-    """Name the users with profiles of exactly so many items."""
+    """Return the ids of the users with profiles of exactly so many items, by the number of items."""
     sizes = sorted({min(size, items // 2) for size in PROFILES})
     return {size: [f"profile-{size}-{number}" for number in range(USERS_A_PROFILE)] for size in sizes}
 
 
 def make_profiles(connection: psycopg.Connection, items: int) -> None:
-    """Record the users that profiles() names; their items are drawn as the others' are."""
+    """Record interactions of the users that profiles() names; their items are drawn by popularity."""
     for size, users in profiles(items).items():
         connection.execute(
             """
@@ -157,7 +157,7 @@ def make_profiles(connection: psycopg.Connection, items: int) -> None:
 
 
 def logged_seconds(connection: psycopg.Connection) -> dict[str, float]:
-    """Read how long the last full refresh took: weighting the interactions, and training."""
+    """Read how long the last full refresh took to weight the interactions and to train."""
     rows = connection.execute(
         "select distinct on (kind) kind, extract(epoch from finished_at - started_at)::float8 "
         "from recdb.refresh_log where kind in ('rebuild', 'train') order by kind, run_id desc"
@@ -166,25 +166,24 @@ def logged_seconds(connection: psycopg.Connection) -> dict[str, float]:
 
 
 def read_model(connection: psycopg.Connection) -> dict[str, Any]:
-    """Read the active version's parameters that cost time."""
-    row = connection.execute("select params from recdb.model where active").fetchone()
-    assert row is not None
-    return {name: row[0][name] for name in ("neighbors", "item_neighbors", "dimension", "profile_limit", "learner")}
+    """Read the active version's hyper-parameters that determine the cost."""
+    (params,) = fetch_row(connection, "select params from recdb.model where active")
+    return {name: params[name] for name in ("neighbors", "item_neighbors", "dimension", "profile_limit", "learner")}
 
 
 def mean_items(connection: psycopg.Connection, users: Sequence[str]) -> float:
     """Return the mean number of items in some users' profiles."""
-    row = connection.execute(
+    (mean,) = fetch_row(
+        connection,
         "select count(*)::float8 / %s from recdb.user_item w join recdb.user_key u using (user_key) "
         "where u.user_id = any (%s)",
         [len(users), list(users)],
-    ).fetchone()
-    assert row is not None
-    return round(row[0], 1)
+    )
+    return round(mean, 1)
 
 
 def measure_throughput(database: Database, users: int, effort: Effort) -> dict[str, Any]:
-    """Measure calls a second, straight and through pgbouncer."""
+    """Measure calls per second, directly and through pgbouncer."""
     pgbench = find_pgbench()
 
     def measure(conninfo: str, protocol: str) -> list[dict[str, Any]]:
@@ -207,11 +206,11 @@ def measure_throughput(database: Database, users: int, effort: Effort) -> dict[s
 def measure_rivals(
     database: Database, connection: psycopg.Connection, asked: Sequence[str], users: int
 ) -> dict[str, Any]:
-    """Measure what people would do instead."""
+    """Measure the other ways to recommend."""
     some = asked[:200]
     result: dict[str, Any] = {"nearest items by pgvector": nearest_items(connection, some)}
     command = [sys.executable, str(HERE / "rivals.py"), "--url", database.conninfo, "--users", ",".join(some)]
-    service = run(command, OPENBLAS_NUM_THREADS="1")  # as implicit asks for: it has threads of its own
+    service = run(command, OPENBLAS_NUM_THREADS="1")  # as implicit recommends: it has threads of its own
     result |= json.loads(service.output.splitlines()[-1])
     if users <= LARGEST_REBUILD:
         result["kNN rebuilt per request"] = rebuild_per_request(connection, asked[: 5 if users <= 10_000 else 1])
@@ -219,7 +218,7 @@ def measure_rivals(
 
 
 def measure_curve(database: Database, effort: Effort) -> list[dict[str, Any]]:
-    """Measure ranking quality against latency: the newest day's interactions held out, a training a setting."""
+    """Measure ranking quality against latency: hold out the newest interactions, and train with each setting."""
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         connection.execute("create database curve")
     curve = Database(psycopg.conninfo.make_conninfo(database.conninfo, dbname="curve"), "benchmark")
@@ -234,26 +233,26 @@ def measure_curve(database: Database, effort: Effort) -> list[dict[str, Any]]:
         with psycopg.connect(curve.conninfo, autocommit=True) as connection:
             call = recommend(connection)
             lists = {user: [row[0] for row in call(user)] for user in chosen}
-            times = timed(call, chosen)
+            milliseconds = times(call, chosen)
         ndcg = float(np.mean([ndcg_at_20(lists[user], relevant[user]) for user in chosen]))
         points.append({
             "neighbors": neighbors, "item_neighbors": item_neighbors, "profile_limit": profile_limit,
-            "ndcg@20": round(ndcg, 5), "latency_ms": summary(times), "users": len(chosen),
+            "ndcg@20": round(ndcg, 5), "latency_ms": summary(milliseconds), "users": len(chosen),
         })  # fmt: skip
         say(f"curve: {points[-1]}")
     return points
 
 
 def hold_out(source: Database, target: Database) -> dict[str, set[str]]:
-    """Copy what happened before the last tenth of the time; return what users touched then for the first time."""
+    """Copy all but the newest tenth of the generated interactions; return the items that are new to each user in it."""
     with psycopg.connect(source.conninfo) as connection, psycopg.connect(target.conninfo) as other:
-        cut = connection.execute(
+        (cut_at,) = fetch_row(
+            connection,
             "select percentile_disc(0.9) within group (order by created_at) from recdb.interaction "
-            "where metadata ? 'generated'"
-        ).fetchone()
-        assert cut is not None
+            "where metadata ? 'generated'",
+        )
         condition = psycopg.sql.SQL("metadata ? 'generated' and created_at {} {}")
-        before = condition.format(psycopg.sql.SQL("<"), psycopg.sql.Literal(cut[0]))
+        before = condition.format(psycopg.sql.SQL("<"), psycopg.sql.Literal(cut_at))
         copy_rows(connection, other, "user_id, item_id, kind, created_at", "interaction", before)
         catalogue = psycopg.sql.SQL("true")
         copy_rows(connection, other, "item_id, owner_id, published_at, attributes, title", "item", catalogue)
@@ -262,7 +261,7 @@ def hold_out(source: Database, target: Database) -> dict[str, set[str]]:
                 "select user_id, array_agg(distinct item_id) from (select user_id, item_id from recdb.interaction "
                 "where {} except select user_id, item_id from recdb.interaction where {}) n "
                 "where user_id in (select user_id from recdb.interaction where {}) group by user_id"
-            ).format(condition.format(psycopg.sql.SQL(">="), psycopg.sql.Literal(cut[0])), before, before)
+            ).format(condition.format(psycopg.sql.SQL(">="), psycopg.sql.Literal(cut_at)), before, before)
         ).fetchall()
     return {user: set(items) for user, items in rows}
 

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from recdb.database import Database
+from recdb.database import Database, fetch_row
 from recdb.embedded import start_embedded, stop_embedded
 from recdb.errors import RecdbError
 
@@ -31,14 +31,14 @@ SETTINGS = {
     "checkpoint_timeout": "15min",
     "max_connections": "50",
 }
-"""For 12 GB in all, the job's memory included. Everything else, fsync too, is PostgreSQL's default."""
+"""For 12 GB in all, including the job's memory. Every other setting, fsync too, is PostgreSQL's default."""
 
 
 @contextmanager
 def run_server(parent: Path | None, keep: str | None) -> Iterator[Database]:
     """Run a server with these settings in a folder below `parent` (the system's for temporary files, unless given).
 
-    The folder is a new one, and gone after the block; or the one called `keep`, which stays.
+    The folder is a new one, deleted after the block; or the one called `keep`, which stays.
     """
     parent = parent or Path(tempfile.gettempdir())
     folder = parent / keep if keep else Path(tempfile.mkdtemp(prefix="recdb-bench-", dir=parent))
@@ -59,7 +59,7 @@ def run_server(parent: Path | None, keep: str | None) -> Iterator[Database]:
 
 @contextmanager
 def copied(database: Database) -> Iterator[Database]:
-    """Give a copy of a database, gone after the block; nobody may be connected to the original when it is made."""
+    """Yield a copy of a database, dropped after the block; no client may be connected to the original at the start."""
     with psycopg.connect(database.conninfo, dbname="postgres", autocommit=True) as connection:
         original = sql.Identifier(conninfo_to_dict(database.conninfo)["dbname"])
         connection.execute("drop database if exists copied with (force)")
@@ -74,8 +74,8 @@ def copied(database: Database) -> Iterator[Database]:
 def run_pgbouncer(database: Database) -> Iterator[tuple[str, str] | None]:
     """Run pgbouncer in transaction mode before a database: a connection string and pgbench's protocol.
 
-    None where pgbouncer is not installed, or may not reach the server's socket. Named prepared statements work through
-    it from 1.21 on.
+    Yields None where pgbouncer is not installed, or cannot reach the server's socket. Named prepared statements work
+    through pgbouncer from 1.21 on.
     """
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
@@ -125,7 +125,7 @@ def answers(conninfo: str) -> bool:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command went."""
+    """The output and the cost of a command."""
 
     output: str
     seconds: float
@@ -148,7 +148,7 @@ code = subprocess.run(sys.argv[1:]).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
-"""A small process between us and a command: a child's peak memory starts at that of the process that made it."""
+"""A small process between this one and a command: a child's peak memory starts at that of its parent."""
 
 
 def run(command: list[str], **environment: str) -> Ran:
@@ -166,14 +166,14 @@ def run(command: list[str], **environment: str) -> Ran:
 
 
 def describe_machine(connection: psycopg.Connection) -> dict[str, Any]:
-    """Say what was measured on: cores, memory, versions and settings, not the machine's name."""
+    """Describe the machine: cores, memory, versions and settings, but not its name."""
     pgvector = connection.execute("select extversion from pg_extension where extname = 'vector'").fetchone()
     return {
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "processor": platform.machine(),
         "python": platform.python_version(),
-        "postgresql": connection.execute("show server_version").fetchone()[0],
+        "postgresql": fetch_row(connection, "show server_version")[0],
         "pgvector": pgvector[0] if pgvector else None,
         "settings": SETTINGS,
     }

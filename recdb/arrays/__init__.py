@@ -1,1 +1,1 @@
-"""Between tables and numpy arrays: everything the job reads and writes in bulk, by binary COPY."""
+"""Moves tables to numpy arrays and back, in bulk, by binary COPY."""

@@ -1,7 +1,7 @@
 """Binary COPY between tables and numpy arrays.
 
-Rows of fixed width are numpy structured arrays, byte for byte as PostgreSQL's binary COPY format wants them, so
-nothing is made per row in Python.
+Rows of fixed width are numpy structured arrays with the bytes of PostgreSQL's binary COPY format, so Python creates no
+object for a row.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 CHUNK_ROWS = 1 << 16
 
-# The element types' OIDs, as arrays carry them.
+# The OIDs of the element types, which the header of a SQL array holds.
 ELEMENT_OIDS = {"i4": 23, "f4": 700, "f8": 701, "i8": 20}
 
 
@@ -27,10 +27,10 @@ def copy_out(
     *,
     vectors: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, NDArray[Any]]:
-    """Run `query` and return its columns as arrays; they must be numbers of exactly the given types, never NULL.
+    """Run `query` and return its columns as arrays; they must be numbers of exactly the given types, and not NULL.
 
-    `vectors` names the columns after them that are halfvec, with their widths: arrays (rows, width) of float16.
-    Raises ValueError where a column is of another type.
+    `vectors` names the halfvec columns, which come last, with their widths; they become arrays (rows, width) of
+    float16. Raises ValueError where a column has another type or a NULL.
     """
     fields: list[tuple[Any, ...]] = [("fields", ">i2")]
     for name, kind in columns:
@@ -82,8 +82,8 @@ def _take(pending: bytearray, layout: np.dtype[Any], parts: dict[str, list[NDArr
 def copy_in(connection: psycopg.Connection, table: str, columns: Sequence[str], arrays: Sequence[NDArray[Any]]) -> None:
     """Write arrays of one length into a table's columns.
 
-    A 1-d array of numbers becomes a number a row, a 2-d array of int32 or float32 an SQL array a row, and a 2-d
-    array of float16 a halfvec a row.
+    Each row gets a number from a 1-d array, an SQL array from a 2-d array of int32 or float32, and a halfvec from a 2-d
+    array of float16.
     """
     copy_blocks_in(connection, table, columns, [arrays])
 
@@ -91,7 +91,7 @@ def copy_in(connection: psycopg.Connection, table: str, columns: Sequence[str], 
 def copy_blocks_in(
     connection: psycopg.Connection, table: str, columns: Sequence[str], blocks: Iterable[Sequence[NDArray[Any]]]
 ) -> None:
-    """Write blocks of arrays, each as copy_in() takes them, by one COPY; 2-d arrays may differ in width by block."""
+    """Write blocks of arrays by one COPY. Each block is as copy_in() takes it; widths of 2-d arrays may differ."""
     statement = f"copy {table} ({', '.join(columns)}) from stdin (format binary)"
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(HEADER)
@@ -102,7 +102,7 @@ def copy_blocks_in(
 
 
 def _pack(columns: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Iterator[bytes]:
-    """Yield the arrays' rows in COPY's binary format, some thousand at a time."""
+    """Yield the arrays' rows in COPY's binary format, CHUNK_ROWS at a time."""
     layout, prefixes = _layout(columns, arrays)
     for start in range(0, len(arrays[0]), CHUNK_ROWS):
         stop = min(len(arrays[0]), start + CHUNK_ROWS)
@@ -119,7 +119,7 @@ def _pack(columns: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Iterator[by
 
 
 def _layout(columns: Sequence[str], arrays: Sequence[NDArray[Any]]) -> tuple[np.dtype[Any], dict[str, Any]]:
-    """Return a row's layout, and what is the same in every row: lengths and array headers."""
+    """Return a row's layout, and the values that are the same in every row: lengths and array headers."""
     fields: list[Any] = [("fields", ">i2")]
     prefixes: dict[str, Any] = {"fields": len(columns)}
     for name, values in zip(columns, arrays, strict=True):

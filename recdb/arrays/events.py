@@ -1,4 +1,4 @@
-"""Reading the interactions one by one, all or those of a sample of users: what validation parts are cut from."""
+"""Reads the interactions one by one, of all users or of a sample; validation parts are split from them."""
 
 import numpy as np
 import psycopg
@@ -12,20 +12,22 @@ GOLDEN = 2_654_435_761
 
 
 def sampled(key: str, share: float) -> sql.Composed:
-    """Return the condition that a column of dense keys is in a sample of so large a share: always the same keys."""
+    """Return the condition that a column of dense keys is in a sample, a share of all keys; always the same keys."""
     return sql.SQL("{}::bigint * {} % 4294967296 < {}").format(
         sql.SQL(key), sql.Literal(GOLDEN), sql.Literal(round(share * 2**32))
     )
 
 
 def read_events(connection: psycopg.Connection, *, most: int | None = None) -> Events:
-    """Read every interaction, 14 bytes each, or, beyond `most`, those of as many users as have about that many.
+    """Read every interaction, 14 bytes each.
 
-    The same users come at every call, but for those that a change of the total brings or takes. The connection is in
-    autocommit.
+    Where there are more than `most`, those of a sample of the users that have about that many. The sample has the same
+    users at every call, except for those that a change of the total number adds or removes. The connection must be in
+    autocommit mode.
     """
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
+        # The rule of the view recdb.weighted_interactions, applied once to each kind instead of to each interaction.
         kinds = connection.execute(
             """
             select coalesce(k.weight, c.default_weight), coalesce(k.hides, c.default_hides),

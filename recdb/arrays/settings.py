@@ -1,4 +1,4 @@
-"""What the job has to know of an installation before it reads anything else."""
+"""The settings of an installation, which the job reads before anything else."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ from psycopg.rows import class_row
 
 @dataclass(frozen=True)
 class Settings:
-    """An installation's settings: the row of recdb.config as far as the job reads it, and the vectors' width."""
+    """The columns of recdb.config that the job reads, and the width of the stored vectors."""
 
     dimension: int
     """Width of the installed vector columns."""
     profile_limit: int
-    """How many of a user's newest items a version may score with."""
+    """The largest number of a user's newest items that a version may score with."""
     training_interactions: int
-    """Of how many weighted interactions, at most, a version is learned."""
+    """The largest number of weighted interactions that a version is learned from."""
     items_return: bool
-    """Whether an item that a user touched may be recommended again: whether not every kind hides."""
+    """Whether an item that a user touched may be recommended again: true unless every kind hides."""
 
 
 def read_settings(connection: psycopg.Connection) -> Settings:

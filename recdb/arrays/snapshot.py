@@ -1,4 +1,4 @@
-"""What ranking for everybody reads: a model version and the weighted interactions, in one snapshot, by COPY."""
+"""Reads all data that ranking for all users needs, in one snapshot, by COPY: a model version and the interactions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ Keys = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model version and the weighted interactions; keys are row and column numbers, so 0 stands for nobody."""
+    """A model version and the weighted interactions. Keys are row and column numbers; row and column 0 are empty."""
 
     served: dict[str, Any]
     """The columns of recdb.serving()."""
@@ -32,21 +32,22 @@ class Snapshot:
     owners: Keys
     """(items,): the owner's user key, 0 for none."""
     weights: sparse.csr_array
-    """(users, items): what is scored with, each user's entries newest first."""
+    """(users, items): the profiles, each user's entries newest first."""
     ranks: NDArray[np.int64]
-    """The entries' ranks, the newest item 1; items of one moment share one."""
+    """The ranks of the entries of `weights`: 1 is the newest; items with the same timestamp share a rank."""
     hidden: sparse.csr_array
-    """(users, items): what must not come back."""
+    """(users, items): True where an item must not be recommended again."""
     vector_keys: Keys
     vectors: Float32
     """The stored users' unit vectors, in the order of `vector_keys`."""
-    liking: sparse.csr_array
-    """(users, items): what the stored users speak for as neighbours."""
+    neighbor_weights: sparse.csr_array
+    """(users, items): the weights that the stored users contribute as neighbours."""
     user_totals: Float64
     """(users,): user_vector.total_weight, 0 where nothing is stored."""
     item_vectors: Float32
     """(items, width)."""
     item_neighbors: sparse.csr_array
+    """(items, items): the weights that each item gives to its neighbours."""
     item_totals: Float64
     """(items,): item_neighbor.total_weight."""
 
@@ -69,29 +70,30 @@ def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Sn
         places[keys], available[keys], owners[keys] = (catalogue[name] for name in ("places", "available", "owners"))
 
         report("reading interactions")
-        weights, ranks, hidden = read_profiles(connection, shape, served["profile_limit"])
+        settings, model = read_settings(connection), int(served["model_id"])
+        weights, ranks, touched = read_profiles(connection, shape, served["profile_limit"])
+        hidden = read_hidden(connection, shape) if settings.items_return else touched
         report("reading vectors")
-        width, model = read_settings(connection).dimension, int(served["model_id"])
-        people = copy_out(
+        users = copy_out(
             connection,
             f"select user_key, embedding from recdb.user_vector where model_id = {model}",
             [("keys", np.int32)],
-            vectors={"vectors": width},
+            vectors={"vectors": settings.dimension},
         )
-        liking, user_totals = read_voices(connection, "user_vector", "item_keys", model, shape)
-        item_vectors = np.zeros((shape[1], width), dtype=np.float32)
+        neighbor_weights, user_totals = read_score_sources(connection, "user_vector", "item_keys", model, shape)
+        item_vectors = np.zeros((shape[1], settings.dimension), dtype=np.float32)
         basis = copy_out(
             connection,
             f"select item_key, embedding from recdb.item_vector where model_id = {model}",
             [("keys", np.int32)],
-            vectors={"vectors": width},
+            vectors={"vectors": settings.dimension},
         )
         item_vectors[basis["keys"]] = basis["vectors"]
         square = shape[1], shape[1]
-        item_neighbors, item_totals = read_voices(connection, "item_neighbor", "neighbor_keys", model, square)
+        item_neighbors, item_totals = read_score_sources(connection, "item_neighbor", "neighbor_keys", model, square)
     return Snapshot(
-        served, user_ids, item_ids, places, available, owners, weights, ranks, hidden, people["keys"],
-        unit(people["vectors"]), liking, user_totals, item_vectors, item_neighbors, item_totals,
+        served, user_ids, item_ids, places, available, owners, weights, ranks, hidden, users["keys"],
+        unit(users["vectors"]), neighbor_weights, user_totals, item_vectors, item_neighbors, item_totals,
     )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def read_ids(connection: psycopg.Connection, name: str) -> list[str]:
 
 
 def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
-    """Read which items may be recommended, whose they are, and their order."""
+    """Read which items may be recommended, their owners, and their places in the order of ids."""
     return copy_out(
         connection,
         """
@@ -123,7 +125,10 @@ def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
 def read_profiles(
     connection: psycopg.Connection, shape: tuple[int, int], limit: int
 ) -> tuple[sparse.csr_array, NDArray[np.int64], sparse.csr_array]:
-    """Read the weighted interactions: W of what is scored with, the ranks of its entries, and what is hidden."""
+    """Read the users' profiles.
+
+    Returns W of each user's newest `limit` items, the ranks of its entries, and the items that each user ever touched.
+    """
     known = copy_out(
         connection,
         "select user_key, position, item_key, weight, date_part('epoch', last_at) from recdb.user_item",
@@ -132,43 +137,37 @@ def read_profiles(
             ("positions", np.int32),
             ("items", np.int32),
             ("weights", np.float64),
-            ("moments", np.float64),
+            ("times", np.float64),
         ],
     )
     count = len(known["users"])
-    # In linear time: a sparse matrix whose entries are their places, sorted by user and position.
+    # A sparse matrix sorts its rows in linear time: each entry holds its place in the arrays.
     width = int(known["positions"].max(initial=0)) + 1
     sorting = sparse.csr_array((np.arange(count), (known["users"], known["positions"])), shape=(shape[0], width))
     sorting.sort_indices()
     order, starts = sorting.data, sorting.indptr
-    items, moments, positions = known["items"][order], known["moments"][order], sorting.indices
+    items, times, positions = known["items"][order], known["times"][order], sorting.indices
     same = np.zeros(count, dtype=bool)
-    same[1:] = (moments[1:] == moments[:-1]) & (positions[1:] > 1)
+    same[1:] = (times[1:] == times[:-1]) & (positions[1:] > 1)
     ranks = positions[np.maximum.accumulate(np.where(same, 0, np.arange(count)))].astype(np.int64)
 
-    everything = sparse.csr_array((np.ones(count, dtype=bool), items, starts), shape=shape)
+    touched = sparse.csr_array((np.ones(count, dtype=bool), items, starts), shape=shape)
     scored = positions <= limit
     kept = np.r_[0, np.cumsum(scored)][starts].astype(starts.dtype)
     weights = sparse.csr_array((known["weights"][order][scored], items[scored], kept), shape=shape)
-    row = connection.execute(
-        "select c.default_hides and not exists (select from recdb.interaction_kind k where not k.hides) "
-        "from recdb.config c"
-    ).fetchone()
-    return weights, ranks[scored], everything if row and row[0] else read_hidden(connection, shape)
+    return weights, ranks[scored], touched
 
 
 def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> sparse.csr_array:
-    """Read which items are hidden from which users, where not every kind hides."""
+    """Read which items are hidden from which users, as a sparse matrix of True, `shape`."""
     pairs = copy_out(
         connection,
         """
         select distinct u.user_key, t.item_key
-        from recdb.interactions i
-        cross join recdb.config c
+        from recdb.weighted_interactions i
         join recdb.user_key u on u.user_id = i.user_id
         join recdb.item_key t on t.item_id = i.item_id
-        left join recdb.interaction_kind k on k.kind = i.kind
-        where coalesce(k.hides, c.default_hides)
+        where i.hides
         """,
         [("users", np.int32), ("items", np.int32)],
     )
@@ -176,10 +175,13 @@ def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> spars
     return sparse.csr_array((ones, (pairs["users"], pairs["items"])), shape=shape)
 
 
-def read_voices(
+def read_score_sources(
     connection: psycopg.Connection, table: str, keys: str, model: int, shape: tuple[int, int]
 ) -> tuple[sparse.csr_array, Float64]:
-    """Read what the rows of user_vector or item_neighbor speak for, `shape`, and its sums of magnitudes, (rows,)."""
+    """Read the score sources in user_vector or item_neighbor.
+
+    Returns the weights that they give to items, `shape`, and the sums of their absolute weights, (rows,).
+    """
     key = f"{table.partition('_')[0]}_key"
     entries = copy_out(
         connection,

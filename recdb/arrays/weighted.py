@@ -1,4 +1,4 @@
-"""Reading the weighted interactions into arrays: what a training learns from, and what users are placed by."""
+"""Reads the weighted interactions into arrays: a training learns from them, and places users by them."""
 
 import numpy as np
 import psycopg
@@ -7,20 +7,20 @@ from scipy import sparse
 
 from recdb.arrays.copy import copy_out
 from recdb.arrays.events import sampled
+from recdb.database import fetch_row
 from recdb.learn import Interactions
 
 
 def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
-    """Read the weighted interactions, 18 bytes each: a user's newest config.training_limit items.
+    """Read the weighted interactions, 18 bytes each, of each user's newest config.training_limit items.
 
-    Beyond `most`, those of as many users as have about that many: always the same users, but for those that a change of
-    the total brings or takes.
+    Where there are more than `most`, those of a sample of the users that have about that many. The sample has the same
+    users at every call, except for those that a change of the total number adds or removes.
     """
     share = 1.0
     if most is not None:
-        row = connection.execute("select count(*) from recdb.user_item").fetchone()
-        assert row is not None
-        share = min(1.0, most / max(row[0], 1))
+        (count,) = fetch_row(connection, "select count(*) from recdb.user_item")
+        share = min(1.0, most / max(count, 1))
     query = sql.SQL(
         """
         select w.user_key, w.item_key, w.weight::real, w.position::smallint,
@@ -48,7 +48,7 @@ def read_interactions(connection: psycopg.Connection, *, most: int | None = None
 
 
 def read_profiles(connection: psycopg.Connection, users: range, *, limit: int, items: int) -> sparse.csr_array:
-    """Read W, (users, items), for users with keys in a range: their newest `limit` items with keys below `items`."""
+    """Read W, (users, items), of the users with keys in a range: their newest `limit` items with keys below `items`."""
     columns = copy_out(
         connection,
         f"""

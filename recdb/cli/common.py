@@ -55,7 +55,7 @@ Mlflow = Annotated[
     ),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]
-Latency = Annotated[
+LatencyOption = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="The most that the median call of recommend() may take, such as 5ms."),
 ]

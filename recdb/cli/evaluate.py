@@ -1,4 +1,4 @@
-"""The command that measures the ranking: evaluate."""
+"""The command that evaluates the ranking: evaluate."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import typer
 from recdb.cli.common import (
     Budget,
     Json,
-    Latency,
+    LatencyOption,
     app,
     open_database,
     parse_budget,
@@ -17,8 +17,9 @@ from recdb.cli.common import (
     parse_latency,
 )
 from recdb.errors import InvalidInput
-from recdb.evaluate.evaluation import Evaluation, Kinds, Plan, evaluate_database, evaluate_files
 from recdb.evaluate.holdout import Split
+from recdb.evaluate.plan import Evaluation, Kinds, Plan
+from recdb.evaluate.run import evaluate_database, evaluate_files
 from recdb.learn import Params
 from recdb.offline.baselines import NEIGHBORS
 from recdb.offline.half_life import spell
@@ -28,83 +29,80 @@ from recdb.tuning.tune import changed
 
 Interval = tuple[float, float]
 
+SourceUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="The database whose interactions are read, else RECDB_DATABASE_URL, else DATABASE_URL, else an "
+        "embedded server; with files, as --scratch-url.",
+        show_default=False,
+    ),
+]
+ScratchUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--scratch-url",
+        help="A server for the scratch database, which is dropped at the end; else an embedded server of its own.",
+        show_default=False,
+    ),
+]
+
 
 @app.command()
 def evaluate(
     train: Annotated[
         str | None, typer.Option(metavar="FILE", help="CSV to learn from: user_id,item_id,kind[,created_at].")
     ] = None,
-    test: Annotated[
-        str | None, typer.Option(metavar="FILE", help="CSV of what is to be found: user_id,item_id.")
-    ] = None,
+    test: Annotated[str | None, typer.Option(metavar="FILE", help="CSV of relevant items: user_id,item_id.")] = None,
     holdout: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Hold out the last days of the database's own interactions, such as 7d."),
     ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            help="The database whose interactions are read, else RECDB_DATABASE_URL, else DATABASE_URL, else an "
-            "embedded server; with files, as --scratch-url.",
-            show_default=False,
-        ),
+    url: SourceUrl = None,
+    scratch_url: ScratchUrl = None,
+    k: Annotated[
+        list[int] | None, typer.Option("-k", "--k", min=1, max=1000, help="List length; may be repeated.")
     ] = None,
-    scratch_url: Annotated[
-        str | None,
-        typer.Option(
-            "--scratch-url",
-            help="A server to make the scratch database on, which is dropped at the end; else an embedded one of its "
-            "own.",
-            show_default=False,
-        ),
-    ] = None,
-    k: Annotated[list[int] | None, typer.Option("--k", min=1, max=1000, help="List length; may be repeated.")] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Choose settings on a validation part of the training data.")
+        bool, typer.Option("--tune", help="Choose hyper-parameters on a validation part of the training data.")
     ] = False,
     budget: Budget = "5m",
-    latency: Latency = None,
+    latency: LatencyOption = None,
     model_params: Annotated[
         str | None,
         typer.Option(
-            metavar="JSON", help="Hyper-parameters other than the active version's; with files, than the defaults."
+            metavar="JSON", help="Hyper-parameters that replace the active version's; with files, the defaults."
         ),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
             metavar="KIND=WEIGHT,...",
-            help="What the kinds weigh, instead of what the database says; others weigh its default, with files 0.1.",
+            help="The kinds' weights, instead of the database's; other kinds have its default weight, with files 0.1.",
         ),
     ] = None,
     hides: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND,...", help="Which kinds hide an item, instead of what the database says; with files: of all."
+            metavar="KIND,...",
+            help="The kinds that hide an item; else as in the database, with files all kinds.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train in a scratch database, ask recommend() for every test user, and score the lists beside the baselines.
+    """Train in a scratch database, call recommend() for every test user, and score the lists beside the baselines.
 
-    What to learn from and what is to be found are two files (--train, --test),
-    or two parts of the database's own interactions: what was before the last
-    days and what was chosen in them (--holdout 7d), or, without --holdout, all
-    but the last fifth of each user's items. The database is only read.
+    Training and test part come from two files (--train, --test), or from the
+    database's own interactions. With --holdout 7d, recdb learns from the
+    interactions before the last 7 days, and the items that users chose in them
+    are relevant. Without --holdout, it learns from all but the last fifth of
+    each user's items, and those are relevant. The database is only read.
     """
-    if (train is None) != (test is None):
-        raise typer.BadParameter(
-            "--train and --test go together; without both, the database's own interactions are measured on"
-        )
-    if train is not None and holdout is not None:
-        raise typer.BadParameter("--holdout cuts the database's own interactions: leave --train and --test out")
-    if train is not None and url is not None and scratch_url is not None:
-        raise typer.BadParameter("with files, --url and --scratch-url mean the same: pass one of them")
+    require_compatible(train, test, holdout, url, scratch_url)
     if tune and model_params:
         raise typer.BadParameter("--tune chooses the parameters: leave --model-params out")
     if latency is not None and not tune:
-        raise typer.BadParameter("--latency bounds what --tune chooses: pass that too")
+        raise typer.BadParameter("--latency bounds the settings that --tune chooses: pass that too")
     last_days = parse_duration(holdout) if holdout is not None else None
     if last_days is not None and last_days.total_seconds() <= 0:
         raise InvalidInput(f"a --holdout of {holdout} is nothing", "write 7d: the last 7 days")
@@ -128,12 +126,26 @@ def evaluate(
     show(found, plan.ks)
 
 
+def require_compatible(
+    train: str | None, test: str | None, holdout: str | None, url: str | None, scratch_url: str | None
+) -> None:
+    """Raise BadParameter where the options that name the data exclude each other."""
+    if (train is None) != (test is None):
+        raise typer.BadParameter(
+            "--train and --test go together; without both, recdb evaluates on the database's own interactions"
+        )
+    if train is not None and holdout is not None:
+        raise typer.BadParameter("--holdout splits the database's own interactions: leave --train and --test out")
+    if train is not None and url is not None and scratch_url is not None:
+        raise typer.BadParameter("with files, --url and --scratch-url mean the same: pass one of them")
+
+
 def show(found: Evaluation, ks: Sequence[int]) -> None:
-    """Print an evaluation: our metrics and the baselines', the formulas, and what it took."""
+    """Print an evaluation: the metrics of recdb and of the baselines, the formulas, and how long each step took."""
     if found.split:
         show_split(found.split)
         output.print()
-    # Their names without what is in brackets: the table fits into 80 columns.
+    # The baselines' names without their brackets, so that the table fits into 80 columns.
     shown = table("metric", ">recdb", ">95 % interval", *(f">{name.split(' (')[0]}" for name in found.baselines))
     for k in ks:
         if k != ks[0]:
@@ -163,19 +175,18 @@ def show(found: Evaluation, ks: Sequence[int]) -> None:
     defaults = Params().to_json()
     chosen = changed(defaults, found.params)
     output.print(f"parameters: {json.dumps(chosen) if chosen else 'the defaults'}", markup=False)
-    latency = ", ".join(f"{name} {value:.1f} ms" for name, value in found.latency_ms.items())
+    latency = ", ".join(f"{name} {getattr(found.latency, name):.1f} ms" for name in ("p50", "p95", "p99"))
     output.print(f"training took {found.train_seconds:.1f} s; recommend() took {latency}")
     output.print("this took " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in found.seconds.items()))
 
 
 def show_split(split: Split) -> None:
-    """Print how a database's own interactions were cut."""
-    cut = f"what was before {split.cut_at}" if split.cut_at else "all but the last fifth of each user's items"
-    output.print(f"learned from {cut}", markup=False)
+    """Print how a database's own interactions were split."""
+    part = f"the interactions before {split.cut_at}" if split.cut_at else "all but the last fifth of each user's items"
+    output.print(f"learned from {part}", markup=False)
     output.print(f"interactions: {split.train_interactions:,} to learn from, {split.held_out_interactions:,} held out")
     output.print(
-        f"to be found ({', '.join(split.kinds)}): {split.relevant:,} choices, {split.new_items:,} of them of items new "
-        "to everybody",
+        f"relevant items ({', '.join(split.kinds)}): {split.relevant:,}, {split.new_items:,} of them new to everybody",
         markup=False,
     )
     if split.random_users:

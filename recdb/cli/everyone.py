@@ -1,27 +1,27 @@
-"""The command that ranks for everybody at once: recommend-all."""
+"""The command that writes the lists of all users: recommend-all."""
 
 from typing import Annotated
 
 import typer
 
+from recdb import everyone
 from recdb.cli.common import Url, app, open_database
-from recdb.everyone import rank as everyone
 from recdb.terminal import errors, output, progress
 
 
 @app.command("recommend-all")
 def recommend_all(
     file: Annotated[
-        str, typer.Argument(help="The CSV file to write, gzipped where it ends in .gz; - is standard output.")
+        str, typer.Argument(help="The CSV file to write, gzipped where its name ends in .gz; - is standard output.")
     ],
     url: Url = None,
-    k: Annotated[int, typer.Option("-k", help="How many items for each user, at most.")] = 50,
+    k: Annotated[int, typer.Option("-k", "--k", help="The largest number of items for each user.")] = 50,
 ) -> None:
-    """Write everybody's lists to a CSV file: what recommend() gives, as of the last refresh, for mails and warm caches.
+    """Write the lists of all users to a CSV file, as recommend() returns them as of the last refresh.
 
-    Columns: user_id, rank (from 1), item_id, score, reason, model_version. A user's rows stand together, best first;
-    users come in no particular order, and those that the model says nothing about have none. The file appears when it
-    is whole.
+    Use it for mails and caches. Columns: user_id, rank (from 1), item_id, score, reason, model_version. A user's rows
+    stand together, best first. The users are in no particular order; users for whom the model has no recommendation
+    have no rows. The file appears when it is complete.
     """
     to_stdout = file == everyone.STDOUT
     database = open_database(url, quiet=to_stdout)

@@ -5,7 +5,7 @@ import json
 from recdb.cli.common import (
     Budget,
     Json,
-    Latency,
+    LatencyOption,
     Mlflow,
     Url,
     app,
@@ -14,7 +14,7 @@ from recdb.cli.common import (
     parse_latency,
     tracker,
 )
-from recdb.offline.bench import Trial
+from recdb.offline.evaluator import Trial
 from recdb.terminal import errors, output, progress, table
 from recdb.tuning import tune as tuning
 
@@ -23,7 +23,7 @@ from recdb.tuning import tune as tuning
 def tune(
     url: Url = None,
     budget: Budget = "5m",
-    latency: Latency = None,
+    latency: LatencyOption = None,
     mlflow: Mlflow = None,
     as_json: Json = False,
 ) -> None:
@@ -58,7 +58,7 @@ def tune(
 
 
 def show(found: tuning.Tuning) -> None:
-    """Print what a search found: before and after, what quality costs, what changed, and what was measured."""
+    """Print the result of a search: before and after, quality against latency, changes, and the measured latency."""
     shown = table("", ">recall@20", ">ndcg@20", ">rows a call", ">predicted")
     for name, trial in (("before", found.start), ("tuned", found.best)):
         shown.add_row(name, *figures(found, trial))
@@ -78,13 +78,13 @@ def show(found: tuning.Tuning) -> None:
 
 
 def figures(found: tuning.Tuning, trial: Trial) -> tuple[str, ...]:
-    """Return a trial's cells."""
+    """Return the cells of a trial's row."""
     predicted = found.latency.predict(trial.rows)
     return f"{trial.recall:.4f}", f"{trial.ndcg:.4f}", f"{trial.rows:,.0f}", f"{predicted:.1f} ms"
 
 
 def changes(found: tuning.Tuning, trial: Trial) -> str:
-    """Say in what a trial differs from the start as far as it costs."""
+    """Return the costly parameters in which a trial differs from the start."""
     start = found.start.params.to_json()
     costly = ("blend", "neighbors", "item_neighbors", "profile_limit")
     return " ".join(f"{name}={value}" for name, value in tuning.changed(start, trial.params).items() if name in costly)

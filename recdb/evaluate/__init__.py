@@ -1,1 +1,1 @@
-"""Measuring the ranking through SQL, in a scratch database, on data held out."""
+"""Evaluates the ranking through SQL, in a scratch database, on held-out interactions."""

@@ -1,22 +1,27 @@
-"""A database's own interactions, copied into a scratch database and cut: what to learn from, what is to be found.
+"""Splits a database's own interactions, copied into a scratch database, into a training part and relevant items.
 
-What is to be found is what a user chose: items with an interaction of a hiding kind that weighs at least half of what
-the heaviest hiding kind does (a purchase, not a view), whose first hiding interaction, of any weight, is in the part
-held out: before it, recommend() could still have shown the item. As in the tuner's validation part, in short. Items
-that are unavailable, unlisted where only listed ones count, or the user's own are never to be found: recommend() does
-not show them. Interactions of the future count as of now.
+A user chooses an item by an interaction of a hiding kind. The item is relevant if
 
-Two ways to cut:
+- its first interaction of a hiding kind, whatever its weight, is in the held-out part: before it, recommend() could
+  still have shown the item;
+- an interaction of it weighs at least half as much as the heaviest hiding kind (a purchase, not a view).
 
-- *The last days*, one moment for all: everything from it on is held out, whatever it is; everything before stays. What
-  a user viewed before and bought after stays in training: the moment has nothing to do with the purchase, and whoever
-  had asked then would have had that view in the profile as well.
-- *The last share*, a moment for each user: the first hiding interaction with one of the last FRACTION (at least one) of
-  the items chosen. Everything the user did from it on is held out, what happened at that very moment included. This
-  moment is the decision itself, so the visit that led to it would give it away: what the user did with the held-out
-  items in VISIT before they were chosen is left out too. A user with a single item keeps it. A user whose interactions
-  are all of one moment has no order: the share is drawn at random, the same at every run, and only the hiding
-  interactions with it are held out, since nothing tells whether the others came before.
+The tuner's validation part has the same rule. Items that recommend() does not show are never relevant: unavailable
+items, unlisted items where only listed ones count, and the user's own items. Interactions of the future count as of
+now.
+
+There are two ways to split:
+
+- *The last days*, one time for all users. Every interaction from that time on is held out, and every interaction before
+  it stays. If a user viewed an item before and bought it after, the view stays in training: the time of the split has
+  nothing to do with the purchase, and recommend() would have had that view in the profile as well.
+- *The last share*, a time for each user: that of the first choice among the last FRACTION (at least one) of the user's
+  chosen items. Every interaction of the user from that time on is held out, including those with the same timestamp.
+  Here the time of the split is the decision itself, and the visit that led to it would reveal it. So the user's
+  interactions with the held-out items in the time VISIT before the choice are left out too. A user with a single item
+  keeps it. A user whose interactions all have the same timestamp has no order: the share is drawn at random, the same
+  in every run, and only interactions of hiding kinds are held out, because it is unknown whether the others came
+  before.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +31,13 @@ from typing import Any
 
 import psycopg
 
+from recdb.database import fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.offline.split import FRACTION, VISIT
 
 SETTINGS = "half_life, default_weight, default_hides, profile_limit, training_limit, training_interactions, listed_only"
 
-# What is copied: from what, which columns, into which table, whose own rows make room.
+# What is copied: the source, its columns, and the table whose rows they replace.
 COPIED = (
     ("recdb.config", SETTINGS, "recdb.config"),
     ("recdb.interaction_kind", "kind, weight, hides", "recdb.interaction_kind"),
@@ -42,22 +48,22 @@ COPIED = (
 
 @dataclass(frozen=True)
 class Split:
-    """How the interactions were cut; what was found is named as in the JSON of `recdb evaluate`."""
+    """How the interactions were split; the fields have the names of the JSON of `recdb evaluate`."""
 
     protocol: str
     """'last days' or 'last share'."""
     cut_at: str | None
-    """The moment for all, in UTC, with 'last days'."""
+    """The time of the split, in UTC; None with 'last share'."""
     kinds: Sequence[str]
-    """The kinds that show what is to be found."""
+    """The kinds whose interactions make an item relevant."""
     train_interactions: int
     held_out_interactions: int
     relevant: int
-    """Pairs of user and item that are to be found."""
+    """The number of pairs of a user and a relevant item."""
     new_items: int
-    """How many of them are of items that training never saw, and nobody can find."""
+    """The number of those pairs whose item does not occur in training, so that no ranking can find it."""
     random_users: int
-    """Users without an order, whose share was drawn at random."""
+    """The number of users without an order, whose share was drawn at random."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the split as a JSON object."""
@@ -65,10 +71,10 @@ class Split:
 
 
 def copy_interactions(source: psycopg.Connection, target: psycopg.Connection) -> None:
-    """Copy interactions, catalogue and settings from a database that is only read, in one snapshot of it.
+    """Copy interactions, catalogue and settings in one snapshot of the source, which is only read.
 
-    The interactions go into the temporary table `copied`. `source` must not be in a transaction, `target` in one that
-    lasts until hold_out().
+    The interactions go into the temporary table `copied`. `source` must not be in a transaction. `target` must be in a
+    transaction that lasts until hold_out().
     """
     source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     source.read_only = True
@@ -93,17 +99,17 @@ def copy_interactions(source: psycopg.Connection, target: psycopg.Connection) ->
 def hold_out(
     connection: psycopg.Connection, holdout: timedelta | None, report: Callable[[str], None]
 ) -> tuple[dict[str, set[str]], Split]:
-    """Cut what copy_interactions() copied: store the part to learn from, return the relevant items by user.
+    """Split the interactions that were copied: store the training part, and return the relevant items of each user.
 
-    `holdout` holds out the last days before the newest interaction; None the last share of each user's items. Raises
-    InvalidInput where one of the parts would be empty.
+    With `holdout`, the last days before the newest interaction are held out; with None, the last share of each user's
+    items. Raises InvalidInput where one of the parts would be empty.
     """
-    report("cutting off what is to be found")
-    judge(connection)
-    kinds = kinds_to_be_found(connection)
-    cut_at = cut_last_days(connection, holdout) if holdout is not None else None
+    report("holding out")
+    list_choices(connection)
+    kinds = read_relevant_kinds(connection)
+    cut_at = hold_out_last_days(connection, holdout) if holdout is not None else None
     if holdout is None:
-        cut_last_share(connection)
+        hold_out_last_share(connection)
     connection.execute(
         "insert into recdb.interaction (user_id, item_id, kind, created_at) "
         "select user_id, item_id, kind, created_at from event order by user_id, at"
@@ -117,32 +123,35 @@ def hold_out(
         from held h
         cross join recdb.config c
         left join recdb.item i on i.item_id = h.item_id
-        where h.wanted and coalesce(i.available, not c.listed_only) and i.owner_id is distinct from h.user_id
+        where h.relevant and coalesce(i.available, not c.listed_only) and i.owner_id is distinct from h.user_id
         group by h.user_id
         """
     ).fetchall()
     if not any(known for *_, known in rows):
-        raise nothing_to_find(holdout, kinds, bool(rows))
-    counts = connection.execute(
+        raise nothing_relevant(holdout, kinds, bool(rows))
+    copied, kept, random_users = fetch_row(
+        connection,
         "select (select count(*) from copied), (select count(*) from event), "
-        "(select count(distinct user_id) from held where not timed)"
-    ).fetchone()
-    assert counts is not None
+        "(select count(distinct user_id) from held where not timed)",
+    )
     split = Split(
         protocol="last share" if holdout is None else "last days",
         cut_at=cut_at,
         kinds=kinds,
-        train_interactions=counts[1],
-        held_out_interactions=counts[0] - counts[1],
+        train_interactions=kept,
+        held_out_interactions=copied - kept,
         relevant=sum(len(items) for _, items, *_ in rows),
         new_items=sum(new for _, _, new, _ in rows),
-        random_users=counts[2],
+        random_users=random_users,
     )
     return {user: set(items) for user, items, *_ in rows}, split
 
 
-def judge(connection: psycopg.Connection) -> None:
-    """Make the tables `event`, of interactions with what their kinds mean, and `choice`, of what users chose when."""
+def list_choices(connection: psycopg.Connection) -> None:
+    """Make the tables `event`, interactions with weights, and `choice`, the items that users chose and when.
+
+    The weight and `hides` of an interaction follow the view recdb.weighted_interactions, for the copied rows.
+    """
     connection.execute(
         """
         create temporary table event on commit drop as
@@ -159,7 +168,7 @@ def judge(connection: psycopg.Connection) -> None:
     connection.execute(
         """
         create temporary table choice on commit drop as
-        select e.user_id, e.item_id, min(e.at) as chosen_at, max(e.weight) >= heaviest.weight / 2 as wanted
+        select e.user_id, e.item_id, min(e.at) as chosen_at, max(e.weight) >= heaviest.weight / 2 as relevant
         from event e
         cross join (select greatest(0, max(h.weight)) as weight from event h where h.hides) heaviest
         where e.hides
@@ -168,39 +177,41 @@ def judge(connection: psycopg.Connection) -> None:
     )
 
 
-def kinds_to_be_found(connection: psycopg.Connection) -> list[str]:
-    """Name the kinds that show what is to be found; raise an error where there are none."""
-    row = connection.execute(
+def read_relevant_kinds(connection: psycopg.Connection) -> list[str]:
+    """Read the kinds whose interactions make an item relevant. Raises RecdbError where there are none."""
+    kinds, interactions = fetch_row(
+        connection,
         """
         select coalesce(array_agg(distinct e.kind collate "C") filter (
             where e.hides and e.weight >= (select greatest(0, max(h.weight)) / 2 from event h where h.hides)), '{}'),
             count(*)
         from event e
-        """
-    ).fetchone()
-    assert row is not None
-    if not row[1]:
-        raise RecdbError("no interactions to measure on", "run: recdb load, recdb attach, or select recdb.track(...)")
-    if not row[0]:
+        """,
+    )
+    if not interactions:
+        raise RecdbError("no interactions to evaluate on", "run: recdb load, recdb attach, or select recdb.track(...)")
+    if not kinds:
         raise InvalidInput(
-            "no interaction is of a kind that hides its item, so nothing is to be found",
-            "say what a recommendation is for: --hides KIND, or hides in the table recdb.interaction_kind",
+            "no interaction is of a kind that hides its item, so no item is relevant",
+            "name the kinds that a recommendation should lead to: --hides KIND, or hides in recdb.interaction_kind",
         )
-    return list(row[0])
+    return list(kinds)
 
 
-def cut_last_days(connection: psycopg.Connection, holdout: timedelta) -> str:
-    """Leave in `event` what was before the last days, and list in `held` what was chosen in them; return the moment."""
-    row = connection.execute(
+def hold_out_last_days(connection: psycopg.Connection, holdout: timedelta) -> str:
+    """Keep in `event` the interactions before the last days, and list in `held` the choices in them.
+
+    Returns the time of the split.
+    """
+    first, last, cut_at, something_left = fetch_row(
+        connection,
         "select min(at)::text, max(at)::text, (max(at) - %s)::text, min(at) < max(at) - %s from event",
         [holdout, holdout],
-    ).fetchone()
-    assert row is not None
-    first, last, cut_at, something_left = row
+    )
     if not something_left:
         raise InvalidInput(
-            f"holding out that much leaves nothing to learn from: the interactions go from {first} to {last}",
-            "pass a shorter --holdout, or none: the last share of each user's items is held out then",
+            f"holding out that much leaves nothing to learn from: the interactions range from {first} to {last}",
+            "pass a shorter --holdout, or none: recdb then holds out the last share of each user's items",
         )
     connection.execute(
         "create temporary table held on commit drop as "
@@ -211,8 +222,8 @@ def cut_last_days(connection: psycopg.Connection, holdout: timedelta) -> str:
     return str(cut_at)
 
 
-def cut_last_share(connection: psycopg.Connection) -> None:
-    """Leave in `event` what was before the last share of each user's items, and list those in `held`."""
+def hold_out_last_share(connection: psycopg.Connection) -> None:
+    """Keep in `event` the interactions before the last share of each user's items, and list those items in `held`."""
     connection.execute(
         """
         create temporary table held on commit drop as
@@ -233,10 +244,10 @@ def cut_last_share(connection: psycopg.Connection) -> None:
             from chosen l
             where l.age <= greatest(1, floor(l.choices * %(fraction)s::numeric)) and l.items > 1
         )
-        select l.user_id, l.item_id, l.chosen_at, l.wanted, l.timed from last l
+        select l.user_id, l.item_id, l.chosen_at, l.relevant, l.timed from last l
         union
-        -- What was chosen at the very moment of the cut.
-        select c.user_id, c.item_id, c.chosen_at, c.wanted, l.timed
+        -- The items that were chosen with the timestamp of the split.
+        select c.user_id, c.item_id, c.chosen_at, c.relevant, l.timed
         from choice c
         join last l on l.user_id = c.user_id and l.timed and c.chosen_at = l.cut_at
         """,
@@ -261,16 +272,16 @@ def cut_last_share(connection: psycopg.Connection) -> None:
     )
 
 
-def nothing_to_find(holdout: timedelta | None, kinds: Sequence[str], somebody: bool) -> InvalidInput:
-    """Say why there is nobody to ask recommend() for."""
+def nothing_relevant(holdout: timedelta | None, kinds: Sequence[str], somebody: bool) -> InvalidInput:
+    """Return the error for when no user has both a training part and relevant items."""
     named = ", ".join(kinds)
     if holdout is None:
         return InvalidInput(
-            f"no user is left something to learn from and something to find ({named})",
-            "load more interactions: two items a user at least",
+            f"no user has both something to learn from and a relevant item ({named})",
+            "load more interactions: at least two items per user",
         )
     if somebody:
         return InvalidInput(
-            "nobody who chose something in the days held out did anything before", "pass another --holdout"
+            "no user who chose an item in the held-out days did anything before", "pass another --holdout"
         )
-    return InvalidInput(f"nothing new was chosen ({named}) in the days held out", "pass a longer --holdout")
+    return InvalidInput(f"nothing new was chosen ({named}) in the held-out days", "pass a longer --holdout")

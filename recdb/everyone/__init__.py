@@ -1,1 +1,5 @@
-"""Everybody's lists at once, into a file."""
+"""The lists of all users at once, written into a file."""
+
+from recdb.everyone.write import STDOUT, Written, recommend_all
+
+__all__ = ["STDOUT", "Written", "recommend_all"]

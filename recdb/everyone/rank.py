@@ -1,55 +1,39 @@
-"""Everybody's lists at once, computed in numpy from the stored model, with the results of recommend().
+"""Ranks for all users from a snapshot of a model, by the formulas of `sql/30_rank.sql`.
 
-What recommend() would give every user as of the last refresh: everything is read in one snapshot, by COPY, and
-recommend() is never called. `sql/30_rank.sql` says what is computed. Up to EXACT users the neighbours are exact;
-above, they are looked for in the cells nearest to a user, where SQL asks an HNSW index.
+Up to EXACT stored users, each user is compared with all of them. With more, a user is compared with those in the
+nearest cells, where SQL asks an HNSW index.
 """
 
-import gzip
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, cast
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.arrays.snapshot import Snapshot, read_snapshot, unit
-from recdb.database import Database, connect
-from recdb.errors import InvalidInput, RecdbError
-from recdb.learn.basis import NOISE_NORM
-from recdb.learn.matrix import Float64, inverse_power, row_numbers
-from recdb.learn.nearest import blocks, largest, make_cells, nearest_cells
+from recdb.arrays.snapshot import Keys, Snapshot, unit
+from recdb.learn.basis import fold_in
+from recdb.learn.matrix import Float64, largest_to_one, power, row_numbers
+from recdb.learn.nearest import blocks, make_cells, nearest_cells
 from recdb.learn.parallel import in_threads
-from recdb.learn.scoring import NOISE_COSINE
-from recdb.migrate import require_installed
+from recdb.learn.scoring import Neighborhood, nearest_users, neighbor_strengths, profiles, shares
 from recdb.progress import Report, silent
 
 EXACT = 30_000
-"""Among so many stored users each is compared with all others."""
+"""Up to so many stored users, each user is compared with all of them."""
 PROBED = 8
-"""Among more, with those in so many cells nearest to the user, and in those nearest to others of its block. Of the 40
-true neighbours 99.5 % were found so among 30,000 generated users, and 99.9 % among 100,000."""
+"""With more, a user is compared with the stored users in this many nearest cells, and with those in the nearest cells
+of the other users of its block. This found 99.5 % of the 40 true neighbours among 30,000 generated users, and 99.9 %
+among 100,000."""
 BLOCK_BYTES = 64 * 2**20
 MOST_USERS = 64
-"""Users a block, at most."""
+"""The largest number of users in a block."""
 FOLD_BLOCK = 50_000
-
-HEADER = "user_id,rank,item_id,score,reason,model_version\n"
-REASON = "collaborative_filtering"
-STDOUT = "-"
-
-Keys = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Lists:
-    """Some users' lists, as arrays of one length: a row an item, best first, user after user."""
+    """Some users' lists, as arrays of one length: an entry for each item, best first, user after user."""
 
     users: Keys
     ranks: NDArray[np.int64]
@@ -57,46 +41,11 @@ class Lists:
     scores: Float64
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was written."""
-
-    users: int
-    """How many have a list."""
-    rows: int
-    model: str
-    seconds: float
-
-
-def recommend_all(database: Database, path: str, *, k: int = 50, report: Report = silent) -> Written:
-    """Write the lists of all users to a CSV file, gzipped where its name ends in .gz; '-' is standard output.
-
-    A user's rows stand together, best first; the users are in no particular order, and those that the model says
-    nothing about have no rows. The file appears when it is whole. Raises RecdbError where there is no model yet,
-    InvalidInput for a k outside 1..1000 or a file that cannot be written.
-    """
-    began = time.monotonic()
-    if not 1 <= k <= 1000:
-        raise InvalidInput(f"k is {k}, and must be between 1 and 1000")
-    users = rows = done = 0
-    with open_output(path) as file:
-        with connect(database) as connection:
-            require_installed(connection)
-            snapshot = read_snapshot(connection, report)
-        write_text = renderer(snapshot)
-        file.write(HEADER.encode())
-        for asked, lists in rank_everybody(snapshot, k, report):
-            file.write(write_text(lists).encode())
-            users, rows, done = users + int((lists.ranks == 1).sum()), rows + len(lists.users), done + asked
-            report(f"lists, {done:,} of {len(snapshot.user_ids) - 1:,} users")
-    return Written(users, rows, snapshot.served["label"], time.monotonic() - began)
-
-
-# Ranking --------------------------------------------------------------------------------------------------
-
-
 def rank_everybody(snapshot: Snapshot, k: int, report: Report = silent) -> Iterator[tuple[int, Lists]]:
-    """Rank for all users, a block of them at a time: how many were asked for, and the lists of those that have one."""
+    """Rank for all users, a block at a time: yield the number of users in the block, and their lists.
+
+    A user for whom the model has no recommendation is counted and has no list.
+    """
     report("grouping users")
     ranker = Ranker(snapshot, k)
     yield from in_threads(ranker.rank, ranker.jobs())
@@ -108,10 +57,12 @@ class Ranker:
     def __init__(self, snapshot: Snapshot, k: int) -> None:
         self.snapshot, self.k = snapshot, k
         served = snapshot.served
-        self.asked = self._profiles(served["profile_weight_exponent"], served["profile_recency"])
-        # What neighbours like above what items recommend: one product adds up both halves.
-        self.voices = sparse.vstack([snapshot.liking, snapshot.item_neighbors], format="csr", dtype=np.float64)
-        self.damping = inverse_power(snapshot.user_totals, served["activity_exponent"])
+        # The neighbours' weights above the item neighbours: one product adds up both parts of the ranking.
+        self.given = sparse.vstack([snapshot.neighbor_weights, snapshot.item_neighbors], format="csr", dtype=np.float64)
+        profile = largest_to_one(
+            self._profiles(served["profile_weight_exponent"], served["profile_recency"]), np.float64
+        )
+        self.item_based = shares(profile, snapshot.item_totals, 1 - served["blend"], np.float64)
         self.queries = self._fold_in()
         stored = len(snapshot.vectors)
         self.cells = make_cells(snapshot.vectors, count=1 if stored <= EXACT else None)
@@ -120,82 +71,64 @@ class Ranker:
         self.own[self.stored_keys] = np.arange(stored)
 
     def _profiles(self, exponent: float, recency: float) -> sparse.csr_array:
-        """Return the profiles that users ask with, as recdb.profile_weights() does: the largest magnitude is 1."""
-        weights = self.snapshot.weights
-        data = np.sign(weights.data) * np.abs(weights.data) ** exponent * self.snapshot.ranks**-recency
-        asked = sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
-        lengths = np.diff(asked.indptr)
-        most = np.ones(len(lengths))
-        most[lengths > 0] = np.maximum.reduceat(np.abs(asked.data), asked.indptr[:-1][lengths > 0])
-        asked.data /= np.repeat(np.where(most > 0, most, 1), lengths)
-        return asked
+        """Return the profiles of all users, (users, items), in double precision."""
+        weights = power(self.snapshot.weights, exponent, np.float64)
+        return profiles(weights, self.snapshot.ranks, recency, np.float64)
 
     def _fold_in(self) -> NDArray[np.float16]:
-        """Return the vectors that users ask with, (users, width), in half precision as the index compares them.
-
-        As recdb.fold_in() adds them up, in the same order and precision: half precision magnifies what differs.
-        """
-        asked = self._profiles(self.snapshot.served["people_weight_exponent"], self.snapshot.served["people_recency"])
-        asked.data = asked.data.astype(np.float32)  # astype() of the matrix would sort its entries
-        queries = np.zeros((asked.shape[0], self.snapshot.item_vectors.shape[1]), dtype=np.float16)
+        """Return all users' vectors, (users, width), in half precision, as the index compares them."""
+        served, item_vectors = self.snapshot.served, self.snapshot.item_vectors
+        profile = self._profiles(served["people_weight_exponent"], served["people_recency"])
+        queries = np.zeros((profile.shape[0], item_vectors.shape[1]), dtype=np.float16)
         for block in blocks(len(queries), FOLD_BLOCK):
-            sums = asked[block] @ self.snapshot.item_vectors
-            norms = np.linalg.norm(sums.astype(np.float64), axis=1, keepdims=True)
-            queries[block] = np.where(norms >= NOISE_NORM, sums / np.maximum(norms, NOISE_NORM), 0).astype(np.float32)
+            queries[block] = fold_in(profile[block], item_vectors, np.float64)[0]
         return queries
 
     def jobs(self) -> Iterator[NDArray[np.int64]]:
-        """Divide the users that have a profile into blocks that look among much the same stored users."""
+        """Divide the users that have a profile into blocks of users in the same cell."""
         users = np.flatnonzero(np.diff(self.snapshot.weights.indptr))
         cell = np.empty(len(users), dtype=np.int64)
         for block in blocks(len(users), FOLD_BLOCK):
             cell[block] = nearest_cells(self.queries[users[block]].astype(np.float32), self.cells.centres)
         users = users[np.argsort(cell, kind="stable")]
-        widest = self.voices.shape[1] + min(len(self.stored_keys), EXACT)
+        widest = self.given.shape[1] + min(len(self.stored_keys), EXACT)
         step = max(1, min(MOST_USERS, BLOCK_BYTES // (4 * widest)))
         for together in np.split(users, np.cumsum(np.bincount(cell))[:-1]):
             for block in blocks(len(together), step):
                 yield together[block]
 
-    def rank(self, asking: NDArray[np.int64]) -> tuple[int, Lists]:
-        """Rank for some users; return their number too."""
-        voices = sparse.hstack([self.people(asking), self.items(asking)], format="csr")
-        # Indices as wide as the other factor's: scipy would widen those, which are millions, for every block.
-        width = self.voices.indices.dtype
-        voices.indices, voices.indptr = voices.indices.astype(width), voices.indptr.astype(width)
-        return len(asking), self.choose(asking, sparse.csr_array(voices @ self.voices))
+    def rank(self, users: NDArray[np.int64]) -> tuple[int, Lists]:
+        """Rank for some users; return their number and their lists."""
+        sources = sparse.hstack([self.user_based(users), self.item_based[users]], format="csr")
+        # Indices as wide as those of the other factor: scipy would otherwise widen all of those for every block.
+        width = self.given.indices.dtype
+        sources.indices, sources.indptr = sources.indices.astype(width), sources.indptr.astype(width)
+        return len(users), self.choose(users, sparse.csr_array(sources @ self.given))
 
-    def people(self, asking: NDArray[np.int64]) -> sparse.csr_array:
-        """Return by how much each stored user's likings count for some users, (users, all users)."""
-        served = self.snapshot.served
-        shape = (len(asking), self.voices.shape[0] - self.voices.shape[1])
-        queries = unit(self.queries[asking])
+    def user_based(self, users: NDArray[np.int64]) -> sparse.csr_array:
+        """Return by how much each stored user's weights count for some users, (users, all users)."""
+        served, totals = self.snapshot.served, self.snapshot.user_totals
+        near = self.neighborhood(users) if served["blend"] > 0 else None
+        if near is None:
+            return sparse.csr_array((len(users), len(totals)), dtype=np.float64)
+        strengths = neighbor_strengths(
+            near, totals, served["neighbors"], served["similarity_exponent"], served["activity_exponent"], np.float64
+        )
+        return shares(strengths, totals, served["blend"], np.float64)
+
+    def neighborhood(self, users: NDArray[np.int64]) -> Neighborhood | None:
+        """Find the nearest stored users, by user key; None where no users are stored near them."""
+        queries = unit(self.queries[users])
         places = self.cells.places(self.cells.near(queries, PROBED))
-        if served["blend"] == 0 or len(places) == 0:
-            return sparse.csr_array(shape, dtype=np.float64)
-        cosines = queries @ self.cells.vectors_at(places).T
-        own = np.searchsorted(places, self.own[asking])
-        there = np.flatnonzero(places[np.minimum(own, len(places) - 1)] == self.own[asking])
-        cosines[there, own[there]] = -1
-        nearest, similarities = largest(cosines, min(served["neighbors"], len(places)))
-        users = self.stored_keys[places[nearest]]
-        alike = np.where(similarities > NOISE_COSINE, similarities, 0).astype(np.float64)
-        strength = np.where(alike > 0, alike ** served["similarity_exponent"], 0) * self.damping[users]
-        total = (strength * self.snapshot.user_totals[users]).sum(axis=1)
-        strength *= served["blend"] / np.where(total > 0, total, np.inf)[:, None]
-        starts = np.arange(0, users.size + 1, users.shape[1])
-        return sparse.csr_array((strength.ravel(), users.ravel(), starts), shape=shape)
-
-    def items(self, users: NDArray[np.int64]) -> sparse.csr_array:
-        """Return by how much each item's neighbours count for some users, (users, items)."""
-        asked = self.asked[users]
-        total = np.abs(asked) @ self.snapshot.item_totals
-        factor = (1 - self.snapshot.served["blend"]) / np.where(total > 0, total, np.inf)
-        asked.data *= np.repeat(factor, np.diff(asked.indptr))
-        return asked
+        if len(places) == 0:
+            return None
+        own = np.searchsorted(places, self.own[users])
+        own[places[np.minimum(own, len(places) - 1)] != self.own[users]] = -1
+        near = nearest_users(queries, self.cells.vectors_at(places), own, self.snapshot.served["neighbors"])
+        return replace(near, users=self.stored_keys[places[near.users]])
 
     def choose(self, users: NDArray[np.int64], final: sparse.csr_array) -> Lists:
-        """Choose the best k of the scores (users, items) that each user may see."""
+        """Return the k items with the best scores for each user, of `final` (users, items), that the user may get."""
         snapshot = self.snapshot
         rows, items, scores = row_numbers(final), final.indices, final.data
         hidden = snapshot.hidden[users].toarray()
@@ -218,60 +151,3 @@ class Ranker:
         return Lists(
             users[rows[best]].astype(np.int32), ranks[ranks <= self.k], items[best].astype(np.int32), scores[best]
         )
-
-
-# Writing --------------------------------------------------------------------------------------------------
-
-
-def renderer(snapshot: Snapshot) -> Callable[[Lists], str]:
-    """Return a function that writes lists as lines of CSV."""
-    user_ids, item_ids = quote(snapshot.user_ids), quote(snapshot.item_ids)
-    (ending,) = quote([snapshot.served["label"]])
-
-    def render(lists: Lists) -> str:
-        rows = zip(lists.users.tolist(), lists.ranks.tolist(), lists.items.tolist(), lists.scores.tolist(), strict=True)
-        return "".join(
-            [
-                f"{user_ids[user]},{rank},{item_ids[item]},{score},{REASON},{ending}\n"
-                for user, rank, item, score in rows
-            ]
-        )
-
-    return render
-
-
-def quote(texts: Sequence[str]) -> list[str]:
-    """Quote the texts that CSV needs quoted."""
-    return ['"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\n\r') else text for text in texts]
-
-
-@contextmanager
-def open_output(path: str) -> Iterator[BinaryIO]:
-    """Open a file that appears when the block has ended well; gzipped where its name ends in .gz.
-
-    Standard output ('-'), and what is no regular file, is written to straight away.
-    """
-    if path == STDOUT:
-        try:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left has nowhere to go
-            raise RecdbError("standard output was closed before all was written") from error
-        return
-    target = Path(path).resolve()
-    straight = target.exists() and not target.is_file()
-    writing = target if straight else target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with (
-            writing.open("wb") as raw,
-            gzip.open(raw, "wb", compresslevel=3) if target.suffix == ".gz" else raw as file,
-        ):
-            yield cast(BinaryIO, file)
-        if not straight:
-            writing.replace(target)
-    except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if not straight:
-            writing.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import psycopg
 from recdb.arrays.events import read_events
 from recdb.arrays.settings import Settings
 from recdb.learn import Params
-from recdb.offline.bench import Bench
+from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.metrics import confidence_interval
 from recdb.progress import Report
 
@@ -69,8 +69,8 @@ def measure_setting(
     The connection is in autocommit.
     """
     report("measuring on a validation part")
-    bench = Bench(read_events(connection, most=MOST_EVENTS), settings.profile_limit)
-    if not len(bench.users) or not len(bench.known.users):
+    evaluator = OfflineEvaluator(read_events(connection, most=MOST_EVENTS), settings.profile_limit)
+    if not len(evaluator.users) or not len(evaluator.known.users):
         return None
-    recall, ndcg = bench.user_metrics(params)
-    return Figure(float(recall.mean()), float(ndcg.mean()), confidence_interval(ndcg), len(bench.users))
+    recall, ndcg = evaluator.user_metrics(params)
+    return Figure(float(recall.mean()), float(ndcg.mean()), confidence_interval(ndcg), len(evaluator.users))

@@ -1,4 +1,4 @@
-"""Learning and scoring in numpy and scipy; nothing here knows of a database."""
+"""Learning and scoring in numpy and scipy; nothing here uses a database."""
 
 from recdb.learn.basis import Basis, fit_basis, fold_in
 from recdb.learn.item_neighbors import ItemNeighbors, fit_item_neighbors, to_matrix

@@ -1,4 +1,4 @@
-"""The basis: item vectors whose weighted sums place every user, learned by a truncated SVD."""
+"""The basis: item vectors, learned by a truncated SVD; a user's vector is a weighted sum of them."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,29 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.matrix import Float32, Float64, Progress, absolute_sums, inverse_power, scale
+from recdb.learn.matrix import (
+    Float32,
+    Float64,
+    Precision,
+    Progress,
+    absolute_sums,
+    inverse_power,
+    largest_to_one,
+    scale,
+    with_data,
+)
 
 LONGEST_NORM = 1000.0
-"""The longest item vector is scaled to this, so that half precision keeps the short ones."""
+"""The longest item vector is scaled to this length, so that half precision keeps the short vectors."""
 NOISE_NORM = 0.1
-"""A fold-in (weights at most 1) that is shorter than this is noise, not a vector."""
+"""A weighted sum (weights at most 1) that is shorter than this is noise, not a vector."""
 
 BLOCK_ROWS = 65536
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Item vectors b_i = d_i^-b V_i S^-p, and what they came from."""
+    """Item vectors b_i = d_i^-b V_i S^-p, and the singular vectors V."""
 
     item_vectors: Float32
     """(items, dimension), scaled to a longest norm of LONGEST_NORM; rows of unknown items are 0."""
@@ -29,17 +39,17 @@ class Basis:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """D_u^-a W D_i^-b ~ P S V', truncated: what bases of any smaller dimension and any p are cut from."""
+    """D_u^-a W D_i^-b ~ P S V', truncated: it gives the basis of any smaller dimension and any p."""
 
     right: Float32
-    """V: (items, rank), orthonormal columns; 0 where the matrix has no such rank."""
+    """V: (items, rank), orthonormal columns; a column is 0 where the matrix has a lower rank."""
     singular_values: Float64
-    """(rank,), descending, 0 where the matrix has no such rank."""
+    """(rank,), descending; 0 where the matrix has a lower rank."""
     by_item: Float32
     """(items,): d_i^-b."""
 
     def basis(self, dimension: int, spectrum_exponent: float) -> Basis:
-        """Cut the basis of the largest singular values."""
+        """Return the basis of the `dimension` largest singular values."""
         right = self.right[:, :dimension]
         vectors = right * self.by_item[:, None] * inverse_power(self.singular_values[:dimension], spectrum_exponent)
         longest = float(np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1).max(initial=0)))
@@ -51,9 +61,10 @@ class Decomposition:
 def orthonormal(block: Float32, passes: int) -> Float32:
     """Return an orthonormal basis of the columns' span, (rows, rank).
 
-    By the Gram matrix in double precision, as many times as there are `passes`: one leaves what single precision loses,
-    two do not (CholeskyQR2, Fukaya et al. 2014, with an eigendecomposition in place of Cholesky's, so that a deficient
-    rank only narrows the block). For some 100 columns it takes a tenth of a Householder QR.
+    Each of the `passes` goes through the Gram matrix in double precision. After one pass the errors of single precision
+    remain, after two they do not: this is CholeskyQR2 (Fukaya et al. 2014) with an eigendecomposition in place of
+    Cholesky's, so that a deficient rank only narrows the block. For about 100 columns it takes a tenth of the time of a
+    Householder QR.
     """
     for _ in range(passes):
         doubled = block.astype(np.float64)
@@ -91,9 +102,9 @@ def decompose(
 ) -> Decomposition:
     """Decompose a users x items matrix.
 
-    The singular vectors of S = D_u^-a W D_i^-b by randomized subspace iteration (Halko, Martinsson and Tropp, 2011) on
-    the smaller side: S'S (or SS') is applied block by block, so memory is a few arrays of that side x (rank + 16),
-    whatever the size of the other.
+    Randomized subspace iteration (Halko, Martinsson and Tropp, 2011) finds the singular vectors of
+    S = D_u^-a W D_i^-b. It works on the smaller side and applies S'S (or SS') block by block: memory is a few arrays of
+    that side x (rank + 16), whatever the size of the other side.
     """
     users, items = weights.shape
     user_sums, item_sums = absolute_sums(weights)
@@ -129,19 +140,21 @@ def decompose(
     return Decomposition(np.where(singular > 0, right, np.float32(0)), singular, by_item)
 
 
-def fold_in(profiles: sparse.csr_array, item_vectors: Float32) -> tuple[Float32, NDArray[np.bool_]]:
-    """Place users in the basis: their unit vectors, and which of them have one.
+def fold_in(
+    profiles: sparse.csr_array, item_vectors: Float32, dtype: Precision = np.float32
+) -> tuple[Float32, NDArray[np.bool_]]:
+    """Place users in the basis: return their unit vectors, and which of them have one.
 
-    `profiles` is (users, items), W to the weight exponent. Returns (users, dimension) and a mask (users,): a sum
-    shorter than NOISE_NORM, with the profile's largest weight at 1, is noise and no vector.
+    `profiles` is (users, items). Returns (users, dimension) and a mask (users,). Each profile is scaled so that its
+    largest weight is 1; where the sum is then shorter than NOISE_NORM, the user has no vector, and the row is 0.
+
+    SQL adds a profile's items one after the other, in single precision, and divides by a norm in double precision. With
+    `dtype` double, and entries in the same order, the vectors are those of SQL bit by bit, up to rare last bits: they
+    are rounded to half precision afterwards, which magnifies differences.
     """
-    largest = np.zeros(profiles.shape[0], dtype=np.float32)
-    filled = np.diff(profiles.indptr) > 0
-    if filled.any():
-        largest[filled] = np.maximum.reduceat(np.abs(profiles.data), profiles.indptr[:-1][filled])
-    unit = inverse_power(largest, 1.0)
-    sums = scale(profiles, unit, np.ones(profiles.shape[1], dtype=np.float32)) @ item_vectors
-    norms = np.linalg.norm(sums, axis=1)
+    scaled = largest_to_one(profiles, dtype)
+    sums = with_data(scaled, scaled.data.astype(np.float32)) @ item_vectors
+    norms = np.linalg.norm(sums.astype(dtype), axis=1)
     solid = norms >= NOISE_NORM
-    vectors = np.divide(sums, norms[:, None], out=np.zeros_like(sums), where=solid[:, None])
+    vectors = np.divide(sums, norms[:, None], out=np.zeros_like(sums), where=solid[:, None], casting="same_kind")
     return vectors, solid

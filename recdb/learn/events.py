@@ -12,7 +12,7 @@ from recdb.learn.matrix import Float64, Interactions
 
 @dataclass(frozen=True)
 class Events:
-    """Interactions as they happened, as arrays of one length."""
+    """Interactions one by one, as arrays of one length."""
 
     users: NDArray[np.int32]
     """Dense keys from 1."""
@@ -21,19 +21,19 @@ class Events:
     kinds: NDArray[np.int16]
     """Numbers of the kinds, from 0."""
     seconds: NDArray[np.int32]
-    """When; only differences count."""
+    """The time of the event, in seconds; only differences count."""
     weights: Float64
-    """(kinds,): what a kind weighs."""
+    """(kinds,): the weight of each kind."""
     hides: NDArray[np.bool_]
-    """(kinds,): whether it hides its item."""
+    """(kinds,): whether an event of the kind hides its item."""
     shape: tuple[int, int]
     """Largest user and item key, plus 1 each."""
     half_life: float | None = None
-    """Seconds after which an event counts half as much; None: time does not matter."""
+    """Seconds after which an event counts half as much; None for no decay."""
 
     @property
     def timed(self) -> bool:
-        """Whether times are known: whether not all are the same."""
+        """Whether times are known: false where all events have the same time."""
         return bool(len(self.seconds)) and bool(self.seconds.min() != self.seconds.max())
 
     @property
@@ -52,12 +52,12 @@ class Events:
         )
 
     def renumbered(self) -> Self:
-        """Number the users that occur from 1, in the same order."""
+        """Number the users that occur from 1, in the order of their keys."""
         numbers, users = np.unique(self.users, return_inverse=True)
         return replace(self, users=(users + 1).astype(np.int32), shape=(len(numbers) + 1, self.shape[1]))
 
     def interactions(self) -> Interactions:
-        """Sum the weights by user and item, as the database does."""
+        """Sum the weights by user and item, as recdb.rebuild() does."""
         pairs, group = np.unique(self.pairs, return_inverse=True)
         values = self.weights[self.kinds]
         if self.half_life is not None:
@@ -84,7 +84,7 @@ class Events:
         return whole if known.all() else whole.where(known)
 
     def hidden(self) -> sparse.csr_array:
-        """Return which items are hidden from which users, (users, items), not 0 where they are."""
+        """Return which items are hidden from which users, (users, items); not 0 where an item is hidden."""
         hiding = self.where(self.hides[self.kinds])
         ones = np.ones(len(hiding.users), dtype=np.float32)
         return sparse.csr_array((ones, (hiding.users, hiding.items)), shape=self.shape)

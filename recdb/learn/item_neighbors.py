@@ -1,4 +1,4 @@
-"""Item-to-item learners: what each item recommends."""
+"""Learns each item's neighbours: the items that it recommends."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,21 +25,21 @@ from recdb.learn.params import Params
 BLOCK_PRODUCTS = 1 << 22
 EASE_ITEMS = 20_000
 NOISE = 1e-6
-"""What EASE gives unrelated items, in units of the largest weight, is rounding."""
+"""Smaller weights of EASE, in units of the largest weight, are rounding errors between unrelated items."""
 
 
 @dataclass(frozen=True)
 class ItemNeighbors:
-    """What some items recommend."""
+    """The neighbours of some items."""
 
     items: NDArray[np.int64]
     """(rows,), ascending."""
     weights: sparse.csr_array
-    """(rows, all items): [r, i] is what item `items[r]` gives to item i; at most M entries a row, and itself."""
+    """(rows, all items): [r, i] is the weight that item `items[r]` gives to item i; at most M per row, and itself."""
 
 
 def to_matrix(learned: Iterable[ItemNeighbors], items: int) -> sparse.csr_array:
-    """Put blocks together: N (items, items), N[j, i] = what j gives to i."""
+    """Put blocks together to N, (items, items): N[j, i] is the weight that item j gives to item i."""
     counts = np.zeros(items, dtype=np.int64)
     parts = []
     for block in learned:
@@ -52,7 +52,7 @@ def to_matrix(learned: Iterable[ItemNeighbors], items: int) -> sparse.csr_array:
 
 
 def strongest(rows: sparse.csr_array, itself: NDArray[np.bool_], count: int) -> sparse.csr_array:
-    """Cut each row to its `count` entries of the largest magnitude, not counting those marked `itself`."""
+    """Keep the `count` entries of the largest magnitude in each row, and those marked `itself`."""
     kept = np.zeros(rows.nnz, dtype=np.bool_)
     order = np.where(itself, -np.inf, -np.abs(rows.data))
     for start, stop in pairwise(rows.indptr):
@@ -68,10 +68,10 @@ def strongest(rows: sparse.csr_array, itself: NDArray[np.bool_], count: int) -> 
 def fit_item_neighbors(
     weights: sparse.csr_array, right: Float32, params: Params, progress: Progress | None = None
 ) -> Iterator[ItemNeighbors]:
-    """Learn what each item recommends by `params.learner`, a block of items at a time.
+    """Learn item neighbours by `params.learner`, a block of items at a time.
 
-    `weights` is (rows, items): W to the item weight exponent, the sessions' rows below. `right` is V of the basis,
-    (items, dimension), read where `params.spectral_weight` is not 0.
+    `weights` (rows, items) is W to the item weight exponent, with the sessions' rows below. `right` (items, dimension)
+    is V of the basis; it is read where `params.spectral_weight` is not 0.
     """
     if params.learner == "ease":
         return fit_ease(weights, params, progress)
@@ -81,7 +81,7 @@ def fit_item_neighbors(
 def fit_cooccurrence(
     weights: sparse.csr_array, right: Float32, params: Params, progress: Progress | None = None
 ) -> Iterator[ItemNeighbors]:
-    """Learn from what occurs together, by degree-normalized co-occurrence.
+    """Learn from items that occur together, by degree-normalized co-occurrence.
 
     N_ji = (d_j^-x d_i^-y sum_u d_u^-2a W_uj W_ui)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where j and i occur together;
     the diagonal is the same sum, times `self_weight`. With s = 1 and lambda = 0 this is the random walk of RP3beta
@@ -123,7 +123,7 @@ def spectral_similarity(
 def blocks(
     known: NDArray[np.int64], sources: sparse.csr_array, targets: sparse.csr_array
 ) -> Iterator[NDArray[np.int64]]:
-    """Cut the items into blocks whose products with `targets` stay below BLOCK_PRODUCTS multiplications."""
+    """Divide the items into blocks whose products with `targets` take at most BLOCK_PRODUCTS multiplications."""
     lengths = np.diff(targets.indptr).astype(np.int64)
     work = np.concatenate([[0], np.cumsum(lengths[sources.indices])])
     products = work[sources.indptr[known + 1]] - work[sources.indptr[known]]
@@ -134,8 +134,8 @@ def blocks(
 def fit_ease(weights: sparse.csr_array, params: Params, progress: Progress | None = None) -> Iterator[ItemNeighbors]:
     """Learn by EASE^R (Steck 2019): N = -P / diag(P), P = (A'A + lambda I)^-1, signs kept, A = D_u^-a W D_i^-y.
 
-    Exact and dense: raises InvalidInput beyond EASE_ITEMS items. An item's weight for itself is `self_weight` times
-    that of its strongest neighbour, since EASE itself has none.
+    Exact and dense: raises InvalidInput for more than EASE_ITEMS items. EASE gives an item no weight for itself; this
+    learner gives it `self_weight` times the weight of its strongest neighbour.
     """
     row_sums, item_sums = absolute_sums(weights)
     known = np.flatnonzero(item_sums > 0)

@@ -1,11 +1,11 @@
-"""The weighted interactions as sparse matrices, and the small operations that all learners share.
+"""The weighted interactions as sparse matrices, and the small operations that learning and scoring share.
 
-All of them keep a matrix's sparsity pattern, so no entry is ever dropped because it became 0 or 1.
+The operations on a matrix keep its stored entries and their order: no entry is dropped because it became 0.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +13,26 @@ from scipy import sparse
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Precision = type[np.float32] | type[np.float64]
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """Weighted interactions, one entry a user and item, as arrays of one length, sorted by user and item."""
+    """Weighted interactions, one entry per user and item, as arrays of one length, sorted by user and item."""
 
     users: NDArray[np.int32]
     """Dense keys from 1."""
     items: NDArray[np.int32]
     """Dense keys from 1."""
     weights: Float32
-    """The summed weights of all the pair's interactions."""
+    """The sum of the weights of the pair's interactions."""
     positions: NDArray[np.int16]
-    """The item's place in its user's profile, the newest 1, each place taken once."""
+    """The item's position in its user's profile: 1 is the newest item, and no two items share a position."""
     seconds: NDArray[np.int32]
-    """When the last of them was; only differences count."""
+    """The time of the pair's last interaction, in seconds; only differences count."""
     shape: tuple[int, int]
-    """The shape of their matrix: keys are row and column numbers, so row and column 0 are empty."""
+    """Shape of the users x items matrix. Keys are row and column numbers, so row 0 and column 0 are empty."""
 
     @classmethod
     def sort(
@@ -44,7 +45,7 @@ class Interactions:
     ) -> Self:
         """Build interactions from arrays in any order."""
         shape = (int(users.max(initial=0)) + 1, int(items.max(initial=0)) + 1)
-        # In linear time: a sparse matrix whose entries are their places, row by row and each row sorted.
+        # A sparse matrix sorts its rows in linear time: each entry holds its place in the arrays.
         sorting = sparse.csr_array((np.arange(len(users)), (users, items)), shape=shape)
         sorting.sort_indices()
         order = sorting.data
@@ -62,7 +63,7 @@ class Interactions:
         )
 
     def newest(self, limit: int) -> Self:
-        """Return each user's newest `limit` items: what is scored with."""
+        """Return each user's newest `limit` items."""
         chosen = self.positions <= limit
         return self if chosen.all() else self.where(chosen)
 
@@ -72,19 +73,19 @@ class Interactions:
         return sparse.csr_array((signed_power(self.weights, exponent), self.items, starts), shape=self.shape)
 
     def ranks(self) -> NDArray[np.int64]:
-        """Return each entry's place in its user's profile, the newest 1; what is of one moment shares a place.
+        """Return each entry's rank in its user's profile: 1 is the newest; items with the same timestamp share a rank.
 
-        So where no times are known, all places are 1, and recency has no effect.
+        Where no times are known, all ranks are 1, and recency has no effect.
         """
         order = np.lexsort((-self.seconds.astype(np.int64), self.users))
         users, seconds = self.users[order], self.seconds[order]
         position = np.arange(len(order))
         new_user = np.r_[True, users[1:] != users[:-1]][: len(order)]
-        new_moment = new_user | np.r_[True, seconds[1:] != seconds[:-1]][: len(order)]
-        first = np.maximum.accumulate(np.where(new_user, position, 0))
-        moment = np.maximum.accumulate(np.where(new_moment, position, 0))
+        new_time = new_user | np.r_[True, seconds[1:] != seconds[:-1]][: len(order)]
+        first_of_user = np.maximum.accumulate(np.where(new_user, position, 0))
+        first_of_time = np.maximum.accumulate(np.where(new_time, position, 0))
         ranks = np.empty(len(order), dtype=np.int64)
-        ranks[order] = moment - first + 1
+        ranks[order] = first_of_time - first_of_user + 1
         return ranks
 
     def sessions(self, gap: float) -> NDArray[np.int64]:
@@ -99,8 +100,8 @@ class Interactions:
     def with_sessions(self, exponent: float, weight: float, gap: float) -> sparse.csr_array:
         """Return W to the exponent with a row for each session below the users' rows, (users + sessions, items).
 
-        The session rows are scaled so that in W'W they count `weight` times what the users' rows do. Without times
-        there is nothing to add: the users' rows are all.
+        The session rows are scaled so that they count `weight` times as much in W'W as the users' rows. Where no times
+        are known, or `weight` is 0, the users' rows are returned alone.
         """
         users = self.matrix(exponent)
         if weight == 0 or len(self.seconds) == 0 or self.seconds.min() == self.seconds.max():
@@ -111,23 +112,31 @@ class Interactions:
         return sparse.vstack([users, rows], format="csr")
 
 
-def signed_power(values: NDArray[np.floating], exponent: float) -> Float32:
-    """Return sign(x) |x|^exponent, elementwise, in single precision."""
-    result: Float32 = (np.sign(values) * np.abs(values) ** exponent).astype(np.float32)
+def signed_power(values: NDArray[np.floating], exponent: float, dtype: Precision = np.float32) -> NDArray[Any]:
+    """Return sign(x) |x|^exponent, elementwise."""
+    result: NDArray[Any] = (np.sign(values) * np.abs(values) ** exponent).astype(dtype, copy=False)
     return result
 
 
-def power(matrix: sparse.csr_array, exponent: float) -> sparse.csr_array:
-    """Return the matrix with sign(x) |x|^exponent for each entry x, in the same places."""
-    return sparse.csr_array((signed_power(matrix.data, exponent), matrix.indices, matrix.indptr), shape=matrix.shape)
+def power(matrix: sparse.csr_array, exponent: float, dtype: Precision = np.float32) -> sparse.csr_array:
+    """Return the matrix with sign(x) |x|^exponent for each entry x."""
+    return with_data(matrix, signed_power(matrix.data, exponent, dtype))
 
 
-def inverse_power(sums: NDArray[np.floating], exponent: float) -> Float32:
-    """Return sums^-exponent in single precision, 0 where the sum is 0."""
+def inverse_power(sums: NDArray[np.floating], exponent: float, dtype: Precision = np.float32) -> NDArray[Any]:
+    """Return sums^-exponent, elementwise, computed in double precision; 0 where the sum is 0."""
     result = np.zeros(sums.shape, dtype=np.float64)
     positive = sums > 0
     result[positive] = sums[positive].astype(np.float64) ** -exponent
-    return result.astype(np.float32)
+    return result.astype(dtype, copy=False)
+
+
+def with_data(matrix: sparse.csr_array, data: NDArray[Any]) -> sparse.csr_array:
+    """Return a matrix with other entries in the same places and the same order.
+
+    The methods of scipy's matrices, such as abs() and astype(), may sort the entries first.
+    """
+    return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def row_numbers(matrix: sparse.csr_array) -> NDArray[np.int64]:
@@ -144,6 +153,20 @@ def absolute_sums(matrix: sparse.csr_array) -> tuple[Float64, Float64]:
 
 
 def scale(matrix: sparse.csr_array, by_row: Float32, by_column: Float32) -> sparse.csr_array:
-    """Return diag(by_row) matrix diag(by_column)."""
+    """Return diag(by_row) matrix diag(by_column), in single precision."""
     data = matrix.data * np.repeat(by_row, np.diff(matrix.indptr)) * by_column[matrix.indices]
-    return sparse.csr_array((data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+    return with_data(matrix, data.astype(np.float32))
+
+
+def scale_rows(matrix: sparse.csr_array, by_row: NDArray[Any]) -> sparse.csr_array:
+    """Return diag(by_row) matrix, in the precision of both."""
+    return with_data(matrix, matrix.data * np.repeat(by_row, np.diff(matrix.indptr)))
+
+
+def largest_to_one(matrix: sparse.csr_array, dtype: Precision = np.float32) -> sparse.csr_array:
+    """Scale each row so that its largest magnitude is 1; rows of 0 stay 0."""
+    largest = np.zeros(matrix.shape[0], dtype=dtype)
+    filled = np.diff(matrix.indptr) > 0
+    if filled.any():
+        largest[filled] = np.maximum.reduceat(np.abs(matrix.data), matrix.indptr[:-1][filled])
+    return scale_rows(matrix, inverse_power(largest, 1.0, dtype))

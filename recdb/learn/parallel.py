@@ -1,4 +1,4 @@
-"""Work on all cores, in order and with bounded memory."""
+"""Runs jobs on all cores, with results in order and in bounded memory."""
 
 import os
 from collections import deque
@@ -15,10 +15,10 @@ Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int = CORES) -> Iterator[Result]:
-    """Yield the results of jobs in their order; twice as many as work at once are taken from `jobs` ahead.
+    """Yield the results of jobs in the order of the jobs; at most twice as many jobs as threads are pending.
 
-    Meanwhile each product of matrices is computed by one thread: the threads of several at once would wait for each
-    other.
+    Meanwhile BLAS computes each product of matrices with one thread: with more, the threads of several products would
+    wait for each other.
     """
     running: deque[Future[Result]] = deque()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:

@@ -14,22 +14,21 @@ def _number(default: float, lowest: float, highest: float) -> Any:
 
 @dataclass(frozen=True)
 class Params:
-    """What learning and serving depend on; the SQL functions read the same names from `recdb.model.params`.
+    """The hyper-parameters of learning and serving; SQL functions read them by these names from `recdb.model.params`.
 
-    W is the users x items matrix of summed weights, d its row and column sums. An exponent on W makes all kinds equal
-    at 0 and keeps their weights at 1. A recency makes a profile's r-th newest item count r^-recency.
+    W is the users x items matrix of summed weights, d its row and column sums. An exponent of 0 on W makes all kinds
+    equal, one of 1 keeps their weights. With a recency, a profile's r-th newest item counts r^-recency.
     """
 
     blend: float = _number(0.3, 0, 1)
-    """beta: the share of people like you; the rest is because of what you did."""
+    """beta: the share of the user-based part in a score; the rest is the item-based part."""
 
     profile_limit: int = _number(80, 1, 10_000)
-    """How many of a user's newest items are scored with, the user's own and each neighbour's; `config.profile_limit`
-    bounds it."""
+    """The number of newest items in a profile, the user's and each neighbour's; `config.profile_limit` bounds it."""
 
-    # People like you: nearest users in the space of a truncated SVD.
+    # The user-based part: nearest users in the space of a truncated SVD.
     people_weight_exponent: float = _number(0.5, 0, 2)
-    """Exponent on W, for the basis and for what is folded in."""
+    """Exponent on W, for learning the basis and for placing users in it."""
     people_recency: float = _number(0.3, 0, 4)
     dimension: int = _number(128, 1, 1024)
     """Width of the learned vectors; at most the width of the installed columns."""
@@ -40,24 +39,24 @@ class Params:
     spectrum_exponent: float = _number(0.0, 0, 1)
     """p: item vectors are divided by the singular values to this power."""
     neighbors: int = _number(40, 1, 999)
-    """n: how many nearest users are asked."""
+    """n: the number of nearest users that contribute."""
     similarity_exponent: float = _number(1.0, 0, 20)
     """q: a neighbour counts as cosine^q."""
     activity_exponent: float = _number(0.0, 0, 2)
     """g: a neighbour counts as d_user^-g."""
     neighbor_weight_exponent: float = _number(0.5, 0, 2)
-    """Exponent on W where it says what the neighbours like."""
+    """Exponent on W, for the weights that neighbours contribute."""
 
-    # Because of what you did: what each item recommends.
+    # The item-based part: the neighbours of each item.
     learner: str = "cooccurrence"
-    """'cooccurrence', or 'ease' up to some 20,000 items."""
+    """'cooccurrence', or 'ease' for up to 20,000 items."""
     item_weight_exponent: float = _number(0.5, 0, 2)
-    """Exponent on W, for learning."""
+    """Exponent on W, for learning item neighbours."""
     profile_weight_exponent: float = _number(0.5, 0, 2)
-    """Exponent on the profile's weights, for asking."""
+    """Exponent on the profile's weights, for scoring."""
     profile_recency: float = _number(0.6, 0, 4)
     item_neighbors: int = _number(40, 1, 2000)
-    """M: how many items each item recommends, not counting itself."""
+    """M: the number of neighbours that each item keeps, not counting itself."""
     item_user_exponent: float = _number(0.25, 0, 1)
     """a: W is divided by d_user^a."""
     source_exponent: float = _number(0.5, 0, 1)
@@ -71,9 +70,9 @@ class Params:
     ease_regularization: float = _number(1.0, 1e-4, 1e4)
     """EASE's lambda, in units of the mean diagonal of W'W."""
     self_weight: float = _number(8.0, 0, 100)
-    """An item's weight for itself: its co-occurrence with itself, times this. None where every kind hides."""
+    """An item's weight for itself: this times its co-occurrence with itself. It is 0 where every kind hides."""
     session_weight: float = _number(50.0, 0, 1000)
-    """What happens together in a session counts this much more than what happens in a lifetime."""
+    """Co-occurrence within a session counts this much more than co-occurrence within a user's lifetime."""
     session_gap: float = _number(420.0, 1, 1e9)
     """Seconds without an interaction that end a session."""
 
@@ -95,7 +94,7 @@ class Params:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Build parameters from a JSON object; what is missing has its default.
+        """Build parameters from a JSON object; missing ones have their defaults.
 
         Raises InvalidInput for an unknown name, a wrong type or a value out of range.
         """

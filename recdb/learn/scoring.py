@@ -1,18 +1,22 @@
-"""The numpy twin of what SQL serves: the same formulas as `sql/30_rank.sql`, for many users at once.
+"""The ranking of recommend() in numpy, for many users at once: the formulas at the head of `sql/30_rank.sql`.
 
-Each half of the ranking asks sources (the nearest users; the profile's items) for what they give (what they like; what
-they recommend): scores are sparse (users, sources) times (sources, items). Neighbours are exact here, where SQL asks
-an HNSW index.
+Both parts of the ranking have the same form: each user has score sources, and each source gives weights to items. The
+sources of the user-based part are the nearest users, those of the item-based part are the profile's items. So each part
+is a product of sparse matrices, (users, sources) times (sources, items).
+
+Every function takes a precision: the offline evaluator ranks in float32, and `recdb recommend-all` in float64 as SQL
+does.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.matrix import Float32, Float64, inverse_power, scale
+from recdb.learn.matrix import Float32, Float64, Precision, inverse_power, row_numbers, scale_rows, with_data
 from recdb.learn.nearest import largest
 
 BLOCK_BYTES = 128 * 2**20
@@ -24,59 +28,71 @@ NOISE_COSINE = 0.001
 class Neighborhood:
     """The nearest users of some users, nearest first."""
 
-    users: NDArray[np.int64]
+    users: NDArray[np.integer]
     """(users, n): row numbers of the stored vectors."""
     similarities: Float32
     """(users, n): cosines; 0 where there is no neighbour."""
 
 
-def profiles(weights: sparse.csr_array, ranks: NDArray[np.int64], recency: float) -> sparse.csr_array:
-    """Return the profiles that users ask with: each weight times rank^-recency; `ranks` are those of the entries."""
-    data = weights.data * ranks.astype(np.float64) ** -recency
-    return sparse.csr_array((data.astype(np.float32), weights.indices, weights.indptr), shape=weights.shape)
+def profiles(
+    weights: sparse.csr_array, ranks: NDArray[np.int64], recency: float, dtype: Precision = np.float32
+) -> sparse.csr_array:
+    """Return users' profiles, (users, items): each weight times rank^-recency. `ranks` (entries,) are the entries'."""
+    return with_data(weights, (weights.data * ranks.astype(np.float64) ** -recency).astype(dtype, copy=False))
 
 
 def nearest_users(queries: Float32, vectors: Float32, own: NDArray[np.integer], n: int) -> Neighborhood:
-    """Find the `n` users with the largest cosine to each query, exactly.
+    """Find the `n` users with the largest cosine to each query, by comparing it with all vectors.
 
-    `queries` (users, d) and `vectors` (stored users, d) are unit vectors, or 0 for none; `own` (users,) is each query's
-    own row in `vectors`, which is left out.
+    `queries` (users, d) and `vectors` (stored users, d) are unit vectors, or 0 for users without one. `own` (users,) is
+    the row of each query's user in `vectors`, which is left out; -1 where the user is not among them.
     """
     n = min(n, len(vectors))
     users = np.zeros((len(queries), n), dtype=np.int64)
     similarities = np.zeros((len(queries), n), dtype=np.float32)
-    step = max(1, BLOCK_BYTES // (4 * len(vectors)))
+    step = max(1, BLOCK_BYTES // (4 * max(1, len(vectors))))
     for start in range(0, len(queries), step):
         cosines = queries[start : start + step] @ vectors.T
-        cosines[np.arange(len(cosines)), own[start : start + step]] = 0
+        own_rows = own[start : start + step]
+        stored = np.flatnonzero(own_rows >= 0)
+        cosines[stored, own_rows[stored]] = 0
         users[start : start + step], cosines = largest(cosines, n)
         similarities[start : start + step] = np.where(cosines > NOISE_COSINE, cosines, 0)
     return Neighborhood(users, similarities)
 
 
-def voices(
-    near: Neighborhood, sums: Float64, n: int, similarity_exponent: float, activity_exponent: float
+def neighbor_strengths(
+    near: Neighborhood,
+    sums: Float64,
+    n: int,
+    similarity_exponent: float,
+    activity_exponent: float,
+    dtype: Precision = np.float32,
 ) -> sparse.csr_array:
     """Return how much each of the `n` nearest users counts: similarity^q d_v^-g, (users, stored users).
 
-    `sums` (stored users,) is d: the row sums of what the neighbours like.
+    `sums` (stored users,) is d: the row sums of the neighbours' weights.
     """
-    users, cosines = near.users[:, :n], near.similarities[:, :n]
-    strength = np.where(cosines > 0, cosines**similarity_exponent, 0) * inverse_power(sums, activity_exponent)[users]
+    users = near.users[:, :n]
+    cosines: NDArray[Any] = near.similarities[:, :n].astype(dtype)
+    strengths = np.where(cosines > 0, cosines**similarity_exponent, 0)
+    strengths = strengths * inverse_power(sums[users], activity_exponent, dtype)
     starts = np.arange(0, users.size + 1, users.shape[1])
-    # A copy of the users, since what sorts a matrix sorts its arrays.
-    return sparse.csr_array(
-        (strength.ravel().astype(np.float32), users.flatten(), starts), shape=(len(users), len(sums))
-    )
+    # A copy of the users, because scipy may sort a matrix's arrays in place.
+    return sparse.csr_array((strengths.ravel().astype(dtype), users.flatten(), starts), shape=(len(users), len(sums)))
 
 
-def shares(asked: sparse.csr_array, sums: Float64) -> sparse.csr_array:
-    """Divide what each row asks its sources by the magnitude of all they give it; where that is 0, nothing is asked.
+def shares(weights: sparse.csr_array, sums: Float64, share: float, dtype: Precision = np.float32) -> sparse.csr_array:
+    """Normalise each row's weights by the total absolute score that its sources contribute, and scale it to `share`.
 
-    `asked` is (users, sources): voices, or profiles; `sums` (sources,) the sources' row sums of magnitudes.
+    `weights` (users, sources) are neighbours' strengths or profiles. `sums` (sources,) are the sums of the absolute
+    weights that each source gives to items. Where a row's total is 0, the row becomes 0.
     """
-    magnitudes = sparse.csr_array((np.abs(asked.data), asked.indices, asked.indptr), shape=asked.shape)
-    return scale(asked, inverse_power(magnitudes @ sums, 1.0), np.ones(asked.shape[1], dtype=np.float32))
+    contributed = np.abs(weights.data) * sums[weights.indices]
+    totals = np.bincount(row_numbers(weights), contributed, minlength=weights.shape[0]).astype(np.float64)
+    scaled = scale_rows(weights, inverse_power(totals, 1.0, dtype))
+    scaled.data *= dtype(share)
+    return scaled
 
 
 def ranks_of(
@@ -84,7 +100,7 @@ def ranks_of(
 ) -> Float64:
     """Return the rank (from 1) of each (row, item) among its row's positive scores, hidden items left out.
 
-    `rows` ascend. Infinite where the item has no positive score. Ties go to the smaller item number.
+    `rows` ascend. A rank is infinite where the item has no positive score. On ties the smaller item number comes first.
     """
     ranks = np.full(len(rows), np.inf)
     whole = np.zeros(scores.shape[1], dtype=np.float32)
@@ -94,9 +110,9 @@ def ranks_of(
         columns = scores.indices[stored]
         whole[columns] = scores.data[stored]
         whole[hidden.indices[hidden.indptr[row] : hidden.indptr[row + 1]]] = 0
-        wanted, visible = items[start:stop, None], whole[columns]
-        aims = whole[wanted]
-        before = (visible > aims) | ((visible == aims) & (columns < wanted))
-        ranks[start:stop] = np.where(aims[:, 0] > 0, 1 + np.count_nonzero(before, axis=1), np.inf)
+        relevant, visible = items[start:stop, None], whole[columns]
+        own_scores = whole[relevant]
+        before = (visible > own_scores) | ((visible == own_scores) & (columns < relevant))
+        ranks[start:stop] = np.where(own_scores[:, 0] > 0, 1 + np.count_nonzero(before, axis=1), np.inf)
         whole[columns] = 0
     return ranks

@@ -1,1 +1,1 @@
-"""Offline evaluation in numpy: split, rank, score and search; nothing here knows of a database."""
+"""Offline evaluation in numpy: split, rank, score and search; nothing here uses a database."""

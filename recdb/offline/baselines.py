@@ -1,6 +1,6 @@
-"""What people use instead, exact and in numpy: the yardsticks that `recdb evaluate` prints beside its own figures.
+"""The baselines that `recdb evaluate` prints beside recdb's figures: popularity, and exact user-kNN and item-kNN.
 
-All of it works on what is not 0 alone: no matrix of users x items or of items x items is ever dense.
+They compute with sparse matrices only: no matrix of users x items or of items x items is ever dense.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,25 +14,25 @@ from recdb.learn.matrix import inverse_power, row_numbers, scale
 Numbers = NDArray[np.integer]
 Lists = NDArray[np.int64]
 Scorer = Callable[[Numbers], sparse.csr_array]
-"""Takes user numbers (block,), returns scores (block, items); what is not stored has none."""
+"""Takes user numbers (block,) and returns sparse scores (block, items)."""
 
 BLOCK_BYTES = 256 * 2**20
 ROUNDING = 1e-6
-"""What differs by less, relatively, is a tie: sums in single precision."""
+"""Scores whose relative difference is smaller are ties: they are sums in single precision."""
 NEIGHBORS = 100
 
 
-class Offer:
-    """What may be recommended to whom."""
+class Eligibility:
+    """Tells which items each user may get."""
 
     def __init__(self, hidden: sparse.csr_array, unavailable: Numbers | Sequence[int] = ()) -> None:
-        """Take what must not come back, stored entries of (users, items), and the items that nobody may get."""
+        """Take the items hidden from each user, as stored entries of (users, items), and those that no user may get."""
         self.hidden = hidden
         self.available = np.ones(hidden.shape[1], dtype=np.bool_)
         self.available[np.asarray(unavailable, dtype=np.int64)] = False
 
-    def may_get(self, user: int, items: Numbers) -> NDArray[np.bool_]:
-        """Tell which of some items a user may get."""
+    def of(self, user: int, items: Numbers) -> NDArray[np.bool_]:
+        """Tell which of some items a user may get, (items,)."""
         hidden = entries(self.hidden, user)[0]
         before = self.available[hidden]
         self.available[hidden] = False
@@ -41,15 +41,15 @@ class Offer:
         return answer
 
 
-def popularity(weights: sparse.csr_array, users: Numbers, offer: Offer, k: int) -> Lists:
-    """Recommend the items with the most users, as top_lists() does."""
+def popularity(weights: sparse.csr_array, users: Numbers, eligibility: Eligibility, k: int) -> Lists:
+    """Recommend the items with the most users; returns what top_lists() returns."""
     counts = np.bincount(weights.indices, minlength=weights.shape[1])
     order = np.argsort(-counts, kind="stable")[: (counts > 0).sum()]
-    order = order[offer.available[order]]
+    order = order[eligibility.available[order]]
     lists = np.full((len(users), k), -1, dtype=np.int64)
     for row, user in enumerate(users.tolist()):
-        head = order[: k + len(entries(offer.hidden, user)[0])]
-        kept = head[offer.may_get(user, head)][:k]
+        head = order[: k + len(entries(eligibility.hidden, user)[0])]
+        kept = head[eligibility.of(user, head)][:k]
         lists[row, : len(kept)] = kept
     return lists
 
@@ -68,7 +68,7 @@ def user_knn(weights: sparse.csr_array, neighbors: int = NEIGHBORS) -> Scorer:
 
 
 def item_knn(weights: sparse.csr_array, neighbors: int = NEIGHBORS) -> Scorer:
-    """Score by the `neighbors` most similar items of each of the user's items, by exact cosine; an item is its own."""
+    """Score by the `neighbors` most similar items of each of the user's items, itself included, by exact cosine."""
     by_user = unit_rows(weights.T.tocsr()).T.tocsr()
     unit = by_user.T.tocsr()
     blocks = [keep_largest(unit[block] @ by_user, neighbors) for _, block in in_blocks(np.arange(unit.shape[0]), unit)]
@@ -83,7 +83,7 @@ def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
 
 
 def keep_largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
-    """Return the `count` largest entries above 0 of each row, and what ties with the last of them."""
+    """Keep the `count` largest entries above 0 of each row, and the entries that tie with the last of them."""
     lowest = np.zeros(matrix.shape[0], dtype=matrix.dtype)
     for row in np.flatnonzero(np.diff(matrix.indptr) > count).tolist():
         lowest[row] = np.partition(entries(matrix, row)[1], -count)[-count] * (1 - ROUNDING)
@@ -93,17 +93,17 @@ def keep_largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
     return sparse.csr_array((matrix.data[kept], matrix.indices[kept], np.r_[0, np.cumsum(lengths)]), shape=matrix.shape)
 
 
-def top_lists(scorer: Scorer, users: Numbers, offer: Offer, k: int) -> Lists:
+def top_lists(scorer: Scorer, users: Numbers, eligibility: Eligibility, k: int) -> Lists:
     """Rank the items that score above 0 for each of `users`.
 
-    Returns item numbers (users, k), -1 where there is none. Ties go to the smaller item number.
+    Returns item numbers (users, k), -1 where a list is shorter. On ties the smaller item number comes first.
     """
     lists = np.full((len(users), k), -1, dtype=np.int64)
-    for start, block in in_blocks(users, offer.hidden):
+    for start, block in in_blocks(users, eligibility.hidden):
         scores = scorer(block)
         for row, user in enumerate(block.tolist()):
             items, values = entries(scores, row)
-            good = (values > 0) & offer.may_get(user, items)
+            good = (values > 0) & eligibility.of(user, items)
             items, values = items[good], values[good]
             if len(values) > k:
                 best = values >= np.partition(values, -k)[-k]
@@ -114,7 +114,7 @@ def top_lists(scorer: Scorer, users: Numbers, offer: Offer, k: int) -> Lists:
 
 
 def in_blocks(rows: Numbers, matrix: sparse.csr_array) -> Iterator[tuple[int, Numbers]]:
-    """Yield blocks of row numbers, and where each starts, whose products fit into memory even when nothing is 0."""
+    """Yield the start and the row numbers of blocks whose products fit into memory even if they are dense."""
     step = max(1, BLOCK_BYTES // (8 * max(matrix.shape)))
     for start in range(0, len(rows), step):
         yield start, rows[start : start + step]

@@ -1,4 +1,4 @@
-"""Whether old interactions should count less: half-lives tried on the validation part of a setting."""
+"""Half-lives: whether the ranking improves where older interactions count less, tried on a validation part."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,30 +8,30 @@ import numpy as np
 
 from recdb.learn.events import Events
 from recdb.learn.params import Params
-from recdb.offline.bench import Bench, Trial
+from recdb.offline.evaluator import OfflineEvaluator, Trial
 
 SPANS = (1 / 4, 1 / 8, 1 / 2, 1 / 16, 1)
-"""Half-lives that are tried, in shares of the time in which most interactions happened."""
+"""The half-lives to try, as shares of the time span in which most interactions happened."""
 CLEAR = 1.01
-"""How many times better a half-life must be than what is there."""
+"""How many times better a half-life must be than the database's own."""
 EXPONENTS = ("people_weight_exponent", "neighbor_weight_exponent", "item_weight_exponent", "profile_weight_exponent")
 HOUR, DAY = 3600, 86400
 
 
 @dataclass(frozen=True)
 class HalfLife:
-    """What trying half-lives on a setting came to."""
+    """The half-life that is proposed for a setting, and the trials behind it."""
 
     before: float | None
-    """Seconds; the database's, None for none."""
+    """The database's half-life in seconds; None for none."""
     seconds: float | None
-    """The proposed one: the database's where no other is clearly better."""
+    """The proposed half-life: the database's where no other is clearly better."""
     exponents: Mapping[str, float]
-    """What goes with the proposed one: weight exponents other than the setting's."""
+    """Weight exponents that go with the proposed half-life, where they differ from the setting's."""
     gain: float
     """How much better ndcg@20 is with it, as a share."""
     tried: Mapping[float | None, float]
-    """Each half-life, and the best ndcg@20 with it on the users that were asked."""
+    """Each half-life that was tried, and the best ndcg@20 with it on the users that it was tried on."""
 
     @property
     def changes(self) -> bool:
@@ -48,14 +48,14 @@ class HalfLife:
         }
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Describe the proposal in one line."""
         if not self.changes:
             return f"half-life: {'none helps' if self.before is None else f'stays {spell(self.before)}'}"
         return f"half-life: {spell(self.seconds)}, ndcg {self.gain:+.1%}"
 
 
 def spell(seconds: float | None) -> str:
-    """Spell a half-life: '30 days'."""
+    """Format a half-life: '30 days'."""
     if seconds is None:
         return "none"
     for unit, length in (("day", DAY), ("hour", HOUR)):
@@ -65,7 +65,7 @@ def spell(seconds: float | None) -> str:
 
 
 def candidates(events: Events) -> Iterator[float | None]:
-    """Yield the half-lives to try, the likeliest first, in whole days or hours where they are long enough."""
+    """Yield the half-lives to try, the most promising first, in whole days or hours where they are long enough."""
     if events.half_life is not None:
         yield None
     first, last = np.quantile(events.seconds, [0.01, 0.99])
@@ -81,19 +81,22 @@ def whole(seconds: float) -> float:
     return float(max(1, round(seconds / unit)) * unit)
 
 
-def propose(events: Events, bench: Bench, best: Params, ceiling: int, more_time: Callable[[], bool]) -> HalfLife:
-    """Try half-lives on a setting, as it is and with the weights to the full, while there is time.
+def propose(
+    events: Events, evaluator: OfflineEvaluator, best: Params, ceiling: int, more_time: Callable[[], bool]
+) -> HalfLife:
+    """Try half-lives on a setting, as it is and with all weight exponents at 1, while there is time.
 
-    The held-out pairs are those of `bench`, and so are the users that are asked, whatever the half-life.
+    Every half-life is tried on the validation users and the held-out items of `evaluator`.
     """
     choices: list[dict[str, Any]] = [{}, dict.fromkeys(EXPONENTS, 1.0)]
-    winner, winning, exponents, proposed = bench, bench.try_out(best, bench.few), choices[0], events.half_life
+    winner, winning = evaluator, evaluator.try_out(best, evaluator.few_users)
+    exponents, proposed = choices[0], events.half_life
     tried = {events.half_life: winning.ndcg}
     waiting = list(candidates(events))
     while waiting and more_time():
         seconds = waiting.pop(0)
-        other = Bench(replace(events, half_life=seconds), ceiling)
-        trials = [other.try_out(replace(best, **choice), other.few) for choice in choices]
+        other = OfflineEvaluator(replace(events, half_life=seconds), ceiling)
+        trials = [other.try_out(replace(best, **choice), other.few_users) for choice in choices]
         tried[seconds] = max(trial.ndcg for trial in trials)
         for trial, choice in zip(trials, choices, strict=True):
             if trial.objective > winning.objective:
@@ -101,15 +104,15 @@ def propose(events: Events, bench: Bench, best: Params, ceiling: int, more_time:
         shortest = min(filter(None, tried))
         if not waiting and proposed == shortest >= 2:
             waiting.append(whole(shortest / 2))
-    before = bench.try_out(best)
-    after = before if winner is bench else winner.try_out(winning.params)
+    before = evaluator.try_out(best)
+    after = before if winner is evaluator else winner.try_out(winning.params)
     if not clearly_better(after, before):
         return HalfLife(events.half_life, events.half_life, {}, 0.0, tried)
     return HalfLife(events.half_life, proposed, exponents, after.ndcg / before.ndcg - 1, tried)
 
 
 def clearly_better(trial: Trial, other: Trial) -> bool:
-    """Say whether a trial is better than another on the same users by CLEAR, and by more than chance would have it."""
+    """Tell whether a trial is better than another on the same users: by the factor CLEAR, and by more than chance."""
     gains = trial.gains - other.gains
     noise = float(gains.std()) / max(len(gains), 1) ** 0.5
     return trial.objective > other.objective * CLEAR and float(gains.mean()) > 2 * noise

@@ -1,6 +1,6 @@
-"""Ranking metrics, from which places of each user's list were hits.
+"""Ranking metrics, computed from the places of each user's list that hold relevant items.
 
-Libraries differ in their definitions; these are recdb's, printed beside every figure by `recdb evaluate`.
+Libraries define these metrics differently. `recdb evaluate` prints these formulas below its figures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ FORMULAS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Scores:
-    """The metrics of one way to rank, by name ('recall@20'), with 95 % bootstrap intervals of the means over users."""
+    """The metrics of one ranking, by name ('recall@20'): means over users with 95 % bootstrap intervals."""
 
     means: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def without(self, name: str) -> Self:
-        """Return the scores but for one metric, at every k."""
+        """Return the scores without one metric, at every k."""
         return replace(self, means={key: value for key, value in self.means.items() if not key.startswith(f"{name}@")})
 
 
@@ -85,8 +85,8 @@ def discounts(k: int) -> Float64:
 def user_metrics(hits: NDArray[np.bool_], relevant: NDArray[np.integer], k: int) -> dict[str, Float64]:
     """Score each user's list.
 
-    `hits` (users, at least k) says which places of the list are relevant items, `relevant` (users,) how many
-    relevant items there are, at least 1. Returns an array (users,) a metric, named like 'recall@20'.
+    `hits` (users, at least k) tells which places of the list hold relevant items; `relevant` (users,) is the number of
+    relevant items, at least 1. Returns an array (users,) for each metric, named like 'recall@20'.
     """
     top = hits[:, :k]
     found = top.sum(axis=1)
@@ -105,8 +105,8 @@ def user_metrics(hits: NDArray[np.bool_], relevant: NDArray[np.integer], k: int)
 def list_metrics(lists: NDArray[np.integer], popularity: NDArray[np.integer], users: int, k: int) -> dict[str, float]:
     """Score all lists together: coverage, novelty and the share of users served.
 
-    `lists` (lists, at least k) holds item numbers, -1 where a list is shorter; `popularity` (items,) how many of
-    `users` touched each item in training.
+    `lists` (lists, at least k) holds item numbers, -1 where a list is shorter. `popularity` (items,) is the number of
+    users, out of `users`, that interacted with each item in training.
     """
     top = lists[:, :k]
     shown = top[top >= 0]

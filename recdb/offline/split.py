@@ -1,4 +1,4 @@
-"""Cutting a validation part from events: what to learn from, and what was chosen after it."""
+"""Splits a validation part from events: events to learn from, and the items that users chose after them."""
 
 from dataclasses import dataclass
 
@@ -9,29 +9,31 @@ from recdb.learn.events import Events
 
 FRACTION = 0.2
 VISIT = 30 * 86400
-"""Seconds before a held-out event in which other events of its pair belong to the same decision."""
+"""Seconds before a held-out event: other events of the same user and item in this time belong to the same decision."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Events to learn from, and what came after them."""
+    """Events to learn from, and the relevant items, which came after them."""
 
     events: Events
     users: NDArray[np.int64]
     """(held-out pairs,): user keys."""
     items: NDArray[np.int64]
-    """(held-out pairs,): the items that are to be found."""
+    """(held-out pairs,): the relevant items."""
 
 
 def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
-    """Cut a validation part: the last FRACTION (at least one) of the items that each user chose by a hiding kind.
+    """Hold out the last FRACTION (at least one) of the items that each user chose.
 
-    Hiding kinds are what a recommendation is for: a purchase where views come back, everything where all hides. Items
-    are in the order of their first such event, at random where no times are known. Taken from the events are those of
-    hiding kinds, and, where times are known, the pair's other events from VISIT seconds before on, since the same
-    visit would give the choice away. To be found are the items with an event of a kind that weighs at least half of
-    what the heaviest hiding kind does. Users with a single item have nothing held out; of the others at most
-    `most_users` have, at random.
+    A user chooses an item by an event of a hiding kind: a purchase where viewed items may be recommended again, any
+    event where every kind hides. A user's items are ordered by their first such event, at random where no times are
+    known. For a held-out item the split removes the user's events of hiding kinds with it. Where times are known, it
+    also removes the user's other events with the item from VISIT seconds before the choice on, because the same visit
+    would reveal the choice.
+
+    An item is relevant if one of its events has a kind that weighs at least half as much as the heaviest hiding kind.
+    Users with a single item have nothing held out. Of the others at most `most_users`, drawn at random, have.
     """
     generator = np.random.default_rng(seed)
     pairs, timed = events.pairs, events.timed
@@ -66,5 +68,5 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     heavy = events.hides & (events.weights >= events.weights[events.hides].max(initial=0) / 2)
     left = np.zeros(events.shape[0], dtype=np.bool_)
     left[kept.users] = True
-    wanted = np.isin(chosen, pairs[heavy[events.kinds]]) & left[chosen // events.shape[1]]
-    return Validation(kept, chosen[wanted] // events.shape[1], chosen[wanted] % events.shape[1])
+    relevant = np.isin(chosen, pairs[heavy[events.kinds]]) & left[chosen // events.shape[1]]
+    return Validation(kept, chosen[relevant] // events.shape[1], chosen[relevant] % events.shape[1])

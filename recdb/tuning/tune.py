@@ -1,4 +1,4 @@
-"""Choosing hyper-parameters on a validation part of the database's own interactions, and training with them."""
+"""Chooses hyper-parameters on a validation part of the database's own interactions, and trains with them."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,49 +20,49 @@ from recdb.job.rebuild import rebuild, vacuum
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
 from recdb.learn import Params
-from recdb.offline.bench import Bench, Trial, best_of
+from recdb.offline.evaluator import OfflineEvaluator, Trial, best_of
 from recdb.offline.half_life import HalfLife, propose
 from recdb.offline.search import Search
 from recdb.progress import Report, silent
-from recdb.tuning.latency import Latency, measure_latency
+from recdb.tuning.latency_model import LatencyModel, measure_latency
 
 FOLDS = 2
 MOST_EVENTS = 5_000_000
-"""How many interactions a search looks at: those of a sample of the users where there are more."""
+"""How many interactions a search reads; where there are more, it reads those of a sample of the users."""
 ROUNDS = 3
-"""How many settings are trained before a latency that none of them meets is given up."""
+"""How many settings are trained to meet a latency before tune() gives up."""
 HALF_LIFE_SHARE = 0.2
-"""The share of the time that is kept for half-lives, where times are known."""
+"""The share of the search's time that is kept for trying half-lives, where times are known."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a search found."""
+    """The result of a search."""
 
     best: Trial
     start: Trial
-    """What the search started from: the active version's parameters, else the defaults."""
+    """The trial that the search started from: the active version's parameters, else the defaults."""
     trials: Sequence[Trial]
     frontier: Sequence[Trial]
-    """The trials than which none is both cheaper and better in ndcg, the cheapest first."""
+    """The trials that no other trial beats in both cost and ndcg, the cheapest first."""
     users: int
     """Users of the validation part."""
     seconds: float
-    latency: Latency
-    """What predicts a trial's latency."""
+    latency: LatencyModel
+    """Predicts a trial's latency."""
     half_life: HalfLife | None
     """None where no times are known."""
     measured_ms: float | None = None
-    """The median latency of recommend() with the version that was trained."""
+    """The median latency of recommend() with the trained version, in milliseconds."""
 
     @property
     def params(self) -> Params:
-        """What to train with: the best trial's, with what goes with the half-life."""
+        """The parameters to train with: the best trial's, with the exponents that go with the half-life."""
         exponents: Mapping[str, Any] = self.half_life.exponents if self.half_life else {}
         return replace(self.best.params, **exponents)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the search as a JSON object; a trial lists what it changed about the start."""
+        """Return the result as a JSON object; each trial lists its differences from the start."""
         return {
             "recall@20": round(self.best.recall, 6),
             "ndcg@20": round(self.best.ndcg, 6),
@@ -89,13 +89,13 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of tune() did."""
+    """The result of tune()."""
 
     ran: bool
     """False where another job was running and nothing was done."""
     tuning: Tuning | None = None
     model: str | None = None
-    """The label of the version that was trained with the winner and activated."""
+    """The label of the version that was trained with the best setting and activated."""
 
 
 def changed(start: Mapping[str, Any], params: Params) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def tune(
 ) -> Outcome:
     """Search for `seconds`, train a version with the best setting, and make it the active one.
 
-    `latency_ms` bounds the median latency of recommend(). Raises RecdbError where there is too little to cut a
-    validation part from, and where no setting is found that is quick enough: then the old version keeps serving.
+    `latency_ms` bounds the median latency of recommend(). Raises RecdbError where there are too few interactions for a
+    validation part, and where no setting is quick enough: then the old version keeps serving.
     """
     with open_job(database, report) as connection:
         if connection is None:
@@ -135,26 +135,26 @@ def search(
     report: Report,
     on_trial: Callable[[Trial, Trial], None],
 ) -> Tuning:
-    """Search, and try half-lives on the best setting; nothing in the database changes."""
+    """Search, then try half-lives on the best setting; nothing in the database changes."""
     report("reading events")
     events = read_events(connection, most=MOST_EVENTS)
     settings = read_settings(connection)
     ceiling, width = settings.profile_limit, settings.dimension
-    bench = Bench(events, ceiling, rank=width, folds=FOLDS)
-    if not len(bench.users):
+    evaluator = OfflineEvaluator(events, ceiling, rank=width, folds=FOLDS)
+    if not len(evaluator.users):
         raise RecdbError(
             "too few interactions to tune on: no user has two items", "load more, or train with the defaults"
         )
     began = time.monotonic()
     report("measuring recommend()")
-    latency = calibrate(connection, database, bench)
+    latency = calibrate(connection, database, evaluator)
     most_rows = float("inf") if latency_ms is None else latency.most_rows(latency_ms)
     if latency_ms is not None and most_rows < 1:
-        raise too_slow(latency_ms, f"a call that adds up nothing at all is predicted {latency.predict(0):.1f} ms")
+        raise too_slow(latency_ms, f"a call that adds up no weights is predicted to take {latency.predict(0):.1f} ms")
     report("searching")
     found = Search(
-        bench,
-        seconds=seconds * (1 - HALF_LIFE_SHARE if bench.timed else 1),
+        evaluator,
+        seconds=seconds * (1 - HALF_LIFE_SHARE if evaluator.timed else 1),
         width=width,
         most_rows=most_rows,
         start=active_params(connection),
@@ -164,30 +164,31 @@ def search(
     if best is None:
         cheapest = min(found.trials, key=lambda trial: trial.rows)
         assert latency_ms is not None
-        raise too_slow(latency_ms, f"the quickest that was tried is predicted {latency.predict(cheapest.rows):.1f} ms")
+        raise too_slow(latency_ms, f"the quickest setting is predicted to take {latency.predict(cheapest.rows):.1f} ms")
     half_life = None
-    if bench.timed:
+    if evaluator.timed:
         report("trying half-lives")
         half_life = propose(
-            events, bench.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + seconds
+            events, evaluator.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + seconds
         )
     took = time.monotonic() - began
     trials = found.trials
-    return Tuning(best, trials[0], trials, found.frontier(), len(bench.users), took, latency, half_life)
+    return Tuning(best, trials[0], trials, found.frontier(), len(evaluator.users), took, latency, half_life)
 
 
-def calibrate(connection: psycopg.Connection, database: Database, bench: Bench) -> Latency:
-    """Measure the active version, where there is one."""
+def calibrate(connection: psycopg.Connection, database: Database, evaluator: OfflineEvaluator) -> LatencyModel:
+    """Return a latency model for this server, corrected by a measurement of the active version where there is one."""
     row = connection.execute("select label from recdb.model where active").fetchone()
     if row is None:
-        return Latency()
-    return Latency().corrected(bench.rows(active_params(connection), bench.few), measure_latency(database, row[0]))
+        return LatencyModel()
+    rows = evaluator.rows(active_params(connection), evaluator.few_users)
+    return LatencyModel().corrected(rows, measure_latency(database, row[0]))
 
 
 def settle(
     connection: psycopg.Connection, database: Database, tuning: Tuning, latency_ms: float | None, report: Report
 ) -> tuple[Tuning, str]:
-    """Train the best setting, measure it, and activate it; where it is too slow, go on with the next best that is not.
+    """Train the best setting, measure its latency, and activate it; where it is too slow, take the next best setting.
 
     Raises RecdbError where none of ROUNDS settings is quick enough.
     """
@@ -218,11 +219,11 @@ def settle(
             break
         tuning = replace(tuning, best=best)
     assert latency_ms is not None
-    raise too_slow(latency_ms, f"of {len(measured)} trained, the quickest took {min(measured):.1f} ms")
+    raise too_slow(latency_ms, f"of {len(measured)} trained versions the quickest took {min(measured):.1f} ms")
 
 
 def too_slow(latency_ms: float, found: str) -> RecdbError:
-    """Say that no setting is quick enough."""
+    """Return the error for when no setting is quick enough."""
     return RecdbError(
         f"no setting keeps the median of recommend() within {latency_ms:g} ms: {found}; nothing was changed",
         "allow more with --latency, search longer with --budget, or use a faster server",
@@ -231,7 +232,7 @@ def too_slow(latency_ms: float, found: str) -> RecdbError:
 
 @contextmanager
 def decayed(connection: psycopg.Connection, half_life: HalfLife | None, report: Report) -> Iterator[None]:
-    """Weight the interactions with the proposed half-life, and with the one before where the block fails."""
+    """Weight the interactions with the proposed half-life; where the block fails, with the half-life before it."""
     if half_life is None or not half_life.changes:
         yield
         return
@@ -244,7 +245,7 @@ def decayed(connection: psycopg.Connection, half_life: HalfLife | None, report: 
 
 
 def set_half_life(connection: psycopg.Connection, seconds: float | None, report: Report) -> None:
-    """Change the database's half-life, and weight its interactions anew: readers see both at once."""
+    """Change the database's half-life and weight its interactions again; readers see both changes at once."""
     with connection.transaction():
         connection.execute("update recdb.config set half_life = justify_hours(make_interval(secs => %s))", [seconds])
         connection.execute("select recdb.rebuild()")

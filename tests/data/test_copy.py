@@ -1,4 +1,4 @@
-"""Binary COPY between arrays and tables: what goes in comes out, whatever its size and shape."""
+"""Binary COPY between arrays and tables: arrays of every size and shape come back unchanged."""
 
 from typing import Any
 
@@ -137,7 +137,7 @@ def test_arrays_laid_out_in_any_way(db: psycopg.Connection, values: NDArray[Any]
     assert [row[0] for row in db.execute("select value from t order by key")] == values.tolist()
 
 
-def test_what_the_server_refuses_leaves_the_connection_usable(db: psycopg.Connection) -> None:
+def test_an_error_of_the_server_leaves_the_connection_usable(db: psycopg.Connection) -> None:
     make_table(db, "key integer primary key")
 
     with pytest.raises(psycopg.errors.UniqueViolation):

@@ -1,4 +1,4 @@
-"""The baselines, held against naive dense numpy: ties, hidden, unavailable and disliked items included."""
+"""The baselines, compared with naive dense numpy: with ties, hidden, unavailable and disliked items."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb.offline import baselines
-from recdb.offline.baselines import Offer
+from recdb.offline.baselines import Eligibility
 
 Dense = NDArray[np.float64]
 MAKERS: dict[str, Callable[..., baselines.Scorer]] = {"user": baselines.user_knn, "item": baselines.item_knn}
@@ -58,7 +58,7 @@ def test_scores_are_those_of_dense_numpy(name: str, neighbors: int, seed: int) -
 
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("block_bytes", [1, 2**28])
-def test_lists_are_in_order_and_leave_out_what_may_not_be_shown(
+def test_lists_are_in_order_and_leave_out_items_that_are_not_eligible(
     name: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(baselines, "BLOCK_BYTES", block_bytes)
@@ -67,7 +67,7 @@ def test_lists_are_in_order_and_leave_out_what_may_not_be_shown(
     hidden = sparse.csr_array((weights > 1).astype(np.float32))
 
     lists = baselines.top_lists(
-        MAKERS[name](sparse.csr_array(weights.astype(np.float32)), 5), users, Offer(hidden, [9, 10]), 6
+        MAKERS[name](sparse.csr_array(weights.astype(np.float32)), 5), users, Eligibility(hidden, [9, 10]), 6
     )
 
     scores = naive_scores(name, weights, 5)[users]
@@ -83,15 +83,17 @@ def test_lists_are_in_order_and_leave_out_what_may_not_be_shown(
 def test_ties_go_to_the_smaller_item_number() -> None:
     scores = sparse.csr_array(np.array([[0, 2, 1, 2, 2, 0, 3]], dtype=np.float32))
 
-    lists = baselines.top_lists(lambda users: scores[users], np.array([0]), Offer(sparse.csr_array(scores.shape)), 3)
+    lists = baselines.top_lists(
+        lambda users: scores[users], np.array([0]), Eligibility(sparse.csr_array(scores.shape)), 3
+    )
 
     assert lists.tolist() == [[6, 1, 3]]
 
 
-def test_popularity_is_the_number_of_users_and_leaves_out_what_may_not_be_shown() -> None:
+def test_popularity_is_the_number_of_users_and_leaves_out_items_that_are_not_eligible() -> None:
     touched = np.array([[0, 1, 1, 1, 0, 1], [0, 1, 1, 0, 0, 1], [0, 0, 1, 5, 0, 1]], dtype=np.float32)
     hidden = sparse.csr_array(np.array([[0, 0, 1, 0, 0, 0], [0, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0]]))
 
-    lists = baselines.popularity(sparse.csr_array(touched), np.arange(3), Offer(hidden, [5]), 2)
+    lists = baselines.popularity(sparse.csr_array(touched), np.arange(3), Eligibility(hidden, [5]), 2)
 
     assert lists.tolist() == [[1, 3], [-1, -1], [2, 1]]

@@ -1,10 +1,11 @@
-"""recdb evaluate: a scratch database is trained, recommend() is asked, and the lists are scored."""
+"""recdb evaluate: it trains in a scratch database, calls recommend() and scores the lists."""
 
 import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -14,12 +15,13 @@ from typer.testing import CliRunner, Result
 from recdb.cli import app
 from recdb.database import Database
 from recdb.errors import InvalidInput, NotInstalled
-from recdb.evaluate import evaluation as evaluating
+from recdb.evaluate import scoring
+from recdb.evaluate.reading import read_eligibility
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
-    """A training and a test file: each user's last row is to be found; one test user is unknown."""
+    """A training and a test file: each user's last row is relevant; one test user is unknown."""
     rows = tastes(users=60, items=40, per_user=10, groups=2)
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
     held = rows[9::10]
@@ -42,13 +44,13 @@ def own(server: Database, *options: str) -> Result:
 
 
 def dated(per_user: int = 12) -> list[list[str]]:
-    """Interactions of tastes, each user's a day apart."""
+    """Interactions by taste, each user's a day apart."""
     rows = tastes(users=60, items=40, per_user=per_user, groups=2)
     return [[*row, f"2026-01-{number % per_user + 1:02d} 12:00+00"] for number, row in enumerate(rows)]
 
 
 def contents(db: psycopg.Connection) -> list[tuple[object, ...]]:
-    """Everything that a database consists of: schema objects, and every table's rows counted and summed up."""
+    """The contents of a database: its schema objects, and the number and hash sum of every table's rows."""
     objects = db.execute("select oid, relname, relkind, relnatts from pg_class order by oid").fetchall()
     functions = db.execute("select oid, proname, prosrc from pg_proc order by oid").fetchall()
     tables = db.execute(
@@ -108,8 +110,8 @@ def test_the_scratch_database_is_gone_after_success_and_after_failure(
     assert scratch_databases(db) == before
 
 
-def test_kinds_that_do_not_hide_may_come_back(database: Database, files: tuple[str, str]) -> None:
-    """Scored on its own training pairs, only a ranking that returns to them can hit."""
+def test_items_of_kinds_that_do_not_hide_are_recommended_again(database: Database, files: tuple[str, str]) -> None:
+    """Scored on its own training pairs, a ranking can hit only if it recommends them again."""
     again = (files[0], files[0])
     hidden = json.loads(evaluate(database, again, "--json").stdout)
     shown = json.loads(evaluate(database, again, "--json", "--hides", "purchase").stdout)
@@ -167,7 +169,7 @@ def test_a_test_file_of_strangers_is_one_clear_error(
 
 
 @pytest.mark.parametrize("options", [[], ["--holdout", "3d"]])
-def test_a_database_that_is_measured_on_itself_is_only_read(
+def test_a_database_that_is_evaluated_on_its_own_interactions_is_only_read(
     database: Database, db: psycopg.Connection, options: list[str]
 ) -> None:
     record(db, dated())
@@ -190,18 +192,18 @@ def test_the_split_is_part_of_the_answer(database: Database, db: psycopg.Connect
     record(db, dated())
 
     found = json.loads(own(database, "--json", "--holdout", "3d").stdout)
-    text = own(database, "--holdout", "3d", "--k", "5", "--k", "10").stdout
+    text = own(database, "--holdout", "3d", "-k", "5", "--k", "10").stdout
 
     assert found["split"]["protocol"] == "last days"
     assert found["split"]["cut_at"] == "2026-01-09 12:00:00+00"
     assert found["split"]["train_interactions"] == 60 * 8
     assert found["split"]["held_out_interactions"] == 60 * 4
     assert found["split"]["kinds"] == ["like", "share"]
-    assert "learned from what was before 2026-01-09 12:00:00+00" in text
+    assert "learned from the interactions before 2026-01-09 12:00:00+00" in text
     assert text.index("recall@5 ") < text.index("served@5 ") < text.index("recall@10 ")
 
 
-def test_tuning_starts_from_nothing_but_the_part_to_learn_from(database: Database, db: psycopg.Connection) -> None:
+def test_tuning_uses_the_training_part_only(database: Database, db: psycopg.Connection) -> None:
     record(db, dated())
 
     found = json.loads(own(database, "--json", "--tune", "--budget", "1s", "--latency", "10s").stdout)
@@ -224,7 +226,7 @@ def test_users_without_an_order_are_named(database: Database, db: psycopg.Connec
     assert "60 users have no order in time: their last fifth was drawn at random" in own(database).stdout
 
 
-def test_a_later_choice_that_nobody_could_foresee_is_not_found(database: Database, db: psycopg.Connection) -> None:
+def test_an_item_that_training_never_saw_is_not_found(database: Database, db: psycopg.Connection) -> None:
     """Everybody's last choice is the same new item: known in training, it would be on every list."""
     record(db, [*dated(per_user=11), *((f"u{user}", "new", "share", "2026-01-20") for user in range(60))])
 
@@ -264,9 +266,7 @@ def test_kinds_other_than_the_databases_own_may_be_tried(database: Database, db:
     assert others == ["like"]
 
 
-def test_what_nobody_may_get_and_what_is_the_users_own_is_left_out_of_the_baselines_too(
-    database: Database, db: psycopg.Connection
-) -> None:
+def test_the_baselines_leave_out_unavailable_hidden_and_own_items(database: Database, db: psycopg.Connection) -> None:
     record(db, [("ann", "tea", "like"), ("bob", "cup", "like"), ("bob", "pot", "view")])
     db.execute("update recdb.interaction_kind set hides = kind = 'like'")
     db.execute(
@@ -276,17 +276,17 @@ def test_what_nobody_may_get_and_what_is_the_users_own_is_left_out_of_the_baseli
     users = dict(db.execute("select user_id, user_key from recdb.user_key").fetchall())
     items = dict(db.execute("select item_id, item_key from recdb.item_key").fetchall())
 
-    hidden = evaluating.read_hidden(db, (len(users) + 1, len(items) + 1))
+    eligibility = read_eligibility(db, (len(users) + 1, len(items) + 1))
 
     expected = {(users["ann"], items["tea"]), (users["ann"], items["pot"]), (users["bob"], items["cup"])}
-    assert {(int(user), int(item)) for user, item in zip(*hidden.nonzero(), strict=True)} == expected
-    assert evaluating.read_unavailable(db).tolist() == [items["cup"]]
+    assert {(int(user), int(item)) for user, item in zip(*eligibility.hidden.nonzero(), strict=True)} == expected
+    assert np.flatnonzero(~eligibility.available).tolist() == [items["cup"]]
 
 
 def test_many_test_users_are_sampled_for_the_baselines_and_it_is_said(
     database: Database, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluating, "BASELINE_USERS", 20)
+    monkeypatch.setattr(scoring, "BASELINE_USERS", 20)
 
     found = json.loads(evaluate(database, files, "--json").stdout)
 
@@ -336,7 +336,7 @@ def test_options_that_do_not_go_together_are_wrong_usage(options: list[str], mes
         (["--model-params", '{"neighbours": 3}'], "unknown model parameters: neighbours"),
     ],
 )
-def test_what_cannot_be_measured_is_one_clear_error(
+def test_an_evaluation_that_is_impossible_is_one_clear_error(
     database: Database, db: psycopg.Connection, options: list[str], message: str
 ) -> None:
     record(db, dated())

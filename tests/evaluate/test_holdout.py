@@ -1,4 +1,4 @@
-"""What is held out of a database's own interactions, by hand on a few rows: nothing later is left to learn from."""
+"""Holding out a database's own interactions, checked by hand on a few rows: the training part has nothing later."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ Row = tuple[str, str, str, str]
 def cut(
     shared: psycopg.Connection, rows: Sequence[Row], holdout: timedelta | None
 ) -> tuple[dict[str, set[str]], Split]:
-    """Hold out of a shop's interactions, where all kinds but views hide."""
+    """Hold out interactions of a shop, where all kinds but views hide."""
     shared.execute("delete from recdb.interaction_kind")
     shared.execute("create temporary table copied (user_id text, item_id text, kind text, created_at timestamptz)")
     with shared.cursor() as cursor:
@@ -41,7 +41,7 @@ def day(number: int) -> str:
     return f"2026-01-{number:02d} 12:00+00"
 
 
-def test_the_last_days_are_cut_off_for_all_and_what_came_before_stays(shared: psycopg.Connection) -> None:
+def test_the_last_days_are_held_out_for_all_and_earlier_interactions_stay(shared: psycopg.Connection) -> None:
     rows = [
         ("ann", "tea", "buy", day(2)),
         ("ann", "cup", "view", day(12)),
@@ -59,7 +59,7 @@ def test_the_last_days_are_cut_off_for_all_and_what_came_before_stays(shared: ps
     assert (found.train_interactions, found.held_out_interactions, found.relevant) == (3, 3, 2)
 
 
-def test_what_was_hidden_before_is_not_to_be_found_again(shared: psycopg.Connection) -> None:
+def test_an_item_that_was_hidden_before_is_not_relevant(shared: psycopg.Connection) -> None:
     rows = [
         ("ann", "tea", "sample", day(2)),
         ("ann", "tea", "buy", day(19)),
@@ -74,14 +74,14 @@ def test_what_was_hidden_before_is_not_to_be_found_again(shared: psycopg.Connect
     assert found.kinds == ["buy", "rent"]
 
 
-def test_what_is_new_to_everybody_counts_and_is_counted(shared: psycopg.Connection) -> None:
+def test_an_item_that_is_new_to_everybody_is_relevant_and_counted_as_new(shared: psycopg.Connection) -> None:
     relevant, found = cut(shared, [("ann", "tea", "buy", day(1)), ("ann", "cup", "buy", day(20))], WEEK)
 
     assert relevant == {"ann": {"cup"}}
     assert found.new_items == 1
 
 
-def test_what_recommend_never_shows_is_not_to_be_found(shared: psycopg.Connection) -> None:
+def test_an_item_that_recommend_never_shows_is_not_relevant(shared: psycopg.Connection) -> None:
     shared.execute(
         "insert into recdb.item (item_id, owner_id, available) values ('own', 'ann', true), ('gone', null, false)"
     )
@@ -92,7 +92,7 @@ def test_what_recommend_never_shows_is_not_to_be_found(shared: psycopg.Connectio
     assert relevant == {"ann": {"cup"}}
 
 
-def test_interactions_of_the_future_are_of_now(shared: psycopg.Connection) -> None:
+def test_interactions_of_the_future_count_as_of_now(shared: psycopg.Connection) -> None:
     now = datetime.now(tz=UTC)
     rows = [
         ("ann", "tea", "buy", str(now - timedelta(days=30))),
@@ -106,7 +106,7 @@ def test_interactions_of_the_future_are_of_now(shared: psycopg.Connection) -> No
     assert left(shared) == [("ann", "tea", "buy")]
 
 
-def test_the_last_fifth_of_each_users_items_is_cut_off_with_all_that_came_after(shared: psycopg.Connection) -> None:
+def test_the_last_fifth_of_each_users_items_is_held_out_with_all_later_interactions(shared: psycopg.Connection) -> None:
     rows = [
         *(("ann", f"item-{number}", "buy", day(number)) for number in range(1, 11)),
         ("ann", "item-1", "view", day(9)),
@@ -131,7 +131,7 @@ def test_the_last_fifth_of_each_users_items_is_cut_off_with_all_that_came_after(
     assert found.random_users == 0
 
 
-def test_what_happened_at_the_very_moment_is_held_out_too(shared: psycopg.Connection) -> None:
+def test_interactions_with_the_timestamp_of_the_split_are_held_out_too(shared: psycopg.Connection) -> None:
     rows = [
         ("ann", "tea", "buy", day(1)),
         ("ann", "cup", "buy", day(2)),
@@ -196,7 +196,7 @@ def random_rows(seed: int, users: int = 30) -> list[Row]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("holdout", [None, timedelta(days=60)])
-def test_no_interaction_is_learned_from_that_is_as_late_as_what_is_to_be_found(
+def test_the_training_part_is_earlier_than_every_relevant_item(
     shared: psycopg.Connection, seed: int, holdout: timedelta | None
 ) -> None:
     rows = random_rows(seed)
@@ -216,7 +216,7 @@ def test_no_interaction_is_learned_from_that_is_as_late_as_what_is_to_be_found(
 
 
 @pytest.mark.parametrize("seed", [2, 3])
-def test_what_is_to_be_found_is_what_the_tuner_looks_for(shared: psycopg.Connection, seed: int) -> None:
+def test_relevant_items_are_those_of_the_tuners_validation_part(shared: psycopg.Connection, seed: int) -> None:
     rows = random_rows(seed)
     relevant, _ = cut(shared, rows, None)
 
@@ -248,7 +248,11 @@ def test_what_is_to_be_found_is_what_the_tuner_looks_for(shared: psycopg.Connect
             WEEK,
             "no interaction is of a kind that hid",
         ),
-        ([("ann", "tea", "buy", day(1)), ("bob", "tea", "buy", day(2))], None, "something to learn from and something"),
+        (
+            [("ann", "tea", "buy", day(1)), ("bob", "tea", "buy", day(2))],
+            None,
+            "to learn from and a relevant item",
+        ),
         ([("ann", "tea", "buy", "-infinity")], WEEK, "nothing to learn from"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tuning: the offline search scores as SQL serves, finds better settings, and trains with the winner."""
+"""Tuning: the offline search scores as SQL serves, finds better settings, and trains with the best one."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from recdb.arrays.events import read_events
 from recdb.arrays.settings import read_settings
 from recdb.cli import app
 from recdb.database import Database
-from recdb.evaluate.evaluation import ask
+from recdb.evaluate.scoring import ask
 from recdb.learn import Params
-from recdb.offline.bench import MOST_NEIGHBORS, Bench, Trial
+from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator, Trial
 from recdb.offline.metrics import Truth, user_metrics
 from recdb.offline.search import Search
 from recdb.offline.split import split
@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 def history(users: int = 150, seed: int = 3) -> list[list[str]]:
-    """Interactions of tastes, at times in the order they are drawn; views and clicks come back."""
+    """Interactions by taste, at random times; items that were viewed or clicked may be recommended again."""
     rows = tastes(users=users, items=80, per_user=14, groups=4, seed=seed)
     generator = np.random.default_rng(seed)
     return [
@@ -42,15 +42,15 @@ def history(users: int = 150, seed: int = 3) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("hides", [("like", "share"), ("view", "click", "like", "share")], ids=["some", "all"])
-def test_the_offline_figure_is_what_sql_reaches(
+def test_the_offline_evaluator_and_sql_reach_the_same_metrics(
     database: Database, db: psycopg.Connection, name: str, hides: Sequence[str]
 ) -> None:
-    """The same held-out part, scored offline and through recommend(): less than 2 % apart."""
+    """Metrics on the same held-out part, offline and through recommend(), differ by less than 2 %."""
     record(db, history())
     db.execute("update recdb.interaction_kind set hides = kind = any (%s)", [list(hides)])
     db.execute("select recdb.rebuild()")
-    bench = Bench(read_events(db), read_settings(db).profile_limit)
-    offline = bench.try_out(SETTINGS[name])
+    evaluator = OfflineEvaluator(read_events(db), read_settings(db).profile_limit)
+    offline = evaluator.try_out(SETTINGS[name])
 
     held = split(read_events(db), most_users=10_000)
     users = dict(db.execute("select user_key, user_id from recdb.user_key").fetchall())
@@ -100,10 +100,10 @@ def test_a_sample_is_of_whole_users_and_the_same_each_time(db: psycopg.Connectio
 def test_a_search_starts_from_what_it_is_given_and_never_ends_worse(db: psycopg.Connection) -> None:
     record(db, history())
     db.execute("select recdb.rebuild()")
-    bench = Bench(read_events(db), 100)
+    evaluator = OfflineEvaluator(read_events(db), 100)
     bad = Params(blend=1.0, neighbors=1, activity_exponent=2.0)
 
-    search = Search(bench, seconds=2, width=16, start=bad)
+    search = Search(evaluator, seconds=2, width=16, start=bad)
     best = search.run()
 
     assert search.trials[0].params.neighbors == 1
@@ -115,34 +115,34 @@ def test_a_search_starts_from_what_it_is_given_and_never_ends_worse(db: psycopg.
 def test_a_trial_does_not_change_the_next(db: psycopg.Connection) -> None:
     record(db, tastes())
     db.execute("select recdb.rebuild()")
-    bench = Bench(read_events(db), 100)
+    evaluator = OfflineEvaluator(read_events(db), 100)
     several = [
         Params(blend=blend, neighbors=neighbors, learner=learner)
         for blend in (1.0, 0.5)
         for neighbors in (MOST_NEIGHBORS, 3)
         for learner in ("cooccurrence", "ease")
     ]
-    first = [bench.try_out(params) for params in several]
-    assert [bench.try_out(params) for params in reversed(several)] == first[::-1]
+    first = [evaluator.try_out(params) for params in several]
+    assert [evaluator.try_out(params) for params in reversed(several)] == first[::-1]
 
 
-def test_little_data_are_cut_more_than_once(db: psycopg.Connection) -> None:
+def test_little_data_have_more_than_one_validation_part(db: psycopg.Connection) -> None:
     record(db, tastes())
     db.execute("select recdb.rebuild()")
     events = read_events(db)
-    once, twice = Bench(events, 100), Bench(events, 100, folds=2)
+    once, twice = OfflineEvaluator(events, 100), OfflineEvaluator(events, 100, folds=2)
     recall, _ = once.user_metrics(Params())
     both, _ = twice.user_metrics(Params())
     assert len(both) > len(recall)
     assert list(both[: len(recall)]) == list(recall)
 
 
-def test_what_makes_no_difference_is_not_searched(db: psycopg.Connection) -> None:
+def test_hyper_parameters_without_effect_are_not_searched(db: psycopg.Connection) -> None:
     """No times, every kind hides, and all weights equal: no recency, no sessions, no self weight, no exponents."""
     record(db, ((user, item, "like") for user, item, _ in tastes(users=60)))
     db.execute("select recdb.rebuild()")
 
-    search = Search(Bench(read_events(db), 100), seconds=1, width=16)
+    search = Search(OfflineEvaluator(read_events(db), 100), seconds=1, width=16)
     search.run()
 
     tried = [trial.params for trial in search.trials]
@@ -152,7 +152,7 @@ def test_what_makes_no_difference_is_not_searched(db: psycopg.Connection) -> Non
     assert {params.item_weight_exponent for params in tried} == {Params().item_weight_exponent}
 
 
-def test_tuning_trains_with_the_winner_and_stores_the_curve(database: Database, db: psycopg.Connection) -> None:
+def test_tuning_trains_with_the_best_setting_and_stores_the_curve(database: Database, db: psycopg.Connection) -> None:
     record(db, history())
 
     outcome = tune(database, seconds=1)
@@ -197,8 +197,8 @@ def test_a_longer_profile_is_scored_only_where_it_helps(db: psycopg.Connection) 
     record(db, history())
     db.execute("select recdb.rebuild()")
 
-    unbounded = Search(Bench(read_events(db), 500), seconds=1, width=16)
-    bounded = Search(Bench(read_events(db), 9), seconds=1, width=16)
+    unbounded = Search(OfflineEvaluator(read_events(db), 500), seconds=1, width=16)
+    bounded = Search(OfflineEvaluator(read_events(db), 9), seconds=1, width=16)
     unbounded.run()
     bounded.run()
 

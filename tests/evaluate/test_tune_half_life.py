@@ -1,4 +1,4 @@
-"""A half-life is proposed where tastes drift, applied with the version that is trained, and left alone elsewhere."""
+"""Tuning proposes a half-life where tastes drift, and applies it with the trained version; elsewhere it keeps it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from recdb.arrays.events import read_events
 from recdb.cli import app
 from recdb.database import Database
 from recdb.learn import Params
-from recdb.offline.bench import Bench
+from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.half_life import HalfLife, propose
 from recdb.tuning import tune as tuning
 from recdb.tuning.tune import tune
@@ -23,7 +23,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def year(*, drifting: bool, users: int = 150, items: int = 60) -> Iterator[Sequence[str]]:
-    """A year of likes in four groups of items; in the last two months, others, where tastes drift."""
+    """A year of likes in four groups of items; where tastes drift, users like another group in the last two months."""
     generator = np.random.default_rng(0)
     for user in range(users):
         for count, days, recent in ((16, (60, 365), False), (8, (0, 60), True)):
@@ -37,7 +37,7 @@ def year(*, drifting: bool, users: int = 150, items: int = 60) -> Iterator[Seque
 
 def proposal(db: psycopg.Connection) -> HalfLife:
     events = read_events(db)
-    return propose(events, Bench(events, 500), Params(session_weight=0.0), 500, lambda: True)
+    return propose(events, OfflineEvaluator(events, 500), Params(session_weight=0.0), 500, lambda: True)
 
 
 def test_where_tastes_drift_a_half_life_is_found_and_applied(
@@ -75,7 +75,7 @@ def test_where_tastes_stay_none_helps(db: psycopg.Connection) -> None:
     assert len(found.tried) > 3
 
 
-def test_a_half_life_that_hurts_is_given_up(db: psycopg.Connection) -> None:
+def test_a_half_life_that_worsens_the_ranking_is_replaced(db: psycopg.Connection) -> None:
     record(db, year(drifting=False))
     db.execute("update recdb.config set half_life = '2 hours'")
     db.execute("select recdb.rebuild()")

@@ -1,4 +1,4 @@
-"""A latency that recommend() must keep bounds what is searched, and what was measured decides what goes live."""
+"""--latency bounds the settings that tune searches, and the measured latency decides which version goes live."""
 
 import json
 
@@ -12,10 +12,10 @@ from recdb.cli import app
 from recdb.database import Database
 from recdb.errors import RecdbError
 from recdb.learn import Params
-from recdb.offline.bench import Bench
+from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.search import Search
 from recdb.tuning import tune as tuning
-from recdb.tuning.latency import Latency
+from recdb.tuning.latency_model import LatencyModel
 from recdb.tuning.tune import tune
 
 
@@ -29,11 +29,11 @@ def loaded(db: psycopg.Connection) -> psycopg.Connection:
     return db
 
 
-def test_a_search_keeps_within_the_rows_it_may_cost(loaded: psycopg.Connection) -> None:
+def test_a_search_tries_only_settings_within_its_rows(loaded: psycopg.Connection) -> None:
     loaded.execute("select recdb.rebuild()")
-    bench = Bench(read_events(loaded), 500)
+    evaluator = OfflineEvaluator(read_events(loaded), 500)
 
-    search = Search(bench, seconds=2, width=16, most_rows=100)
+    search = Search(evaluator, seconds=2, width=16, most_rows=100)
     best = search.run()
 
     assert best is not None
@@ -42,14 +42,14 @@ def test_a_search_keeps_within_the_rows_it_may_cost(loaded: psycopg.Connection) 
     assert max(trial.rows for trial in search.trials[1:]) <= 100
 
 
-def test_rows_are_what_the_sources_give(loaded: psycopg.Connection) -> None:
-    """Each of five neighbours has 14 items, less what was held out; items recommend three each, and not themselves."""
+def test_rows_are_the_weights_that_the_score_sources_give(loaded: psycopg.Connection) -> None:
+    """Five neighbours and a profile of seven items each; every item has three neighbours and no weight for itself."""
     loaded.execute("select recdb.rebuild()")
-    bench = Bench(read_events(loaded), 500)
+    evaluator = OfflineEvaluator(read_events(loaded), 500)
 
-    people = bench.rows(Params(blend=1, neighbors=5, profile_limit=7), bench.whole)
-    items = bench.rows(Params(blend=0, item_neighbors=3, profile_limit=7, self_weight=0), bench.whole)
-    both = bench.rows(Params(neighbors=5, item_neighbors=3, profile_limit=7, self_weight=0), bench.whole)
+    people = evaluator.rows(Params(blend=1, neighbors=5, profile_limit=7), evaluator.all_users)
+    items = evaluator.rows(Params(blend=0, item_neighbors=3, profile_limit=7, self_weight=0), evaluator.all_users)
+    both = evaluator.rows(Params(neighbors=5, item_neighbors=3, profile_limit=7, self_weight=0), evaluator.all_users)
 
     assert people == pytest.approx(35)
     assert items == pytest.approx(21)
@@ -58,7 +58,7 @@ def test_rows_are_what_the_sources_give(loaded: psycopg.Connection) -> None:
 
 def test_the_frontier_rises_with_the_cost(loaded: psycopg.Connection) -> None:
     loaded.execute("select recdb.rebuild()")
-    search = Search(Bench(read_events(loaded), 500), seconds=1, width=16)
+    search = Search(OfflineEvaluator(read_events(loaded), 500), seconds=1, width=16)
     search.run()
 
     frontier = search.frontier()
@@ -68,8 +68,8 @@ def test_the_frontier_rises_with_the_cost(loaded: psycopg.Connection) -> None:
     assert [trial.ndcg for trial in frontier] == sorted({trial.ndcg for trial in frontier})
 
 
-def test_what_was_measured_is_what_is_predicted() -> None:
-    latency = Latency().corrected(1000, 4.2)
+def test_a_measured_latency_is_predicted() -> None:
+    latency = LatencyModel().corrected(1000, 4.2)
 
     assert latency.predict(1000) == pytest.approx(4.2)
     assert latency.predict(latency.most_rows(3.1)) == pytest.approx(3.1)
@@ -105,7 +105,7 @@ def test_the_next_best_is_trained_where_the_best_is_too_slow(
 def test_a_latency_that_nothing_meets_leaves_the_old_version(
     database: Database, loaded: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, took: float
 ) -> None:
-    """Whether the first that was trained shows it, or the one that serves."""
+    """The first trained version is too slow, or the version that serves is."""
     train(database)
     measured = iter([took, *[1e6] * tuning.ROUNDS])
     monkeypatch.setattr(tuning, "measure_latency", lambda database, label: next(measured))

@@ -1,4 +1,4 @@
-"""What is held out for validation: what a user chose last, and nothing that would give it away."""
+"""The validation part: the items that a user chose last, and the events that would reveal the choice."""
 
 import numpy as np
 import pytest
@@ -28,14 +28,14 @@ def left(events: Events) -> set[tuple[int, int, int]]:
     return set(zip(events.users.tolist(), events.items.tolist(), events.kinds.tolist(), strict=True))
 
 
-def test_the_last_purchase_is_to_be_found() -> None:
+def test_the_last_purchase_is_relevant() -> None:
     cut = split(shop((1, 1, BUY, 0), (1, 2, BUY, 50), (1, 3, VIEW, 60)), most_users=10)
 
     assert list(zip(cut.users, cut.items, strict=True)) == [(1, 2)]
     assert left(cut.events) == {(1, 1, BUY), (1, 3, VIEW)}
 
 
-def test_views_of_the_same_visit_go_with_the_purchase_and_older_ones_stay() -> None:
+def test_views_of_the_same_visit_are_held_out_with_the_purchase_and_older_ones_stay() -> None:
     cut = split(shop((1, 1, BUY, 0), (1, 2, VIEW, 5), (1, 2, VIEW, 99), (1, 2, BUY, 100)), most_users=10)
 
     assert list(cut.items) == [2]
@@ -43,13 +43,13 @@ def test_views_of_the_same_visit_go_with_the_purchase_and_older_ones_stay() -> N
     assert left(cut.events) == {(1, 1, BUY), (1, 2, VIEW)}
 
 
-def test_without_times_views_stay_since_nothing_tells_one_visit_from_another() -> None:
+def test_without_times_views_stay_because_visits_are_unknown() -> None:
     cut = split(shop((1, 1, VIEW, 0), (1, 2, VIEW, 0), (1, 2, BUY, 0)), most_users=10)
 
     assert left(cut.events) == {(1, 1, VIEW), (1, 2, VIEW)}
 
 
-def test_light_kinds_are_held_out_but_not_to_be_found() -> None:
+def test_items_of_light_kinds_are_held_out_but_not_relevant() -> None:
     cut = split(shop((1, 1, BUY, 0), (1, 2, VIEW, 50), hides=(True, True)), most_users=10)
 
     assert left(cut.events) == {(1, 1, BUY)}

@@ -17,10 +17,12 @@ from support.data import recommend, record, tastes, train
 from test_scores import SETTINGS, VARIANTS, random_rows, store
 from typer.testing import CliRunner
 
+from recdb import everyone
 from recdb.cli import app
 from recdb.database import Database
 from recdb.errors import InvalidInput, RecdbError
-from recdb.everyone import rank as everyone
+from recdb.everyone import rank
+from recdb.everyone import write as writing
 from recdb.learn.nearest import largest, make_cells, nearest_cells
 
 Row = tuple[str, int, str, float, str, str]
@@ -65,7 +67,7 @@ def assert_same(lists: dict[str, list[Row]], connection: psycopg.Connection, k: 
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_every_model_gives_what_recommend_gives(
+def test_every_model_gives_the_rows_of_recommend(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path, setting: str
 ) -> None:
     db.execute("update recdb.interaction_kind set hides = false where kind = 'view'")
@@ -77,7 +79,7 @@ def test_every_model_gives_what_recommend_gives(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_kind_of_data_gives_what_recommend_gives(
+def test_every_kind_of_data_gives_the_rows_of_recommend(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path, variant: str
 ) -> None:
     store(db, random_rows(seed=2), variant)
@@ -87,7 +89,7 @@ def test_every_kind_of_data_gives_what_recommend_gives(
         assert_same(write(database, tmp_path / "all.csv", k), exact, k)
 
 
-def test_only_listed_items_where_the_catalogue_rules(
+def test_only_listed_items_where_listed_only_is_set(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path
 ) -> None:
     store(db, random_rows(seed=3), "catalogue")
@@ -116,7 +118,7 @@ def test_equal_scores_stand_in_the_order_of_ids(
         assert [row[2] for row in rows] == [row[0] for row in recommend(exact, user, 3)]
 
 
-def test_what_was_refreshed_counts_and_what_was_not_does_not(
+def test_refreshed_interactions_count_and_later_ones_do_not(
     database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path
 ) -> None:
     record(db, tastes())
@@ -130,7 +132,7 @@ def test_what_was_refreshed_counts_and_what_was_not_does_not(
     assert "later" not in write(database, tmp_path / "all.csv")
 
 
-def test_users_that_the_model_says_nothing_about_have_no_rows(
+def test_users_without_a_recommendation_have_no_rows(
     database: Database, db: psycopg.Connection, tmp_path: Path
 ) -> None:
     record(db, tastes())
@@ -141,15 +143,15 @@ def test_users_that_the_model_says_nothing_about_have_no_rows(
     assert "stranger" not in write(database, tmp_path / "all.csv")
 
 
-def test_in_cells_as_many_are_found_as_by_the_index(
+def test_cells_find_nearly_all_of_the_exact_neighbours(
     database: Database, db: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If neighbours are searched in cells, hardly an item of the lists changes."""
     record(db, tastes(users=1500, items=80, groups=8))
     train(database, neighbors=20)
     exactly = write(database, tmp_path / "exact.csv", 10)
-    monkeypatch.setattr(everyone, "EXACT", 1000)
-    monkeypatch.setattr(everyone, "PROBED", 3)
+    monkeypatch.setattr(rank, "EXACT", 1000)
+    monkeypatch.setattr(rank, "PROBED", 3)
 
     in_cells = write(database, tmp_path / "cells.csv", 10)
 
@@ -183,12 +185,12 @@ def run(database: Database, *arguments: str) -> Any:
     return CliRunner().invoke(app, ["recommend-all", *arguments, "--url", database.conninfo])
 
 
-def test_plain_gzipped_and_standard_output_hold_the_same(trained: Database, tmp_path: Path) -> None:
+def test_plain_gzipped_and_standard_output_have_the_same_content(trained: Database, tmp_path: Path) -> None:
     plain, packed = tmp_path / "all.csv", tmp_path / "all.csv.gz"
     said = run(trained, str(plain), "-k", "3")
     assert said.exit_code == 0
     assert "wrote 120 rows of collaborative_filtering_v1 for 40 users" in said.stdout
-    assert run(trained, str(packed), "-k", "3").exit_code == 0
+    assert run(trained, str(packed), "--k", "3").exit_code == 0
     printed = run(trained, "-", "-k", "3")
 
     assert gzip.decompress(packed.read_bytes()) == plain.read_bytes() == printed.stdout_bytes
@@ -205,7 +207,7 @@ def test_a_failure_keeps_the_file_that_was_there(
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(everyone, "quote", fail)
+    monkeypatch.setattr(writing, "quote", fail)
     with pytest.raises(InvalidInput, match=r"cannot write .*all\.csv: No space left on device"):
         everyone.recommend_all(trained, str(path))
 
@@ -224,7 +226,7 @@ def test_a_reader_that_goes_away_is_one_error(trained: Database) -> None:
     assert "error: standard output was closed" in complaints and "Traceback" not in complaints
 
 
-def test_what_is_no_regular_file_is_written_to(trained: Database, tmp_path: Path) -> None:
+def test_a_pipe_is_written_to_directly(trained: Database, tmp_path: Path) -> None:
     pipe, received = tmp_path / "pipe", tmp_path / "received"
     os.mkfifo(pipe)
     with received.open("wb") as target, subprocess.Popen(["cat", str(pipe)], stdout=target):
@@ -233,7 +235,7 @@ def test_what_is_no_regular_file_is_written_to(trained: Database, tmp_path: Path
     assert pipe.is_fifo() and len(read(received.read_bytes())) == 40
 
 
-def test_what_is_refused(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+def test_wrong_arguments_and_no_model_are_errors(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
     with pytest.raises(RecdbError, match="no model has been trained yet"):
         everyone.recommend_all(database, str(tmp_path / "all.csv"))
     with pytest.raises(InvalidInput, match="between 1 and 1000"):

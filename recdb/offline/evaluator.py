@@ -1,6 +1,7 @@
-"""A bench: a validation part, and how any setting ranks on it, offline, by the formulas that SQL serves.
+"""The offline evaluator: it ranks a validation part with any setting, in numpy, by the formulas that SQL serves.
 
-What is expensive (a decomposition, nearest users, item neighbours) is kept and shared by the settings that agree on it.
+It keeps what is expensive to compute (a decomposition, nearest users, item neighbours) for the next settings that need
+the same.
 """
 
 from collections import OrderedDict
@@ -19,7 +20,7 @@ from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
 from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
-from recdb.learn.scoring import Neighborhood, nearest_users, profiles, ranks_of, shares, voices
+from recdb.learn.scoring import Neighborhood, nearest_users, neighbor_strengths, profiles, ranks_of, shares
 from recdb.offline.metrics import discounts
 from recdb.offline.split import split
 
@@ -27,12 +28,12 @@ K = 20
 VALIDATION_USERS = 2000
 FEW_USERS = 600
 MANY_PAIRS = 150_000
-"""Where a user and item occur together more often than that, a trial takes long enough to ask few users first."""
+"""With more pairs of a user and an item than this, a trial takes long: a search ranks for FEW_USERS first."""
 MOST_NEIGHBORS = 400
 CACHE_BYTES = 2**30
 BLOCK_USERS = 250
 THREADS = min(4, CORES)
-"""More would each want memory for a block."""
+"""Each thread needs memory for a block of scores."""
 Value = TypeVar("Value")
 
 DECOMPOSING = ("people_weight_exponent", "basis_user_exponent", "basis_item_exponent")
@@ -54,7 +55,7 @@ LEARNING = (
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting, and what it reached on the validation part."""
+    """One setting, and its metrics on the validation part."""
 
     params: Params
     recall: float
@@ -62,9 +63,9 @@ class Trial:
     ndcg: float
     """ndcg@20."""
     users: int
-    """How many users were asked."""
+    """How many users it was ranked for."""
     rows: float
-    """Weighted items of neighbours and neighbours of items that recommend() adds up a call, the mean over users."""
+    """How many weights recommend() adds up per call, neighbours' and items', the mean over users."""
     gains: Float32 = field(compare=False, repr=False)
     """(users,): each user's recall plus ndcg."""
 
@@ -81,43 +82,45 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 
 
 @dataclass(frozen=True)
-class Audience:
-    """Users of the validation part, and what they are to find."""
+class ValidationUsers:
+    """Users of the validation part, and their relevant items: those that were held out."""
 
     users: NDArray[np.int64]
     """Ascending."""
     rows: NDArray[np.int64]
-    """(wanted,): places in `users`, ascending."""
-    wanted: NDArray[np.int64]
-    """(wanted,): item numbers."""
+    """(relevant,): places in `users`, ascending."""
+    relevant: NDArray[np.int64]
+    """(relevant,): item numbers."""
     hidden: sparse.csr_array
-    """(users, items): not 0 where an item must not come back."""
+    """(users, items): not 0 where an item must not be recommended."""
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """How many items each user is to find."""
+        """The number of relevant items of each user."""
         return np.bincount(self.rows, minlength=len(self.users))
 
     def slices(self) -> Iterator[slice]:
-        """Cut the users into blocks."""
+        """Divide the users into blocks."""
         for start in range(0, len(self.users), BLOCK_USERS):
             yield slice(start, min(start + BLOCK_USERS, len(self.users)))
 
-    def of(self, chosen: NDArray[np.bool_]) -> Self:
-        """Return some of the users."""
+    def where(self, chosen: NDArray[np.bool_]) -> Self:
+        """Return the chosen users; `chosen` is (users,)."""
         kept = chosen[self.rows]
         rows = np.cumsum(chosen)[self.rows[kept]] - 1
-        return replace(self, users=self.users[chosen], rows=rows, wanted=self.wanted[kept], hidden=self.hidden[chosen])
+        return replace(
+            self, users=self.users[chosen], rows=rows, relevant=self.relevant[kept], hidden=self.hidden[chosen]
+        )
 
 
 class Cache:
-    """The values computed last, by a key, as many as fit into CACHE_BYTES."""
+    """The values that were used last, by key, as many as fit into CACHE_BYTES."""
 
     def __init__(self) -> None:
         self.values: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any, compute: Callable[[], Value]) -> Value:
-        """Return the value of `key`, computing it the first time."""
+        """Return the value of `key`; compute it where it is not kept."""
         if key not in self.values:
             self.values[key] = compute()
             while len(self.values) > 1 and sum(map(size, self.values.values())) > CACHE_BYTES:
@@ -136,12 +139,12 @@ def size(value: Any) -> int:
     return sum(map(size, value if isinstance(value, tuple) else vars(value).values()))
 
 
-class Bench:
-    """A validation part, and how any setting does on it.
+class OfflineEvaluator:
+    """Holds out a validation part of some events, and ranks it with any setting.
 
-    `ceiling` is config.profile_limit; `rank` the largest dimension that will be asked for, where more than one will;
-    `seed` chooses the held-out part. With `folds` and little data there are more parts: what came before the first one
-    is cut again, and figures are over the users of all, since those of one say too little.
+    `ceiling` is config.profile_limit. `rank` is the largest dimension of the settings, where they differ in it. `seed`
+    chooses the held-out part. With `folds` and few events there are more validation parts: the events before the
+    first part are split again, and metrics are over the users of all parts, because those of one part are too few.
     """
 
     def __init__(
@@ -160,109 +163,116 @@ class Bench:
         self.longest = min(ceiling, int(self.known.positions.max(initial=1)))
         self.rank = rank
         users, rows = np.unique(validation.users, return_inverse=True)
-        self.whole = Audience(users, rows, validation.items, validation.events.hidden()[users])
-        self.few = self.whole
+        self.all_users = ValidationUsers(users, rows, validation.items, validation.events.hidden()[users])
+        self.few_users = self.all_users
         if len(self.known.users) > MANY_PAIRS and len(users) > FEW_USERS:
             chosen = np.random.default_rng(seed).permutation(len(users)) < FEW_USERS
-            self.few = self.whole.of(chosen)
+            self.few_users = self.all_users.where(chosen)
         self.returns = not bool(events.hides[np.unique(events.kinds)].all())
         self.timed = events.timed
         self.weighted = bool(len(self.known.weights)) and bool(
             self.known.weights.min() < self.known.weights.max() * (1 - 1e-6)
         )
-        self._places = self.known.ranks()
+        self._ranks = self.known.ranks()
         self._cache = Cache()
-        self._earlier: Bench | None = None
-        if folds > 1 and self.few is self.whole:
-            rest = validation.events
-            self._earlier = Bench(rest, ceiling, rank=rank, most_users=most_users, seed=seed, folds=folds - 1)
+        self._earlier: OfflineEvaluator | None = None
+        if folds > 1 and self.few_users is self.all_users:
+            self._earlier = OfflineEvaluator(
+                validation.events, ceiling, rank=rank, most_users=most_users, seed=seed, folds=folds - 1
+            )
 
     @property
     def users(self) -> NDArray[np.int64]:
-        """The users of the validation part."""
-        return self.whole.users
+        """The users of the validation part, ascending."""
+        return self.all_users.users
 
     def newest_fold(self) -> Self:
-        """Return the bench with its newest part only."""
+        """Return the evaluator with its newest validation part only."""
         alone = copy(self)
         alone._earlier = None
         return alone
 
-    def try_out(self, params: Params, audience: Audience | None = None) -> Trial:
-        """Rank with a setting and score it on the validation part, or on some of its users."""
-        audience = audience or self.whole
-        recall, ndcg = self.user_metrics(params, audience)
+    def try_out(self, params: Params, validation: ValidationUsers | None = None) -> Trial:
+        """Rank with a setting for the validation users, or for some of them, and return its metrics."""
+        validation = validation or self.all_users
+        recall, ndcg = self.user_metrics(params, validation)
         gains = (recall + ndcg).astype(np.float32)
-        rows = self.rows(params, audience)
+        rows = self.rows(params, validation)
         return Trial(params, float(recall.mean()), float(ndcg.mean()), len(recall), rows, gains)
 
-    def user_metrics(self, params: Params, audience: Audience | None = None) -> tuple[Float64, Float64]:
-        """Rank with a setting and return each user's recall@20 and ndcg@20, (users,), of all folds."""
-        recall, ndcg = self._fold_metrics(params, audience or self.whole)
+    def user_metrics(self, params: Params, validation: ValidationUsers | None = None) -> tuple[Float64, Float64]:
+        """Rank with a setting and return the users' recall@20 and ndcg@20, both (users,), of all folds."""
+        recall, ndcg = self._fold_metrics(params, validation or self.all_users)
         if self._earlier is None or not len(self._earlier.users):
             return recall, ndcg
         before = self._earlier.user_metrics(params)
         return np.concatenate([recall, before[0]]), np.concatenate([ndcg, before[1]])
 
-    def _fold_metrics(self, params: Params, audience: Audience) -> tuple[Float64, Float64]:
-        asked, given = self._halves(params, audience)
+    def _fold_metrics(self, params: Params, validation: ValidationUsers) -> tuple[Float64, Float64]:
+        sources, given = self._score_sources(params, validation)
 
         def ranks(block: slice) -> Float64:
-            first, last = np.searchsorted(audience.rows, [block.start, block.stop])
-            scores = sparse.csr_array(asked[block] @ given)
-            rows = audience.rows[first:last] - block.start
-            return ranks_of(scores, audience.hidden[block], rows, audience.wanted[first:last])
+            first, last = np.searchsorted(validation.rows, [block.start, block.stop])
+            scores = sparse.csr_array(sources[block] @ given)
+            rows = validation.rows[first:last] - block.start
+            return ranks_of(scores, validation.hidden[block], rows, validation.relevant[first:last])
 
-        found = np.concatenate(list(in_threads(ranks, audience.slices(), THREADS)))
+        found = np.concatenate(list(in_threads(ranks, validation.slices(), THREADS)))
         hits = found <= K
         gains = np.where(hits, discounts(K)[np.where(hits, found, 1).astype(np.int64) - 1], 0)
-        ideal = np.cumsum(discounts(K))[np.minimum(audience.counts, K) - 1]
-        return np.bincount(audience.rows, hits) / audience.counts, np.bincount(audience.rows, gains) / ideal
+        ideal = np.cumsum(discounts(K))[np.minimum(validation.counts, K) - 1]
+        return np.bincount(validation.rows, hits) / validation.counts, np.bincount(validation.rows, gains) / ideal
 
-    def rows(self, params: Params, audience: Audience) -> float:
-        """Return how many rows recommend() adds up a call, the mean over users: what it costs grows with them."""
+    def rows(self, params: Params, validation: ValidationUsers) -> float:
+        """Return how many weights recommend() adds up per call, the mean over users: a call's time grows with it."""
         rows = 0.0
         limit = self._limit(params)
         if params.blend > 0:
-            near = self._nearest(params, audience)
+            near = self._nearest(params, validation)
             lengths = np.diff(self._matrix(0.0, limit).indptr)
-            heard = near.similarities[:, : params.neighbors] > 0
-            rows += float((lengths[near.users[:, : params.neighbors]] * heard).sum())
+            counted = near.similarities[:, : params.neighbors] > 0
+            rows += float((lengths[near.users[:, : params.neighbors]] * counted).sum())
         if params.blend < 1:
             lengths = np.diff(self._learned(params)[0].indptr) + (self.returns and params.self_weight > 0)
-            rows += float((self._matrix(0.0, limit)[audience.users] @ lengths).sum())
-        return rows / max(len(audience.users), 1)
+            rows += float((self._matrix(0.0, limit)[validation.users] @ lengths).sum())
+        return rows / max(len(validation.users), 1)
 
     def guess_rows(self, params: Params) -> float:
-        """Guess, without learning anything, how many rows recommend() adds up: neighbours often have more."""
+        """Guess rows() without learning anything: often too low, because neighbours tend to have more items."""
         lengths = np.diff(self._matrix(0.0, self._limit(params)).indptr)
         rows = params.neighbors * float(lengths[lengths > 0].mean()) if params.blend > 0 else 0.0
         if params.blend < 1:
             rows += float(lengths[self.users].mean()) * params.item_neighbors / 2
         return rows
 
-    def _halves(self, params: Params, audience: Audience) -> tuple[sparse.csr_array, sparse.csr_array]:
-        """Return what both halves ask of their sources, (users, sources), and what these give, (sources, items)."""
-        asked, given = [], []
+    def _score_sources(self, params: Params, validation: ValidationUsers) -> tuple[sparse.csr_array, sparse.csr_array]:
+        """Return the score sources of both parts of the ranking.
+
+        The first matrix, (users, sources), says by how much each source counts for a user; the second, (sources,
+        items), what each source gives to an item. Sources are the neighbours, then the profile's items.
+        """
+        counted, given = [], []
         limit = self._limit(params)
         if params.blend > 0:
-            liking = self._matrix(params.neighbor_weight_exponent, limit)
-            sums, _ = absolute_sums(liking)
-            near = self._nearest(params, audience)
-            heard = voices(near, sums, params.neighbors, params.similarity_exponent, params.activity_exponent)
-            asked.append(shares(heard, sums) * np.float32(params.blend))
-            given.append(liking)
+            neighbor_weights = self._matrix(params.neighbor_weight_exponent, limit)
+            sums, _ = absolute_sums(neighbor_weights)
+            near = self._nearest(params, validation)
+            strengths = neighbor_strengths(
+                near, sums, params.neighbors, params.similarity_exponent, params.activity_exponent
+            )
+            counted.append(shares(strengths, sums, params.blend))
+            given.append(neighbor_weights)
         if params.blend < 1:
-            profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[audience.users]
+            profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[validation.users]
             learned, itself = self._learned(params)
             itself = itself * np.float32(params.self_weight if self.returns else 0)
-            profile = shares(profile, absolute_sums(learned)[0] + np.abs(itself)) * np.float32(1 - params.blend)
-            asked.append(profile)
+            profile = shares(profile, absolute_sums(learned)[0] + np.abs(itself), 1 - params.blend)
+            counted.append(profile)
             given.append(learned)
             if itself.any():
-                asked.append(profile)
+                counted.append(profile)
                 given.append(sparse.diags_array(itself, format="csr"))
-        return sparse.hstack(asked, format="csr"), sparse.vstack(given, format="csr")
+        return sparse.hstack(counted, format="csr"), sparse.vstack(given, format="csr")
 
     def _limit(self, params: Params) -> int:
         return min(params.profile_limit, self.longest)
@@ -271,7 +281,7 @@ class Bench:
         return self._cache.get(("W", exponent, limit), lambda: self.known.newest(limit).matrix(exponent))
 
     def _profiles(self, exponent: float, recency: float, limit: int) -> sparse.csr_array:
-        return profiles(self._matrix(exponent, limit), self._places[self.known.positions <= limit], recency)
+        return profiles(self._matrix(exponent, limit), self._ranks[self.known.positions <= limit], recency)
 
     def _decomposition(self, params: Params) -> Decomposition:
         rank = max(self.rank, params.dimension)
@@ -289,24 +299,24 @@ class Bench:
         return self._decomposition(params).basis(params.dimension, params.spectrum_exponent)
 
     def _placed(self, params: Params) -> Float32:
-        """Place every user by what it is scored with: the stored vectors."""
+        """Return the vectors that a training stores: every user's, from the newest items without recency."""
         limit = self._limit(params)
         weights = self._matrix(params.people_weight_exponent, limit)
         return self._cache.get(
             ("placed", limit, *values(params, PLACING)), lambda: fold_in(weights, self._basis(params).item_vectors)[0]
         )
 
-    def _nearest(self, params: Params, audience: Audience) -> Neighborhood:
+    def _nearest(self, params: Params, validation: ValidationUsers) -> Neighborhood:
         limit = self._limit(params)
 
         def find() -> Neighborhood:
             stored = self._placed(params)
-            asking = self._profiles(params.people_weight_exponent, params.people_recency, limit)[audience.users]
-            queries, _ = fold_in(asking, self._basis(params).item_vectors)
+            profile = self._profiles(params.people_weight_exponent, params.people_recency, limit)[validation.users]
+            queries, _ = fold_in(profile, self._basis(params).item_vectors)
             found = list(
                 in_threads(
-                    lambda block: nearest_users(queries[block], stored, audience.users[block], MOST_NEIGHBORS),
-                    audience.slices(),
+                    lambda block: nearest_users(queries[block], stored, validation.users[block], MOST_NEIGHBORS),
+                    validation.slices(),
                     THREADS,
                 )
             )
@@ -314,11 +324,11 @@ class Bench:
                 np.concatenate([near.users for near in found]), np.concatenate([near.similarities for near in found])
             )
 
-        key = ("near", len(audience.users), params.people_recency, limit, *values(params, PLACING))
+        key = ("near", len(validation.users), params.people_recency, limit, *values(params, PLACING))
         return self._cache.get(key, find)
 
     def _learned(self, params: Params) -> tuple[sparse.csr_array, Float32]:
-        """Learn item neighbours without a diagonal, and the diagonal apart: what self_weight multiplies."""
+        """Learn item neighbours: return them without the diagonal, and the diagonal, which self_weight multiplies."""
 
         def learn() -> tuple[sparse.csr_array, Float32]:
             weights = self.known.with_sessions(params.item_weight_exponent, params.session_weight, params.session_gap)

@@ -1,0 +1,90 @@
+"""The plan of an evaluation, and its result."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from recdb.evaluate.holdout import Split
+from recdb.latency import Latency
+from recdb.learn import Params
+from recdb.offline.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """The kinds' weights, and the kinds that hide an item; None keeps the database's settings."""
+
+    weights: Mapping[str, float] | None = None
+    hides: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train on the training part, and how to score the test part."""
+
+    ks: Sequence[int] = (20,)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters that differ from the active version's, or from the defaults where no version is active."""
+    tune_seconds: float | None = None
+    """How long to tune on the training part; None trains without tuning."""
+    latency_ms: float | None = None
+    """The largest median latency of recommend() that tuning may choose, in milliseconds."""
+    kinds: Kinds = Kinds()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `recdb evaluate`."""
+
+    ours: Scores
+    baselines: Mapping[str, Scores]
+    users: int
+    """Test users that occur in training."""
+    unknown_users: int
+    """Test users that do not occur in training; they are not scored."""
+    baseline_users: int
+    """Test users that the baselines are scored on."""
+    params: Params
+    train_seconds: float
+    latency: Latency
+    """The latency of recommend(), over the calls for the test users."""
+    seconds: Mapping[str, float]
+    """How long each step took."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    split: Split | None = None
+    """How a database's own interactions were split; None with files."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evaluation as one JSON object; our metrics stand at its top level."""
+        return {
+            **{name: round(value, 6) for name, value in self.ours.means.items()},
+            "intervals": {name: [round(low, 6), round(high, 6)] for name, (low, high) in self.ours.intervals.items()},
+            "baselines": {
+                name: {metric: round(value, 6) for metric, value in scores.means.items()}
+                for name, scores in self.baselines.items()
+            },
+            "users": self.users,
+            "unknown_users": self.unknown_users,
+            "baseline_users": self.baseline_users,
+            "params": self.params.to_json(),
+            "train_seconds": round(self.train_seconds, 2),
+            "latency_ms": {name: round(getattr(self.latency, name), 3) for name in ("p50", "p95", "p99")},
+            "seconds": {step: round(seconds, 2) for step, seconds in self.seconds.items()},
+            "tuning": dict(self.tuning),
+            **({"split": self.split.to_json()} if self.split else {}),
+        }
+
+
+class Stopwatch:
+    """Measures how long the steps of a run take."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def lap(self, step: str) -> None:
+        """End a step: it took the time since the step before it ended."""
+        now = time.monotonic()
+        self.seconds[step] = now - self._began
+        self._began = now

@@ -1,0 +1,115 @@
+"""Writes the lists of all users to a CSV file.
+
+The lists hold what recommend() would return to each user as of the last refresh. Everything is read in one snapshot, by
+COPY; recommend() is never called.
+"""
+
+import gzip
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from recdb.arrays.snapshot import Snapshot, read_snapshot
+from recdb.database import Database, connect
+from recdb.errors import InvalidInput, RecdbError
+from recdb.everyone.rank import Lists, rank_everybody
+from recdb.migrate import require_installed
+from recdb.progress import Report, silent
+
+HEADER = "user_id,rank,item_id,score,reason,model_version\n"
+REASON = "collaborative_filtering"
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Written:
+    """The counts of a file of lists."""
+
+    users: int
+    """The number of users that have a list."""
+    rows: int
+    model: str
+    seconds: float
+
+
+def recommend_all(database: Database, path: str, *, k: int = 50, report: Report = silent) -> Written:
+    """Write the lists of all users to a CSV file, gzipped where its name ends in .gz; '-' is standard output.
+
+    A user's rows stand together, best first. The users are in no particular order; users for whom the model has no
+    recommendation have no rows. The file appears when it is complete. Raises RecdbError where no model has been trained
+    yet, InvalidInput for a k outside 1..1000 or a file that cannot be written.
+    """
+    began = time.monotonic()
+    if not 1 <= k <= 1000:
+        raise InvalidInput(f"k is {k}, and must be between 1 and 1000")
+    users = rows = done = 0
+    with open_output(path) as file:
+        with connect(database) as connection:
+            require_installed(connection)
+            snapshot = read_snapshot(connection, report)
+        write_text = renderer(snapshot)
+        file.write(HEADER.encode())
+        for ranked, lists in rank_everybody(snapshot, k, report):
+            file.write(write_text(lists).encode())
+            users, rows, done = users + int((lists.ranks == 1).sum()), rows + len(lists.users), done + ranked
+            report(f"lists, {done:,} of {len(snapshot.user_ids) - 1:,} users")
+    return Written(users, rows, snapshot.served["label"], time.monotonic() - began)
+
+
+def renderer(snapshot: Snapshot) -> Callable[[Lists], str]:
+    """Return a function that writes lists as lines of CSV."""
+    user_ids, item_ids = quote(snapshot.user_ids), quote(snapshot.item_ids)
+    (ending,) = quote([snapshot.served["label"]])
+
+    def render(lists: Lists) -> str:
+        rows = zip(lists.users.tolist(), lists.ranks.tolist(), lists.items.tolist(), lists.scores.tolist(), strict=True)
+        return "".join(
+            [
+                f"{user_ids[user]},{rank},{item_ids[item]},{score},{REASON},{ending}\n"
+                for user, rank, item, score in rows
+            ]
+        )
+
+    return render
+
+
+def quote(texts: Sequence[str]) -> list[str]:
+    """Quote the texts that need quotes in CSV."""
+    return ['"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\n\r') else text for text in texts]
+
+
+@contextmanager
+def open_output(path: str) -> Iterator[BinaryIO]:
+    """Open a file that appears when the block has succeeded; it is gzipped where its name ends in .gz.
+
+    Standard output ('-'), and a pipe or a device, are written to directly.
+    """
+    if path == STDOUT:
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discard the rest
+            raise RecdbError("standard output was closed before all was written") from error
+        return
+    target = Path(path).resolve()
+    straight = target.exists() and not target.is_file()
+    writing = target if straight else target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with (
+            writing.open("wb") as raw,
+            gzip.open(raw, "wb", compresslevel=3) if target.suffix == ".gz" else raw as file,
+        ):
+            yield cast(BinaryIO, file)
+        if not straight:
+            writing.replace(target)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if not straight:
+            writing.unlink(missing_ok=True)
