@@ -113,7 +113,7 @@ def describe(connection: psycopg.Connection[Any]) -> str:
         "## Views\n",
         *(describe_relation(each, read(connection, COLUMNS, each["oid"])) for each in views),
         "## Internal functions\n\nOther functions and views call these. They may change at any time.\n",
-        "".join(f"- `{call(each)}`: {escape(each['comment'])}\n" for each in internal),
+        "".join(f"- `{call(each)}`: {prose(each['comment'])}\n" for each in internal),
     ]
     return "\n".join(parts)
 
@@ -165,7 +165,12 @@ def describe_function(function: dict[str, Any]) -> str:
     properties.append("runs with the owner's rights" if function["as_owner"] else "runs with the caller's rights")
     if function["roles"]:
         properties.append("granted to " + ", ".join(f"`{role}`" for role in function["roles"]))
-    return f"```text\n{signature}\n```\n\n{escape(function['comment'])}\n\n*{'; '.join(properties)}.*\n"
+    return f"```text\n{signature}\n```\n\n{prose(function['comment'])}\n\n*{'; '.join(properties)}.*\n"
+
+
+def prose(comment: str) -> str:
+    """Return a function's comment without the mark that it begins with."""
+    return escape(re.sub(r"^(Internal|recdb): (.)", lambda found: found[2].upper(), comment))
 
 
 def spread(parameters: str) -> str:

@@ -111,6 +111,24 @@ comment on function recdb.check_k(bigint, bigint) is
     'Internal: k, or otherwise if k is NULL; error 22023 outside 1..1000.';
 
 
+-- recdb.check_fallback: what follows where the personal items end.
+--   parameters  fallback  the caller's argument
+--   errors      22023 if fallback is neither NULL nor 'none' nor 'popular'
+create or replace function recdb.check_fallback(fallback text)
+returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+    if fallback not in ('none', 'popular') then
+        raise exception 'fallback is "%", and must be ''none'' or ''popular''', fallback
+            using errcode = 'invalid_parameter_value';
+    end if;
+end
+$$;
+comment on function recdb.check_fallback(text) is
+    'Internal: error 22023 if fallback is neither NULL nor ''none'' nor ''popular''.';
+
+
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
 --   parameters  profile  the row of recdb.profile(), or one with the same columns; keys may be NULL
 --               owner    the user, whose own items are left out; NULL for a guest
@@ -142,10 +160,7 @@ declare
     found_scores double precision[] := '{}';
     missing bigint;
 begin
-    if coalesce(fallback, 'none') not in ('none', 'popular') then
-        raise exception 'fallback is "%", and must be ''none'' or ''popular''', fallback
-            using errcode = 'invalid_parameter_value';
-    end if;
+    perform recdb.check_fallback(fallback);
     select v.* into served from recdb.serving(model) v;
 
     if cardinality(profile.item_keys) > 0 and served.model_id is not null then
@@ -153,8 +168,7 @@ begin
         most := wanted + cardinality(excluded) + 100;
         looked_at := wanted + 1;
         loop
-            select array_agg(b.item_key), array_agg(b.final)
-            into candidate_keys, candidate_scores
+            select array_agg(b.item_key), array_agg(b.final) into candidate_keys, candidate_scores
             from (
                 select t.item_key, sum(t.weight) as final
                 from (

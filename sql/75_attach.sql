@@ -70,14 +70,12 @@ declare
     since text := '';
 begin
     for source in
-        select a.view, a.attached_at, recdb.as_id('interactions_of.user_id', recdb.column_type(a.view, 'user_id')) as id,
-            recdb.column_type(a.view, 'created_at') as time_type
-        from (
-            select t.attachment_id, t.attached_at, format('recdb.attached_%s', t.attachment_id)::regclass as view
-            from recdb.attachment t
-            where t.role = 'interactions'
-        ) a
-        order by a.attachment_id
+        select v.view, t.attached_at, recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id,
+            recdb.column_type(v.view, 'created_at') as time_type
+        from recdb.attachment t
+        cross join lateral (select format('recdb.attached_%s', t.attachment_id)::regclass as view) v
+        where t.role = 'interactions'
+        order by t.attachment_id
     loop
         moment := case source.time_type
             when 'timestamptz'::regtype then 's.created_at'
@@ -102,8 +100,7 @@ begin
             where s.user_id = %2$s
               and not exists (
                   select from recdb.forgotten_user f
-                  where f.user_digest = sha256(convert_to(interactions_of.user_id, ''UTF8'')))',
-            source.view, source.id, moment);
+                  where f.user_digest = sha256(convert_to(interactions_of.user_id, ''UTF8'')))', source.view, source.id, moment);
         since := since || format('
             union
             select s.user_id::text
@@ -117,8 +114,7 @@ begin
 
     execute format('
         create or replace view recdb.interactions as
-        select i.user_id, i.item_id, i.kind, i.created_at
-        from recdb.interaction i %s', everything);
+        select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i %s', everything);
     execute format('
         create or replace function recdb.interactions_of(user_id text)
         returns table (item_id text, kind text, created_at timestamptz)
