@@ -254,6 +254,8 @@ class Model(Base):
     interactions: Mapped[int | None] = mapped_column(BigInteger)
     half_life: Mapped[timedelta | None]
     decay_origin: Mapped[datetime]
+    pair_limit: Mapped[float | None]
+    neighbor_limit: Mapped[float | None]
 
 
 class UserVector(Base):
