@@ -94,6 +94,7 @@ class Config(Base):
     training_interactions: Mapped[int] = mapped_column(BigInteger, server_default=text("40000000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
+    popularity_limit: Mapped[float | None]
 
 
 class InteractionKind(Base):
@@ -205,6 +206,7 @@ class UserItemRecent(Base):
 
     user_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    rank: Mapped[int]
     item_key: Mapped[int]
     weight: Mapped[float]
     last_at: Mapped[datetime]

@@ -39,6 +39,8 @@
 --   decay(), settle()
 --       The materialized view user_item_settled calls them. A downgrade drops everything in sql/, and PostgreSQL does
 --       not drop a function that a materialized view needs.
+--   precedence()
+--       The materialized view calls it to give each item its place in a user's profile.
 --   user_item
 --       This view joins the two tables of weighted interactions, user_item_settled and user_item_recent. A revision
 --       made it with them, and a revision that changes them changes it too.
@@ -85,29 +87,35 @@ comment on function recdb.profile_of(text) is
     'item_key: NULL until a refresh has seen the item.';
 
 
--- recdb.profile: the result of profile_of() in arrays, newest item first.
+-- recdb.profile: the result of profile_of() in arrays, the item with the largest precedence() first.
 --   parameters  user_id  the user
---   returns     one row: item_keys, weights and ranks of the items that have keys (rank 1 is the newest item; items
---               with the same timestamp share a rank), and the items to leave out, as ids and as keys
+--   returns     one row: item_keys, weights and ranks of the items that have a key and a weight (rank 1 is the newest
+--               item; items with the same timestamp share a rank), and the items to leave out, as ids and as keys
 --   reads       profile_of()
+-- An item of weight 0 takes no place and no rank. So an application may record what it has shown with a kind of
+-- weight 0 that hides its item, and nothing else changes in the user's list.
 create or replace function recdb.profile(user_id text)
 returns table (
     item_keys integer[], weights double precision[], ranks bigint[], hidden_ids text[], hidden_keys integer[]
 )
 language sql stable parallel safe
 begin atomic
-    with profile as materialized (
-        select p.*, rank() over (order by p.last_at desc) as rank
+    with ranked as materialized (
+        select p.*, rank() over (partition by p.weight = 0 order by p.last_at desc) as rank
         from recdb.profile_of(profile.user_id) p
-        order by p.last_at desc, p.item_key
+    ), profile as (
+        select p.*, p.weight <> 0 and p.item_key is not null as counts
+        from ranked p
+        order by recdb.precedence(p.weight, p.rank) desc, p.last_at desc, p.item_key
     )
     select
-        array_agg(p.item_key) filter (where p.item_key is not null),
-        array_agg(p.weight) filter (where p.item_key is not null),
-        array_agg(p.rank) filter (where p.item_key is not null),
+        array_agg(p.item_key) filter (where p.counts),
+        array_agg(p.weight) filter (where p.counts),
+        array_agg(p.rank) filter (where p.counts),
         coalesce(array_agg(p.item_id) filter (where p.hides), '{}'),
         coalesce(array_agg(p.item_key) filter (where p.hides and p.item_key is not null), '{}')
     from profile p;
 end;
 comment on function recdb.profile(text) is
-    'Internal: a user''s profile in arrays, newest item first, and the items that are not recommended again.';
+    'Internal: a user''s profile in arrays, the item with the largest precedence() first, and the items that are not '
+    'recommended again.';

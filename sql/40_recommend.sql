@@ -173,11 +173,15 @@ begin
         array(select t.item_key from recdb.item_key t where t.item_id = any (items)) as hidden_keys
     into profile
     from (
-        select t.item_key, sum(coalesce(g.weight, 1)) as weight, rank() over (order by min(g.position)) as rank
-        from unnest(items, weights) with ordinality g(item_id, weight, position)
-        join recdb.item_key t on t.item_id = g.item_id
-        group by t.item_key
-        order by min(g.position)
+        select v.*
+        from (
+            select t.item_key, sum(coalesce(g.weight, 1)) as weight, rank() over (order by min(g.position)) as rank
+            from unnest(items, weights) with ordinality g(item_id, weight, position)
+            join recdb.item_key t on t.item_id = g.item_id
+            group by t.item_key
+            having sum(coalesce(g.weight, 1)) <> 0
+        ) v
+        order by recdb.precedence(v.weight, v.rank) desc, v.rank
     ) s;
 
     return query

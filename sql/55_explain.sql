@@ -30,15 +30,18 @@ begin
     if wanted = any (profile.hidden_keys) then
         seen_rank := profile.ranks[array_position(profile.item_keys, wanted)];
         select
-            array_agg(i.item_key order by i.position) as item_keys,
-            array_agg(i.weight order by i.position) as weights,
-            array_agg(i.rank - (i.rank > seen_rank)::integer order by i.position) as ranks,
+            array_agg(i.item_key order by i.precedence desc, i.rank, i.item_key) as item_keys,
+            array_agg(i.weight order by i.precedence desc, i.rank, i.item_key) as weights,
+            array_agg(i.rank order by i.precedence desc, i.rank, i.item_key) as ranks,
             array_remove(profile.hidden_ids, contributions.item_id) as hidden_ids,
             array_remove(profile.hidden_keys, wanted) as hidden_keys
         into profile
-        from unnest(profile.item_keys, profile.weights, profile.ranks) with ordinality
-            i(item_key, weight, rank, position)
-        where i.item_key <> wanted;
+        from (
+            select p.item_key, p.weight, r.rank, recdb.precedence(p.weight, r.rank) as precedence
+            from unnest(profile.item_keys, profile.weights, profile.ranks) p(item_key, weight, rank)
+            cross join lateral (select p.rank - coalesce(p.rank > seen_rank, false)::integer as rank) r
+            where p.item_key <> wanted
+        ) i;
     end if;
     select v.* into served from recdb.serving(contributions.model) v;
     if served.model_id is null then

@@ -86,15 +86,19 @@ begin
         order by p.item_id
         returning item_id, item_key
     )
-    insert into recdb.user_item_recent (user_key, position, item_key, weight, last_at)
-    select k.user_key, row_number() over (partition by k.user_key order by k.last_at desc, k.item_key),
-        k.item_key, k.weight, k.last_at
+    insert into recdb.user_item_recent (user_key, position, item_key, rank, weight, last_at)
+    select k.user_key,
+        row_number() over (
+            partition by k.user_key order by recdb.precedence(k.weight, k.rank) desc, k.last_at desc, k.item_key),
+        k.item_key, k.rank, k.weight, k.last_at
     from (
-        select p.user_key, coalesce(p.item_key, a.item_key) as item_key, p.weight, p.last_at
+        select p.user_key, t.item_key, p.weight, p.last_at,
+            rank() over (partition by p.user_key, p.weight = 0 order by p.last_at desc) as rank
         from profile p
         left join added a on p.item_key is null and a.item_id = p.item_id
-    ) k
-    where k.item_key is not null;
+        cross join lateral (select coalesce(p.item_key, a.item_key) as item_key) t
+        where t.item_key is not null
+    ) k;
     get diagnostics written = row_count;
     after := recdb.popularity_of(user_keys);
     perform recdb.add_popularity(
@@ -126,14 +130,15 @@ declare
 begin
     for done in 0 .. cardinality(user_keys) - 1 by 1000 loop
         block := user_keys[done + 1 : done + 1000];
-        with item as (
-            select m.model_id, s.user_key, s.item_key, s.neighbor_weight * m.decay_correction as neighbor_weight,
-                s.fold_weight / max(abs(s.fold_weight)) over (partition by m.model_id, s.user_key) as fold_weight
+        with weighted as (
+            select m.model_id, m.neighbor_limit, s.user_key, s.item_key, s.fold_weight,
+                sign(s.neighbor_weight)
+                    * least(abs(s.neighbor_weight) * m.decay_correction, m.pair_limit) as neighbor_weight
             from (
-                select s.*
-                from recdb.model m
-                cross join lateral recdb.serving(m.label) s
-                where m.state = 'ready'
+                select s.*, power(v.pair_limit, s.neighbor_weight_exponent) as pair_limit, v.neighbor_limit
+                from recdb.model v
+                cross join lateral recdb.serving(v.label) s
+                where v.state = 'ready'
             ) m
             cross join lateral (
                 select n.user_key, n.item_key,
@@ -142,6 +147,13 @@ begin
                 from recdb.user_item_recent n
                 where n.user_key = any (block) and n.weight <> 0 and n.position <= m.profile_limit
             ) s
+        ), item as (
+            select w.model_id, w.user_key, w.item_key,
+                w.neighbor_weight * least(1, w.neighbor_limit / nullif(sum(abs(w.neighbor_weight)) over of_user, 0))
+                    as neighbor_weight,
+                w.fold_weight / max(abs(w.fold_weight)) over of_user as fold_weight
+            from weighted w
+            window of_user as (partition by w.model_id, w.user_key)
         ), folded as (
             select i.model_id, i.user_key, array_agg(i.item_key) as item_keys,
                 array_agg(case when abs(i.neighbor_weight) > 1e-30 then i.neighbor_weight else 0 end::real) as weights,
@@ -252,6 +264,12 @@ begin
     perform recdb.assign_keys();
     -- For PostgreSQL a table of one row that was never analysed has a thousand; the plan below would be far too slow.
     analyze recdb.user_key, recdb.item_key, recdb.config, recdb.interaction_kind, recdb.forgotten_user;
+    update recdb.config c set popularity_limit = h.weight
+    from (
+        select max(greatest(k.weight, f.default_weight)) as weight
+        from recdb.config f left join recdb.interaction_kind k on true
+    ) h
+    where c.popularity_limit is distinct from h.weight;
     update recdb.config c set decay_origin = i.newest
     from (
         select max(least(e.created_at, now())) as newest

@@ -12,22 +12,15 @@ branch_labels = None
 depends_on = None
 
 # The views and routines that this revision and those before it created.
-KEEP = ("decay", "interactions", "interactions_of", "item_of", "items", "settle", "user_item", "users_since")
-
-# Functions of sql/ whose result columns or arguments changed since 0004; the replay creates them again.
-CHANGED = """
-drop function if exists recdb.voices(record, integer[], double precision[], bigint[], integer);
-drop function if exists recdb.offered(integer, text, boolean);
-drop function if exists recdb.rank_items(
-    integer[], double precision[], bigint[], text[], integer[], text, integer, bigint, text[], text, jsonb, text);
-drop function if exists recdb.serving(text);
-"""
+KEEP = (
+    "decay", "interactions", "interactions_of", "item_of", "items", "precedence", "settle", "user_item", "users_since"
+)  # fmt: skip
 
 
 def upgrade() -> None:
-    execute(CHANGED)
+    withdraw(keep=KEEP)
 
-    # Learning: what one user may weigh at most.
+    # Learning: what one user may weigh at most, and which items of a profile have a place in it.
     execute("""
 alter table recdb.model
     add column pair_limit double precision,
@@ -37,6 +30,85 @@ comment on column recdb.model.pair_limit is
     'limit.';
 comment on column recdb.model.neighbor_limit is
     'The largest user_vector.total_weight of this version: a user with more is scaled down to it; NULL: no limit.';
+
+alter table recdb.config add column popularity_limit double precision;
+comment on column recdb.config.popularity_limit is
+    'The most that one user adds to the popularity of one item: the weight of the heaviest kind. A rebuild sets it.';
+
+create function recdb.precedence(weight double precision, rank bigint)
+returns double precision
+language sql immutable parallel safe
+begin atomic
+    select abs(precedence.weight) * power(precedence.rank::double precision, -0.6::double precision);
+end;
+comment on function recdb.precedence(double precision, bigint) is
+    'Internal: |weight| * rank^-0.6, with rank 1 for the newest item. Where a profile is limited to a number of items, '
+    'those with the largest precedence stay.';
+
+drop view recdb.user_item;
+drop materialized view recdb.user_item_settled;
+
+create materialized view recdb.user_item_settled as
+with weighted as (
+    select
+        u.user_key,
+        t.item_key,
+        coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+        i.created_at
+    from recdb.interactions i
+    cross join recdb.config c
+    join recdb.user_key u on u.user_id = i.user_id
+    join recdb.item_key t on t.item_id = i.item_id
+    left join recdb.interaction_kind k on k.kind = i.kind
+), summed as (
+    select
+        w.user_key,
+        w.item_key,
+        recdb.settle(sum(w.weight), sum(abs(w.weight))) as weight,
+        max(least(w.created_at, now())) as last_at
+    from weighted w
+    group by w.user_key, w.item_key
+), ranked as (
+    select
+        s.*,
+        rank() over (partition by s.user_key, s.weight = 0 order by s.last_at desc)::integer as rank
+    from summed s
+)
+select
+    s.user_key,
+    row_number() over (
+        partition by s.user_key
+        order by recdb.precedence(s.weight, s.rank) desc, s.last_at desc, s.item_key)::integer as position,
+    s.item_key,
+    s.rank,
+    s.weight,
+    s.last_at
+from ranked s;
+comment on materialized view recdb.user_item_settled is
+    'The weighted interactions as of the last full refresh, one row per user and item. The rows of users in '
+    'recent_user are out of date: read the view user_item.';
+comment on column recdb.user_item_settled.position is
+    '1 is the item with the largest precedence() in the user''s profile; items of weight 0 come last.';
+comment on column recdb.user_item_settled.rank is
+    'The rank by time among the user''s items that have a weight: 1 is the newest; items with the same timestamp share '
+    'a rank.';
+comment on column recdb.user_item_settled.weight is
+    'The decayed weights of all interactions of this user with this item, summed.';
+comment on column recdb.user_item_settled.last_at is 'When the newest of these interactions happened.';
+create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
+
+alter table recdb.user_item_recent add column rank integer not null default 1;
+alter table recdb.user_item_recent alter column rank drop default;
+
+create view recdb.user_item as
+select s.user_key, s.position, s.item_key, s.rank, s.weight, s.last_at
+from recdb.user_item_settled s
+where not exists (select from recdb.recent_user r where r.user_key = s.user_key)
+union all
+select n.user_key, n.position, n.item_key, n.rank, n.weight, n.last_at
+from recdb.user_item_recent n;
+comment on view recdb.user_item is
+    'The weighted interactions of all users by integer keys: settled and recent. user_item_weights has them by ids.';
 """)
 
     # Identity: who is left out, who became whom.
@@ -57,6 +129,60 @@ def downgrade() -> None:
 
     # Learning.
     execute("""
+drop view recdb.user_item;
+drop materialized view recdb.user_item_settled;
+alter table recdb.user_item_recent drop column rank;
+
+create materialized view recdb.user_item_settled as
+with weighted as (
+    select
+        u.user_key,
+        t.item_key,
+        coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+        i.created_at
+    from recdb.interactions i
+    cross join recdb.config c
+    join recdb.user_key u on u.user_id = i.user_id
+    join recdb.item_key t on t.item_id = i.item_id
+    left join recdb.interaction_kind k on k.kind = i.kind
+), summed as (
+    select
+        w.user_key,
+        w.item_key,
+        sum(w.weight) as total,
+        sum(abs(w.weight)) as magnitude,
+        max(least(w.created_at, now())) as last_at
+    from weighted w
+    group by w.user_key, w.item_key
+)
+select
+    s.user_key,
+    row_number() over (partition by s.user_key order by s.last_at desc, s.item_key)::integer as position,
+    s.item_key,
+    recdb.settle(s.total, s.magnitude) as weight,
+    s.last_at
+from summed s;
+comment on materialized view recdb.user_item_settled is
+    'The weighted interactions as of the last full refresh, one row per user and item. The rows of users in '
+    'recent_user are out of date: read the view user_item.';
+comment on column recdb.user_item_settled.position is '1 is the user''s newest item.';
+comment on column recdb.user_item_settled.weight is
+    'The decayed weights of all interactions of this user with this item, summed.';
+comment on column recdb.user_item_settled.last_at is 'When the newest of these interactions happened.';
+create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
+
+create view recdb.user_item as
+select s.user_key, s.position, s.item_key, s.weight, s.last_at
+from recdb.user_item_settled s
+where not exists (select from recdb.recent_user r where r.user_key = s.user_key)
+union all
+select n.user_key, n.position, n.item_key, n.weight, n.last_at
+from recdb.user_item_recent n;
+comment on view recdb.user_item is
+    'The weighted interactions of all users by integer keys: settled and recent. user_item_weights has them by ids.';
+
+drop function recdb.precedence(double precision, bigint);
+alter table recdb.config drop column popularity_limit;
 alter table recdb.model
     drop column neighbor_limit,
     drop column pair_limit;

@@ -13,7 +13,7 @@ class Settings:
     dimension: int
     """Width of the installed vector columns."""
     profile_limit: int
-    """The largest number of a user's newest items that a version may score with."""
+    """The largest number of a user's items that a version may score with."""
     training_interactions: int
     """The largest number of weighted interactions that a version is learned from."""
     items_return: bool

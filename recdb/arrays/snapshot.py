@@ -32,7 +32,7 @@ class Snapshot:
     owners: Keys
     """(items,): the owner's user key, 0 for none."""
     weights: sparse.csr_array
-    """(users, items): the profiles, each user's entries newest first."""
+    """(users, items): the profiles, each user's entries by position."""
     ranks: NDArray[np.int64]
     """The ranks of the entries of `weights`: 1 is the newest; items with the same timestamp share a rank."""
     hidden: sparse.csr_array
@@ -127,17 +127,18 @@ def read_profiles(
 ) -> tuple[sparse.csr_array, NDArray[np.int64], sparse.csr_array]:
     """Read the users' profiles.
 
-    Returns W of each user's newest `limit` items, the ranks of its entries, and the items that each user ever touched.
+    Returns W of each user's first `limit` items that have a weight, the ranks of its entries, and all items that each
+    user interacted with.
     """
     known = copy_out(
         connection,
-        "select user_key, position, item_key, weight, date_part('epoch', last_at) from recdb.user_item",
+        "select user_key, position, item_key, weight, rank from recdb.user_item",
         [
             ("users", np.int32),
             ("positions", np.int32),
             ("items", np.int32),
             ("weights", np.float64),
-            ("times", np.float64),
+            ("ranks", np.int32),
         ],
     )
     count = len(known["users"])
@@ -146,13 +147,10 @@ def read_profiles(
     sorting = sparse.csr_array((np.arange(count), (known["users"], known["positions"])), shape=(shape[0], width))
     sorting.sort_indices()
     order, starts = sorting.data, sorting.indptr
-    items, times, positions = known["items"][order], known["times"][order], sorting.indices
-    same = np.zeros(count, dtype=bool)
-    same[1:] = (times[1:] == times[:-1]) & (positions[1:] > 1)
-    ranks = positions[np.maximum.accumulate(np.where(same, 0, np.arange(count)))].astype(np.int64)
+    items, ranks, positions = known["items"][order], known["ranks"][order].astype(np.int64), sorting.indices
 
     touched = sparse.csr_array((np.ones(count, dtype=bool), items, starts), shape=shape)
-    scored = positions <= limit
+    scored = (positions <= limit) & (known["weights"][order] != 0)
     kept = np.r_[0, np.cumsum(scored)][starts].astype(starts.dtype)
     weights = sparse.csr_array((known["weights"][order][scored], items[scored], kept), shape=shape)
     return weights, ranks[scored], touched

@@ -12,7 +12,7 @@ from recdb.learn import Interactions
 
 
 def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
-    """Read the weighted interactions, 18 bytes each, of each user's newest config.training_limit items.
+    """Read the weighted interactions, 18 bytes each, of each user's first config.training_limit items by position.
 
     Where there are more than `most`, those of a sample of the users that have about that many. The sample has the same
     users at every call, except for those that a change of the total number adds or removes.
@@ -48,7 +48,7 @@ def read_interactions(connection: psycopg.Connection, *, most: int | None = None
 
 
 def read_profiles(connection: psycopg.Connection, users: range, *, limit: int, items: int) -> sparse.csr_array:
-    """Read W, (users, items), of the users with keys in a range: their newest `limit` items with keys below `items`."""
+    """Read W, (users, items), of the users with keys in a range: their first `limit` items with keys below `items`."""
     columns = copy_out(
         connection,
         f"""

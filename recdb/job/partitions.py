@@ -1,6 +1,7 @@
 """The tables of a model version: created beside the partitions that serve, filled, indexed, and attached."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_profiles
 from recdb.database import fetch_row
 from recdb.learn import Basis, ItemNeighbors, Params, fold_in
-from recdb.learn.matrix import Float32, power
+from recdb.learn.limits import limit_sums
+from recdb.learn.matrix import Float32, power, with_data
 from recdb.progress import Report
 
 LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
@@ -25,6 +27,16 @@ INDEX_OPTIONS = "m = 12, ef_construction = 128"
 Users may form tight groups, and with ef_construction = 64 one search in five ended in a wrong group. With m = 12
 instead of 16 each new entry costs a fifth less, and a build a quarter less; searches compensate by reading a quarter
 more candidates than they return."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one user counts for, at most, in a model version: see recdb/learn/limits.py."""
+
+    pair: float
+    """The largest weight of a user for an item."""
+    neighbor: float
+    """The largest sum of the weights that a user gives as a neighbour."""
 
 
 def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
@@ -75,7 +87,13 @@ def write_item_neighbors(connection: psycopg.Connection, model_id: int, learned:
 
 
 def write_user_vectors(
-    connection: psycopg.Connection, model_id: int, basis: Basis, params: Params, settings: Settings, report: Report
+    connection: psycopg.Connection,
+    model_id: int,
+    basis: Basis,
+    params: Params,
+    limits: Limits,
+    settings: Settings,
+    report: Report,
 ) -> None:
     """Fold in every user, and write the vectors and the neighbor weights, a block of users at a time."""
     last_user, last_item = fetch_row(
@@ -91,7 +109,8 @@ def write_user_vectors(
     def columns(block: range) -> Iterator[list[NDArray[Any]]]:
         profiles = read_profiles(connection, block, limit=limit, items=items)
         vectors, solid = fold_in(power(profiles, params.people_weight_exponent), stored)
-        neighbor_weights = power(profiles, params.neighbor_weight_exponent)
+        limited = with_data(profiles, np.clip(profiles.data, -limits.pair, limits.pair))
+        neighbor_weights = limit_sums(power(limited, params.neighbor_weight_exponent), limits.neighbor)
         for rows, item_keys, weights in by_length(neighbor_weights, np.flatnonzero(solid)):
             model, keys = np.full(len(rows), model_id, dtype=np.int32), (rows + block.start).astype(np.int32)
             yield [model, keys, pad(vectors[rows], settings.dimension), item_keys, weights, magnitude(weights)]

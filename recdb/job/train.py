@@ -13,6 +13,7 @@ from recdb.arrays.weighted import read_interactions
 from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.job.partitions import (
+    Limits,
     build_indexes,
     create_partitions,
     write_item_neighbors,
@@ -20,6 +21,7 @@ from recdb.job.partitions import (
     write_user_vectors,
 )
 from recdb.learn import Basis, Interactions, ItemNeighbors, Params, fit_basis, fit_item_neighbors
+from recdb.learn.limits import BASIS_QUANTILE, limit_users, neighbor_limit, pair_limit, rows_to_learn_from
 from recdb.progress import Report
 
 
@@ -40,11 +42,13 @@ def train(connection: psycopg.Connection, params: Params, settings: Settings, re
     known = read_interactions(connection, most=settings.training_interactions)
     if not len(known.users):
         raise nothing_to_learn(connection)
-    model_id, label = begin_version(connection, known, params)
+    limits = find_limits(known, params, settings)
+    known = known.clipped(limits.pair)
+    model_id, label = begin_version(connection, known, params, limits)
 
     basis = learn_basis(known, params, report)
     write_item_vectors(connection, model_id, basis.item_vectors, settings.dimension)
-    write_user_vectors(connection, model_id, basis, params, settings, report)
+    write_user_vectors(connection, model_id, basis, params, limits, settings, report)
     if not settings.items_return:
         params = replace(params, self_weight=0.0)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
@@ -65,15 +69,25 @@ def nothing_to_learn(connection: psycopg.Connection) -> RecdbError:
     return RecdbError("no interactions to learn from", "run: recdb load, recdb attach, or select recdb.track(...)")
 
 
-def begin_version(connection: psycopg.Connection, known: Interactions, params: Params) -> tuple[int, str]:
+def find_limits(known: Interactions, params: Params, settings: Settings) -> Limits:
+    """Return the limits of what one user counts for in a version."""
+    pair = pair_limit(known)
+    scored = known.clipped(pair).first(min(params.profile_limit, settings.profile_limit))
+    return Limits(pair, neighbor_limit(scored.matrix(params.neighbor_weight_exponent)))
+
+
+def begin_version(
+    connection: psycopg.Connection, known: Interactions, params: Params, limits: Limits
+) -> tuple[int, str]:
     """Create a version's row and its tables; return its id and its label."""
     with connection.transaction():
         model_id, label = fetch_row(
             connection,
             """
-            insert into recdb.model (label, params, users, items, interactions, half_life, decay_origin)
+            insert into recdb.model (
+                label, params, users, items, interactions, half_life, decay_origin, pair_limit, neighbor_limit)
             select 'collaborative_filtering_v' || coalesce(max(substring(m.label from '_v([0-9]+)$')::integer), 0) + 1,
-                %s, %s, %s, %s, c.half_life, c.decay_origin
+                %s, %s, %s, %s, c.half_life, c.decay_origin, %s, %s
             from recdb.config c left join recdb.model m on m.label like 'collaborative\\_filtering\\_v%%'
             group by c.half_life, c.decay_origin
             returning model_id, label
@@ -83,6 +97,8 @@ def begin_version(connection: psycopg.Connection, known: Interactions, params: P
                 len(np.unique(known.users)),
                 len(np.unique(known.items)),
                 len(known.users),
+                limits.pair,
+                limits.neighbor,
             ],
         )
         create_partitions(connection, model_id)
@@ -92,7 +108,7 @@ def begin_version(connection: psycopg.Connection, known: Interactions, params: P
 def learn_basis(known: Interactions, params: Params, report: Report) -> Basis:
     """Learn the basis of the user vectors."""
     return fit_basis(
-        known.matrix(params.people_weight_exponent),
+        limit_users(known.matrix(params.people_weight_exponent), params.basis_user_exponent, BASIS_QUANTILE),
         dimension=params.dimension,
         user_exponent=params.basis_user_exponent,
         item_exponent=params.basis_item_exponent,
@@ -103,7 +119,9 @@ def learn_basis(known: Interactions, params: Params, report: Report) -> Basis:
 
 def learn_item_neighbors(known: Interactions, basis: Basis, params: Params, report: Report) -> Iterator[ItemNeighbors]:
     """Learn the item neighbors, a block of items at a time."""
-    weights = known.with_sessions(params.item_weight_exponent, params.session_weight, params.session_gap)
+    weights = rows_to_learn_from(
+        known, params.item_weight_exponent, params.item_user_exponent, params.session_weight, params.session_gap
+    )
     return fit_item_neighbors(weights, basis.right, params, report)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.learn.matrix import Float64, Interactions
+from recdb.learn.matrix import Float64, Interactions, precedence
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,17 @@ class Events:
             seconds=self.seconds[chosen],
         )
 
+    def joined(self, others: Self) -> Self:
+        """Return these events and others, with the same kinds."""
+        return replace(
+            self,
+            users=np.concatenate([self.users, others.users]),
+            items=np.concatenate([self.items, others.items]),
+            kinds=np.concatenate([self.kinds, others.kinds]),
+            seconds=np.concatenate([self.seconds, others.seconds]),
+            shape=(max(self.shape[0], others.shape[0]), max(self.shape[1], others.shape[1])),
+        )
+
     def renumbered(self) -> Self:
         """Number the users that occur from 1, in the order of their keys."""
         numbers, users = np.unique(self.users, return_inverse=True)
@@ -67,21 +78,17 @@ class Events:
         np.maximum.at(seconds, group, self.seconds)
         users = (pairs // self.shape[1]).astype(np.int32)
         items = (pairs % self.shape[1]).astype(np.int32)
-        order = np.lexsort((items, -seconds.astype(np.int64), users))
-        first = np.flatnonzero(np.r_[True, users[order][1:] != users[order][:-1]])
-        lengths = np.diff(np.r_[first, len(order)])
-        positions = np.empty(len(pairs), dtype=np.int64)
-        positions[order] = np.arange(len(order)) - np.repeat(first, lengths) + 1
         known = np.abs(weights) > 1e-9 * np.bincount(group, np.abs(values), minlength=len(pairs))
+        users, items, weights, seconds = users[known], items[known], weights[known], seconds[known]
         whole = Interactions(
-            users,
-            items,
-            weights.astype(np.float32),
-            np.minimum(positions, np.iinfo(np.int16).max).astype(np.int16),
-            seconds,
-            self.shape,
+            users, items, weights.astype(np.float32), np.zeros(len(users), dtype=np.int16), seconds, self.shape
         )
-        return whole if known.all() else whole.where(known)
+        order = np.lexsort((items, -seconds.astype(np.int64), -precedence(weights, whole.ranks()), users))
+        first = np.flatnonzero(np.r_[True, users[order][1:] != users[order][:-1]][: len(order)])
+        lengths = np.diff(np.r_[first, len(order)])
+        positions = np.empty(len(users), dtype=np.int64)
+        positions[order] = np.arange(len(order)) - np.repeat(first, lengths) + 1
+        return replace(whole, positions=np.minimum(positions, np.iinfo(np.int16).max).astype(np.int16))
 
     def hidden(self) -> sparse.csr_array:
         """Return which items are hidden from which users, (users, items); not 0 where an item is hidden."""

@@ -28,7 +28,8 @@ class Interactions:
     weights: Float32
     """The sum of the weights of the pair's interactions."""
     positions: NDArray[np.int16]
-    """The item's position in its user's profile: 1 is the newest item, and no two items share a position."""
+    """The item's position in its user's profile: 1 is the item with the largest precedence, and no two items share a
+    position."""
     seconds: NDArray[np.int32]
     """The time of the pair's last interaction, in seconds; only differences count."""
     shape: tuple[int, int]
@@ -62,8 +63,8 @@ class Interactions:
             seconds=self.seconds[chosen],
         )
 
-    def newest(self, limit: int) -> Self:
-        """Return each user's newest `limit` items."""
+    def first(self, limit: int) -> Self:
+        """Return each user's first `limit` items by position."""
         chosen = self.positions <= limit
         return self if chosen.all() else self.where(chosen)
 
@@ -97,19 +98,15 @@ class Interactions:
         sessions[order] = np.cumsum(new) - 1
         return sessions
 
-    def with_sessions(self, exponent: float, weight: float, gap: float) -> sparse.csr_array:
-        """Return W to the exponent with a row for each session below the users' rows, (users + sessions, items).
+    def clipped(self, limit: float) -> Self:
+        """Return the interactions with no weight above a limit, nor below its negative."""
+        return replace(self, weights=np.clip(self.weights, -limit, limit))
 
-        The session rows are scaled so that they count `weight` times as much in W'W as the users' rows. Where no times
-        are known, or `weight` is 0, the users' rows are returned alone.
-        """
-        users = self.matrix(exponent)
-        if weight == 0 or len(self.seconds) == 0 or self.seconds.min() == self.seconds.max():
-            return users
-        sessions = self.sessions(gap)
-        data = users.data * np.float32(weight**0.5)
-        rows = sparse.csr_array((data, (sessions, self.items)), shape=(int(sessions.max()) + 1, self.shape[1]))
-        return sparse.vstack([users, rows], format="csr")
+
+def precedence(weights: NDArray[Any], ranks: NDArray[np.integer]) -> Float64:
+    """Return the precedence of items in their user's profile, as recdb.precedence(): |weight| rank^-0.6."""
+    values: Float64 = np.abs(weights) * ranks.astype(np.float64) ** -0.6
+    return values
 
 
 def signed_power(values: NDArray[np.floating], exponent: float, dtype: Precision = np.float32) -> NDArray[Any]:

@@ -24,7 +24,7 @@ class Params:
     """beta: the share of the user-based part in a score; the rest is the item-based part."""
 
     profile_limit: int = _number(80, 1, 10_000)
-    """The number of newest items in a profile, the user's and each neighbour's; `config.profile_limit` bounds it."""
+    """The number of items in a profile, the user's and each neighbour's; `config.profile_limit` bounds it."""
 
     # The user-based part: nearest users in the space of a truncated SVD.
     people_weight_exponent: float = _number(0.5, 0, 2)

@@ -17,6 +17,14 @@ from scipy import sparse
 from recdb.learn.basis import Basis, Decomposition, decompose, fold_in
 from recdb.learn.events import Events
 from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
+from recdb.learn.limits import (
+    BASIS_QUANTILE,
+    limit_sums,
+    limit_users,
+    neighbor_limit,
+    pair_limit,
+    rows_to_learn_from,
+)
 from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
@@ -145,6 +153,7 @@ class OfflineEvaluator:
     `ceiling` is config.profile_limit. `rank` is the largest dimension of the settings, where they differ in it. `seed`
     chooses the held-out part. With `folds` and few events there are more validation parts: the events before the
     first part are split again, and metrics are over the users of all parts, because those of one part are too few.
+    `others` are events of other users, numbered behind those of `events`, to learn from and not to rank for.
     """
 
     def __init__(
@@ -156,10 +165,13 @@ class OfflineEvaluator:
         most_users: int = VALIDATION_USERS,
         seed: int = 0,
         folds: int = 1,
+        others: Events | None = None,
     ) -> None:
         events = events.renumbered()
         validation = split(events, most_users=most_users, seed=seed)
-        self.known = validation.events.interactions()
+        learned_from = validation.events if others is None else validation.events.joined(others)
+        self.known = learned_from.interactions()
+        self.limited = self.known.clipped(pair_limit(self.known))
         self.longest = min(ceiling, int(self.known.positions.max(initial=1)))
         self.rank = rank
         users, rows = np.unique(validation.users, return_inverse=True)
@@ -254,7 +266,7 @@ class OfflineEvaluator:
         counted, given = [], []
         limit = self._limit(params)
         if params.blend > 0:
-            neighbor_weights = self._matrix(params.neighbor_weight_exponent, limit)
+            neighbor_weights = self._neighbor_weights(params.neighbor_weight_exponent, limit)
             sums, _ = absolute_sums(neighbor_weights)
             near = self._nearest(params, validation)
             strengths = neighbor_strengths(
@@ -278,7 +290,14 @@ class OfflineEvaluator:
         return min(params.profile_limit, self.longest)
 
     def _matrix(self, exponent: float, limit: int) -> sparse.csr_array:
-        return self._cache.get(("W", exponent, limit), lambda: self.known.newest(limit).matrix(exponent))
+        return self._cache.get(("W", exponent, limit), lambda: self.known.first(limit).matrix(exponent))
+
+    def _neighbor_weights(self, exponent: float, limit: int) -> sparse.csr_array:
+        def compute() -> sparse.csr_array:
+            weights = self.limited.first(limit).matrix(exponent)
+            return limit_sums(weights, neighbor_limit(weights))
+
+        return self._cache.get(("neighbor weights", exponent, limit), compute)
 
     def _profiles(self, exponent: float, recency: float, limit: int) -> sparse.csr_array:
         return profiles(self._matrix(exponent, limit), self._ranks[self.known.positions <= limit], recency)
@@ -288,7 +307,9 @@ class OfflineEvaluator:
         return self._cache.get(
             ("decomposition", rank, *values(params, DECOMPOSING)),
             lambda: decompose(
-                self.known.matrix(params.people_weight_exponent),
+                limit_users(
+                    self.limited.matrix(params.people_weight_exponent), params.basis_user_exponent, BASIS_QUANTILE
+                ),
                 rank=rank,
                 user_exponent=params.basis_user_exponent,
                 item_exponent=params.basis_item_exponent,
@@ -299,7 +320,7 @@ class OfflineEvaluator:
         return self._decomposition(params).basis(params.dimension, params.spectrum_exponent)
 
     def _placed(self, params: Params) -> Float32:
-        """Return the vectors that a training stores: every user's, from the newest items without recency."""
+        """Return the vectors that a training stores: every user's, from its first items without recency."""
         limit = self._limit(params)
         weights = self._matrix(params.people_weight_exponent, limit)
         return self._cache.get(
@@ -331,7 +352,13 @@ class OfflineEvaluator:
         """Learn item neighbours: return them without the diagonal, and the diagonal, which self_weight multiplies."""
 
         def learn() -> tuple[sparse.csr_array, Float32]:
-            weights = self.known.with_sessions(params.item_weight_exponent, params.session_weight, params.session_gap)
+            weights = rows_to_learn_from(
+                self.limited,
+                params.item_weight_exponent,
+                params.item_user_exponent,
+                params.session_weight,
+                params.session_gap,
+            )
             right = self._basis(params).right if params.spectral_weight > 0 else np.empty((0, 0), dtype=np.float32)
             plain = replace(params, self_weight=1.0)
             learned = to_matrix(fit_item_neighbors(weights, right, plain), self.known.shape[1])

@@ -284,18 +284,18 @@ def test_the_newer_item_counts_more_and_how_much_newer_does_not_matter(shared: p
     assert share_of_ones("first i1") < share_of_ones("at once") < share_of_ones("first i2")
 
 
-def test_only_the_newest_items_up_to_the_limit_are_scored_with(shared: psycopg.Connection) -> None:
-    """An older item is hidden and nothing else, like an item whose kind has weight 0."""
+def test_the_items_of_the_largest_precedence_up_to_the_limit_are_scored_with(shared: psycopg.Connection) -> None:
+    """A view of long ago has no place beside newer likes; it hides its item and does nothing else."""
     shared.execute("update recdb.config set profile_limit = 3")
     shared.execute("insert into recdb.interaction_kind (kind, weight) values ('seen', 0)")
-    for user, kind in (("moved on", "share"), ("never liked it", "seen")):
+    for user, kind in (("moved on", "view"), ("only saw it", "seen")):
         for day, item in enumerate(["i1", "i0", "i3", "i6"], start=1):
             shared.execute(
                 "select recdb.track(%s, %s, %s, %s::timestamptz)",
                 [user, item, kind if item == "i1" else "like", f"2024-01-0{day}"],
             )
     rows = recommend(shared, "moved on", 1000)
-    assert rows == recommend(shared, "never liked it", 1000)
+    assert rows == recommend(shared, "only saw it", 1000)
     assert "i1" not in ids(rows)
     shared.execute("update recdb.config set profile_limit = 4")
     assert recommend(shared, "moved on", 1000) != rows

@@ -254,7 +254,9 @@ def test_item_vectors_are_the_leading_singular_vectors_over_their_exponents(
 
 def decompose(learned: reference.Reference) -> tuple[reference.Array, reference.Array, reference.Array]:
     """Decompose D_u^-a W D_i^-b: its largest singular values, their right vectors (items, dimension), and d_i^-b."""
-    weights = learned.learned_from("people_weight_exponent")
+    weights = reference.limit_masses(
+        learned.learned_from("people_weight_exponent"), learned.params["basis_user_exponent"], 0.98
+    )
     by_user = reference.inverse_power(np.abs(weights).sum(axis=1), learned.params["basis_user_exponent"])
     by_item = reference.inverse_power(np.abs(weights).sum(axis=0), learned.params["basis_item_exponent"])
     _, singular, right = np.linalg.svd(by_user[:, None] * weights * by_item, full_matrices=False)
@@ -263,18 +265,26 @@ def decompose(learned: reference.Reference) -> tuple[reference.Array, reference.
 
 
 def rows_to_learn_from(learned: reference.Reference) -> reference.Array:
-    """W with one row per user, and below it sqrt(session weight) W with one row per session; (rows, items)."""
+    """W with one row per user, and below it sqrt(session weight) W with one row per session; (rows, items).
+
+    A user's row has at most the mass of 95 % of the users, and a user's sessions at most 2 % of the mass of all.
+    """
     weights, seconds = learned.learned_from("item_weight_exponent"), learned.profiles.seconds
-    rows = list(weights)
-    if len(np.unique(seconds[weights != 0])) > 1:
-        for profile, times in zip(weights, seconds, strict=True):
-            last = -np.inf
-            for item in sorted(np.flatnonzero(profile), key=lambda item: float(times[item])):
-                if times[item] - last > learned.params["session_gap"]:
-                    rows.append(np.zeros(len(profile)))
-                rows[-1][item] = np.sqrt(learned.params["session_weight"]) * profile[item]
-                last = times[item]
-    return np.array(rows)
+    exponent = learned.params["item_user_exponent"]
+    rows = reference.limit_masses(weights, exponent, 0.95)
+    if len(np.unique(seconds[weights != 0])) == 1 or learned.params["session_weight"] == 0:
+        return rows
+    sessions: list[reference.Array] = []
+    owners: list[int] = []
+    for user, (profile, times) in enumerate(zip(weights, seconds, strict=True)):
+        last = -np.inf
+        for item in sorted(np.flatnonzero(profile), key=lambda item: float(times[item])):
+            if times[item] - last > learned.params["session_gap"]:
+                sessions.append(np.zeros(len(profile)))
+                owners.append(user)
+            sessions[-1][item] = np.sqrt(learned.params["session_weight"]) * profile[item]
+            last = times[item]
+    return np.vstack([rows, reference.limit_shares(np.array(sessions), np.array(owners), exponent, 0.02)])
 
 
 def cooccurrences(learned: reference.Reference) -> reference.Array:

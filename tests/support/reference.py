@@ -34,6 +34,42 @@ def inverse_power(sums: Array, exponent: float) -> Array:
     return result
 
 
+def masses(rows: Array, exponent: float) -> Array:
+    """The sums of d^-2a W_j W_i over the pairs of different items, of each row (rows, items)."""
+    magnitudes = np.abs(rows)
+    pairs = magnitudes.sum(axis=1) ** 2 - (magnitudes**2).sum(axis=1)
+    pairs = np.where((magnitudes > 0).sum(axis=1) > 1, pairs, 0)
+    found: Array = pairs * inverse_power(magnitudes.sum(axis=1), 2 * exponent)
+    return found
+
+
+def limit_masses(rows: Array, exponent: float, quantile: float) -> Array:
+    """Scale down the rows whose mass is above a quantile of the positive masses, to that quantile."""
+    found = masses(rows, exponent)
+    limit = np.quantile(found[found > 0], quantile) if (found > 0).any() else np.inf
+    ratio = np.where(found > limit, limit / np.where(found > 0, found, 1), 1.0)
+    scaled: Array = rows * ratio[:, None] ** (1 / (2 - 2 * exponent))
+    return scaled
+
+
+def limit_shares(rows: Array, owners: NDArray[np.int64], exponent: float, share: float) -> Array:
+    """Scale down each owner's rows until none has more than a share of the sum of all masses, by bisection.
+
+    Where too few owners have a mass for that, all come down to the median of all owners' masses.
+    """
+    found = np.bincount(owners, masses(rows, exponent))
+    positive = found[found > 0]
+    limit = float(np.median(found[np.unique(owners)]))
+    if len(positive) * share > 1:
+        low, high = 0.0, float(positive.max())
+        for _ in range(200):
+            limit = (low + high) / 2
+            low, high = (limit, high) if limit < share * np.minimum(positive, limit).sum() else (low, limit)
+    ratio = np.where(found > limit, limit / np.where(found > 0, found, 1), 1.0)
+    scaled: Array = rows * (ratio ** (1 / (2 - 2 * exponent)))[owners][:, None]
+    return scaled
+
+
 def shares(parts: Array) -> Array:
     """The sums of parts (parts, items) by item, divided by the sum of all magnitudes; 0 if that is 0."""
     total = np.abs(parts).sum()
@@ -53,17 +89,20 @@ class Profiles:
 
     @cached_property
     def positions(self) -> Array:
-        """The place of each item in its user's profile: 1 is the newest; on equal times the smaller key is first."""
-        order = np.argsort(np.where(np.isnan(self.seconds), np.inf, -self.seconds), axis=1, kind="stable")
+        """The place of each item in its user's profile: by |w| r^-0.6, then newest first, then by key."""
+        times = np.where(np.isnan(self.seconds), np.inf, -self.seconds)
+        precedence = np.where(self.weights != 0, np.abs(self.weights) * self.ranks**-0.6, 0)
+        order = np.lexsort((np.broadcast_to(np.arange(times.shape[1]), times.shape), times, -precedence), axis=1)
         return np.argsort(order, axis=1) + 1.0
 
     @cached_property
     def ranks(self) -> Array:
-        """The recency ranks: the same places, but items with the same timestamp share the first of theirs."""
-        return np.array([[1.0 + (times > time).sum() for time in times] for times in self.seconds])
+        """The ranks by time among the items that have a weight; items with the same timestamp share a rank."""
+        known = np.where(self.weights != 0, self.seconds, np.nan)
+        return np.array([[1.0 + (times > time).sum() for time in times] for times in known])
 
-    def newest(self, limit: int) -> Array:
-        """The weights of each user's newest items; 0 for the others."""
+    def first(self, limit: int) -> Array:
+        """The weights of each user's first items by place; 0 for the others."""
         return np.where(self.positions <= limit, self.weights, 0)
 
 
@@ -84,6 +123,10 @@ class Reference:
     item_neighbors: Array
     """(items, items): [j, i] is the weight that j contributes to i."""
     params: dict[str, Any]
+    pair_limit: float
+    """The most that one weight counts as a neighbour's."""
+    neighbor_limit: float
+    """The most that the weights of one neighbour add up to."""
     returns: bool
     """Whether an item may be recommended again: whether there is a kind that does not hide."""
 
@@ -94,17 +137,18 @@ class Reference:
 
     def learned_from(self, exponent: str) -> Array:
         """W (users, items) of the items that a training reads, to the exponent of this name."""
-        return signed_power(self.profiles.newest(self.training_limit), self.params[exponent])
+        limited = np.clip(self.profiles.first(self.training_limit), -self.pair_limit, self.pair_limit)
+        return signed_power(limited, self.params[exponent])
 
     @cached_property
-    def newest(self) -> Array:
+    def scored(self) -> Array:
         """W (users, items) of the items that lists are scored with."""
-        return self.profiles.newest(self.profile_limit)
+        return self.profiles.first(self.profile_limit)
 
     def asks(self, user: int, exponent: str, recency: str) -> Array:
         """A user's profile (items,): p_j = w_j^x r_j^-recency."""
         recent = self.profiles.ranks[user] ** -self.params[recency]
-        return signed_power(self.newest[user], self.params[exponent]) * recent
+        return signed_power(self.scored[user], self.params[exponent]) * recent
 
     def fold_in(self, profile: Array) -> Array | None:
         """Fold a profile (items,) into a unit vector; None for noise."""
@@ -121,11 +165,14 @@ class Reference:
 
     def stored(self, user: int) -> Array | None:
         """The stored vector, by which a user is found as a neighbour: recency does not count."""
-        return self.fold_in(signed_power(self.newest[user], self.params["people_weight_exponent"]))
+        return self.fold_in(signed_power(self.scored[user], self.params["people_weight_exponent"]))
 
     def contributed(self, user: int) -> Array:
         """The weights (items,) that a user contributes as a neighbour."""
-        return signed_power(self.newest[user], self.params["neighbor_weight_exponent"])
+        limited = np.clip(self.scored[user], -self.pair_limit, self.pair_limit)
+        weights = signed_power(limited, self.params["neighbor_weight_exponent"])
+        total = np.abs(weights).sum()
+        return weights * min(1.0, self.neighbor_limit / total) if total > 0 else weights
 
     def total_weight(self, user: int) -> float:
         """The sum of the magnitudes that a user contributes: d_v."""
@@ -185,7 +232,9 @@ def read(connection: psycopg.Connection) -> Reference:
     """Read the raw interactions and the active model into dense arrays."""
     users = [row[0] for row in connection.execute("select user_id from recdb.user_key order by user_key")]
     items = [row[0] for row in connection.execute("select item_id from recdb.item_key order by item_key")]
-    model_id, params = connection.execute("select model_id, params from recdb.model where active").fetchone()
+    model_id, params, *limits = connection.execute(
+        "select model_id, params, pair_limit, neighbor_limit from recdb.model where active"
+    ).fetchone()
     profile_limit, training_limit = connection.execute(
         "select profile_limit, training_limit from recdb.config"
     ).fetchone()
@@ -231,6 +280,7 @@ def read(connection: psycopg.Connection) -> Reference:
         item_vectors,
         item_neighbors,
         params,
+        *limits,
         returns,
     )
 
