@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from support.servers import Server
 
-from recdb import migrate
+from recdb import job, migrate
 from recdb.arrays.events import read_events
 from recdb.data.generate import generate
-from recdb.database import Database
+from recdb.database import Database, fetch_row
 from recdb.learn import Params
 from recdb.learn.events import Events
 from recdb.offline.evaluator import OfflineEvaluator
@@ -125,3 +125,35 @@ def test_bots_do_not_bend_what_others_get(events: Events, scenario: str, params:
     bots, kind = SCENARIOS[scenario]
 
     assert ndcg(events, params, join(events, bots, kind)) > 0.97 * clean
+
+
+HELD_OUT = """
+    select distinct on (user_id) user_id, item_id from recdb.interaction
+    where kind in ('like', 'share') order by user_id, created_at desc, item_id
+"""
+HITS = """
+    select count(*) from held_out h
+    where exists (select from recdb.recommend(h.user_id, 20) r where r.item_id = h.item_id)
+"""
+
+
+def test_a_crawler_neither_bends_the_lists_of_others_nor_keeps_a_new_version_from_serving(generated: Database) -> None:
+    """Through SQL: 20,000 views, one each 130 seconds, over all items."""
+    with psycopg.connect(generated.conninfo, autocommit=True) as connection:
+        connection.execute(f"create table held_out as {HELD_OUT}")
+        connection.execute(
+            "delete from recdb.interaction i using held_out h where (i.user_id, i.item_id) = (h.user_id, h.item_id)"
+        )
+        job.run(generated, full=True)
+        (clean,) = fetch_row(connection, HITS)
+
+        connection.execute(
+            "insert into recdb.interaction (user_id, item_id, kind, created_at) "
+            "select 'crawler', 'item-' || (1 + n % 300), 'view', timestamptz '2026-01-01' - n * interval '130 s' "
+            "from generate_series(0, 19999) n"
+        )
+        label = job.run(generated, full=True).model
+        (bent,) = fetch_row(connection, HITS)
+
+    assert label == "collaborative_filtering_v2"
+    assert clean > 0.2 * USERS and bent > 0.95 * clean
