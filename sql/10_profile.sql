@@ -5,8 +5,8 @@
 --
 -- Follow one call, recommend('user-42'):
 --   40_recommend  recommend() runs as recdb's owner. It reads the user's profile and passes it to rank_items().
---   10_profile    profile() returns the profile in arrays, newest item first. profile_of() reads the interactions live
---                 with interactions_of(), weighs each by its kind and, with decay(), by its age, and sums the weights
+--   10_profile    profile() returns the profile in arrays, in the order of precedence(). profile_of() reads the
+--                 interactions live with interactions_of(), weighs each by its kind and, with decay(), by its age, and sums the weights
 --                 of each item. settle() clears a sum of rounding errors.
 --   20_model      rank_items() asks serving() for the active model version and its parameters.
 --   30_rank       score_sources() finds the score sources of the list: the nearest users, and the user's own items.

@@ -1,5 +1,5 @@
--- The ranking. p_j is the summed weight of item j in the profile, of which the newest profile_limit items count; r_j is
--- the recency rank of item j; each x is an exponent of its own:
+-- The ranking. p_j is the summed weight of item j in the profile, of which the first profile_limit items by
+-- precedence() count; r_j is the recency rank of item j; each x is an exponent of its own:
 --   people(i) = sum over the stored users v nearest to fold_in(p_j^x r_j^-recency) of similarity^q * d_v^-g * w_vi^x
 --   items(i)  = sum over the profile's items j of p_j^x r_j^-recency * N_ji
 --   final(i)  = blend * people(i) / total people + (1 - blend) * items(i) / total items

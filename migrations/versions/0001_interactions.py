@@ -48,9 +48,10 @@ comment on column recdb.config.default_weight is 'The weight of a kind that inte
 comment on column recdb.config.default_hides is
     'Whether an interaction of a kind that interaction_kind does not list hides its item.';
 comment on column recdb.config.profile_limit is
-    'With how many of a user''s items, newest first, a list is scored at most: the user''s own and each neighbour''s. '
-    'A model version may use fewer. All items that are to be hidden stay hidden.';
-comment on column recdb.config.training_limit is 'From how many of a user''s items, newest first, a training learns.';
+    'The largest number of a user''s items, in the order of precedence(), that a list is scored with: the user''s own and '
+    'each neighbour''s. A model version may use fewer. The limit does not affect which items are hidden.';
+comment on column recdb.config.training_limit is
+    'The largest number of a user''s items, in the order of precedence(), that a training learns from.';
 comment on column recdb.config.training_interactions is
     'From how many weighted interactions (pairs of user and item) a training learns at most; if there are more, it '
     'learns from a sample of the users. It bounds the memory of the job, about 150 bytes each. Every user still gets a '
