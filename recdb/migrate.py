@@ -20,6 +20,7 @@ from psycopg import sql
 
 from recdb.database import Database, connect
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
+from recdb.revisions import fill_in, vector_schema
 
 VERSION_TABLE = "alembic_version"
 MINIMUM_PGVECTOR = (0, 8, 4)
@@ -167,15 +168,21 @@ def require_installed(connection: psycopg.Connection) -> None:
 
 
 def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
-    """Lock, check the server and the rights, create the schema, and set the search path for the revisions."""
+    """Lock, check the server and the rights, create the schema, and set the search path for the revisions.
+
+    Views, generated columns and functions look their names up while they are created. So no schema that others may
+    write is on the path: `sql/` and the revisions name pgvector's schema themselves, see recdb.revisions.fill_in().
+    """
     raw = _raw(connection)
+    raw.execute("set local search_path = pg_catalog, pg_temp")
     raw.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
         raise RecdbError(
             f"PostgreSQL {raw.info.server_version // 10000} is too old",
             f"recdb needs {MINIMUM_POSTGRESQL} or newer",
         )
-    extension_schema = _ensure_pgvector(raw)
+    _ensure_pgvector(raw)
+    check_owner(raw)
     try:
         raw.execute("create schema if not exists recdb")
     except psycopg.errors.InsufficientPrivilege as error:
@@ -184,7 +191,6 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
         ) from error
     _check_dimension(raw, dimension)
     raw.execute("select set_config('recdb.dimension', %s, true)", [str(dimension or "")])
-    raw.execute(sql.SQL("set local search_path = recdb, {}, pg_temp").format(sql.Identifier(extension_schema)))
 
 
 def create_roles(connection: sqlalchemy.Connection) -> None:
@@ -212,8 +218,9 @@ def replay(connection: sqlalchemy.Connection) -> None:
     """Replace everything in `sql/`, in the order of its file names."""
     raw = _raw(connection)
     _check_public_recommend(raw)
+    vector = vector_schema(raw)
     for file in sorted((database_folder() / "sql").glob("*.sql")):
-        raw.execute(file.read_text(encoding="utf-8"))
+        raw.execute(fill_in(file.read_text(encoding="utf-8"), vector))
 
 
 def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:
@@ -222,8 +229,49 @@ def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:
     return driver
 
 
-def _ensure_pgvector(raw: psycopg.Connection) -> str:
-    """Create the extension if it is missing; return its schema."""
+def check_owner(connection: psycopg.Connection) -> None:
+    """Raise RecdbError if schema recdb, or an object in it, belongs to another role than the current one.
+
+    Such a role could have put a trigger or a function there, which would run with the rights of the current role. It
+    would not help to become that role first: its code could return to the role that logged in.
+    """
+    row = connection.execute(
+        """
+        select quote_ident(current_user), quote_ident(r.rolname), r.rolcanlogin, n.nspowner = c.oid,
+            array(
+                select o.name from (
+                    select oid::regclass::text, relnamespace, relowner from pg_class where relkind not in ('c', 'i')
+                    union all select oid::regprocedure::text, pronamespace, proowner from pg_proc
+                    union all select oid::regtype::text, typnamespace, typowner from pg_type where typrelid = 0
+                    union all select oid::regoperator::text, oprnamespace, oprowner from pg_operator
+                ) o(name, namespace, owner)
+                where o.namespace = n.oid and o.owner <> c.oid
+                order by o.name)
+        from pg_namespace n
+        join pg_roles r on r.oid = n.nspowner
+        join pg_roles c on c.rolname = current_user
+        where n.nspname = 'recdb'
+        """
+    ).fetchone()
+    if row is None:
+        return
+    current, owner, may_log_in, is_owner, foreign = row
+    if not is_owner:
+        how = f"connect as {owner}" if may_log_in else f"add to the URL: ?options=-c%20role%3D{owner}"
+        raise RecdbError(
+            f"schema recdb belongs to {owner}, and this role is {current}",
+            f"{how}; or, if recdb was never installed there: drop schema recdb cascade;",
+        )
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise RecdbError(
+            f"schema recdb has objects that do not belong to {current}: {', '.join(foreign[:3])}{more}",
+            f"drop them, or: alter … owner to {current};",
+        )
+
+
+def _ensure_pgvector(raw: psycopg.Connection) -> None:
+    """Create the extension if it is missing."""
     query = """
         select e.extversion, n.nspname
         from pg_extension e join pg_namespace n on n.oid = e.extnamespace
@@ -253,7 +301,11 @@ def _ensure_pgvector(raw: psycopg.Connection) -> str:
             f"pgvector {version} is too old: recdb needs {'.'.join(map(str, MINIMUM_PGVECTOR))} or newer",
             "upgrade pgvector on the server, then: alter extension vector update",
         )
-    return str(schema)
+    if not re.fullmatch(r"[^'$%@\\]+", schema):
+        raise RecdbError(
+            f"pgvector is in a schema whose name recdb cannot write into SQL: {schema}",
+            "alter extension vector set schema <another schema>",
+        )
 
 
 def _check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:
@@ -276,12 +328,13 @@ def _extension_is_ours(raw: psycopg.Connection) -> bool:
 
 
 def _check_public_recommend(raw: psycopg.Connection) -> None:
-    """Refuse to replace a `public.recommend` that an application made itself."""
+    """Refuse to replace a `public.recommend` that an application made itself, or that another role owns."""
     row = raw.execute(
         """
         select p.oid::regprocedure::text from pg_proc p
         where p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
-          and coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'recdb: %'
+          and (coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'recdb: %'
+              or p.proowner <> (select n.nspowner from pg_namespace n where n.nspname = 'recdb'))
         """
     ).fetchone()
     if row:

@@ -60,6 +60,7 @@ comment on function recdb.column_type(regclass, text) is
 create or replace function recdb.combine_interactions()
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 declare
     source record;
@@ -150,6 +151,7 @@ comment on function recdb.combine_interactions() is
 create or replace function recdb.combine_items()
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 declare
     source record;
@@ -261,6 +263,35 @@ comment on function recdb.hidden_tables(regclass) is
     'Internal: the tables under a view whose row-level security may hide rows from the owner of schema recdb.';
 
 
+-- recdb.foreign_views: the views and foreign tables under a view that belong to roles who may not act for recdb's owner.
+-- What such a role writes into its view, a function for example, would run with the rights of recdb's owner.
+--   parameters  relation  the view, or a table
+--   returns     the views and foreign tables. A view of recdb's owner, of a role that may become this owner, or of a
+--               superuser is not among them
+--   reads       the system catalogues
+create or replace function recdb.foreign_views(relation regclass)
+returns setof regclass
+language sql stable
+begin atomic
+    with recursive beneath as (
+        select foreign_views.relation::oid as oid
+        union
+        select d.refobjid
+        from beneath b
+        join pg_catalog.pg_rewrite r on r.ev_class = b.oid
+        join pg_catalog.pg_depend d
+            on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
+    )
+    select c.oid::regclass
+    from beneath b
+    join pg_catalog.pg_class c on c.oid = b.oid and c.relkind in ('v', 'f')
+    join pg_catalog.pg_namespace n on n.nspname = 'recdb'
+    where not pg_has_role(c.relowner, n.nspowner, 'member');
+end;
+comment on function recdb.foreign_views(regclass) is
+    'Internal: the views and foreign tables under a view that belong to roles who may not act for recdb''s owner.';
+
+
 -- recdb.missing_indexes: the indexes that attached tables lack; without them, recdb reads a whole table for a few rows.
 --   returns     one row per index: the table, the reason, and the statement that creates the index
 --   reads       attachment, the system catalogues
@@ -346,6 +377,7 @@ comment on function recdb.mistaken_items() is
 create or replace function recdb.lift_tombstones()
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 declare
     views text[];

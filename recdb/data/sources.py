@@ -8,7 +8,7 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from psycopg import sql
 
-from recdb.database import fetch_row
+from recdb.database import SEARCH_PATH, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 
 Role = Literal["interactions", "items"]
@@ -95,18 +95,31 @@ def parse_source(text: str) -> Source:
     return Source("interactions", relation, mapping | ({"where": where} if where else {}))
 
 
-def find_relation(connection: psycopg.Connection, name: str) -> Relation:
-    """Find a table by its name, with or without SQL's quotes: public."like", public.like, public.UserInteraction."""
+def find_relation(connection: psycopg.Connection, name: str, path: str = "") -> Relation:
+    """Find a table by its name, with or without SQL's quotes: public."like", public.like, public.UserInteraction.
+
+    A name without a schema is looked up in `path`, the search path of the user.
+    """
     exact = ".".join('"' + part.strip('"').replace('"', '""') + '"' for part in name.split("."))
     try:
         with connection.transaction():
+            # Nothing but these two look-ups runs under the user's path.
+            set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
+            connection.execute(set_path, [path or SEARCH_PATH])
+            oids = fetch_row(
+                connection,
+                "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid, "
+                "pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid",
+                [name, exact],
+            )
+            connection.execute(set_path, [SEARCH_PATH])
             row = connection.execute(
                 """
                 select c.oid, format('%%I.%%I', n.nspname, c.relname), c.relkind, n.nspname, c.relpersistence
                 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                where c.oid = coalesce(to_regclass(%s), to_regclass(%s))
+                where c.oid = coalesce(%s::oid, %s::oid)
                 """,
-                [name, exact],
+                oids,
             ).fetchone()
     except psycopg.errors.InsufficientPrivilege as error:
         (owner,) = fetch_row(connection, "select quote_ident(current_user)")
@@ -288,7 +301,10 @@ def require_distinct(connection: psycopg.Connection, relation: Relation, key: Co
 
 
 def expression(connection: psycopg.Connection, relation: Relation, text: str, key: str) -> sql.Composable:
-    """Put a condition in brackets and try it on its relation."""
+    """Put a condition in brackets and try it on its relation.
+
+    It is read under our search path: a function, a type or an operator of the application needs its schema.
+    """
     # The line end closes a comment. A prepared statement cannot be more than one statement.
     condition = sql.SQL("(\n{}\n)").format(sql.SQL(text))
     try:
