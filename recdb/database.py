@@ -122,33 +122,37 @@ def _unreachable(database: Database, error: psycopg.OperationalError) -> Unavail
 
 
 def require_safe_path(connection: psycopg.Connection) -> None:
-    """Raise Unavailable if a pooler dropped our search path and others may write to a schema on the one we have.
+    """Raise Unavailable if a pooler dropped our search path and others may write to a schema on the one we have."""
+    (path,) = fetch_row(connection, "select pg_catalog.current_setting('search_path'::pg_catalog.text)")
+    unsafe = [] if path == SEARCH_PATH else split_path(connection)[1]
+    if not connection.autocommit:
+        connection.rollback()
+    if unsafe:
+        raise Unavailable(
+            f"this connection ignores recdb's search_path, and others may create in its schema {unsafe[0]}",
+            "connect to PostgreSQL directly instead of through a pooler",
+        )
+
+
+def split_path(connection: psycopg.Connection) -> tuple[list[str], list[str]]:
+    """Split the schemas on the search path: those that only this role and its members write, and the others.
 
     The query names everything by schema and compares exact types only, so that it cannot be taken over itself.
     """
-    found = connection.execute(
+    rows = connection.execute(
         """
-        select n.nspname
-        from pg_catalog.unnest(pg_catalog.current_schemas(false)) s(name)
-        join pg_catalog.pg_namespace n on n.nspname operator(pg_catalog.=) s.name
-        where pg_catalog.current_setting('search_path'::pg_catalog.text) operator(pg_catalog.<>) %s::pg_catalog.text
-          and n.nspname operator(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
-          and exists (
+        select s.name::pg_catalog.text, exists (
             select from pg_catalog.pg_roles r
-            where not r.rolsuper and r.rolname operator(pg_catalog.<>) current_user
-              and r.oid operator(pg_catalog.<>) '6171'::pg_catalog.oid  -- pg_database_owner: the owner of the database
+            where not r.rolsuper
+              and r.rolname operator(pg_catalog.<>) 'pg_database_owner'::pg_catalog.name
+              and not pg_catalog.pg_has_role(r.oid, current_user, 'member'::pg_catalog.text)
               and pg_catalog.has_schema_privilege(r.oid, n.oid, 'create'::pg_catalog.text))
-        limit 1
-        """,
-        [SEARCH_PATH],
-    ).fetchone()
-    if not connection.autocommit:
-        connection.rollback()
-    if found:
-        raise Unavailable(
-            f"this connection ignores recdb's search_path, and others may create in its schema {found[0]}",
-            "connect to PostgreSQL directly instead of through a pooler",
-        )
+        from pg_catalog.unnest(pg_catalog.current_schemas(false)) with ordinality s(name, place)
+        join pg_catalog.pg_namespace n on n.nspname operator(pg_catalog.=) s.name
+        order by s.place
+        """
+    ).fetchall()
+    return [name for name, written in rows if not written], [name for name, written in rows if written]
 
 
 def callers_path(database: Database) -> str:

@@ -139,6 +139,12 @@ def installed_revision(connection: psycopg.Connection) -> str | None:
     """Return the revision of the database, None if recdb is not installed."""
     try:
         with connection.transaction():
+            # In a schema that somebody else made, a view of this name could run functions with our rights.
+            table = connection.execute(
+                "select from pg_class where oid = to_regclass('recdb.alembic_version') and relkind = 'r'"
+            ).fetchone()
+            if table is None:
+                return None
             row = connection.execute("select version_num from recdb.alembic_version").fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return None
@@ -242,7 +248,8 @@ def check_owner(connection: psycopg.Connection) -> None:
                 select o.name from (
                     select oid::regclass::text, relnamespace, relowner from pg_class where relkind not in ('c', 'i')
                     union all select oid::regprocedure::text, pronamespace, proowner from pg_proc
-                    union all select oid::regtype::text, typnamespace, typowner from pg_type where typrelid = 0
+                    union all select oid::regtype::text, typnamespace, typowner from pg_type
+                        where typrelid = 0 and typcategory <> 'A'
                     union all select oid::regoperator::text, oprnamespace, oprowner from pg_operator
                 ) o(name, namespace, owner)
                 where o.namespace = n.oid and o.owner <> c.oid

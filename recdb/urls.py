@@ -31,7 +31,7 @@ FOREIGN_PARAMETERS = frozenset(
 )
 KNOWN_PARAMETERS = FOREIGN_PARAMETERS | {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
 
-EXAMPLE = "write postgresql://user:password@host:5432/database, and percent-encode odd characters of the password"
+EXAMPLE = "write postgresql://user:password@host:5432/database"
 PLAIN_NAME = re.compile(r"[\w.$-]+")
 
 # What may stand before and after the '@' of a URL. A password in another form is not percent-encoded.

@@ -27,7 +27,7 @@ from recdb.data.sources import (
     select_interactions,
     select_items,
 )
-from recdb.database import Database, callers_path, connect, fetch_row
+from recdb.database import Database, callers_path, connect, fetch_row, split_path
 from recdb.errors import InvalidInput, RecdbError
 from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.progress import Report, silent
@@ -90,6 +90,7 @@ def attach(
         path = callers_path(database)
         sources = [replace(s, relation=find_relation(connection, s.relation, path).name) for s in sources]
         require_rights(connection, [source.relation for source in sources])
+        use_safe_part(connection, path)
         try:
             for source in sources:
                 report(f"reading {source.relation}")
@@ -202,6 +203,19 @@ def require_rights(connection: psycopg.Connection, names: Sequence[str]) -> None
             f"{owner}, who owns schema recdb, may not read {', '.join(missing)}",
             f"grant select on {', '.join(missing)} to {owner};",
         )
+
+
+def use_safe_part(connection: psycopg.Connection, path: str) -> None:
+    """Look names in conditions up in pg_catalog and in those schemas of the user's path that no other role may write.
+
+    In another schema somebody could have made an operator that fits the condition better, and would run as recdb's
+    owner: there a condition has to name the schema.
+    """
+    set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
+    connection.execute(set_path, [path])
+    safe, _ = split_path(connection)
+    names = [sql.Identifier(name).as_string(connection) for name in ("pg_catalog", *safe)]
+    connection.execute(set_path, [", ".join(names)])
 
 
 def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Attached]:

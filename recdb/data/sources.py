@@ -105,14 +105,16 @@ def find_relation(connection: psycopg.Connection, name: str, path: str = "") -> 
         with connection.transaction():
             # Nothing but these two look-ups runs under the user's path.
             set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
-            connection.execute(set_path, [path or SEARCH_PATH])
+            if path:
+                connection.execute(set_path, [path])
             oids = fetch_row(
                 connection,
                 "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid, "
                 "pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid",
                 [name, exact],
             )
-            connection.execute(set_path, [SEARCH_PATH])
+            if path:
+                connection.execute(set_path, [SEARCH_PATH])
             row = connection.execute(
                 """
                 select c.oid, format('%%I.%%I', n.nspname, c.relname), c.relkind, n.nspname, c.relpersistence
@@ -301,10 +303,7 @@ def require_distinct(connection: psycopg.Connection, relation: Relation, key: Co
 
 
 def expression(connection: psycopg.Connection, relation: Relation, text: str, key: str) -> sql.Composable:
-    """Put a condition in brackets and try it on its relation.
-
-    It is read under our search path: a function, a type or an operator of the application needs its schema.
-    """
+    """Put a condition in brackets and try it on its relation."""
     # The line end closes a comment. A prepared statement cannot be more than one statement.
     condition = sql.SQL("(\n{}\n)").format(sql.SQL(text))
     try:
