@@ -119,3 +119,10 @@ def without_credentials(url: str) -> str:
     """Return any tool's URL without user and password, and without a query, where it may have a secret too."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}" if separator else url
+
+
+def quotes_credentials(text: str, url: str) -> bool:
+    """Tell whether a text, such as another library's error, shows a part of what without_credentials() leaves out."""
+    shown = without_credentials(url)
+    parts = re.split(r"[^\w]+", url.partition("://")[2])
+    return any(len(part) > 2 and part in text and part not in shown for part in parts)

@@ -1,11 +1,8 @@
 """A password appears in nothing that recdb prints, logs or answers, however its URL is spelled."""
 
-import io
 import json
 import logging
-import socket
 import string
-from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
@@ -13,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from support.data import record, tastes, train
 from support.serving import serving
-from typer.testing import CliRunner
 
-from recdb.cli import app, main
-from recdb.database import Database, connect, find_database, normalize_url
+from recdb.cli import main
+from recdb.database import Database, find_database, normalize_url
 from recdb.errors import RecdbError
 from recdb.job.tracking import version_tracker
 from recdb.service import logs
@@ -25,16 +22,16 @@ from recdb.service import logs
 ODD = "@/:#?%&=+ '\"\\[]!$,;é"
 
 # Passwords that hold enough to be recognized, between characters that a URL should have percent-encoded.
-passwords = st.builds(
-    "".join, st.lists(st.sampled_from(list(ODD)) | st.text(string.ascii_letters, min_size=4, max_size=6), min_size=2, max_size=8)
-).filter(lambda text: any(part.isalpha() and len(part) >= 4 for part in pieces(text)) and text.strip() == text)
+words = st.text(string.ascii_letters + string.digits, min_size=5, max_size=8)
+passwords = st.lists(st.sampled_from(list(ODD)) | words, min_size=2, max_size=8).map("".join)
+passwords = passwords.filter(lambda text: bool(pieces(text)) and text.strip() == text)
 
 
 def pieces(password: str) -> list[str]:
     """The parts of a password that would give it away, if one of them were printed."""
     for sign in ODD:
         password = password.replace(sign, " ")
-    return [part for part in password.split() if len(part) >= 4]
+    return [part for part in password.split() if len(part) >= 5]
 
 
 def shows(password: str, text: str) -> bool:
@@ -88,7 +85,9 @@ def test_a_password_that_is_not_encoded_is_understood_or_refused(password: str, 
     assert not shows(password, f"{parts.get('host')} {parts.get('port')} {parts.get('dbname')} {parts.get('user')}")
 
 
-@pytest.mark.parametrize("password", ["p@ss", "p/ss", "p?ss", "p:ss", "p#ss", "p ss", "p%ss", "p@s/s?s:s#s", "100%@home/x"])
+@pytest.mark.parametrize(
+    "password", ["p@ss", "p/ss", "p?ss", "p:ss", "p#ss", "p ss", "p%ss", "p@s/s?s:s#s", "100%@home/x"]
+)
 def test_the_usual_unencoded_passwords_connect(password: str) -> None:
     for url in (f"postgresql://ann:{password}@db:5433/shop", f"postgres://ann:{password}@db:5433/shop?schema=app"):
         parts = conninfo_to_dict(normalize_url(url))
@@ -97,7 +96,9 @@ def test_the_usual_unencoded_passwords_connect(password: str) -> None:
         )  # fmt: skip
 
 
-HOSTILE = ["sec@ret1", "sec/ret1", "sec:ret1", "sec#ret1", "sec?ret1", "sec ret1", "sec%ret1", "5432/sec@ret1", "sec]ret1"]
+HOSTILE = [
+    "sec@ret1", "sec/ret1", "sec:ret1", "sec#ret1", "sec?ret1", "sec ret1", "sec%ret1", "5432/sec@ret1", "sec]ret1",
+]  # fmt: skip
 CLOSED = "127.0.0.1:1"
 
 
@@ -115,9 +116,39 @@ def leaks(text: str) -> bool:
 def test_a_command_that_cannot_connect_prints_none_of_it(
     password: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["recdb", command, *(["x.csv"] if command == "recommend-all" else []), "--url", url_of(password)])
+    file = ["nothing.csv"] if command == "recommend-all" else []
+    monkeypatch.setattr("sys.argv", ["recdb", command, *file, "--url", url_of(password)])
     with pytest.raises(SystemExit):
         main()
     printed = capsys.readouterr()
     assert "shop at 127.0.0.1:1" in printed.out + printed.err
     assert not leaks(printed.out + printed.err)
+
+
+@pytest.mark.parametrize("password", HOSTILE)
+def test_the_service_answers_and_logs_none_of_it(password: str, caplog: pytest.LogCaptureFixture) -> None:
+    """GET /health needs no login."""
+    caplog.set_level(logging.DEBUG)
+    with serving(Database(normalize_url(url_of(password)), "given by --url")) as client:
+        health = client.get("/health")
+        answer = client.post("/recommendations/generate", json={"user_id": "u1"})
+    assert health.status_code == answer.status_code == 503
+    assert "shop at 127.0.0.1:1" in json.loads(health.text)["detail"]
+    lines = [logs.JsonFormatter().format(record) for record in caplog.records]
+    assert any("shop at 127.0.0.1:1" in line for line in lines)
+    assert not leaks(health.text + answer.text + "".join(lines))
+
+
+@pytest.mark.parametrize(
+    "place", ["http://ann:sec@ret1@127.0.0.1:1", "postgresql://ann:sec/ret1@127.0.0.1:1/ml", "nothing://ann:secret1@x"]
+)
+def test_mlflow_that_does_not_answer_prints_none_of_it(
+    database: Database, db: psycopg.Connection, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    record(db, tastes())
+    label = train(database)
+    lines: list[str] = []
+    version_tracker(database, place, lines.append)(label)
+    assert lines[0].startswith(f"{label} is trained, but MLflow at ")
+    assert not leaks(lines[0])

@@ -97,7 +97,7 @@ def test_a_function_named_recommend_of_another_role_is_refused(mallory: tuple[Da
         connection.execute(
             "comment on function public.recommend(text, bigint, text[], text, jsonb, text) is 'recdb: the same'"
         )
-    with pytest.raises(RecdbError, match="has a function recommend"):
+    with pytest.raises(RecdbError, match="has a function public"):
         migrate.upgrade(database)
 
 
