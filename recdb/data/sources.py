@@ -312,7 +312,12 @@ def expression(connection: psycopg.Connection, relation: Relation, text: str, ke
             connection.execute(query, prepare=True)
     except psycopg.errors.InsufficientPrivilege as error:
         raise not_readable(connection, relation, error) from error
-    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
+    except (
+        psycopg.ProgrammingError,
+        psycopg.DataError,
+        psycopg.NotSupportedError,
+        psycopg.errors.ProtocolViolation,  # a parameter such as $1
+    ) as error:
         raise InvalidInput(
             f"{key} '{text}' of {relation.name}: {error.diag.message_primary}",
             f"write an SQL condition on the columns {', '.join(relation.columns)}",

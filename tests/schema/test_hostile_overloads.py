@@ -126,6 +126,26 @@ def test_install_train_and_every_call(hostile: Database, db: psycopg.Connection,
     migrate.upgrade(hostile)
 
 
+def test_a_callers_own_path_does_not_reach_into_what_runs_as_the_owner(
+    hostile: Database, db: psycopg.Connection
+) -> None:
+    """Here the traps stand before PostgreSQL's own functions, also those with exactly the same types."""
+    migrate.upgrade(hostile)
+    record(db, tastes())
+    train(hostile)
+    db.execute("set search_path = public, pg_catalog")
+    for role, calls in {
+        "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12],
+        "recdb_analyst": CALLS[10:13],
+        "recdb_writer": ["select recdb.track('u1', 'i9', 'like')"],
+        "recdb_maintainer": ["select recdb.refresh_changed()"],
+    }.items():
+        db.execute(f"set role {role}")
+        for call in calls:
+            db.execute(call)
+        db.execute("reset role")
+
+
 def test_the_job_and_the_commands(hostile: Database, db: psycopg.Connection, tmp_path: Path) -> None:
     migrate.upgrade(hostile)
     attach(hostile, SOURCES)
