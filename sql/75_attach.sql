@@ -93,7 +93,7 @@ begin
             where not exists (select from recdb.forgotten_user)
                or not exists (
                    select from recdb.forgotten_user f
-                   where f.user_digest = sha256(convert_to(s.user_id::text, ''UTF8'')))', source.view, moment);
+                   where f.user_digest = sha256((select k.salt from recdb.secret k) || sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, moment);
         of_user := of_user || format('
             union all
             select s.item_id::text collate "default", s.kind, %3$s
@@ -101,7 +101,7 @@ begin
             where s.user_id = %2$s
               and not exists (
                   select from recdb.forgotten_user f
-                  where f.user_digest = sha256(convert_to(interactions_of.user_id, ''UTF8'')))', source.view, source.id, moment);
+                  where f.user_digest = sha256((select k.salt from recdb.secret k) || sha256(convert_to(interactions_of.user_id, ''UTF8''))))', source.view, source.id, moment);
         since := since || format('
             union
             select s.user_id::text
@@ -110,7 +110,7 @@ begin
               and (not exists (select from recdb.forgotten_user)
                 or not exists (
                     select from recdb.forgotten_user f
-                    where f.user_digest = sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, bound);
+                    where f.user_digest = sha256((select k.salt from recdb.secret k) || sha256(convert_to(s.user_id::text, ''UTF8'')))))', source.view, bound);
     end loop;
 
     execute format('
@@ -390,9 +390,23 @@ begin
     where a.role = 'interactions';
     execute format('
         delete from recdb.forgotten_user f
-        where f.user_digest not in (select sha256(convert_to(s.user_id, ''UTF8'')) from (%s) s(user_id))',
+        where f.user_digest not in (
+            select sha256((select k.salt from recdb.secret k) || sha256(convert_to(s.user_id, ''UTF8'')))
+            from (%s) s(user_id))',
         coalesce(array_to_string(views, ' union '), 'select null where false'));
 end
 $$;
 comment on function recdb.lift_tombstones() is
     'Internal: removes the tombstones of users whose rows the application has deleted from its own tables.';
+
+
+-- An older recdb defined interactions_of() over attached tables, and compares hashes without the salt.
+do $$
+begin
+    if pg_get_functiondef('recdb.interactions_of(text)'::regprocedure) like '%attached%'
+        and pg_get_functiondef('recdb.interactions_of(text)'::regprocedure) not like '%recdb.secret%'
+    then
+        perform recdb.combine_interactions();
+    end if;
+end
+$$;

@@ -55,11 +55,13 @@ CALLS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["public", "vectors"])
-def hostile(request: pytest.FixtureRequest, empty_database: Callable[[], Database]) -> Iterator[Database]:
+@pytest.fixture(scope="module", params=["public", "vectors", "public on PostgreSQL 16"])
+def hostile(
+    request: pytest.FixtureRequest, empty_database: Callable[[], Database], older_database: Callable[[], Database]
+) -> Iterator[Database]:
     """A database where the role mallory may create in public and in pgvector's schema, and did, before the install."""
-    vector = request.param
-    database = empty_database()
+    vector, _, on_16 = request.param.partition(" ")
+    database = older_database() if on_16 else empty_database()
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         application.build(connection)
         connection.execute(f"create schema if not exists {vector}; create extension vector schema {vector}")
