@@ -92,16 +92,14 @@ begin
             from %1$s s
             where not exists (select from recdb.forgotten_user)
                or not exists (
-                   select from recdb.forgotten_user f
-                   where f.user_digest = sha256((select k.salt from recdb.secret k) || sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, moment);
+                   select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k) || sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, moment);
         of_user := of_user || format('
             union all
             select s.item_id::text collate "default", s.kind, %3$s
             from %1$s s
             where s.user_id = %2$s
               and not exists (
-                  select from recdb.forgotten_user f
-                  where f.user_digest = sha256((select k.salt from recdb.secret k) || sha256(convert_to(interactions_of.user_id, ''UTF8''))))', source.view, source.id, moment);
+                  select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k) || sha256(convert_to(interactions_of.user_id, ''UTF8''))))', source.view, source.id, moment);
         since := since || format('
             union
             select s.user_id::text
@@ -263,35 +261,6 @@ comment on function recdb.hidden_tables(regclass) is
     'Internal: the tables under a view whose row-level security may hide rows from the owner of schema recdb.';
 
 
--- recdb.foreign_views: the views and foreign tables under a view that belong to roles who may not act for recdb's owner.
--- What such a role writes into its view, a function for example, would run with the rights of recdb's owner.
---   parameters  relation  the view, or a table
---   returns     the views and foreign tables. A view of recdb's owner, of a role that may become this owner, or of a
---               superuser is not among them
---   reads       the system catalogues
-create or replace function recdb.foreign_views(relation regclass)
-returns setof regclass
-language sql stable
-begin atomic
-    with recursive beneath as (
-        select foreign_views.relation::oid as oid
-        union
-        select d.refobjid
-        from beneath b
-        join pg_catalog.pg_rewrite r on r.ev_class = b.oid
-        join pg_catalog.pg_depend d
-            on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
-    )
-    select c.oid::regclass
-    from beneath b
-    join pg_catalog.pg_class c on c.oid = b.oid and c.relkind in ('v', 'f')
-    join pg_catalog.pg_namespace n on n.nspname = 'recdb'
-    where not pg_has_role(c.relowner, n.nspowner, 'member');
-end;
-comment on function recdb.foreign_views(regclass) is
-    'Internal: the views and foreign tables under a view that belong to roles who may not act for recdb''s owner.';
-
-
 -- recdb.missing_indexes: the indexes that attached tables lack; without them, recdb reads a whole table for a few rows.
 --   returns     one row per index: the table, the reason, and the statement that creates the index
 --   reads       attachment, the system catalogues
@@ -399,14 +368,3 @@ $$;
 comment on function recdb.lift_tombstones() is
     'Internal: removes the tombstones of users whose rows the application has deleted from its own tables.';
 
-
--- An older recdb defined interactions_of() over attached tables, and compares hashes without the salt.
-do $$
-begin
-    if pg_get_functiondef('recdb.interactions_of(text)'::regprocedure) like '%attached%'
-        and pg_get_functiondef('recdb.interactions_of(text)'::regprocedure) not like '%recdb.secret%'
-    then
-        perform recdb.combine_interactions();
-    end if;
-end
-$$;

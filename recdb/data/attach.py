@@ -26,11 +26,13 @@ from recdb.data.sources import (
     read_relation,
     select_interactions,
     select_items,
+    use_safe_part,
 )
-from recdb.database import Database, callers_path, connect, fetch_row, split_path
+from recdb.database import Database, callers_path, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.progress import Report, silent
+from recdb.roles import installed_prefix
 
 SAMPLE = 3
 KINDS_READ = 1_000_000
@@ -205,19 +207,6 @@ def require_rights(connection: psycopg.Connection, names: Sequence[str]) -> None
         )
 
 
-def use_safe_part(connection: psycopg.Connection, path: str) -> None:
-    """Look names in conditions up in pg_catalog and in those schemas of the user's path that no other role may write.
-
-    In another schema somebody could have made an operator that fits the condition better, and would run as recdb's
-    owner: there a condition has to name the schema.
-    """
-    set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
-    connection.execute(set_path, [path])
-    safe, _ = split_path(connection)
-    names = [sql.Identifier(name).as_string(connection) for name in ("pg_catalog", *safe)]
-    connection.execute(set_path, [", ".join(names)])
-
-
 def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Attached]:
     """Create the view of a source and its row in recdb.attachment; return the table by its attachment_id."""
     relation = find_relation(connection, source.relation)
@@ -241,7 +230,8 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     connection.execute(
         sql.SQL("comment on view {} is {}").format(view, sql.Literal(f"{relation.name}, as recdb reads it."))
     )
-    connection.execute(sql.SQL("grant select on {} to recdb_analyst").format(view))
+    analyst = sql.Identifier(f"{installed_prefix(connection)}_analyst")
+    connection.execute(sql.SQL("grant select on {} to {}").format(view, analyst))
     return {number: Attached(source.role, relation.name, mapping)}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from psycopg import sql
 
-from recdb.database import SEARCH_PATH, fetch_row
+from recdb.database import SEARCH_PATH, fetch_row, split_path
 from recdb.errors import InvalidInput, RecdbError
 
 Role = Literal["interactions", "items"]
@@ -300,6 +300,19 @@ def require_distinct(connection: psycopg.Connection, relation: Relation, key: Co
     row = read_relation(connection, relation, query.format(identifier(key), relation.identifier)).fetchone()
     if row:
         raise InvalidInput(f"{relation.name}.{key.name} (--item-id) is not unique: {row[0]} occurs more than once")
+
+
+def use_safe_part(connection: psycopg.Connection, path: str) -> None:
+    """Look names in conditions up in pg_catalog and in those schemas of the user's path that no other role may write.
+
+    In another schema somebody could have made an operator that fits the condition better, and would run as recdb's
+    owner: there a condition has to name the schema.
+    """
+    set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
+    connection.execute(set_path, [path])
+    safe, _ = split_path(connection)
+    names = [sql.Identifier(name).as_string(connection) for name in ("pg_catalog", *safe)]
+    connection.execute(set_path, [", ".join(names)])
 
 
 def expression(connection: psycopg.Connection, relation: Relation, text: str, key: str) -> sql.Composable:

@@ -188,3 +188,40 @@ def test_doctor_says_who_may_create_where_recdbs_operators_are(database: Databas
         assert finding.state == "warn" and finding.message.startswith("postgres owns recdb and is a superuser")
     finally:
         db.execute("drop owned by guest; drop role guest")
+
+
+def test_an_installation_may_have_roles_of_its_own(other_database: Callable[[], Database]) -> None:
+    """Two databases of one server, where a reader of one is nobody in the other."""
+    shop, news = other_database(), other_database()
+    migrate.upgrade(shop, role_prefix="shop")
+    migrate.upgrade(news)
+    with connect(shop, autocommit=True) as connection:
+        record(connection, tastes())
+    train(shop)
+    attach_something(shop)
+    for database, role, allowed in ((shop, "shop", True), (shop, "recdb", False), (news, "shop", False)):
+        with psycopg.connect(database.conninfo) as connection:
+            connection.execute(f"set role {role}_reader")
+            if allowed:
+                assert connection.execute("select * from recdb.recommend('u1')").fetchall()
+            else:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("select * from recdb.recommend('u1')")
+    found = findings(shop)
+    assert found["roles"].message.startswith("shop_reader, shop_writer, shop_analyst, shop_maintainer")
+    migrate.upgrade(shop)
+    migrate.upgrade(shop, role_prefix="shop")
+    with pytest.raises(RecdbError, match="begin with shop_"):
+        migrate.upgrade(shop, role_prefix="other")
+    with pytest.raises(RecdbError, match="is no prefix"):
+        migrate.upgrade(other_database(), role_prefix='a"; drop role shop_reader; --')
+    migrate.uninstall(shop)
+    with psycopg.connect(news.conninfo) as connection:
+        roles = connection.execute("select rolname from pg_roles where rolname ~ '_reader$' and oid > 16383").fetchall()
+    assert roles == [("recdb_reader",)]
+
+
+def attach_something(database: Database) -> None:
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute("create table public.event (who text, what text)")
+    attach(database, [Source("interactions", "public.event", {"user": "who", "item": "what", "kind": "'view'"})])
