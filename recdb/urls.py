@@ -62,7 +62,7 @@ def normalize_url(url: str) -> str:
         if re.search(r"[^\d,]", port) or re.search(r"[@?#]", host):
             raise InvalidInput("not a PostgreSQL URL: its host or port is not understood", EXAMPLE)
         return make_conninfo(url)
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeError):
         raise InvalidInput("not a PostgreSQL URL, nor a connection string of libpq", EXAMPLE) from None
 
 

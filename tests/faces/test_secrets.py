@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.data import record, tastes, train
@@ -58,6 +58,7 @@ SPELLINGS = {
 
 
 @settings(max_examples=300, deadline=None)
+@example("%80000", "as it is")
 @given(passwords, st.sampled_from(list(SPELLINGS)))
 def test_no_spelling_prints_a_part_of_the_password(password: str, spelling: str) -> None:
     """Both what find_database() names and the error that it raises."""
