@@ -223,7 +223,8 @@ def test_a_database_from_before_the_salt_keeps_its_forgotten_users(database: Dat
 def without_salt(connection: psycopg.Connection, query: str) -> None:
     """Replace a definition by the one that it had before the salt."""
     (definition,) = connection.execute(query).fetchone() or ("",)
-    salted = r"sha256\(\(\(\s*SELECT k\.salt\s+FROM recdb\.secret k\s+WHERE k\.only_row\) \|\| sha256\((convert_to\([^()]*\))\)\)\)"
+    salt = r"\(\s*SELECT k\.salt\s+FROM recdb\.secret k\s+WHERE k\.only_row\)"
+    salted = rf"sha256\(\({salt} \|\| sha256\((convert_to\([^()]*\))\)\)\)"
     plain = re.sub(salted, r"sha256(\1)", definition)
     assert "recdb.secret" in definition and "recdb.secret" not in plain
     connection.execute(plain)
