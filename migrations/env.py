@@ -16,6 +16,9 @@ def migrate_online() -> None:
     dimension = context.config.attributes.get("dimension") or context.get_x_argument(as_dictionary=True).get(
         "dimension"
     )
+    prefix = context.config.attributes.get("role_prefix") or context.get_x_argument(as_dictionary=True).get(
+        "role_prefix"
+    )
     with connect_engine(find_database(url)) as connection:
         context.configure(
             connection=connection,
@@ -24,7 +27,7 @@ def migrate_online() -> None:
             transactional_ddl=True,
         )
         with context.begin_transaction():
-            prepare(connection, dimension=int(dimension) if dimension else None)
+            prepare(connection, dimension=int(dimension) if dimension else None, role_prefix=prefix)
             context.run_migrations()
             if set(context.get_context().get_current_heads()) == set(context.script.get_heads()):
                 create_roles(connection)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import sqlalchemy
@@ -17,26 +16,24 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from recdb.embedded import embedded_folder, start_embedded, stop_embedded
-from recdb.errors import InvalidInput, Unavailable
+from recdb.errors import Unavailable
+from recdb.urls import describe, normalize_url, prepares_statements
+
+__all__ = [
+    "Database",
+    "connect",
+    "connect_engine",
+    "fetch_row",
+    "find_database",
+    "normalize_url",
+    "prepares_statements",
+    "scratch_database",
+]
 
 APPLICATION_NAME = "recdb"
 
-# Query parameters that other tools put into URLs and libpq does not know: users paste URLs of Prisma and SQLAlchemy.
-FOREIGN_PARAMETERS = frozenset(
-    {
-        "schema",
-        "pgbouncer",
-        "connection_limit",
-        "pool_timeout",
-        "socket_timeout",
-        "statement_cache_size",
-        "single_use_connections",
-        "pool_size",
-        "max_overflow",
-        "sslaccept",
-        "sslidentity",
-    }
-)
+# The search path of every connection and of every function that runs as the owner: no schema that others may write.
+SEARCH_PATH = "pg_catalog,pg_temp"
 
 
 @dataclass(frozen=True)
@@ -48,42 +45,7 @@ class Database:
 
     def __str__(self) -> str:
         """Describe the database in a message, without its password."""
-        parts = conninfo_to_dict(self.conninfo)
-        host, port = parts.get("host"), parts.get("port")
-        place = f"{host or 'local'}{f':{port}' if port and not str(host).startswith('/') else ''}"
-        return f"{parts.get('dbname') or parts.get('user') or 'default'} at {place} ({self.origin})"
-
-
-def normalize_url(url: str) -> str:
-    """Turn a PostgreSQL URL, as any tool spells it, into a libpq connection string.
-
-    Understands `postgres://`, SQLAlchemy's `postgresql+driver://`, Prisma's query parameters, and libpq's
-    own `key=value` strings. Raises InvalidInput for anything else.
-    """
-    url = url.strip()
-    scheme, separator, rest = url.partition("://")
-    if separator and "=" not in scheme:
-        if scheme.lower().split("+")[0] not in ("postgres", "postgresql"):
-            raise InvalidInput(
-                f"not a PostgreSQL URL: its scheme is '{scheme}'",
-                "write postgresql://user:password@host:5432/database",
-            )
-        # Do not parse the rest: libpq has its own rules for '+', '#', empty hosts and lists of hosts.
-        place, _, query = rest.partition("?")
-        kept = [part for part in query.split("&") if part and part.partition("=")[0] not in FOREIGN_PARAMETERS]
-        url = f"postgresql://{place}{'?' if kept else ''}{'&'.join(kept)}"
-    try:
-        return make_conninfo(url)
-    except psycopg.Error as error:
-        raise InvalidInput(
-            f"not a PostgreSQL URL: {str(error).strip()}",
-            "write postgresql://user:password@host:5432/database",
-        ) from error
-
-
-def prepares_statements(url: str) -> bool:
-    """Tell whether named prepared statements are safe; Prisma's `?pgbouncer=true` means that they are not."""
-    return "pgbouncer=true" not in urlsplit(url).query.lower()
+        return f"{describe(self.conninfo)} ({self.origin})"
 
 
 @contextmanager
@@ -123,18 +85,81 @@ def find_database(url: str | None = None, environment: Mapping[str, str] | None 
 
 
 def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:
-    """Open a connection; if that fails, raise Unavailable, which names the database."""
+    """Open a connection that looks names up in pg_catalog alone; if that fails, raise Unavailable with the database.
+
+    Its statements run with all rights of the role, often recdb's owner. An operator or a function that another role
+    made in `public` could fit one of them better than PostgreSQL's own, and would run with these rights. So statements
+    name every other schema.
+    """
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
+    own = conninfo_to_dict(database.conninfo).get("options") or os.environ.get("PGOPTIONS") or ""
+    options = f"{own} -c search_path={SEARCH_PATH}".strip()
     try:
-        return psycopg.connect(
-            database.conninfo, autocommit=autocommit, application_name=APPLICATION_NAME, connect_timeout=10
-        )
+        connection = _open(database, autocommit=autocommit, options=options)
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
+        if "startup parameter" not in str(error):
+            raise _unreachable(database, error) from error
+        try:  # a pooler that passes no settings on
+            connection = _open(database, autocommit=autocommit)
+        except psycopg.OperationalError as again:
+            raise _unreachable(database, again) from again
+    try:
+        require_safe_path(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open(database: Database, **options: Any) -> psycopg.Connection:
+    return psycopg.connect(database.conninfo, application_name=APPLICATION_NAME, connect_timeout=10, **options)
+
+
+def _unreachable(database: Database, error: psycopg.OperationalError) -> Unavailable:
+    reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
+    return Unavailable(f"cannot connect to {database}: {reason}", "is the server up, and is the URL right?")
+
+
+def require_safe_path(connection: psycopg.Connection) -> None:
+    """Raise Unavailable if a pooler dropped our search path and others may write to a schema on the one we have."""
+    (path,) = fetch_row(connection, "select pg_catalog.current_setting('search_path'::pg_catalog.text)")
+    unsafe = [] if path == SEARCH_PATH else split_path(connection)[1]
+    if not connection.autocommit:
+        connection.rollback()
+    if unsafe:
         raise Unavailable(
-            f"cannot connect to {database}: {reason}", "is the server up, and is the URL right?"
-        ) from error
+            f"this connection ignores recdb's search_path, and others may create in its schema {unsafe[0]}",
+            "connect to PostgreSQL directly instead of through a pooler",
+        )
+
+
+def split_path(connection: psycopg.Connection) -> tuple[list[str], list[str]]:
+    """Split the schemas on the search path: those that only this role and its members write, and the others.
+
+    The query names everything by schema and compares exact types only, so that it cannot be taken over itself.
+    """
+    rows = connection.execute(
+        """
+        select s.name::pg_catalog.text, exists (
+            select from pg_catalog.pg_roles r
+            where not r.rolsuper
+              and r.rolname operator(pg_catalog.<>) 'pg_database_owner'::pg_catalog.name
+              and not pg_catalog.pg_has_role(r.oid, current_user, 'member'::pg_catalog.text)
+              and pg_catalog.has_schema_privilege(r.oid, n.oid, 'create'::pg_catalog.text))
+        from pg_catalog.unnest(pg_catalog.current_schemas(false)) with ordinality s(name, place)
+        join pg_catalog.pg_namespace n on n.nspname operator(pg_catalog.=) s.name
+        order by s.place
+        """
+    ).fetchall()
+    return [name for name, written in rows if not written], [name for name, written in rows if written]
+
+
+def callers_path(database: Database) -> str:
+    """Return the search path that a connection has without ours: the user's own, for names in arguments."""
+    with _open(database) as connection:
+        (path,) = fetch_row(connection, "select pg_catalog.current_setting('search_path'::pg_catalog.text)")
+    return str(path)
 
 
 def fetch_row(

@@ -20,17 +20,13 @@ from psycopg import sql
 
 from recdb.database import Database, connect
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
+from recdb.revisions import fill_in, vector_schema
+from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
 
 VERSION_TABLE = "alembic_version"
 MINIMUM_PGVECTOR = (0, 8, 4)
 MINIMUM_POSTGRESQL = 16
-ROLE_COMMENTS = {
-    "recdb_reader": "recdb: may call recommend() and the other functions that give lists; for an application",
-    "recdb_writer": "recdb: may call recdb.track(); for an application",
-    "recdb_analyst": "recdb: may read all tables and views of schema recdb and call functions on users' data",
-    "recdb_maintainer": "recdb: may CALL recdb.refresh() and read its log; for cron or pg_cron",
-}
-ROLES = tuple(ROLE_COMMENTS)
+ROLES = tuple(role_comments())
 MAXIMUM_DIMENSION = 1024
 
 # The key of an advisory lock, "recdb" in ASCII: several installs at once run one after another.
@@ -47,32 +43,42 @@ def database_folder() -> Path:
     return packed if packed.is_dir() else package.parent
 
 
-def administrator_statements(connection: psycopg.Connection) -> str:
+def administrator_statements(connection: psycopg.Connection, prefix: str = DEFAULT_PREFIX) -> str:
     """Return the SQL that an administrator runs once in this database, so that the current role can install recdb."""
+    roles = tuple(role_comments(prefix))
     owner = connection.execute("select quote_ident(current_user)").fetchone()
-    known = connection.execute("select rolname from pg_roles where rolname = any (%s)", [list(ROLES)]).fetchall()
-    missing = [role for role in ROLES if (role,) not in known]
+    known = connection.execute("select rolname from pg_roles where rolname = any (%s)", [list(roles)]).fetchall()
+    missing = [role for role in roles if (role,) not in known]
     lines = ["create extension if not exists vector;"]
     lines += [f"create role {role} nologin;" for role in missing]
-    lines += [f"grant {', '.join(ROLES)} to {owner[0] if owner else ''} with admin option;"]
+    lines += [f"grant {', '.join(roles)} to {owner[0] if owner else ''} with admin option;"]
     return "\n".join(lines)
 
 
-def alembic_config(database: Database, dimension: int | None = None) -> alembic.config.Config:
+def alembic_config(
+    database: Database, dimension: int | None = None, role_prefix: str | None = None
+) -> alembic.config.Config:
     """Build Alembic's configuration without an ini file, so that it works from an installed wheel."""
     config = alembic.config.Config()
     config.set_main_option("script_location", str(database_folder() / "migrations"))
     config.set_main_option("path_separator", "os")
     config.attributes["url"] = database.conninfo
     config.attributes["dimension"] = dimension
+    config.attributes["role_prefix"] = role_prefix
     return config
 
 
-def upgrade(database: Database, *, dimension: int | None = None, revision: str = "head") -> None:
-    """Migrate to `revision`; `dimension` is the width of the vector columns, fixed at the first install."""
+def upgrade(
+    database: Database, *, dimension: int | None = None, role_prefix: str | None = None, revision: str = "head"
+) -> None:
+    """Migrate to `revision`.
+
+    The first install fixes `dimension`, the width of the vector columns, and `role_prefix`, with which the names of
+    the roles begin ('recdb').
+    """
     if dimension is not None and not 8 <= dimension <= MAXIMUM_DIMENSION:
         raise InvalidInput(f"a dimension of {dimension} is outside 8..{MAXIMUM_DIMENSION}")
-    _run(alembic.command.upgrade, alembic_config(database, dimension), revision)
+    _run(alembic.command.upgrade, alembic_config(database, dimension, role_prefix), revision)
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -111,6 +117,7 @@ def uninstall(database: Database) -> list[str]:
         if not connection.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone():
             raise NotInstalled("recdb is not installed in this database")
         installed = installed_revision(connection)
+        roles = role_comments(installed_prefix(connection))
     if installed:
         downgrade(database, "base")
     left: list[str] = []
@@ -119,7 +126,7 @@ def uninstall(database: Database) -> list[str]:
         connection.execute("drop schema if exists recdb cascade")
         if _extension_is_ours(connection):
             left += _try_to_drop(connection, "extension", "vector")
-        for role in ROLES:
+        for role in roles:
             left += _try_to_drop(connection, "role", role)
     return left
 
@@ -138,6 +145,12 @@ def installed_revision(connection: psycopg.Connection) -> str | None:
     """Return the revision of the database, None if recdb is not installed."""
     try:
         with connection.transaction():
+            # In a schema that somebody else made, a view of this name could run functions with our rights.
+            table = connection.execute(
+                "select from pg_class where oid = to_regclass('recdb.alembic_version') and relkind = 'r'"
+            ).fetchone()
+            if table is None:
+                return None
             row = connection.execute("select version_num from recdb.alembic_version").fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return None
@@ -166,16 +179,22 @@ def require_installed(connection: psycopg.Connection) -> None:
 # What migrations/env.py calls -----------------------------------------------------------------------------
 
 
-def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
-    """Lock, check the server and the rights, create the schema, and set the search path for the revisions."""
+def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefix: str | None = None) -> None:
+    """Lock, check the server and the rights, create the schema, and set the search path for the revisions.
+
+    Views, generated columns and functions look their names up while they are created. So no schema that others may
+    write is on the path: `sql/` and the revisions name pgvector's schema themselves, see recdb.revisions.fill_in().
+    """
     raw = _raw(connection)
+    raw.execute("set local search_path = pg_catalog, pg_temp")
     raw.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
         raise RecdbError(
             f"PostgreSQL {raw.info.server_version // 10000} is too old",
             f"recdb needs {MINIMUM_POSTGRESQL} or newer",
         )
-    extension_schema = _ensure_pgvector(raw)
+    _ensure_pgvector(raw)
+    check_owner(raw)
     try:
         raw.execute("create schema if not exists recdb")
     except psycopg.errors.InsufficientPrivilege as error:
@@ -183,28 +202,27 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
             "this role may not create a schema in this database", "run recdb init as the database's owner"
         ) from error
     _check_dimension(raw, dimension)
+    _set_prefix(raw, role_prefix)
     raw.execute("select set_config('recdb.dimension', %s, true)", [str(dimension or "")])
-    raw.execute(sql.SQL("set local search_path = recdb, {}, pg_temp").format(sql.Identifier(extension_schema)))
 
 
 def create_roles(connection: sqlalchemy.Connection) -> None:
     """Create the roles that are missing. Roles belong to the cluster: another database may have created them."""
     raw = _raw(connection)
-    for role in ROLES:
+    prefix = installed_prefix(raw)
+    for role, comment in role_comments(prefix).items():
         if raw.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
             continue
         try:
             with raw.transaction():
                 raw.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
-                raw.execute(
-                    sql.SQL("comment on role {} is {}").format(sql.Identifier(role), sql.Literal(ROLE_COMMENTS[role]))
-                )
+                raw.execute(sql.SQL("comment on role {} is {}").format(sql.Identifier(role), sql.Literal(comment)))
         except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
             continue
         except psycopg.errors.InsufficientPrivilege as error:
             raise RecdbError(
                 f"the role {role} is missing and this role may not create it",
-                f"an administrator runs once, in this database:\n{administrator_statements(raw)}",
+                f"an administrator runs once, in this database:\n{administrator_statements(raw, prefix)}",
             ) from error
 
 
@@ -212,8 +230,9 @@ def replay(connection: sqlalchemy.Connection) -> None:
     """Replace everything in `sql/`, in the order of its file names."""
     raw = _raw(connection)
     _check_public_recommend(raw)
+    vector, prefix = vector_schema(raw), installed_prefix(raw)
     for file in sorted((database_folder() / "sql").glob("*.sql")):
-        raw.execute(file.read_text(encoding="utf-8"))
+        raw.execute(with_prefix(fill_in(file.read_text(encoding="utf-8"), vector), prefix))
 
 
 def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:
@@ -222,8 +241,50 @@ def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:
     return driver
 
 
-def _ensure_pgvector(raw: psycopg.Connection) -> str:
-    """Create the extension if it is missing; return its schema."""
+def check_owner(connection: psycopg.Connection) -> None:
+    """Raise RecdbError if schema recdb, or an object in it, belongs to another role than the current one.
+
+    Such a role could have put a trigger or a function there, which would run with the rights of the current role. It
+    would not help to become that role first: its code could return to the role that logged in.
+    """
+    row = connection.execute(
+        """
+        select quote_ident(current_user), quote_ident(r.rolname), r.rolcanlogin, n.nspowner = c.oid,
+            array(
+                select o.name from (
+                    select oid::regclass::text, relnamespace, relowner from pg_class where relkind not in ('c', 'i')
+                    union all select oid::regprocedure::text, pronamespace, proowner from pg_proc
+                    union all select oid::regtype::text, typnamespace, typowner from pg_type
+                        where typrelid = 0 and typcategory <> 'A'
+                    union all select oid::regoperator::text, oprnamespace, oprowner from pg_operator
+                ) o(name, namespace, owner)
+                where o.namespace = n.oid and o.owner <> c.oid
+                order by o.name)
+        from pg_namespace n
+        join pg_roles r on r.oid = n.nspowner
+        join pg_roles c on c.rolname = current_user
+        where n.nspname = 'recdb'
+        """
+    ).fetchone()
+    if row is None:
+        return
+    current, owner, may_log_in, is_owner, foreign = row
+    if not is_owner:
+        how = f"connect as {owner}" if may_log_in else f"add to the URL: ?options=-c%20role%3D{owner}"
+        raise RecdbError(
+            f"schema recdb belongs to {owner}, and this role is {current}",
+            f"{how}; or, if recdb was never installed there: drop schema recdb cascade;",
+        )
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise RecdbError(
+            f"schema recdb has objects that do not belong to {current}: {', '.join(foreign[:3])}{more}",
+            f"drop them, or: alter … owner to {current};",
+        )
+
+
+def _ensure_pgvector(raw: psycopg.Connection) -> None:
+    """Create the extension if it is missing."""
     query = """
         select e.extversion, n.nspname
         from pg_extension e join pg_namespace n on n.oid = e.extnamespace
@@ -253,7 +314,11 @@ def _ensure_pgvector(raw: psycopg.Connection) -> str:
             f"pgvector {version} is too old: recdb needs {'.'.join(map(str, MINIMUM_PGVECTOR))} or newer",
             "upgrade pgvector on the server, then: alter extension vector update",
         )
-    return str(schema)
+    if not re.fullmatch(r"[^'$%@\\]+", schema):
+        raise RecdbError(
+            f"pgvector is in a schema whose name recdb cannot write into SQL: {schema}",
+            "alter extension vector set schema <another schema>",
+        )
 
 
 def _check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:
@@ -268,6 +333,21 @@ def _check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:
         )
 
 
+def _set_prefix(raw: psycopg.Connection, prefix: str | None) -> None:
+    """Keep the prefix of the roles in the schema's comment; refuse another one than that of the first install."""
+    installed = installed_revision(raw)
+    if prefix is not None:
+        check_prefix(prefix)
+        if installed and prefix != installed_prefix(raw):
+            raise InvalidInput(
+                f"the roles' names begin with {installed_prefix(raw)}_, and another prefix is no longer possible",
+                "leave the prefix out, or: recdb uninstall, and install again",
+            )
+    if not installed:
+        comment = f"recdb: recommendations inside PostgreSQL, with the roles {prefix or DEFAULT_PREFIX}_*"
+        raw.execute(sql.SQL("comment on schema recdb is {}").format(sql.Literal(comment)))
+
+
 def _extension_is_ours(raw: psycopg.Connection) -> bool:
     row = raw.execute(
         "select obj_description(oid, 'pg_extension') from pg_extension where extname = 'vector'"
@@ -276,12 +356,13 @@ def _extension_is_ours(raw: psycopg.Connection) -> bool:
 
 
 def _check_public_recommend(raw: psycopg.Connection) -> None:
-    """Refuse to replace a `public.recommend` that an application made itself."""
+    """Refuse to replace a `public.recommend` that an application made itself, or that another role owns."""
     row = raw.execute(
         """
         select p.oid::regprocedure::text from pg_proc p
         where p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
-          and coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'recdb: %'
+          and (coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'recdb: %'
+              or p.proowner <> (select n.nspowner from pg_namespace n where n.nspname = 'recdb'))
         """
     ).fetchone()
     if row:

@@ -5,8 +5,11 @@ its hash together with the revisions, and this module imports nothing from recdb
 release: a later revision that needs another helper brings its own, or gets it in a new module.
 
 Revisions rely on this much of the living code, which therefore has to stay: before the first revision runs,
-`recdb.migrate.prepare()` has created schema `recdb`, put it and pgvector's schema on the search path, and set
+`recdb.migrate.prepare()` has created pgvector and schema `recdb`, set the search path to `pg_catalog, pg_temp`, and set
 `recdb.dimension` to the width of the vector columns, or to the empty string.
+
+No schema that others may write is on the path. So a revision names every object of recdb and of pgvector by schema: it
+writes `@vector@.halfvec`, and fill_in() puts the schema of the extension there.
 """
 
 from collections.abc import Collection
@@ -16,8 +19,24 @@ from alembic import op
 
 
 def execute(statements: str) -> None:
-    """Run a revision's SQL as written: several statements, no parameters."""
-    _connection().execute(statements)
+    """Run a revision's SQL: several statements, no parameters; `@vector@` is the schema of pgvector."""
+    connection = _connection()
+    connection.execute(fill_in(statements, vector_schema(connection)))
+
+
+def vector_schema(connection: psycopg.Connection) -> str:
+    """Return the schema of pgvector, quoted for SQL; it may be anywhere, and is on no search path of recdb."""
+    row = connection.execute(
+        "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace "
+        "where e.extname = 'vector'"
+    ).fetchone()
+    assert row is not None, "prepare() has created the extension"
+    return str(row[0])
+
+
+def fill_in(statements: str, vector: str) -> str:
+    """Write the schema of pgvector into SQL, in the place of `@vector@`, also inside the bodies of functions."""
+    return statements.replace("@vector@", vector)
 
 
 def withdraw(*, keep: Collection[str]) -> None:

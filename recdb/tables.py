@@ -162,12 +162,22 @@ class Attachment(Base):
 
 
 class ForgottenUser(Base):
-    """The SHA-256 hash of the id of a user who was erased."""
+    """The salted hash of the id of a user who was erased."""
 
     __tablename__ = "forgotten_user"
 
     user_digest: Mapped[bytes] = mapped_column(primary_key=True)
     forgotten_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class Secret(Base):
+    """The random salt of this installation, one row."""
+
+    __tablename__ = "secret"
+    __table_args__ = (CheckConstraint("only_row"),)
+
+    only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    salt: Mapped[bytes]
 
 
 class UserKey(Base):

@@ -1,11 +1,18 @@
-"""Printing for the command line: tables, and progress as a spinner on a terminal or as lines elsewhere."""
+"""Printing for the command line: tables, and progress as a spinner on a terminal or as lines elsewhere.
 
+Ids, titles, kinds and messages come from whoever may write interactions. A terminal would execute escape sequences in
+them, so everything that is printed goes through visible().
+"""
+
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
@@ -13,8 +20,30 @@ from rich.text import Text
 # A file or a pipe has no width, so tables that go there are never folded.
 UNBOUNDED = 10_000
 
-output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else UNBOUNDED)
+# Control characters but line feed and tab, those of the upper half too, and the marks that reverse a text's direction.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Replace the characters that a terminal would act on by their escapes, such as \\x1b."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _Console(Console):
+    """A console that prints texts from anywhere; the styles that a terminal shows come from recdb alone."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts and tables, and nothing that a terminal acts on in a text."""
+        super().print(*(visible(one) if isinstance(one, str) else one for one in objects), **options)
+
+    def print_json(self, json: str | None = None, **options: Any) -> None:
+        """Print JSON; where it holds a character that a terminal acts on, escape all that is not ASCII."""
+        escaped = re.search(r"\\u00[89]|\\u20|\\u007f|\\ud", json or "") is not None
+        super().print_json(json, ensure_ascii=escaped, **options)
+
+
+output = _Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED)
+errors = _Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else UNBOUNDED)
 
 
 @contextmanager
@@ -22,7 +51,7 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     """Yield a function that reports a step: as a spinner's text on a terminal, as a line with the time elsewhere."""
     if errors.is_terminal:
         with errors.status(title) as status:
-            yield lambda step: status.update(f"{title}: {step}")
+            yield lambda step: status.update(escape(visible(f"{title}: {step}")))
         return
     last = ""
 
@@ -39,7 +68,10 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
 class _Table(Table):
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
         """Add a row; text is printed as it is, because brackets in an id or a title are not markup."""
-        plain = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        plain = [Text(cell_text(cell)) if isinstance(cell, str) else cell for cell in cells]
+        for cell in plain:
+            if isinstance(cell, Text) and CONTROLS.search(cell.plain):
+                cell.plain = visible(cell.plain)
         super().add_row(*plain, style=style, end_section=end_section)
 
 
@@ -55,6 +87,11 @@ def table(*headers: str, title: str | None = None, whole: Collection[str] = ()) 
     return made
 
 
+def cell_text(text: str) -> str:
+    """Write a text on one line, so that it cannot look like rows of its own."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def cut(text: str) -> Text:
     """Make a cell that is cut with an ellipsis on a narrow terminal, instead of folded."""
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(cell_text(text), no_wrap=True, overflow="ellipsis")

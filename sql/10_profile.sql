@@ -29,8 +29,12 @@
 -- version in Python.
 --
 -- The other files: 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
--- has track() and forget_user(), 75_attach reads an application's own tables beside recdb's store, 80_views has the
--- views for analysts, and 90_grants grants all of this to four roles.
+-- has track() and forget_user(), 75_attach reads an application's own tables beside recdb's store, 76_trust says whose
+-- views it does not read, 80_views has the views for analysts, and 90_grants grants all of this to four roles.
+--
+-- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
+-- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands
+-- for its schema, which the replay writes in, and operator(@vector@.<=>) is the cosine distance.
 --
 -- The tables live in migrations/. So do a few functions and views, because a replay must not touch them:
 --   interactions, interactions_of(), users_since(), items, item_of()

@@ -54,6 +54,7 @@ comment on function recdb.serving(text) is
 create or replace function recdb.activate(label text)
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 declare
     version recdb.model;

@@ -7,14 +7,16 @@
 --   returns     the product in single precision; NULL for a weight of 0
 -- Item vectors are stored with a longest norm of 1000, because sums run in single precision, where smaller numbers
 -- would underflow.
-create or replace function recdb.scaled(embedding halfvec, weight double precision)
-returns vector
+create or replace function recdb.scaled(embedding @vector@.halfvec, weight double precision)
+returns @vector@.vector
 language sql immutable parallel safe
 begin atomic
     select case when abs(scaled.weight) > 1e-30 then
-        scaled.embedding::vector * array_fill(scaled.weight::real, array[vector_dims(scaled.embedding)])::vector end;
+        scaled.embedding::@vector@.vector
+            operator(@vector@.*)
+            array_fill(scaled.weight::real, array[@vector@.vector_dims(scaled.embedding)])::@vector@.vector end;
 end;
-comment on function recdb.scaled(halfvec, double precision) is
+comment on function recdb.scaled(@vector@.halfvec, double precision) is
     'Internal: an item''s vector times a weight; NULL for a weight of 0.';
 
 
@@ -22,13 +24,13 @@ comment on function recdb.scaled(halfvec, double precision) is
 --   parameters  total  a sum of scaled() vectors
 --   returns     the unit vector; NULL if the sum is shorter than 0.1, which is 1e-4 of the longest item vector: such a
 --               sum is rounding noise and points nowhere
-create or replace function recdb.unit(total vector)
-returns vector
+create or replace function recdb.unit(total @vector@.vector)
+returns @vector@.vector
 language sql immutable parallel safe
 begin atomic
-    select case when vector_norm(unit.total) >= 0.1 then l2_normalize(unit.total) end;
+    select case when @vector@.vector_norm(unit.total) >= 0.1 then @vector@.l2_normalize(unit.total) end;
 end;
-comment on function recdb.unit(vector) is
+comment on function recdb.unit(@vector@.vector) is
     'Internal: the unit vector of a sum of scaled item vectors; NULL if the sum is noise.';
 
 
@@ -39,14 +41,14 @@ comment on function recdb.unit(vector) is
 --   returns     a unit vector; NULL if the version knows none of the items, or if their sum is noise
 --   reads       item_vector by primary key
 create or replace function recdb.fold_in(model_id integer, item_keys integer[], weights double precision[])
-returns vector
+returns @vector@.vector
 language plpgsql stable parallel safe
 set search_path from current
 as $$
 #variable_conflict use_column
 begin
     return recdb.unit((
-        select sum(recdb.scaled(v.embedding, p.weight))
+        select @vector@.sum(recdb.scaled(v.embedding, p.weight))
         from unnest(item_keys, weights) p(item_key, weight)
         cross join lateral (
             select i.embedding from recdb.item_vector i
@@ -92,7 +94,7 @@ comment on function recdb.set_hnsw(text, text) is
 --   returns     the nearest first, similarity: cosine, -1..1; with the items and weights stored beside each vector
 --   reads       user_vector, by the HNSW index of the version's partition
 -- The index looks at a quarter more candidates than n.
-create or replace function recdb.nearest_users(model_id integer, query vector, own integer, n bigint)
+create or replace function recdb.nearest_users(model_id integer, query @vector@.vector, own integer, n bigint)
 returns table (
     user_key integer, similarity double precision, item_keys integer[], weights real[], total_weight real
 )
@@ -101,19 +103,19 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    target constant halfvec := query;
+    target constant @vector@.halfvec := query;
     before constant text[] := recdb.set_hnsw(least(1000, greatest(40, n * 5 / 4 + 1))::text, 'strict_order');
 begin
     return query
-    select v.user_key, 1 - (v.embedding <=> target), v.item_keys, v.weights, v.total_weight
+    select v.user_key, 1 - (v.embedding operator(@vector@.<=>) target), v.item_keys, v.weights, v.total_weight
     from recdb.user_vector v
     where v.model_id = nearest_users.model_id and v.user_key is distinct from own
-    order by v.embedding <=> target
+    order by v.embedding operator(@vector@.<=>) target
     limit n;
     perform recdb.set_hnsw(before[1], before[2]);
 end
 $$;
-comment on function recdb.nearest_users(integer, vector, integer, bigint) is
+comment on function recdb.nearest_users(integer, @vector@.vector, integer, bigint) is
     'Internal: the n stored users nearest to a vector in a model version, by cosine.';
 
 
@@ -121,24 +123,24 @@ comment on function recdb.nearest_users(integer, vector, integer, bigint) is
 --   parameters  as nearest_users(); own is the item key to leave out
 --   returns     the nearest first, similarity: cosine, -1..1
 --   reads       item_vector, by the HNSW index of the version's partition
-create or replace function recdb.nearest_items(model_id integer, query vector, own integer, n bigint)
+create or replace function recdb.nearest_items(model_id integer, query @vector@.vector, own integer, n bigint)
 returns table (item_key integer, similarity double precision)
 language plpgsql stable rows 50 cost 2000
 set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    target constant halfvec := query;
+    target constant @vector@.halfvec := query;
     before constant text[] := recdb.set_hnsw(least(1000, greatest(100, n * 5 / 4 + 1))::text, 'strict_order');
 begin
     return query
-    select v.item_key, 1 - (v.embedding <=> target)
+    select v.item_key, 1 - (v.embedding operator(@vector@.<=>) target)
     from recdb.item_vector v
     where v.model_id = nearest_items.model_id and v.item_key is distinct from own
-    order by v.embedding <=> target
+    order by v.embedding operator(@vector@.<=>) target
     limit n;
     perform recdb.set_hnsw(before[1], before[2]);
 end
 $$;
-comment on function recdb.nearest_items(integer, vector, integer, bigint) is
+comment on function recdb.nearest_items(integer, @vector@.vector, integer, bigint) is
     'Internal: the n items nearest to a vector in a model version, by cosine.';

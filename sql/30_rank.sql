@@ -28,7 +28,7 @@ declare
     keys constant integer[] := profile.item_keys[:served.profile_limit];
     summed constant double precision[] := profile.weights[:served.profile_limit];
     ranks constant bigint[] := profile.ranks[:served.profile_limit];
-    query constant vector := recdb.fold_in(
+    query constant @vector@.vector := recdb.fold_in(
         served.model_id, keys,
         recdb.profile_weights(summed, ranks, served.people_weight_exponent, served.people_recency));
 begin

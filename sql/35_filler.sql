@@ -29,7 +29,9 @@ declare
     found_scores double precision[] := '{}';
     -- A bound cursor is planned for its first rows: it walks down an index instead of sorting a table.
     popular cursor for
-        select p.item_id, p.weight, filter is null or coalesce(e.attributes @> filter, false) as matches
+        select p.item_id, p.weight,
+            (filter is null or coalesce(e.attributes @> filter, false))
+                and p.item_id not in (select unnest(excluded)) as matches
         from recdb.item_popularity p
         cross join lateral recdb.eligible(p.item_key, owner, listed_only) e
         where p.item_key not in (select unnest(candidate_keys))
@@ -43,6 +45,7 @@ declare
           and (owner is null or i.owner_id is distinct from owner)
           and (filter is null or i.attributes @> filter)
           and i.item_id not in (select unnest(hidden_ids))
+          and i.item_id not in (select unnest(excluded))
           and not exists (
               select from recdb.item_key t join recdb.item_popularity p on p.item_key = t.item_key
               where t.item_id = i.item_id)
@@ -59,19 +62,17 @@ begin
         top := coalesce(top, nullif(entry.weight, 0));
         current_score := lowest * greatest(coalesce(entry.weight / top, 0), 1e-9);
         exit when cardinality(found_ids) >= missing;
-        if entry.matches and entry.item_id <> all (excluded) then
+        if entry.matches then
             found_ids := found_ids || entry.item_id;
             found_scores := found_scores || current_score;
         end if;
     end loop;
     for entry in untouched loop
         exit when cardinality(found_ids) >= missing;
-        if entry.item_id <> all (excluded) then
-            found_ids := found_ids || entry.item_id;
-            -- Newer items score higher: 8,700 years around 1970 are mapped onto 0..1; an item without a date is at 0.
-            found_scores := found_scores || lowest * 1e-9 * coalesce(
-                least(greatest((date_part('epoch', entry.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0);
-        end if;
+        found_ids := found_ids || entry.item_id;
+        -- Newer items score higher: 8,700 years around 1970 are mapped onto 0..1; an item without a date is at 0.
+        found_scores := found_scores || lowest * 1e-9 * coalesce(
+            least(greatest((date_part('epoch', entry.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0);
     end loop;
 
     return query

@@ -18,7 +18,7 @@ declare
     wanted constant bigint := recdb.check_k(k, 20);
     served record;
     profile record;
-    query vector;
+    query @vector@.vector;
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = neighbors.user_id);
 begin
     select * into served from recdb.serving(null);
@@ -61,7 +61,7 @@ declare
     wanted constant bigint := recdb.check_k(k, 20);
     of_model constant integer := (select s.model_id from recdb.serving(null) s);
     of_item constant integer := (select t.item_key from recdb.item_key t where t.item_id = similar_items.item_id);
-    query halfvec;
+    query @vector@.halfvec;
 begin
     select v.embedding into query from recdb.item_vector v where v.model_id = of_model and v.item_key = of_item;
     if query is null then
@@ -69,7 +69,7 @@ begin
     end if;
     return query
     select i.item_id, v.similarity
-    from recdb.nearest_items(of_model, query::vector, of_item, wanted) v
+    from recdb.nearest_items(of_model, query::@vector@.vector, of_item, wanted) v
     cross join lateral (select t.item_id from recdb.item_key t where t.item_key = v.item_key offset 0) i
     order by v.similarity desc, i.item_id;
 end

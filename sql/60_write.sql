@@ -63,7 +63,7 @@ begin
     get diagnostics erased = row_count;
     if exists (select from recdb.attachment a where a.role = 'interactions') then
         insert into recdb.forgotten_user (user_digest)
-        values (sha256(convert_to(forget_user.user_id, 'UTF8')))
+        select sha256(k.salt || sha256(convert_to(forget_user.user_id, 'UTF8'))) from recdb.secret k
         on conflict do nothing;
     end if;
     delete from recdb.user_key u where u.user_id = forget_user.user_id returning u.user_key into key;

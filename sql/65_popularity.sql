@@ -46,6 +46,7 @@ comment on function recdb.popularity_weight(double precision, timestamptz, recdb
 create or replace function recdb.add_popularity(item_keys integer[], weights double precision[], users bigint[])
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 #variable_conflict use_column
 begin
@@ -102,6 +103,7 @@ comment on function recdb.popularity_of(integer[]) is
 create or replace function recdb.sum_popularity()
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 begin
     delete from recdb.item_popularity;

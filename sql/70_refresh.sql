@@ -19,6 +19,7 @@ comment on function recdb.refresh_lock() is
 create or replace function recdb.cluster()
 returns bigint
 language plpgsql stable
+set search_path from current
 as $$
 begin
     if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
@@ -37,6 +38,7 @@ comment on function recdb.cluster() is 'Internal: the system identifier of the s
 create or replace function recdb.assign_keys()
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 begin
     insert into recdb.user_key (user_id)
@@ -62,6 +64,7 @@ comment on function recdb.assign_keys() is 'Internal: gives dense integer keys t
 create or replace function recdb.refresh_items(user_keys integer[])
 returns bigint
 language plpgsql volatile
+set search_path from current
 as $$
 #variable_conflict use_column
 declare
@@ -159,8 +162,8 @@ begin
                 array_agg(case when abs(i.neighbor_weight) > 1e-30 then i.neighbor_weight else 0 end::real) as weights,
                 sum(abs(i.neighbor_weight)) as total_weight,
                 recdb.unit(
-                    sum(recdb.scaled(v.embedding, i.fold_weight)) filter (where v.embedding is not null)
-                )::halfvec as embedding
+                    @vector@.sum(recdb.scaled(v.embedding, i.fold_weight)) filter (where v.embedding is not null)
+                )::@vector@.halfvec as embedding
             from item i
             left join recdb.item_vector v on v.model_id = i.model_id and v.item_key = i.item_key
             group by i.model_id, i.user_key
@@ -178,7 +181,7 @@ begin
         where f.embedding is not null
         on conflict (model_id, user_key) do update
         set item_keys = excluded.item_keys, weights = excluded.weights, total_weight = excluded.total_weight,
-            embedding = case when 1 - (v.embedding <=> excluded.embedding) < 0.9
+            embedding = case when 1 - (v.embedding operator(@vector@.<=>) excluded.embedding) < 0.9
                 then excluded.embedding else v.embedding end;
     end loop;
 end

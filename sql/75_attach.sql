@@ -60,6 +60,7 @@ comment on function recdb.column_type(regclass, text) is
 create or replace function recdb.combine_interactions()
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 declare
     source record;
@@ -91,16 +92,14 @@ begin
             from %1$s s
             where not exists (select from recdb.forgotten_user)
                or not exists (
-                   select from recdb.forgotten_user f
-                   where f.user_digest = sha256(convert_to(s.user_id::text, ''UTF8'')))', source.view, moment);
+                   select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, moment);
         of_user := of_user || format('
             union all
             select s.item_id::text collate "default", s.kind, %3$s
             from %1$s s
             where s.user_id = %2$s
               and not exists (
-                  select from recdb.forgotten_user f
-                  where f.user_digest = sha256(convert_to(interactions_of.user_id, ''UTF8'')))', source.view, source.id, moment);
+                  select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(interactions_of.user_id, ''UTF8''))))', source.view, source.id, moment);
         since := since || format('
             union
             select s.user_id::text
@@ -109,7 +108,7 @@ begin
               and (not exists (select from recdb.forgotten_user)
                 or not exists (
                     select from recdb.forgotten_user f
-                    where f.user_digest = sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, bound);
+                    where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id::text, ''UTF8'')))))', source.view, bound);
     end loop;
 
     execute format('
@@ -150,6 +149,7 @@ comment on function recdb.combine_interactions() is
 create or replace function recdb.combine_items()
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 declare
     source record;
@@ -346,6 +346,7 @@ comment on function recdb.mistaken_items() is
 create or replace function recdb.lift_tombstones()
 returns void
 language plpgsql volatile
+set search_path from current
 as $$
 declare
     views text[];
@@ -358,9 +359,12 @@ begin
     where a.role = 'interactions';
     execute format('
         delete from recdb.forgotten_user f
-        where f.user_digest not in (select sha256(convert_to(s.user_id, ''UTF8'')) from (%s) s(user_id))',
+        where f.user_digest not in (
+            select sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id, ''UTF8'')))
+            from (%s) s(user_id))',
         coalesce(array_to_string(views, ' union '), 'select null where false'));
 end
 $$;
 comment on function recdb.lift_tombstones() is
     'Internal: removes the tombstones of users whose rows the application has deleted from its own tables.';
+

@@ -25,13 +25,14 @@ grant execute on function recdb.track(text, text, text, timestamptz, jsonb) to r
 grant execute on function
     recdb.neighbors(text, bigint),
     recdb.explain_neighbors(text, text, text),
-    recdb.profile_of(text),
-    recdb.interactions_of(text),
     recdb.item_of(text),
     recdb.decay(timestamptz, timestamptz, interval),
     recdb.settle(double precision, double precision)
 to recdb_analyst;
 grant select on all tables in schema recdb to recdb_analyst;
+-- Who was forgotten stays unknown. So analysts read interactions by the view, and not by the functions that ask this.
+revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
+revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text) to recdb_maintainer;

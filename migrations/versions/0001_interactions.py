@@ -136,7 +136,18 @@ create table recdb.forgotten_user (
 );
 comment on table recdb.forgotten_user is
     'Tombstones of the users that recdb.forget_user() erased: recdb ignores their rows in attached tables.';
-comment on column recdb.forgotten_user.user_digest is 'The SHA-256 hash of the user''s id.';
+comment on column recdb.forgotten_user.user_digest is
+    'The SHA-256 hash of recdb.secret.salt and the SHA-256 hash of the user''s id. Only the owner may read it.';
+
+create table recdb.secret (
+    only_row boolean primary key default true check (only_row),
+    salt bytea not null
+);
+comment on table recdb.secret is
+    'The random salt of this installation, one row, for its owner alone: without it nobody finds out who was forgotten '
+    'by hashing ids.';
+insert into recdb.secret (salt)
+values (sha256(convert_to(concat(gen_random_uuid(), gen_random_uuid(), clock_timestamp()), 'UTF8')));
 
 create view recdb.interactions as
 select i.user_id, i.item_id, i.kind, i.created_at
@@ -209,6 +220,7 @@ begin
     end loop;
 end
 $$;
+drop table recdb.secret;
 drop table recdb.forgotten_user;
 drop table recdb.attachment;
 drop table recdb.item;

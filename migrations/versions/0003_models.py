@@ -57,7 +57,7 @@ begin
     execute format('create table recdb.user_vector (
         model_id integer not null,
         user_key integer not null,
-        embedding halfvec(%1$s) not null,
+        embedding @vector@.halfvec(%1$s) not null,
         item_keys integer[] not null,
         weights real[] not null,
         total_weight real not null,
@@ -67,7 +67,7 @@ begin
     execute format('create table recdb.item_vector (
         model_id integer not null,
         item_key integer not null,
-        embedding halfvec(%1$s) not null,
+        embedding @vector@.halfvec(%1$s) not null,
         primary key (model_id, item_key)
     ) partition by list (model_id)', dimension);
 end

@@ -117,6 +117,27 @@ comment on view recdb.user_item is
 
     # Sources and privileges.
 
+    # Revision 0001 has made the salt since; a database from before has hashes without it.
+    execute("""
+do $$
+begin
+    if to_regclass('recdb.secret') is not null then
+        return;
+    end if;
+    create table recdb.secret (
+        only_row boolean primary key default true check (only_row),
+        salt bytea not null
+    );
+    comment on table recdb.secret is
+        'The random salt of this installation, one row, for its owner alone: without it nobody finds out who was '
+        'forgotten by hashing ids.';
+    insert into recdb.secret (salt)
+    values (sha256(convert_to(concat(gen_random_uuid(), gen_random_uuid(), clock_timestamp()), 'UTF8')));
+    update recdb.forgotten_user f set user_digest = sha256(s.salt || f.user_digest) from recdb.secret s;
+end
+$$;
+""")
+
 
 def downgrade() -> None:
     withdraw(keep=KEEP)

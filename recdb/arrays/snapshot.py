@@ -11,6 +11,7 @@ from scipy import sparse
 
 from recdb.arrays.copy import copy_out
 from recdb.arrays.settings import read_settings
+from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.learn.matrix import Float32, Float64
 from recdb.progress import Report, silent
@@ -53,10 +54,14 @@ class Snapshot:
 
 
 def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Snapshot:
-    """Read the active version and the weighted interactions. Raises RecdbError where no version is active."""
+    """Read the active version and the weighted interactions. Raises RecdbError where no version is active.
+
+    A job that runs meanwhile may retire the version. The locks, which come before the snapshot, keep its partitions.
+    """
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction():
+        connection.execute("lock table recdb.user_vector, recdb.item_vector, recdb.item_neighbor in access share mode")
         served = connection.cursor(row_factory=dict_row).execute("select * from recdb.serving(null)").fetchone()
         if served is None:
             raise RecdbError("no model has been trained yet", "run: recdb refresh")
@@ -91,10 +96,27 @@ def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Sn
         item_vectors[basis["keys"]] = basis["vectors"]
         square = shape[1], shape[1]
         item_neighbors, item_totals = read_score_sources(connection, "item_neighbor", "neighbor_keys", model, square)
+        require_partitions(connection, model, served["label"])
     return Snapshot(
         served, user_ids, item_ids, places, available, owners, weights, ranks, hidden, users["keys"],
         unit(users["vectors"]), neighbor_weights, user_totals, item_vectors, item_neighbors, item_totals,
     )  # fmt: skip
+
+
+def require_partitions(connection: psycopg.Connection, model: int, label: str) -> None:
+    """Raise RecdbError if the version lost a partition while it was read: what was read is not all of it."""
+    (attached,) = fetch_row(
+        connection,
+        """
+        select count(*) from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = any (array['recdb.user_vector', 'recdb.item_vector', 'recdb.item_neighbor']::regclass[])
+          and c.relname in (
+              'user_vector_' || %(model)s::text, 'item_vector_' || %(model)s::text, 'item_neighbor_' || %(model)s::text)
+        """,
+        {"model": str(model)},
+    )
+    if attached < 3:
+        raise RecdbError(f"{label} was removed while it was read", "run the command again")
 
 
 def read_ids(connection: psycopg.Connection, name: str) -> list[str]:

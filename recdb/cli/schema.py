@@ -15,10 +15,14 @@ def init(
     dimension: Annotated[
         int | None, typer.Option(help="The width of the vector columns; only the first install sets it.")
     ] = None,
+    role_prefix: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What the names of the roles begin with; only the first install sets it."),
+    ] = None,
 ) -> None:
     """Install recdb, or migrate it to the newest revision."""
     database = open_database(url)
-    migrate.upgrade(database, dimension=dimension)
+    migrate.upgrade(database, dimension=dimension, role_prefix=role_prefix)
     output.print(f"recdb is at revision {migrate.newest_revision()}")
 
 

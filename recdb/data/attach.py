@@ -7,7 +7,7 @@ recdb.interactions, recdb.items and the functions beside them again, from recdb'
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -26,11 +26,13 @@ from recdb.data.sources import (
     read_relation,
     select_interactions,
     select_items,
+    use_safe_part,
 )
-from recdb.database import Database, connect, fetch_row
+from recdb.database import Database, callers_path, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.progress import Report, silent
+from recdb.roles import installed_prefix
 
 SAMPLE = 3
 KINDS_READ = 1_000_000
@@ -87,7 +89,10 @@ def attach(
         lock_out_others(connection)
         known = read_attached(connection)
         made: dict[int, Attached] = {}
-        require_rights(connection, [find_relation(connection, source.relation).name for source in sources])
+        path = callers_path(database)
+        sources = [replace(s, relation=find_relation(connection, s.relation, path).name) for s in sources]
+        require_rights(connection, [source.relation for source in sources])
+        use_safe_part(connection, path)
         try:
             for source in sources:
                 report(f"reading {source.relation}")
@@ -122,7 +127,8 @@ def detach(database: Database, relation: str | None) -> tuple[list[Attached], li
         become_owner(connection)
         lock_out_others(connection)
         known = read_attached(connection)
-        gone = {n: old for n, old in known.items() if relation is None or is_named(connection, old, relation)}
+        path = callers_path(database)
+        gone = {n: old for n, old in known.items() if relation is None or is_named(connection, old, relation, path)}
         if relation is not None and not gone:
             names = ", ".join(dict.fromkeys(old.relation for old in known.values()))
             raise InvalidInput(f"{relation} is not attached", f"attached: {names or 'nothing'}")
@@ -153,12 +159,19 @@ def read_attached(connection: psycopg.Connection) -> dict[int, Attached]:
 
 
 def become_owner(connection: psycopg.Connection) -> None:
-    """Become the owner of schema recdb, because recommend() reads the tables as this owner."""
-    owner, is_member = fetch_row(
+    """Become the owner of schema recdb, because recommend() reads the tables as this owner.
+
+    A superuser does not: the functions of this owner would run in the session, and could return to the superuser.
+    """
+    owner, may_become = fetch_row(
         connection,
-        "select nspowner::regrole::text, pg_has_role(nspowner, 'member') from pg_namespace where nspname = 'recdb'",
+        """
+        select n.nspowner::regrole::text, n.nspowner = r.oid or pg_has_role(n.nspowner, 'member') and not r.rolsuper
+        from pg_namespace n, pg_roles r
+        where n.nspname = 'recdb' and r.rolname = current_user
+        """,
     )
-    if not is_member:
+    if not may_become:
         raise RecdbError(f"only {owner}, who owns schema recdb, may attach or detach", f"connect as {owner}")
     connection.execute(sql.SQL("set local role {}").format(sql.SQL(owner)))
 
@@ -217,7 +230,8 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     connection.execute(
         sql.SQL("comment on view {} is {}").format(view, sql.Literal(f"{relation.name}, as recdb reads it."))
     )
-    connection.execute(sql.SQL("grant select on {} to recdb_analyst").format(view))
+    analyst = sql.Identifier(f"{installed_prefix(connection)}_analyst")
+    connection.execute(sql.SQL("grant select on {} to {}").format(view, analyst))
     return {number: Attached(source.role, relation.name, mapping)}
 
 
@@ -232,6 +246,14 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"row-level security of {table} would hide rows from {owner}, who owns schema recdb",
             f"create policy recdb_reads on {table} for select to {owner} using (true); "
             f"or, as a superuser: alter role {owner} bypassrls;",
+        )
+    foreign = connection.execute("select recdb.foreign_views(%s::regclass)::text", [f"recdb.attached_{number}"])
+    for (table,) in foreign.fetchall():
+        (owner,) = fetch_row(connection, "select quote_ident(current_user)")
+        raise RecdbError(
+            f"{table} belongs to a role that is not {owner}, who owns schema recdb: its functions would run as {owner}",
+            f"alter {'view' if relation.name != table or relation.kind == 'view' else relation.kind} {table} "
+            f"owner to {owner};",
         )
     cursor = read_relation(connection, relation, sql.SQL("select * from {} limit {}").format(view, SAMPLE))
     names = [column.name for column in cursor.description or ()]
@@ -354,12 +376,12 @@ def try_again(step: Callable[[], None]) -> bool:
     return False
 
 
-def is_named(connection: psycopg.Connection, attached: Attached, name: str) -> bool:
+def is_named(connection: psycopg.Connection, attached: Attached, name: str, path: str) -> bool:
     """Tell whether a name, in any spelling, is the name of an attached table, even if the table is gone."""
     if name == attached.relation:
         return True
     try:
-        return find_relation(connection, name).name == attached.relation
+        return find_relation(connection, name, path).name == attached.relation
     except RecdbError:
         return False
 

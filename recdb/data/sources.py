@@ -8,7 +8,7 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from psycopg import sql
 
-from recdb.database import fetch_row
+from recdb.database import SEARCH_PATH, fetch_row, split_path
 from recdb.errors import InvalidInput, RecdbError
 
 Role = Literal["interactions", "items"]
@@ -95,18 +95,33 @@ def parse_source(text: str) -> Source:
     return Source("interactions", relation, mapping | ({"where": where} if where else {}))
 
 
-def find_relation(connection: psycopg.Connection, name: str) -> Relation:
-    """Find a table by its name, with or without SQL's quotes: public."like", public.like, public.UserInteraction."""
+def find_relation(connection: psycopg.Connection, name: str, path: str = "") -> Relation:
+    """Find a table by its name, with or without SQL's quotes: public."like", public.like, public.UserInteraction.
+
+    A name without a schema is looked up in `path`, the search path of the user.
+    """
     exact = ".".join('"' + part.strip('"').replace('"', '""') + '"' for part in name.split("."))
     try:
         with connection.transaction():
+            # Nothing but these two look-ups runs under the user's path.
+            set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
+            if path:
+                connection.execute(set_path, [path])
+            oids = fetch_row(
+                connection,
+                "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid, "
+                "pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid",
+                [name, exact],
+            )
+            if path:
+                connection.execute(set_path, [SEARCH_PATH])
             row = connection.execute(
                 """
                 select c.oid, format('%%I.%%I', n.nspname, c.relname), c.relkind, n.nspname, c.relpersistence
                 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                where c.oid = coalesce(to_regclass(%s), to_regclass(%s))
+                where c.oid = coalesce(%s::oid, %s::oid)
                 """,
-                [name, exact],
+                oids,
             ).fetchone()
     except psycopg.errors.InsufficientPrivilege as error:
         (owner,) = fetch_row(connection, "select quote_ident(current_user)")
@@ -287,6 +302,19 @@ def require_distinct(connection: psycopg.Connection, relation: Relation, key: Co
         raise InvalidInput(f"{relation.name}.{key.name} (--item-id) is not unique: {row[0]} occurs more than once")
 
 
+def use_safe_part(connection: psycopg.Connection, path: str) -> None:
+    """Look names in conditions up in pg_catalog and in those schemas of the user's path that no other role may write.
+
+    In another schema somebody could have made an operator that fits the condition better, and would run as recdb's
+    owner: there a condition has to name the schema.
+    """
+    set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
+    connection.execute(set_path, [path])
+    safe, _ = split_path(connection)
+    names = [sql.Identifier(name).as_string(connection) for name in ("pg_catalog", *safe)]
+    connection.execute(set_path, [", ".join(names)])
+
+
 def expression(connection: psycopg.Connection, relation: Relation, text: str, key: str) -> sql.Composable:
     """Put a condition in brackets and try it on its relation."""
     # The line end closes a comment. A prepared statement cannot be more than one statement.
@@ -297,7 +325,12 @@ def expression(connection: psycopg.Connection, relation: Relation, text: str, ke
             connection.execute(query, prepare=True)
     except psycopg.errors.InsufficientPrivilege as error:
         raise not_readable(connection, relation, error) from error
-    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
+    except (
+        psycopg.ProgrammingError,
+        psycopg.DataError,
+        psycopg.NotSupportedError,
+        psycopg.errors.ProtocolViolation,  # a parameter such as $1
+    ) as error:
         raise InvalidInput(
             f"{key} '{text}' of {relation.name}: {error.diag.message_primary}",
             f"write an SQL condition on the columns {', '.join(relation.columns)}",

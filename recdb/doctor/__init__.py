@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.doctor import attached, installation, serving, storage
+from recdb.doctor import attached, installation, privileges, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
 
 SECONDS_A_CHECK = 60
@@ -29,6 +29,8 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "roles": installation.check_roles,
     "grants": installation.check_grants,
     "public": installation.check_public,
+    "owner": privileges.check_owner,
+    "schemas": privileges.check_schemas,
     "attached": attached.check_attached,
     "indexes": storage.check_indexes,
     "leftovers": storage.check_leftovers,

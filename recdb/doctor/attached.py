@@ -30,6 +30,18 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
             f"create policy recdb_reads on {table} for select to {owner} using (true);" for table in hidden
         )
         return Verdict("fail", f"row-level security may hide rows from {owner} in {some(hidden)}", statements)
+    (foreign,) = fetch_row(
+        connection,
+        """
+        select array(
+            select distinct h::text
+            from recdb.attachment a, recdb.foreign_views(format('recdb.attached_%s', a.attachment_id)::regclass) h)
+        """,
+    )
+    if foreign:
+        statements = " ".join(f"alter view {view} owner to {owner};" for view in foreign)
+        message = f"functions of others would run as {owner}, for they own {some(foreign)}"
+        return Verdict("fail", message, statements)
     mistaken = connection.execute("select relation, catalogue, statement from recdb.mistaken_items()").fetchall()
     if mistaken:
         tables = some(list(dict.fromkeys(relation for relation, *_ in mistaken)))

@@ -5,7 +5,8 @@ import psycopg
 from recdb.database import fetch_row
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.doctor.verdict import Verdict, some
-from recdb.migrate import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL, ROLES, installed_revision, newest_revision
+from recdb.migrate import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL, installed_revision, newest_revision
+from recdb.roles import installed_prefix, role_comments
 
 
 def check_server(connection: psycopg.Connection) -> Verdict:
@@ -61,15 +62,16 @@ def check_revision(connection: psycopg.Connection) -> Verdict:
 
 def check_roles(connection: psycopg.Connection) -> Verdict:
     """recdb's roles exist; they belong to the cluster, so the dump of a database does not contain them."""
+    roles = list(role_comments(installed_prefix(connection)))
     (missing,) = fetch_row(
         connection,
         "select coalesce(array_agg(r), '{}') from unnest(%s::text[]) r where to_regrole(r) is null",
-        [list(ROLES)],
+        [roles],
     )
     if missing:
         statements = " ".join(f"create role {role} nologin;" for role in missing)
         return Verdict("fail", f"missing: {', '.join(missing)}", f"{statements} then: recdb init")
-    return Verdict("ok", f"{', '.join(ROLES)} exist")
+    return Verdict("ok", f"{', '.join(roles)} exist")
 
 
 def check_grants(connection: psycopg.Connection) -> Verdict | None:
@@ -89,7 +91,8 @@ def check_grants(connection: psycopg.Connection) -> Verdict | None:
         return Verdict("ok", f"{some(able)} may call recommend()")
     if rows:
         message = f"only recdb's owner may call recommend(), and not {some([role for role, _ in rows])}"
-        return Verdict("warn", message, "grant recdb_reader, recdb_writer to <the application's role>;")
+        prefix = installed_prefix(connection)
+        return Verdict("warn", message, f"grant {prefix}_reader, {prefix}_writer to <the application's role>;")
     return Verdict("ok", "recdb's owner is the only role that can log in")
 
 

@@ -44,8 +44,12 @@ def check_indexes(connection: psycopg.Connection) -> Verdict:
         """,
     )
     if bare:
+        (schema,) = fetch_row(
+            connection, "select e.extnamespace::regnamespace::text from pg_extension e where e.extname = 'vector'"
+        )
         statements = " ".join(
-            f"create index on {name} using hnsw (embedding halfvec_cosine_ops) with ({INDEX_OPTIONS});" for name in bare
+            f"create index on {name} using hnsw (embedding {schema}.halfvec_cosine_ops) with ({INDEX_OPTIONS});"
+            for name in bare
         )
         return Verdict("fail", f"no HNSW index, so each search scans the whole table: {some(bare)}", statements)
     return Verdict("ok", "all valid")

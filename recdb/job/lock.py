@@ -7,7 +7,7 @@ import psycopg
 
 from recdb.database import Database, connect, fetch_row
 from recdb.job.versions import clean_up
-from recdb.migrate import require_installed
+from recdb.migrate import check_owner, require_installed
 from recdb.progress import Report
 
 # The key of an advisory lock: "recjob" in ASCII. A transaction of its own holds the lock, not a session, so that it
@@ -26,6 +26,7 @@ def open_job(database: Database, report: Report) -> Iterator[psycopg.Connection 
             yield None
             return
         require_installed(connection)
+        check_owner(connection)
         watch_for_lost_client(connection)
         clean_up(connection, report)
         yield connection

@@ -11,6 +11,7 @@ from typing import Any
 from recdb.database import Database, connect
 from recdb.distribution import install_command
 from recdb.errors import RecdbError
+from recdb.urls import quotes_credentials, without_credentials
 
 EXPERIMENT = "recdb"
 BATCH = 1000
@@ -32,7 +33,9 @@ def version_tracker(database: Database, place: str | None, warn: Callable[[str],
             log_version(database, label, place)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
-            warn(f"{label} is trained, but MLflow at {place} did not accept it: {reason or type(error).__name__}")
+            if not reason or quotes_credentials(reason, place):
+                reason = type(error).__name__
+            warn(f"{label} is trained, but MLflow at {without_credentials(place)} did not accept it: {reason}")
 
     return track
 

@@ -11,6 +11,7 @@ from recdb.database import Database
 from recdb.errors import RecdbError
 from recdb.service import logs
 from recdb.service.app import create_app
+from recdb.service.limits import limits
 
 GRACE = 30
 """Seconds that running requests have to finish after SIGTERM."""
@@ -40,6 +41,7 @@ def serve(database: Database, *, host: str, port: int, max_connections: int, tim
             server_header=False,
             lifespan="on",
             timeout_graceful_shutdown=GRACE,
+            **limits(),
         )
         uvicorn.Server(config).run(sockets=[listening])
 

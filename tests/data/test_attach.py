@@ -83,8 +83,7 @@ def test_analysts_read_what_is_attached(trained: psycopg.Connection) -> None:
         trained.execute("set local role recdb_analyst")
         for call in (
             "recdb.interactions where user_id = %s",
-            "recdb.interactions_of(%s)",
-            "recdb.profile_of(%s)",
+            "recdb.user_item_weights where user_id = %s",
             "recdb.neighbors(%s)",
             "recdb.items where owner_id = %s",
         ):

@@ -75,14 +75,17 @@ def owned(app_db: psycopg.Connection, database: Database) -> Iterator[Database]:
         migrate.upgrade(librarian)
         yield librarian
     finally:
-        app_db.execute("drop owned by librarian cascade; drop role librarian")
+        app_db.execute("drop role if exists assistant; drop owned by librarian cascade; drop role librarian")
 
 
-@pytest.mark.parametrize("who", ["the owner", "a superuser"])
+@pytest.mark.parametrize("who", ["the owner", "a member"])
 def test_rights_that_recdbs_owner_lacks_are_named_with_the_grant(
-    owned: Database, database: Database, app_db: psycopg.Connection, who: str
+    owned: Database, app_db: psycopg.Connection, who: str
 ) -> None:
-    connection = owned if who == "the owner" else database
+    connection = owned
+    if who == "a member":
+        app_db.execute("create role assistant login in role librarian")
+        connection = Database(make_conninfo(owned.conninfo, user="assistant"), "test")
     with pytest.raises(RecdbError, match="may not read") as refused:
         attach(connection, SOURCES)
     assert refused.value.hint == 'grant select on public."like", public.post, public.user_interaction to librarian;'
@@ -96,6 +99,18 @@ def test_rights_that_recdbs_owner_lacks_are_named_with_the_grant(
     attach(connection, SOURCES)
     job.run(owned)
     assert_serves(app_db)
+
+
+def test_a_superuser_does_not_run_the_code_of_another_owner(owned: Database, database: Database) -> None:
+    """A function of librarian in the superuser's session could return to the superuser's rights."""
+    with pytest.raises(RecdbError, match="only librarian") as refused:
+        attach(database, SOURCES)
+    assert refused.value.hint == "connect as librarian"
+    with pytest.raises(RecdbError, match="schema recdb belongs to librarian") as refused:
+        job.run(database)
+    with pytest.raises(RecdbError, match="schema recdb belongs to librarian") as refused:
+        migrate.upgrade(database)
+    assert refused.value.hint and refused.value.hint.startswith("connect as librarian")
 
 
 def test_row_level_security_that_would_hide_rows_is_refused(owned: Database, app_db: psycopg.Connection) -> None:

@@ -24,7 +24,7 @@ LAYERS = (
     ("data",),
     ("client", "migrate"),
     ("calls", "database", "terminal"),
-    ("embedded", "records", "tables", "latency", "progress"),
+    ("embedded", "records", "tables", "latency", "progress", "roles", "urls"),
     ("errors", "distribution", "revisions"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,11 +1,16 @@
 """Privileges: each of the four roles can do its work and nothing else, and PUBLIC can do nothing."""
 
+import re
+from hashlib import sha256
+
 import psycopg
 import pytest
 from psycopg import sql
 from support.data import record, tastes, train
 
 from recdb import migrate
+from recdb.data.attach import attach
+from recdb.data.sources import Source
 from recdb.database import Database
 
 READING = {
@@ -158,8 +163,8 @@ def test_every_function_that_runs_as_the_owner_pins_its_search_path(shared: psyc
     assert paths
     for function, path in paths:
         assert path, function
-        assert path.endswith("pg_temp"), function
-        assert path.startswith("search_path=recdb"), function
+        assert path, function
+        assert path in ("search_path=pg_catalog, pg_temp", "search_path=recdb, pg_temp"), function
 
 
 def test_rights_stay_after_another_migration(database: Database, db: psycopg.Connection) -> None:
@@ -174,3 +179,52 @@ def test_rights_stay_after_another_migration(database: Database, db: psycopg.Con
     finally:
         db.execute("reset role")
         db.execute("drop role outsider")
+
+
+def test_nobody_but_the_owner_finds_out_who_was_forgotten(database: Database, db: psycopg.Connection) -> None:
+    """The hash has the installation's own salt, and an analyst reads neither of them."""
+    db.execute("create table public.event (who text, what text)")
+    db.execute("insert into public.event select u, i from (values ('u1', 'i1'), ('u2', 'i1')) e(u, i)")
+    attach(database, [Source("interactions", "public.event", {"user": "who", "item": "what", "kind": "'view'"})])
+    db.execute("select recdb.forget_user('u1')")
+    (digest,) = db.execute("select user_digest from recdb.forgotten_user").fetchone() or (b"",)
+    assert digest not in (sha256(b"u1").digest(), sha256(sha256(b"u1").digest()).digest())
+    db.execute("set role recdb_analyst")
+    for query in (
+        "select * from recdb.forgotten_user",
+        "select * from recdb.secret",
+        "select * from recdb.interactions_of('u1')",
+        "select * from recdb.profile_of('u1')",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            db.execute(query)
+    assert db.execute("select user_id from recdb.interactions").fetchall() == [("u2",)]
+    db.execute("reset role")
+
+
+def test_a_database_from_before_the_salt_keeps_its_forgotten_users(database: Database, db: psycopg.Connection) -> None:
+    db.execute("create table public.event (who text, what text); insert into public.event values ('u1', 'i1')")
+    attach(database, [Source("interactions", "public.event", {"user": "who", "item": "what", "kind": "'view'"})])
+    migrate.downgrade(database, "0004")
+    db.execute("insert into recdb.forgotten_user (user_digest) values (sha256(convert_to('u1', 'UTF8')))")
+    for routine in ("interactions_of(text)", "users_since(xid8, timestamptz)"):
+        without_salt(db, f"select pg_get_functiondef('recdb.{routine}'::regprocedure)")
+    view = "pg_get_viewdef('recdb.interactions'::regclass)"
+    without_salt(db, f"select 'create or replace view recdb.interactions as ' || {view}")
+    db.execute("drop table recdb.secret")
+    assert db.execute("select * from recdb.interactions").fetchall() == []
+    migrate.upgrade(database)
+    assert db.execute("select * from recdb.interactions").fetchall() == []
+    assert db.execute("select * from recdb.interactions_of('u1')").fetchall() == []
+    db.execute("select recdb.rebuild()")
+    assert db.execute("select count(*) from recdb.forgotten_user").fetchone() == (1,)
+
+
+def without_salt(connection: psycopg.Connection, query: str) -> None:
+    """Replace a definition by the one that it had before the salt."""
+    (definition,) = connection.execute(query).fetchone() or ("",)
+    salt = r"\(\s*SELECT k\.salt\s+FROM recdb\.secret k\s+WHERE k\.only_row\)"
+    salted = rf"sha256\(\({salt} \|\| sha256\((convert_to\([^()]*\))\)\)\)"
+    plain = re.sub(salted, r"sha256(\1)", definition)
+    assert "recdb.secret" in definition and "recdb.secret" not in plain
+    connection.execute(plain)

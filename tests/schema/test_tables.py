@@ -46,7 +46,11 @@ def differences(database: Database) -> list[Any]:
         "compare_type": differs,
         "compare_server_default": True,
     }
-    with connect_engine(database) as connection:
+    # As an application connects: SQLAlchemy knows the type halfvec by its bare name only.
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(database.conninfo), poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
         found = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
     # Only the migrations have comments.
     return [step for step in found if not (isinstance(step, tuple) and step[0] == "remove_table_comment")

@@ -202,3 +202,9 @@ def test_with_a_half_life_the_newer_is_the_more_popular(db: psycopg.Connection) 
     )
     db.execute("call recdb.refresh()")
     assert ids(recommend(db, "nobody", fallback="popular")) == ["new", "old"]
+
+
+def test_twenty_thousand_excluded_ids_leave_the_rest_as_it_was(shared: psycopg.Connection) -> None:
+    everything = recommend(shared, "me", 1000, fallback="popular")
+    left_out = [f"nothing-{number}" for number in range(20_000)] + ids(everything)[:3]
+    assert recommend(shared, "me", 1000, exclude=left_out, fallback="popular") == everything[3:]

@@ -217,3 +217,13 @@ def test_a_refresh_finds_what_is_new_by_index(shared: psycopg.Connection, statis
         assert "interaction" not in scanned
         assert not any(name.startswith("user_vector") for name in scanned)
         assert relations(nodes, "interaction")
+
+
+def test_excluded_ids_are_looked_up_in_a_hash_table(shared: psycopg.Connection) -> None:
+    """Also below the personal list: the time of a long list of excluded ids grows with its length, not its square."""
+    plans = Plans(shared)
+    left_out = "(select array_agg('i' || n) from generate_series(0, 3000) n)"
+    nodes = plans.of(f"select * from recdb.recommend('nobody', 1000, {left_out}, 'popular')")
+    lists = [node for node in nodes if node["Node Type"] == "ProjectSet" and node["Actual Rows"] >= 1000]
+    assert lists
+    assert max(node["Actual Loops"] for node in lists) == 1

@@ -278,3 +278,29 @@ def test_every_vector_is_in_the_cell_of_the_nearest_centre() -> None:
     assert set(nearest_cells(vectors[:5], cells.centres)) <= set(chosen)
     assert np.array_equal(cells.vectors_at(cells.places(chosen)), cells.vectors[np.isin(inside, chosen)])
     assert np.array_equal(cells.near(vectors, 1000), np.arange(len(cells.centres)))
+
+
+@pytest.mark.parametrize("step", ["reading ids", "reading interactions", "reading vectors"])
+def test_a_training_that_retires_the_version_midway_empties_no_file(
+    database: Database, db: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The file has the lists of the version that served when the command began, all of them."""
+    monkeypatch.setattr("recdb.job.versions.PATIENCE", "100ms")
+    record(db, tastes())
+    db.execute("update recdb.config set kept_models = 1")
+    label = train(database)
+    expected = write(database, tmp_path / "lists.csv")
+    assert len(expected) == 40
+    trained: list[str] = []
+
+    def report(text: str) -> None:
+        if text == step:
+            trained.append(train(database, neighbors=7))
+
+    everyone.recommend_all(database, str(tmp_path / "lists.csv"), report=report)
+    assert len(trained) == 1
+    assert read((tmp_path / "lists.csv").read_bytes()) == expected
+    assert {row[5] for rows in expected.values() for row in rows} == {label}
+    everyone.recommend_all(database, str(tmp_path / "lists.csv"))
+    assert {row[5] for rows in read((tmp_path / "lists.csv").read_bytes()).values() for row in rows} == set(trained)
+    assert db.execute("select label from recdb.models where state = 'retired'").fetchall() == [(label,)]

@@ -1,0 +1,183 @@
+"""Nothing that recdb runs finds an operator or a function that another role made in a schema of the usual path.
+
+The rights of whoever runs recdb are at stake: a function that runs as recdb's owner, the job and each command would
+call the other role's code with the owner's rights.
+"""
+
+import csv
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from support import application
+from support.attached import SOURCES
+from support.data import record, tastes, train
+from support.hostile import called, set_traps
+from typer.testing import CliRunner
+
+from recdb import everyone, job, migrate
+from recdb.cli import app
+from recdb.data.attach import attach, detach
+from recdb.data.generate import generate
+from recdb.data.load import load
+from recdb.database import Database, connect
+from recdb.doctor import examine
+from recdb.progress import silent
+from recdb.tuning.tune import tune
+
+CALLS = [
+    "select * from recdb.recommend('u1')",
+    "select * from recdb.recommend('u1', 5, '{i1,i2}'::text[], fallback => 'popular', filter => '{}')",
+    "select * from recdb.recommend('u1', 5, '<i1,i2>')",
+    "select * from recdb.recommend('u1', 5, '[\"i1\", 2]')",
+    "select * from recdb.recommend('u1', 5, '{i1,i2}', 'popular')",
+    "select * from recdb.recommend('nobody', 5, fallback => 'popular')",
+    "select * from recdb.recommend_for_items(array['i1', 'i2'], 5, weights => array[1, 0.5]::real[])",
+    "select * from recdb.recommend_batch(array['u1', 'u2'], 5)",
+    "select * from recdb.popular()",
+    "select * from recdb.similar_items('i1')",
+    "select * from recdb.neighbors('u1')",
+    "select e.* from recdb.recommend('u1', 3) r, recdb.explain('u1', r.item_id) e",
+    "select e.* from recdb.recommend('u1', 3) r, recdb.explain_neighbors('u1', r.item_id) e",
+    "select * from recdb.profile_of('u1')",
+    "select * from recdb.missing_indexes()",
+    "select * from recdb.mistaken_items()",
+    "select recdb.track('u1', 'i9', 'like', metadata => '{\"a\": 1}')",
+    "select recdb.rebuild()",
+    "call recdb.refresh()",
+    "select recdb.activate('{older}')",
+    "select recdb.activate('{newer}')",
+    "select recdb.forget_user('u3')",
+    "call recdb.refresh()",
+]
+
+
+@pytest.fixture(scope="module", params=["public", "vectors", "public on PostgreSQL 16"])
+def hostile(
+    request: pytest.FixtureRequest, empty_database: Callable[[], Database], older_database: Callable[[], Database]
+) -> Iterator[Database]:
+    """A database where the role mallory may create in public and in pgvector's schema, and did, before the install."""
+    vector, _, on_16 = request.param.partition(" ")
+    database = older_database() if on_16 else empty_database()
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        application.build(connection)
+        connection.execute(f"create schema if not exists {vector}; create extension vector schema {vector}")
+        connection.execute("create role mallory")
+        connection.execute(f"grant create, usage on schema public, {vector} to mallory")
+        assert set_traps(connection, "mallory", "public", vector) > 10_000
+        if vector != "public":
+            set_traps(connection, "mallory", vector, vector)
+        name = connection.info.dbname
+    yield database
+    with psycopg.connect(make_conninfo(database.conninfo, dbname="postgres"), autocommit=True) as connection:
+        connection.execute(f"drop database {name} with (force)")
+        connection.execute("drop role mallory")
+
+
+@pytest.fixture
+def db(hostile: Database) -> Iterator[psycopg.Connection]:
+    """A connection of the owner on the usual path; afterwards no trap was called."""
+    with psycopg.connect(hostile.conninfo, autocommit=True) as connection:
+        called(connection)
+        yield connection
+        assert not called(connection)
+
+
+def test_the_traps_work(hostile: Database) -> None:
+    """On the usual path the shapes of the report call mallory's code, and with recdb's path they do not."""
+    shapes = [
+        "power(2::bigint, 0.5::float8)", "1 - 0.5::float8", "1::real = 1", "1::float8 > 0.5", "2::bigint * 0.5::float8",
+        "0.5::float8 / 2::bigint", "0.5::float8 < 1", "round(0.5::real)", "ln(2::bigint)",
+    ]  # fmt: skip
+    with psycopg.connect(hostile.conninfo, autocommit=True) as connection:
+        for shape in shapes:
+            with pytest.raises(psycopg.errors.RaiseException, match="called"):
+                connection.execute(f"select {shape}")
+        assert called(connection)
+    with connect(hostile, autocommit=True) as connection:
+        for shape in shapes:
+            connection.execute(f"select {shape}")
+
+
+def test_install_train_and_every_call(hostile: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    """From the first revision on: views, generated columns and functions look names up while they are created."""
+    migrate.upgrade(hostile)
+    record(db, [[*row, datetime(2026, 1, 1 + number % 28, tzinfo=UTC)] for number, row in enumerate(tastes())])
+    with connect(hostile) as connection:
+        connection.execute("update recdb.config set half_life = interval '30 days'")
+    labels = {"{older}": train(hostile, neighbors=10), "{newer}": train(hostile, neighbors=12)}
+    for call in CALLS:
+        db.execute(call.replace("{older}", labels["{older}"]).replace("{newer}", labels["{newer}"]))
+    views = [
+        row[0]
+        for row in db.execute(
+            "select pg_catalog.quote_ident(c.relname) from pg_catalog.pg_class c "
+            "where c.relnamespace = 'recdb'::pg_catalog.regnamespace and c.relkind in ('r', 'p', 'v', 'm')"
+        )
+    ]
+    for view in views:
+        db.execute(f"select * from recdb.{view}")
+    with psycopg.connect(hostile.conninfo) as connection:
+        for role in ("recdb_maintainer", "recdb_analyst"):
+            connection.execute(f"set role {role}")
+            connection.execute("call recdb.refresh()" if role == "recdb_maintainer" else CALLS[2])
+            connection.rollback()
+    migrate.upgrade(hostile)
+
+
+def test_a_callers_own_path_does_not_reach_into_what_runs_as_the_owner(
+    hostile: Database, db: psycopg.Connection
+) -> None:
+    """Here the traps stand before PostgreSQL's own functions, also those with exactly the same types."""
+    migrate.upgrade(hostile)
+    record(db, tastes())
+    train(hostile)
+    db.execute("set search_path = public, pg_catalog")
+    for role, calls in {
+        "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12],
+        "recdb_analyst": CALLS[10:13],
+        "recdb_writer": ["select recdb.track('u1', 'i9', 'like')"],
+        "recdb_maintainer": ["select recdb.refresh_changed()"],
+    }.items():
+        db.execute(f"set role {role}")
+        for call in calls:
+            db.execute(call)
+        db.execute("reset role")
+
+
+def test_the_job_and_the_commands(hostile: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    migrate.upgrade(hostile)
+    attach(hostile, SOURCES)
+    file = tmp_path / "interactions.csv"
+    with file.open("w", newline="") as opened:
+        csv.writer(opened).writerows([("user_id", "item_id", "kind", "created_at"), ("u1", "i1", "view", "2026-01-02")])
+    load(hostile, str(file))
+    generate(hostile, users=30, items=30, count=600, days=30, seed=1)
+    db.execute("update recdb.config set listed_only = false")
+    label = train(hostile)
+    tune(hostile, seconds=1)
+    job.run(hostile)
+    db.execute("select recdb.forget_user('user-1')")
+    job.activate(hostile, label, silent)
+    everyone.recommend_all(hostile, str(tmp_path / "all.csv"), k=5)
+    with connect(hostile, autocommit=True) as connection:
+        findings = {finding.check: finding for finding in examine(connection)}
+    assert findings["schemas"].message.startswith("mallory may create in schema")
+    beside = make_conninfo(hostile.conninfo, dbname="postgres")
+    for command in (
+        ["recommend", "user-2", "--fallback", "popular"],
+        ["models"],
+        ["doctor"],
+        ["activate", label],
+        ["evaluate", "--scratch-url", beside],
+    ):
+        result = CliRunner().invoke(app, [command[0], "--url", hostile.conninfo, *command[1:]])
+        assert "called" not in result.output
+        assert result.exit_code == 0 or command[0] == "doctor", result.output
+    detach(hostile, None)
+    migrate.downgrade(hostile, "0001")
+    migrate.upgrade(hostile)
+    migrate.uninstall(hostile)
