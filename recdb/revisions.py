@@ -55,7 +55,8 @@ def withdraw(*, keep: Collection[str]) -> None:
             (select string_agg(p.oid::regprocedure::text, ', ') from pg_proc p
              where p.pronamespace = 'recdb'::regnamespace and p.proname <> all (%(keep)s)
                 or p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
-                    and obj_description(p.oid, 'pg_proc') like 'recdb: %%')
+                    and obj_description(p.oid, 'pg_proc') like 'recdb: %%'
+                    and p.proowner = (select n.nspowner from pg_namespace n where n.nspname = 'recdb'))
         """,
         {"keep": list(keep)},
     ).fetchone() or (None, None)
