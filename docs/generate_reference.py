@@ -174,7 +174,7 @@ def prose(comment: str) -> str:
 
 
 def spread(parameters: str) -> str:
-    """Write parameters in a line each, where there are several."""
+    """Write each parameter in a line of its own if there are several."""
     return "\n    " + parameters.replace(", ", ",\n    ") + "\n" if ", " in parameters else parameters
 
 

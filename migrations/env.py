@@ -1,7 +1,7 @@
 """Alembic's entry: all revisions, the roles and the replay of `sql/` run in one transaction, under one lock.
 
-The revisions are frozen once released (see released.txt). What this file calls in recdb.migrate is not: it runs before
-the first revision and after the newest one, and always in its present form.
+The revisions are frozen once released (see released.txt). The functions of recdb.migrate that this file calls are not:
+they run before the first revision and after the newest one, always in their present form.
 """
 
 from alembic import context

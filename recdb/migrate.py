@@ -1,6 +1,6 @@
 """Install, upgrade and remove recdb's database objects.
 
-The Alembic revisions in `migrations/` create the tables, and the few views and functions that a replay must not touch.
+The Alembic revisions in `migrations/` create the tables, and the few views and functions that a replay must not change.
 `sql/` holds all other views and functions: they hold no data, and all of them are replayed after the newest revision,
 in the same transaction. Revisions do not use this module, which changes, but only the frozen helpers in
 `recdb.revisions`.
@@ -90,7 +90,7 @@ def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
         raise _failed(error) from error
     except alembic.util.CommandError as error:
         raise RecdbError(
-            f"the database is at a revision that this recdb does not know: {error}", "upgrade the package recdb"
+            f"the database is at a revision that this recdb does not know: {error}", f"run: {UPGRADE_COMMAND}"
         ) from error
 
 
@@ -163,7 +163,7 @@ def require_installed(connection: psycopg.Connection) -> None:
         raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", "run: recdb init")
 
 
-# What migrations/env.py calls -----------------------------------------------------------------------------
+# Functions that migrations/env.py calls -------------------------------------------------------------------
 
 
 def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:

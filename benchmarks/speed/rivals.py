@@ -159,7 +159,7 @@ def main() -> None:
         from implicit.als import AlternatingLeastSquares  # noqa: PLC0415  only this process has it in memory
         from implicit.nearest_neighbours import CosineRecommender  # noqa: PLC0415
     except ImportError as error:
-        raise RecdbError("the rivals need the library implicit", "pip install 'recdb[bench]'") from error
+        raise RecdbError("the rivals need the library implicit", f"run: {install_command('bench')}") from error
 
     users = arguments.users.split(",")
     with psycopg.connect(arguments.url, autocommit=True) as connection:

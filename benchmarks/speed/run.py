@@ -140,7 +140,7 @@ def make_profiles(connection: psycopg.Connection, items: int) -> None:
         connection.execute(
             """
             with popular as materialized (
-                select item_id, count(*) as touched from recdb.interaction group by item_id
+                select item_id, count(*) as events from recdb.interaction group by item_id
             )
             insert into recdb.interaction (user_id, item_id, kind, created_at)
             select u.user_id, i.item_id, 'view', now() - random() * interval '90 days'
@@ -148,7 +148,7 @@ def make_profiles(connection: psycopg.Connection, items: int) -> None:
             cross join lateral (
                 select p.item_id
                 from popular p
-                order by power(random(), 1.0 / p.touched) desc, u.user_id
+                order by power(random(), 1.0 / p.events) desc, u.user_id
                 limit %(size)s
             ) i
             """,

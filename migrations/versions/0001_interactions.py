@@ -48,13 +48,14 @@ comment on column recdb.config.default_weight is 'The weight of a kind that inte
 comment on column recdb.config.default_hides is
     'Whether an interaction of a kind that interaction_kind does not list hides its item.';
 comment on column recdb.config.profile_limit is
-    'With how many of a user''s items, newest first, a list is scored at most: the user''s own and each neighbour''s. '
-    'A model version may use fewer. All items that are to be hidden stay hidden.';
-comment on column recdb.config.training_limit is 'From how many of a user''s items, newest first, a training learns.';
+    'The largest number of a user''s items, newest first, that a list is scored with: the user''s own and each '
+    'neighbour''s. A model version may use fewer. The limit does not affect which items are hidden.';
+comment on column recdb.config.training_limit is
+    'The largest number of a user''s items, newest first, that a training learns from.';
 comment on column recdb.config.training_interactions is
-    'From how many weighted interactions (pairs of user and item) a training learns at most; if there are more, it '
-    'learns from a sample of the users. It bounds the memory of the job, about 150 bytes each. Every user still gets a '
-    'vector.';
+    'The largest number of weighted interactions (pairs of user and item) that a training learns from; if there are '
+    'more, it learns from a sample of the users. It bounds the memory of the job, about 150 bytes each. Every user still '
+    'gets a vector.';
 comment on column recdb.config.listed_only is 'True: recommend() gives only items of the catalogue.';
 comment on column recdb.config.kept_models is 'How many model versions keep their vectors, including the active one.';
 insert into recdb.config default values;
@@ -124,7 +125,7 @@ create table recdb.attachment (
 comment on table recdb.attachment is
     'The application''s own tables that `recdb attach` added to the views interactions and items. recdb reads the '
     'table with attachment_id N through the view recdb.attached_N.';
-comment on column recdb.attachment.role is 'What the table holds: interactions or items.';
+comment on column recdb.attachment.role is 'The kind of rows: interactions or items.';
 comment on column recdb.attachment.relation is
     'The table''s name when it was attached; the view follows a table that is renamed.';
 comment on column recdb.attachment.mapping is 'The columns and expressions that were given to `recdb attach`.';

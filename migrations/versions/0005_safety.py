@@ -1,4 +1,4 @@
-"""What keeps one user, one row or one bad night from harming the others.
+"""Limits that keep one user, one row or one failed run from harming the others.
 
 Revision ID: 0005
 Revises: 0004

@@ -17,7 +17,7 @@ class Settings:
     training_interactions: int
     """The largest number of weighted interactions that a version is learned from."""
     items_return: bool
-    """Whether an item that a user touched may be recommended again: true unless every kind hides."""
+    """Whether an item that a user interacted with may be recommended again: true unless every kind hides."""
 
 
 def read_settings(connection: psycopg.Connection) -> Settings:

@@ -53,7 +53,7 @@ def demo(
         str | None, typer.Option("--household", metavar="ID", help="Show this household.", show_default=False)
     ] = None,
 ) -> None:
-    """Show recdb on real data: migrate, load, train, recommend, and see what one more purchase changes."""
+    """Show recdb on real data: migrate, load, train, recommend, and see how one more purchase changes the list."""
     if url and keep:
         raise typer.BadParameter("the demo does not stop a server that --url names", param_hint="--keep")
     output.print("recdb demo: a year of groceries (Complete Journey, by 84.51°)")

@@ -37,7 +37,7 @@ from recdb.offline.split import FRACTION, VISIT
 
 SETTINGS = "half_life, default_weight, default_hides, profile_limit, training_limit, training_interactions, listed_only"
 
-# What is copied: the source, its columns, and the table whose rows they replace.
+# The rows to copy: the source, its columns, and the table that they replace the rows of.
 COPIED = (
     ("recdb.config", SETTINGS, "recdb.config"),
     ("recdb.interaction_kind", "kind, weight, hides", "recdb.interaction_kind"),

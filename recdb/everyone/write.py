@@ -1,6 +1,6 @@
 """Writes the lists of all users to a CSV file.
 
-The lists hold what recommend() would return to each user as of the last refresh. Everything is read in one snapshot, by
+They are the lists that recommend() would return to each user as of the last refresh. Everything is read in one snapshot, by
 COPY; recommend() is never called.
 """
 

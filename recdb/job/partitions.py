@@ -41,7 +41,7 @@ def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
             )
         )
     # A high toast_tuple_target keeps long arrays in their rows: reading a row costs one page, and no decompression.
-    # A low fillfactor leaves room for updates: a row that stays on its page does not touch the HNSW index.
+    # A low fillfactor leaves room for updates: the update of a row that stays on its page writes nothing to the HNSW index.
     for table, settings in (("user_vector", "fillfactor = 70, "), ("item_neighbor", "")):
         connection.execute(f"alter table recdb.{table}_{model_id} set ({settings}toast_tuple_target = 8160)")
 

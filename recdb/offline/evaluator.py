@@ -1,6 +1,6 @@
 """The offline evaluator: it ranks a validation part with any setting, in numpy, by the formulas that SQL serves.
 
-It keeps what is expensive to compute (a decomposition, nearest users, item neighbours) for the next settings that need
+It keeps results that are expensive to compute (a decomposition, nearest users, item neighbours) for the next settings that need
 the same.
 """
 
@@ -249,7 +249,7 @@ class OfflineEvaluator:
         """Return the score sources of both parts of the ranking.
 
         The first matrix, (users, sources), says by how much each source counts for a user; the second, (sources,
-        items), what each source gives to an item. Sources are the neighbours, then the profile's items.
+        items), the weight that each source gives to an item. Sources are the neighbours, then the profile's items.
         """
         counted, given = [], []
         limit = self._limit(params)

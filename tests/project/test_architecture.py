@@ -11,7 +11,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 
-# The layers of recdb, the top one first. A module may import what a lower layer holds, and other modules of its own
+# The layers of recdb, the top one first. A module may import modules of lower layers, and other modules of its own
 # package. Modules on one line are independent of each other.
 LAYERS = (
     ("cli",),
@@ -29,7 +29,7 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
-# What `import recdb` loads, so that an application does not load the job with it.
+# The modules that `import recdb` loads, so that an application does not load the job with it.
 DOOR = {"client", "errors", "records"}
 # A layer that may import less than all lower layers.
 NARROW = {
@@ -208,7 +208,7 @@ def sql_functions(text: str) -> Iterator[tuple[str, int]]:
 
 
 def oversized(name: str, text: str) -> list[str]:
-    """Name what is too long in a file: the file itself and its functions, in Python and in SQL."""
+    """Name the file and the functions that are too long, in Python and in SQL."""
     sizes = [(name, len(text.splitlines()), MOST_LINES)]
     sizes += [(f"{name} {function}()", lines, MOST_FUNCTION_LINES) for function, lines in sql_functions(text)]
     if name.endswith(".py") and not name.startswith("migrations/versions/"):  # a revision is one script, then frozen

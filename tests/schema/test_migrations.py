@@ -316,7 +316,7 @@ def test_an_applications_view_on_recommend_stops_a_downgrade_and_is_named(empty_
     assert dump_schema(database) == before
 
 
-# Who installs -------------------------------------------------------------------------------------------------
+# The installing role -------------------------------------------------------------------------------------------------
 
 
 def test_an_owner_without_superuser_is_told_what_an_administrator_has_to_run(

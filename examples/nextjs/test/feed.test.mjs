@@ -1,4 +1,4 @@
-/** Tests the feed in a real browser on a real database: what a user sees and what the database then holds. */
+/** Tests the feed in a real browser on a real database: the page that a user sees, and the rows in the database after it. */
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
