@@ -18,7 +18,8 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 
-from recdb.database import Database, connect
+from recdb.database import Database, connect, fetch_row
+from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
 
 VERSION_TABLE = "alembic_version"
@@ -245,8 +246,7 @@ def _ensure_pgvector(raw: psycopg.Connection) -> str:
                 "pgvector is not installed on this server",
                 "install pgvector 0.8.4 or newer (Debian: postgresql-16-pgvector), then run recdb init again",
             ) from error
-        found = raw.execute(query).fetchone()
-    assert found is not None
+        found = fetch_row(raw, query)
     version, schema = found
     if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MINIMUM_PGVECTOR:
         raise RecdbError(

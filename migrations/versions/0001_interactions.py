@@ -4,6 +4,8 @@ The rest of recdb reads interactions and items through the views `interactions` 
 `interactions_of`, `users_since` and `item_of`. These belong to the revisions and not to `sql/`: a materialized view
 depends on `interactions`, and `recdb attach` redefines them all to add an application's own tables.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0001
 Revises:
 """
@@ -144,6 +146,10 @@ from recdb.interaction i;
 comment on view recdb.interactions is
     'Every interaction that recdb reads: its own store and all attached tables, without forgotten users.';
 
+-- recdb.interactions_of: the interactions of one user.
+--   parameters  user_id  the user
+--   returns     one row per interaction, as the view interactions has them
+--   reads       interaction and every attached table, each through an index
 create function recdb.interactions_of(user_id text)
 returns table (item_id text, kind text, created_at timestamptz)
 language sql stable parallel safe
@@ -155,6 +161,11 @@ end;
 comment on function recdb.interactions_of(text) is
     'The interactions of one user, read through an index of recdb''s own store and of each attached table.';
 
+-- recdb.users_since: the users with new interactions.
+--   parameters  seen   in recdb's own store: rows that this transaction or a later one wrote
+--               since  in attached tables: rows that were created at this time or later
+--   returns     each user once
+--   reads       interaction by recorded_in, and every attached table
 create function recdb.users_since(seen xid8, since timestamptz)
 returns table (user_id text)
 language sql stable
@@ -176,6 +187,10 @@ from recdb.item i;
 comment on view recdb.items is
     'The catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
 
+-- recdb.item_of: the row of the catalogue for one item.
+--   parameters  item_id  the item
+--   returns     one row, as the view items has it, or none
+--   reads       item and every attached table of items, each through an index
 create function recdb.item_of(item_id text)
 returns table (item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text)
 language sql stable parallel safe

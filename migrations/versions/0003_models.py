@@ -1,5 +1,7 @@
 """The result of a training: model versions, vectors and item neighbours, one partition per version.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0003
 Revises: 0002
 """

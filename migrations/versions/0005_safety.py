@@ -1,5 +1,7 @@
 """Limits that keep one user, one row or one failed run from harming the others.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0005
 Revises: 0004
 """
@@ -26,6 +28,15 @@ drop function if exists recdb.serving(text);
 
 def upgrade() -> None:
     execute(CHANGED)
+
+    # Comments: 0001 has the same text since it was corrected; a database that is older keeps the false one.
+    execute("""
+comment on table recdb.config is
+    'The settings of recdb, one row. recommend() reads half_life, default_weight and profile_limit at once for the '
+    'caller''s own profile; for everything learned from users (neighbours, vectors, popularity) they take full effect '
+    'with the next `recdb refresh --full`. default_hides and listed_only take effect at once for everybody; '
+    'training_limit, training_interactions and kept_models with the next training.';
+""")
 
     # Learning: what one user may weigh at most.
     execute("""

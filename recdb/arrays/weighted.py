@@ -14,8 +14,8 @@ from recdb.learn import Interactions
 def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
     """Read the weighted interactions, 18 bytes each, of each user's newest config.training_limit items.
 
-    If there are more than `most`, it reads only those of a sample of users that has about that many. The sample has the same
-    users at every call, except for those that a change of the total number adds or removes.
+    If there are more than `most`, it reads only those of a sample of users that has about that many. The sample has the
+    same users at every call, except for those that a change of the total number adds or removes.
     """
     share = 1.0
     if most is not None:
@@ -47,7 +47,7 @@ def read_interactions(connection: psycopg.Connection, *, most: int | None = None
     )
 
 
-def read_profiles(connection: psycopg.Connection, users: range, *, limit: int, items: int) -> sparse.csr_array:
+def read_profile_block(connection: psycopg.Connection, users: range, *, limit: int, items: int) -> sparse.csr_array:
     """Read W, (users, items), of the users with keys in a range: their newest `limit` items with keys below `items`."""
     columns = copy_out(
         connection,

@@ -33,8 +33,8 @@ SourceUrl = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The database whose interactions are read, else RECDB_DATABASE_URL, else DATABASE_URL, else an "
-        "embedded server; with files, as --scratch-url.",
+        help="The database to evaluate on. Default: RECDB_DATABASE_URL, DATABASE_URL, or else an embedded server; "
+        "with files, as --scratch-url.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,7 @@ ScratchUrl = Annotated[
     str | None,
     typer.Option(
         "--scratch-url",
-        help="A server for the scratch database, which is dropped at the end; else an embedded server of its own.",
+        help="A server for the scratch database, which recdb drops at the end. Default: an embedded server of its own.",
         show_default=False,
     ),
 ]

@@ -1,7 +1,7 @@
 """The offline evaluator: it ranks a validation part with any setting, in numpy, by the formulas that SQL serves.
 
-It keeps results that are expensive to compute (a decomposition, nearest users, item neighbours) for the next settings that need
-the same.
+It keeps results that are expensive to compute (a decomposition, nearest users, item neighbours) for later settings
+that need the same.
 """
 
 from collections import OrderedDict
@@ -123,20 +123,20 @@ class Cache:
         """Return the value of `key`; compute it where it is not kept."""
         if key not in self.values:
             self.values[key] = compute()
-            while len(self.values) > 1 and sum(map(size, self.values.values())) > CACHE_BYTES:
+            while len(self.values) > 1 and sum(map(bytes_of, self.values.values())) > CACHE_BYTES:
                 self.values.popitem(last=False)
         self.values.move_to_end(key)
         value: Value = self.values[key]
         return value
 
 
-def size(value: Any) -> int:
+def bytes_of(value: Any) -> int:
     """Return how many bytes the arrays in a value take."""
     if isinstance(value, np.ndarray):
         return int(value.nbytes)
     if isinstance(value, sparse.csr_array):
         return int(value.data.nbytes + value.indices.nbytes + value.indptr.nbytes)
-    return sum(map(size, value if isinstance(value, tuple) else vars(value).values()))
+    return sum(map(bytes_of, value if isinstance(value, tuple) else vars(value).values()))
 
 
 class OfflineEvaluator:
