@@ -32,7 +32,7 @@
 -- has track() and forget_user(), 75_attach reads an application's own tables beside recdb's store, 80_views has the
 -- views for analysts, and 90_grants grants all of this to four roles.
 --
--- The tables live in migrations/. So do a few functions and views, because a replay must not change them:
+-- The tables live in migrations/. So do a few functions and views, because a replay must not touch them:
 --   interactions, interactions_of(), users_since(), items, item_of()
 --       The functions above read interactions and items only through these. `recdb attach` redefines them, to add an
 --       application's tables (combine_interactions() and combine_items() in 75_attach). A replay would undo that.

@@ -47,7 +47,7 @@ def read_interactions(connection: psycopg.Connection, *, most: int | None = None
     )
 
 
-def read_profile_block(connection: psycopg.Connection, users: range, *, limit: int, items: int) -> sparse.csr_array:
+def read_profiles(connection: psycopg.Connection, users: range, *, limit: int, items: int) -> sparse.csr_array:
     """Read W, (users, items), of the users with keys in a range: their newest `limit` items with keys below `items`."""
     columns = copy_out(
         connection,

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from recdb.arrays.copy import copy_blocks_in, copy_in
 from recdb.arrays.settings import Settings
-from recdb.arrays.weighted import read_profile_block
+from recdb.arrays.weighted import read_profiles
 from recdb.database import fetch_row
 from recdb.learn import Basis, ItemNeighbors, Params, fold_in
 from recdb.learn.matrix import Float32, power
@@ -41,7 +41,7 @@ def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
             )
         )
     # A high toast_tuple_target keeps long arrays in their rows: reading a row costs one page, and no decompression.
-    # A low fillfactor leaves room for updates: if a row stays on its page, its update writes nothing to the HNSW index.
+    # A low fillfactor leaves room for updates: a row that stays on its page does not touch the HNSW index.
     for table, settings in (("user_vector", "fillfactor = 70, "), ("item_neighbor", "")):
         connection.execute(f"alter table recdb.{table}_{model_id} set ({settings}toast_tuple_target = 8160)")
 
@@ -89,7 +89,7 @@ def write_user_vectors(
     stored[: len(basis.item_vectors)] = basis.item_vectors.astype(np.float16)
 
     def columns(block: range) -> Iterator[list[NDArray[Any]]]:
-        profiles = read_profile_block(connection, block, limit=limit, items=items)
+        profiles = read_profiles(connection, block, limit=limit, items=items)
         vectors, solid = fold_in(power(profiles, params.people_weight_exponent), stored)
         neighbor_weights = power(profiles, params.neighbor_weight_exponent)
         for rows, item_keys, weights in by_length(neighbor_weights, np.flatnonzero(solid)):
