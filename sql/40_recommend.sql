@@ -106,8 +106,8 @@ comment on function recdb.recommend(text, bigint, text, text, jsonb, text) is
 
 -- public.recommend: recdb.recommend() for the unqualified call.
 --   parameters, returns, reads, errors  as recdb.recommend()
--- PostgreSQL inlines both forms, so they cost nothing. Their comments begin with "recdb: ": this mark tells them from an
--- application's own function of that name.
+-- PostgreSQL inlines both forms, so they cost nothing. Their comments begin with "recdb: ", which an application's own
+-- function of that name does not have.
 create or replace function public.recommend(
     user_id text, k bigint default 50, exclude text[] default '{}', fallback text default 'none',
     filter jsonb default null, model text default null
@@ -123,7 +123,7 @@ comment on function public.recommend(text, bigint, text[], text, jsonb, text) is
     'recdb: the best k items for a user; the same as recdb.recommend().';
 
 
--- public.recommend with exclude_list: the second form, also inlined.
+-- public.recommend with exclude_list: the second form.
 --   parameters, returns, reads, errors  as recdb.recommend() with exclude_list
 create or replace function public.recommend(
     user_id text, k bigint, exclude_list text, fallback text default 'none',

@@ -93,8 +93,8 @@ as $$
     order by 3 desc, 2
 $$;
 comment on function recdb.explain(text, text, text) is
-    'Why recommend() gives a user an item: the contributions of each of the user''s own items (source item, because_id) '
-    'and of all neighbours together (source neighbors) to its score; they add up to it. No rows if the '
+    'Why recommend() gives a user an item: the contributions of each of the user''s own items (source item, '
+    'because_id) and of all neighbours together (source neighbors) to its score; they add up to it. No rows if the '
     'item is not recommended, or only as popular filler. If the user has already seen the item, the explanation '
     'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 
@@ -117,5 +117,5 @@ as $$
     order by 3 desc, 1
 $$;
 comment on function recdb.explain_neighbors(text, text, text) is
-    'The contribution of each neighbour to the score of an item: the row neighbors of explain(), neighbour by neighbour, '
+    'The contribution of each neighbour to the score of an item: the row neighbors of explain(), one row for each, '
     'the largest contribution first. model: as in explain(); error 42704 for an unknown one.';

@@ -70,9 +70,8 @@ declare
     since text := '';
 begin
     for source in
-        select v.view, t.attached_at,
-            recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id,
-            recdb.column_type(v.view, 'created_at') as time_type
+        select v.view, t.attached_at, recdb.column_type(v.view, 'created_at') as time_type,
+            recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id
         from recdb.attachment t
         cross join lateral (select format('recdb.attached_%s', t.attachment_id)::regclass as view) v
         where t.role = 'interactions'
@@ -101,8 +100,7 @@ begin
             where s.user_id = %2$s
               and not exists (
                   select from recdb.forgotten_user f
-                  where f.user_digest = sha256(convert_to(interactions_of.user_id, ''UTF8'')))',
-            source.view, source.id, moment);
+                  where f.user_digest = sha256(convert_to(interactions_of.user_id, ''UTF8'')))', source.view, source.id, moment);
         since := since || format('
             union
             select s.user_id::text

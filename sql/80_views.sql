@@ -2,13 +2,11 @@
 
 
 -- The rule for an interaction's weight. Four places repeat it:
---   sql/10_profile.sql                                 profile_of() reads one user through the index of each source.
---   migrations/versions/0002_weighted_interactions.py  The materialized view user_item_settled belongs to a revision. It
---                                                      may not depend on a view that a replay replaces and a downgrade
---                                                      drops.
---   recdb/arrays/events.py                             read_events() applies the rule once to each kind, not to each
---                                                      interaction.
---   recdb/evaluate/holdout.py                          list_choices() reads a copy of the interactions.
+--   sql/10_profile.sql: profile_of() reads one user through the index of each source.
+--   migrations/versions/0002_weighted_interactions.py: the materialized view user_item_settled belongs to a revision,
+--       and may not depend on a view that a replay replaces and a downgrade drops.
+--   recdb/arrays/events.py: read_events() applies the rule once to each kind, not to each interaction.
+--   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions.
 create or replace view recdb.weighted_interactions as
 select
     i.user_id,

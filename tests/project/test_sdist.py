@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 # Set while a source distribution is tested, so that it does not build and test one in turn.
 NESTED = "RECDB_TESTS_OF_SDIST"
