@@ -71,8 +71,8 @@ def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Sn
 
         report("reading interactions")
         settings, model = read_settings(connection), int(served["model_id"])
-        weights, ranks, known_items = read_ranked_profiles(connection, shape, served["profile_limit"])
-        hidden = read_hidden(connection, shape) if settings.items_return else known_items
+        weights, ranks, touched = read_ranked_profiles(connection, shape, served["profile_limit"])
+        hidden = read_hidden(connection, shape) if settings.items_return else touched
         report("reading vectors")
         users = copy_out(
             connection,
@@ -127,7 +127,7 @@ def read_ranked_profiles(
 ) -> tuple[sparse.csr_array, NDArray[np.int64], sparse.csr_array]:
     """Read the users' profiles.
 
-    Returns W of each user's newest `limit` items, the ranks of its entries, and all items of each user.
+    Returns W of each user's newest `limit` items, the ranks of its entries, and the items that each user ever touched.
     """
     known = copy_out(
         connection,
@@ -151,11 +151,11 @@ def read_ranked_profiles(
     same[1:] = (times[1:] == times[:-1]) & (positions[1:] > 1)
     ranks = positions[np.maximum.accumulate(np.where(same, 0, np.arange(count)))].astype(np.int64)
 
-    known_items = sparse.csr_array((np.ones(count, dtype=bool), items, starts), shape=shape)
+    touched = sparse.csr_array((np.ones(count, dtype=bool), items, starts), shape=shape)
     scored = positions <= limit
     kept = np.r_[0, np.cumsum(scored)][starts].astype(starts.dtype)
     weights = sparse.csr_array((known["weights"][order][scored], items[scored], kept), shape=shape)
-    return weights, ranks[scored], known_items
+    return weights, ranks[scored], touched
 
 
 def read_hidden(connection: psycopg.Connection, shape: tuple[int, int]) -> sparse.csr_array:

@@ -164,7 +164,6 @@ REPLACED = {
     r"(users|people|items)'? halves|(users'|people|items') half": "user-based part, item-based part",
     r"of one moment": "with the same timestamp",
     r"(is|are) cut from": "is split from",
-    r"who(ever)? touched|(user|users|anybody|nobody)( ever)? touched": "interacted with",
 }
 # The exceptions: the key of doctor's JSON, and functions that a revision drops by their old names.
 KEPT = re.compile(r"\"mend\"|recdb\.voices\(")
