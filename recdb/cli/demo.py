@@ -162,7 +162,7 @@ def show_next_steps(database: Database, household: str) -> None:
         f"  export RECDB_DATABASE_URL='{database.conninfo}'\n"
         f"  recdb recommend {household}\n"
         "  recdb doctor\n"
-        f'  psql "$RECDB_DATABASE_URL" -c "select * from recommend(\'{household}\', 10)"\n'
-        "The next `recdb demo` starts with a new database, and stops this server when it ends.",
+        f"  recdb psql -c \"select * from recommend('{household}', 10)\"\n"
+        "`recdb stop` stops it. The next `recdb demo` starts with a new database.",
         markup=False,
     )

@@ -21,7 +21,7 @@ from recdb.job.lock import job_lock
 
 COMMANDS = (
     "init", "uninstall", "load", "generate", "refresh", "recommend", "models", "activate", "doctor", "demo",
-    "attach", "detach",
+    "attach", "detach", "psql", "stop",
 )  # fmt: skip
 
 
@@ -78,7 +78,8 @@ def trained(database: Database, db: psycopg.Connection) -> Database:
 def test_every_command_has_help(run: Run, command: str) -> None:
     result = run(command, "--help")
 
-    assert result.code == 0 and "Usage:" in result.output and "--url" in result.output
+    assert result.code == 0 and "Usage:" in result.output
+    assert command == "stop" or "--url" in result.output
 
 
 def test_the_version_is_that_of_the_distribution(run: Run) -> None:
@@ -305,6 +306,8 @@ def test_the_embedded_server_is_taken_by_default_and_starts_by_itself(tmp_path: 
 
     try:
         first, second = recdb("init"), recdb("models")
+        printed = recdb("psql", "-qAtc", "select count(*) from recdb.models")
+        stopped, again = recdb("stop"), recdb("stop")
     finally:
         names = "from pathlib import Path; from recdb.embedded import start_embedded, stop_embedded"
         stop = f"{names}; p = Path({str(folder)!r}); start_embedded(p); stop_embedded(p)"
@@ -312,4 +315,16 @@ def test_the_embedded_server_is_taken_by_default_and_starts_by_itself(tmp_path: 
 
     assert first[0] == second[0] == f"database: recdb at {folder} (embedded server in {folder})"
     assert first[-1].startswith("recdb is at revision")
+    assert printed == ["0"]
+    assert stopped == [f"stopped the embedded server in {folder}"]
+    assert again == ["no embedded server is running"]
     assert not (folder / "postmaster.pid").exists()
+
+
+def test_psql_runs_on_the_database_and_exits_with_its_code(database: Database) -> None:
+    command = [sys.executable, "-m", "recdb.cli", "psql", "--url", database.conninfo, "-qAtX"]
+    sent = subprocess.run([*command, "-f", "-"], input="select 1 + 1", capture_output=True, text=True, check=False)
+    failed = subprocess.run([*command, "-c", "select wrong"], capture_output=True, text=True, check=False)
+
+    assert (sent.returncode, sent.stdout) == (0, "2\n")
+    assert failed.returncode == 1 and 'column "wrong" does not exist' in failed.stderr

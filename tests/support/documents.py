@@ -97,7 +97,7 @@ def run_step(step: Step) -> str:
         printed = run_program(["psql", "--no-psqlrc", "--quiet"], step.command)
     elif step.language == "python":
         printed = capture(lambda: exec(compile(step.command, "page", "exec"), {"__name__": "__main__"}))
-    elif step.command.startswith("recdb ") and not re.search(r"[|<>]", step.command):
+    elif step.command.startswith("recdb ") and not re.search(r"[|<>]|^recdb psql", step.command):
         printed = run_recdb(step.command)
     else:
         printed = run_program(["bash", "-c", step.command])
