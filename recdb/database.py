@@ -149,14 +149,6 @@ def fetch_row(
     return row
 
 
-def libpq_environment(conninfo: str) -> dict[str, str]:
-    """Return a connection string as the environment variables that every program of PostgreSQL reads."""
-    options = psycopg.pq.Conninfo.parse(conninfo.encode())
-    return {
-        each.envvar.decode(): each.val.decode() for each in options if each.envvar is not None and each.val is not None
-    }
-
-
 @contextmanager
 def connect_engine(database: Database) -> Iterator[sqlalchemy.Connection]:
     """Open one SQLAlchemy connection over psycopg, for Alembic."""

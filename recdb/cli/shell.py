@@ -4,12 +4,20 @@ import os
 import subprocess
 from typing import Annotated
 
+import psycopg
 import typer
 
 from recdb.cli.common import Url, app, open_database
-from recdb.database import libpq_environment
 from recdb.embedded import find_program, stop_servers
 from recdb.terminal import output
+
+
+def libpq_environment(conninfo: str) -> dict[str, str]:
+    """Return a connection string as the environment variables that every program of PostgreSQL reads."""
+    options = psycopg.pq.Conninfo.parse(conninfo.encode())
+    return {
+        each.envvar.decode(): each.val.decode() for each in options if each.envvar is not None and each.val is not None
+    }
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -74,7 +74,7 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
         return Verdict("warn", "never refreshed", "recdb refresh")
     foreign, age, seen, started = row
     if foreign:
-        message = "the last refresh ran in another cluster, before a restore: the next one starts over"
+        message = "the last refresh ran on another server, before a restore: the next one starts over"
         return Verdict("warn", message, "recdb refresh")
     (waiting,) = fetch_row(connection, "select count(*) from recdb.users_since(%s::xid8, %s)", [seen, started])
     if waiting and age > REFRESH_AGE:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
-from recdb.database import Database, connect, find_database, libpq_environment, normalize_url, prepares_statements
+from recdb.cli.shell import libpq_environment
+from recdb.database import Database, connect, find_database, normalize_url, prepares_statements
 from recdb.errors import InvalidInput, RecdbError
 
 SHOP = {"host": "db", "port": "5433", "user": "ann", "password": "s3cret", "dbname": "shop"}
