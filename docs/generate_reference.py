@@ -30,8 +30,10 @@ HELPERS = (
 HEAD = """\
 # Reference
 
+Every role, function, table and view. In psql, `\\df+ recdb.*`, `\\d+ recdb.*` and `\\dd recdb.*` show the same texts.
+
 `python docs/generate_reference.py` writes this page from the comments in the database. Change the comments, not this
-page. In psql, `\\df+ recdb.*` and `\\d+ recdb.*` show the same texts.
+page.
 """
 
 FUNCTIONS: LiteralString = """

@@ -11,12 +11,12 @@ from recdb.migrate import VERSION_TABLE, create_roles, prepare, replay
 
 
 def migrate_online() -> None:
-    """Run the revisions on `config.attributes["url"]`, else `-x url=...`, else where recdb finds its database."""
+    """Run the revisions on `config.attributes["database"]` or `["url"]`, else `-x url=...`, else where recdb finds its database."""
     url = context.config.attributes.get("url") or context.get_x_argument(as_dictionary=True).get("url")
     dimension = context.config.attributes.get("dimension") or context.get_x_argument(as_dictionary=True).get(
         "dimension"
     )
-    with connect_engine(find_database(url)) as connection:
+    with connect_engine(context.config.attributes.get("database") or find_database(url)) as connection:
         context.configure(
             connection=connection,
             version_table=VERSION_TABLE,

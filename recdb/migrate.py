@@ -64,7 +64,7 @@ def alembic_config(database: Database, dimension: int | None = None) -> alembic.
     config = alembic.config.Config()
     config.set_main_option("script_location", str(database_folder() / "migrations"))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = database.conninfo
+    config.attributes["database"] = database
     config.attributes["dimension"] = dimension
     return config
 

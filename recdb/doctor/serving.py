@@ -31,7 +31,7 @@ def check_kinds(connection: psycopg.Connection) -> Verdict:
         message = (
             f"kinds without a weight: {some(unknown)}; they weigh {weight:g}{' and hide the item' if hides else ''}"
         )
-        statement = "insert into recdb.interaction_kind (kind, weight) values ('…', 1); then: recdb refresh --full"
+        statement = "insert into recdb.interaction_kind (kind, weight) values ('…', …); then: recdb refresh --full"
         return Verdict("warn", message, statement)
     total = sum(count for _, count, *_ in rows)
     return Verdict("ok", f"{total:,} interactions, all of known kinds")

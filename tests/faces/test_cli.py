@@ -18,6 +18,7 @@ from recdb import migrate
 from recdb.cli import main
 from recdb.database import Database
 from recdb.job.lock import job_lock
+from recdb.terminal import output
 
 COMMANDS = (
     "init", "uninstall", "load", "generate", "refresh", "recommend", "models", "activate", "doctor", "demo",
@@ -328,3 +329,15 @@ def test_psql_runs_on_the_database_and_exits_with_its_code(database: Database) -
 
     assert (sent.returncode, sent.stdout) == (0, "2\n")
     assert failed.returncode == 1 and 'column "wrong" does not exist' in failed.stderr
+
+
+def test_models_leaves_columns_out_on_a_narrow_terminal_and_folds_none(
+    run: Run, trained: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = run("models", database=trained).output.splitlines()
+    monkeypatch.setattr(output, "width", 80)
+    narrow = run("models", database=trained).output.splitlines()
+
+    assert len(narrow) == len(wide) == 3 and max(map(len, narrow)) <= 80
+    assert set(narrow[1].split()) < set(wide[1].split())
+    assert narrow[2].startswith("collaborative_filtering_v1  active")

@@ -50,7 +50,7 @@ CALLERS = PROJECT / "examples" / "callers"
 RUN = {
     "node-postgres.ts", "postgres-js.ts", "prisma.ts", "drizzle.ts", "with_psycopg.py", "with_sqlalchemy.py", "psql.sql"
 }  # fmt: skip
-MOST_SKIPPED = 8
+MOST_SKIPPED = 9
 LONGEST_README = 170
 
 
