@@ -81,8 +81,8 @@ def describe_kinds(kinds: dict[str, int], weight: float) -> str:
     more = f" and {len(kinds) - SHOWN_KINDS:,} more" if len(kinds) > SHOWN_KINDS else ""
     return (
         f"warning: kinds without a weight of their own weigh {weight:g}: {shown}{more}\n"
-        "to give them one: insert into recdb.interaction_kind (kind, weight) values ('KIND', …)\n"
-        f"{WEIGHT_RULE}"
+        "to give them one: insert into recdb.interaction_kind (kind, weight) values ('KIND', …) "
+        f"({WEIGHT_RULE})"
     )
 
 

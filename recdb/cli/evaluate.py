@@ -196,12 +196,12 @@ def show_split(split: Split) -> None:
 
 
 def number(value: float | None) -> str:
-    """Format a metric's value, '' where there is none."""
+    """Format a metric's value, '' if there is none."""
     return "" if value is None else f"{value:.4f}"
 
 
 def interval(bounds: Interval | None) -> str:
-    """Format an interval, '' where there is none."""
+    """Format an interval, '' if there is none."""
     return "" if bounds is None else f"{bounds[0]:.4f} .. {bounds[1]:.4f}"
 
 

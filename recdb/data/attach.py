@@ -34,7 +34,7 @@ from recdb.progress import Report, silent
 
 SAMPLE = 3
 KINDS_READ = 1_000_000
-WEIGHT_RULE = "1 is the weight of a share, and a dislike has a negative weight"
+WEIGHT_RULE = "a dislike needs a negative weight"
 
 # Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
 LOCK_TIMEOUT = "1s"
@@ -307,7 +307,7 @@ def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation
     values = sql.SQL(", ").join(map(sql.SQL("({}, {})").format, (kind for kind, *_ in unknown), weights))
     statement = sql.SQL("insert into recdb.interaction_kind (kind, weight) values {};").format(values)
     kinds = ", ".join(kind for kind, *_ in unknown)
-    message = f"{relation.name} has kinds without a weight, so they weigh {unknown[0][2]:g}: {kinds}; {WEIGHT_RULE}"
+    message = f"{relation.name} has kinds without a weight, so they weigh {unknown[0][2]:g}: {kinds} ({WEIGHT_RULE})"
     return [Remark(message, statement.as_string(connection))]
 
 

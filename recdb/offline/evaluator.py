@@ -76,7 +76,7 @@ class Trial:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """Return the best trial among those on the most users; None where there are none."""
+    """Return the best trial among those on the most users; None if there are none."""
     most = max((trial.users for trial in trials), default=0)
     return max((trial for trial in trials if trial.users == most), key=lambda trial: trial.objective, default=None)
 

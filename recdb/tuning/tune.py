@@ -28,7 +28,7 @@ from recdb.tuning.latency_model import LatencyModel, median_latency
 
 FOLDS = 2
 MOST_EVENTS = 5_000_000
-"""How many interactions a search reads; where there are more, it reads those of a sample of the users."""
+"""The most interactions that a search reads; if there are more, it reads those of a sample of the users."""
 ROUNDS = 3
 """How many settings are trained to meet a latency before tune() gives up."""
 HALF_LIFE_SHARE = 0.2
@@ -177,7 +177,7 @@ def search(
 
 
 def calibrate(connection: psycopg.Connection, database: Database, evaluator: OfflineEvaluator) -> LatencyModel:
-    """Return a latency model for this server, corrected by a measurement of the active version where there is one."""
+    """Return a latency model for this server, corrected by a measurement of the active version if there is one."""
     row = connection.execute("select label from recdb.model where active").fetchone()
     if row is None:
         return LatencyModel()

@@ -157,7 +157,7 @@ def test_every_line_for_one_test_collects_a_test() -> None:
 REPLACED = {
     r"voices?": "score source",
     r"speaks? for": "contributes",
-    r"likings?": "weights",
+    r"likings": "weights",
     r"mend(s|ed)?": "fix",
     r"anew": "again",
     r"yardsticks?": "baseline, reference",

@@ -295,7 +295,7 @@ def test_a_revision_of_a_newer_recdb_is_refused(empty_database: Make) -> None:
     with psycopg.connect(database.conninfo) as connection:
         connection.execute("update recdb.alembic_version set version_num = 'from the future'")
 
-    assert "upgrade the package" in refuse(database, "does not know: .*from the future")
+    assert "pip install --upgrade recdb-postgres" in refuse(database, "does not know: .*from the future")
     with psycopg.connect(database.conninfo) as connection, pytest.raises(NotInstalled, match="from the future"):
         migrate.require_installed(connection)
 
