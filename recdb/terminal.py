@@ -1,12 +1,11 @@
 """Printing for the command line: tables, and progress as a spinner on a terminal or as lines elsewhere."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 from rich.console import Console, RenderableType
-from rich.measure import Measurement
 from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
@@ -54,20 +53,6 @@ def table(*headers: str, title: str | None = None, whole: Collection[str] = ()) 
         name, right = header.lstrip(">"), header.startswith(">")
         made.add_column(name, justify="right" if right else "left", no_wrap=right or name in whole, overflow="fold")
     return made
-
-
-def narrowed(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> Table:
-    """Make a table without folded cells; on a narrow terminal it leaves out columns of `spare`, in their order."""
-    left_out: list[str] = []
-    while True:
-        kept = [place for place, header in enumerate(headers) if header not in left_out]
-        made = table(*(headers[place] for place in kept), whole=headers)
-        for row in rows:
-            made.add_row(*(row[place] for place in kept))
-        wide = Measurement.get(output, output.options.update(width=UNBOUNDED), made).maximum
-        if wide <= output.width or len(left_out) == len(spare):
-            return made
-        left_out.append(spare[len(left_out)])
 
 
 def cut(text: str) -> Text:

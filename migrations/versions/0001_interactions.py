@@ -50,10 +50,9 @@ comment on column recdb.config.default_weight is 'The weight of a kind that inte
 comment on column recdb.config.default_hides is
     'Whether an interaction of a kind that interaction_kind does not list hides its item.';
 comment on column recdb.config.profile_limit is
-    'The largest number of a user''s items, newest first, that a list is scored with: the user''s own and each '
-    'neighbour''s. A model version may use fewer. The limit does not affect which items are hidden.';
-comment on column recdb.config.training_limit is
-    'The largest number of a user''s items, newest first, that a training learns from.';
+    'With how many of a user''s items, newest first, a list is scored at most: the user''s own and each neighbour''s. '
+    'A model version may use fewer. All items that are to be hidden stay hidden.';
+comment on column recdb.config.training_limit is 'From how many of a user''s items, newest first, a training learns.';
 comment on column recdb.config.training_interactions is
     'The largest number of weighted interactions (pairs of user and item) that a training learns from; if there are '
     'more, it learns from a sample of the users. It bounds the memory of the job, about 150 bytes each. Every user still '

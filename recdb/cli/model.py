@@ -7,11 +7,11 @@ import psycopg
 import typer
 
 from recdb import job, migrate
-from recdb.cli.common import Json, Mlflow, Url, app, open_database, parse_duration, tracker
+from recdb.cli.common import Json, Mlflow, Url, app, narrowed, open_database, parse_duration, tracker
 from recdb.client import Recommender
 from recdb.database import connect
 from recdb.errors import Rejected
-from recdb.terminal import narrowed, output, progress, table
+from recdb.terminal import output, progress, table
 
 
 @app.command()

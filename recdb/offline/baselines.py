@@ -96,7 +96,7 @@ def keep_largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
 def top_lists(scorer: Scorer, users: Numbers, eligibility: Eligibility, k: int) -> TopLists:
     """Rank the items that score above 0 for each of `users`.
 
-    Returns item numbers (users, k), -1 where a list is shorter. On ties the smaller item number comes first.
+    Returns item numbers (users, k), -1 after the end of a shorter list. On ties the smaller item number comes first.
     """
     lists = np.full((len(users), k), -1, dtype=np.int64)
     for start, block in in_blocks(users, eligibility.hidden):

@@ -120,7 +120,7 @@ class Cache:
         self.values: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any, compute: Callable[[], Value]) -> Value:
-        """Return the value of `key`; compute it where it is not kept."""
+        """Return the value of `key`; compute it if it is not kept."""
         if key not in self.values:
             self.values[key] = compute()
             while len(self.values) > 1 and sum(map(bytes_of, self.values.values())) > CACHE_BYTES:

@@ -51,7 +51,7 @@ class Tuning:
     latency: LatencyModel
     """Predicts a trial's latency."""
     half_life: HalfLife | None
-    """None where no times are known."""
+    """None if no times are known."""
     measured_ms: float | None = None
     """The median latency of recommend() with the trained version, in milliseconds."""
 
@@ -188,9 +188,9 @@ def calibrate(connection: psycopg.Connection, database: Database, evaluator: Off
 def settle(
     connection: psycopg.Connection, database: Database, tuning: Tuning, latency_ms: float | None, report: Report
 ) -> tuple[Tuning, str]:
-    """Train the best setting, measure its latency, and activate it; where it is too slow, take the next best setting.
+    """Train the best setting, measure its latency, and activate it; if it is too slow, take the next best setting.
 
-    Raises RecdbError where none of ROUNDS settings is quick enough.
+    Raises RecdbError if none of ROUNDS settings is quick enough.
     """
     measured: list[float] = []
     for _ in range(ROUNDS):
