@@ -53,7 +53,7 @@ class Snapshot:
 
 
 def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Snapshot:
-    """Read the active version and the weighted interactions. Raises RecdbError if no version is active."""
+    """Read the active version and the weighted interactions. Raises RecdbError where no version is active."""
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction():

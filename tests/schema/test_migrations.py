@@ -1,6 +1,7 @@
 """Installing and upgrading: every way gives the same schema, and an install that cannot work fails with a reason."""
 
 import multiprocessing
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -379,3 +380,14 @@ def test_pgvector_may_live_in_a_schema_of_its_own(empty_database: Make) -> None:
         connection.execute("call recdb.refresh()")
         assert connection.execute("select * from recdb.neighbors('u1')").fetchall()
     assert job.run(database, full=True).model == "collaborative_filtering_v2"
+
+
+def test_an_older_database_gets_the_corrected_comment_on_config() -> None:
+    """0005 repeats the comment of 0001, which was false in databases from before its correction."""
+    statement = re.compile(r"^comment on table recdb\.config is\n(?:    '.*\n)*    '.*';$", re.MULTILINE)
+    folder = PROJECT / "migrations" / "versions"
+    first, again = (
+        statement.findall((folder / name).read_text()) for name in ("0001_interactions.py", "0005_safety.py")
+    )
+
+    assert len(first) == 1 and first == again
