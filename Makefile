@@ -1,7 +1,7 @@
 # make demo    shows recommendations on real data; needs only Python and the package index
 # make check   runs lint, types and the tests that need no server, in under a minute
 # make test    runs lint, types and the whole test suite with coverage
-# make test ARGS="tests/serving/test_scores.py -k name"   runs pytest alone, with these arguments
+# make test ARGS="tests/serving/test_scores.py -k formulas"   runs pytest alone, with these arguments
 # make format  lets ruff correct and format the code
 # make docs    builds the documentation site and fails on a broken link
 # make bench SIZES="10000 100000"   measures speed beside the rivals, with a server of its own for each number of users
@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo lint format check test bench bench-quality test-nextjs screenshots-nextjs latency-nextjs test-callers \
+.PHONY: demo lint format check test bench bench-quality docs test-nextjs screenshots-nextjs latency-nextjs test-callers \
 	test-workflows clean
 
 $(VENV)/.demo: pyproject.toml
@@ -42,7 +42,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 check: lint
-	$(BIN)/pytest -n 2 --dist loadfile -m "not server"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not server and not slow"
 
 ARGS ?=
 ifeq ($(strip $(ARGS)),)
@@ -69,7 +69,6 @@ $(VENV)/.docs: pyproject.toml
 	$(BIN)/pip install --quiet -e '.[docs]'
 	@touch $@
 
-.PHONY: docs
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -107,4 +106,4 @@ test-workflows: $(LINT)/node_modules/.ready
 clean:
 	rm -rf $(NEXTJS)/node_modules $(NEXTJS)/.next $(CALLERS)/node_modules $(CALLERS)/prisma/generated \
 		$(LINT)/node_modules
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist build site

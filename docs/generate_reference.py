@@ -30,8 +30,10 @@ HELPERS = (
 HEAD = """\
 # Reference
 
+Every role, function, table and view. In psql, `\\df+ recdb.*`, `\\d+ recdb.*` and `\\dd recdb.*` show the same texts.
+
 `python docs/generate_reference.py` writes this page from the comments in the database. Change the comments, not this
-page. In psql, `\\df+ recdb.*` and `\\d+ recdb.*` show the same texts.
+page.
 """
 
 FUNCTIONS: LiteralString = """
@@ -174,7 +176,7 @@ def prose(comment: str) -> str:
 
 
 def spread(parameters: str) -> str:
-    """Write parameters in a line each, where there are several."""
+    """Write each parameter in a line of its own if there are several."""
     return "\n    " + parameters.replace(", ", ",\n    ") + "\n" if ", " in parameters else parameters
 
 

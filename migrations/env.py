@@ -1,7 +1,7 @@
 """Alembic's entry: all revisions, the roles and the replay of `sql/` run in one transaction, under one lock.
 
-The revisions are frozen once released (see released.txt). What this file calls in recdb.migrate is not: it runs before
-the first revision and after the newest one, and always in its present form.
+The revisions are frozen once released (see released.txt). The functions of recdb.migrate that this file calls are not:
+they run before the first revision and after the newest one, always in their present form.
 """
 
 from alembic import context
@@ -11,7 +11,7 @@ from recdb.migrate import VERSION_TABLE, create_roles, prepare, replay
 
 
 def migrate_online() -> None:
-    """Run the revisions on `config.attributes["url"]`, else `-x url=...`, else where recdb finds its database."""
+    """Run the revisions on `config.attributes["database"]` or `["url"]`, else `-x url=...`, else where recdb finds its database."""
     url = context.config.attributes.get("url") or context.get_x_argument(as_dictionary=True).get("url")
     dimension = context.config.attributes.get("dimension") or context.get_x_argument(as_dictionary=True).get(
         "dimension"
@@ -19,7 +19,7 @@ def migrate_online() -> None:
     prefix = context.config.attributes.get("role_prefix") or context.get_x_argument(as_dictionary=True).get(
         "role_prefix"
     )
-    with connect_engine(find_database(url)) as connection:
+    with connect_engine(context.config.attributes.get("database") or find_database(url)) as connection:
         context.configure(
             connection=connection,
             version_table=VERSION_TABLE,

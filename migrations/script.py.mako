@@ -6,8 +6,8 @@ Revises: ${down_revision | comma,n}
 
 from recdb.revisions import execute, withdraw
 
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
+revision = "${up_revision}"
+down_revision = "${down_revision}"
 branch_labels = None
 depends_on = None
 

@@ -14,6 +14,7 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import Row
 
 from recdb.embedded import embedded_folder, start_embedded, stop_embedded
 from recdb.errors import Unavailable
@@ -163,12 +164,12 @@ def callers_path(database: Database) -> str:
 
 
 def fetch_row(
-    connection: psycopg.Connection,
+    connection: psycopg.Connection[Row] | psycopg.Cursor[Row],
     query: str | sql.SQL | sql.Composed,
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
-) -> tuple[Any, ...]:
-    """Run a query that gives one row, such as an aggregate, and return the row."""
-    row: tuple[Any, ...] | None = connection.execute(query, parameters).fetchone()
+) -> Row:
+    """Run a query that gives one row, such as an aggregate, and return the row as the row_factory makes it."""
+    row = connection.execute(query, parameters).fetchone()
     assert row is not None, "a query that gives one row gave none"
     return row
 

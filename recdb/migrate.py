@@ -1,6 +1,6 @@
 """Install, upgrade and remove recdb's database objects.
 
-The Alembic revisions in `migrations/` create the tables, and the few views and functions that a replay must not touch.
+The Alembic revisions in `migrations/` create the tables, and the few views and functions that a replay must not change.
 `sql/` holds all other views and functions: they hold no data, and all of them are replayed after the newest revision,
 in the same transaction. Revisions do not use this module, which changes, but only the frozen helpers in
 `recdb.revisions`.
@@ -18,7 +18,8 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 
-from recdb.database import Database, connect
+from recdb.database import Database, connect, fetch_row
+from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
@@ -62,7 +63,7 @@ def alembic_config(
     config = alembic.config.Config()
     config.set_main_option("script_location", str(database_folder() / "migrations"))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = database.conninfo
+    config.attributes["database"] = database
     config.attributes["dimension"] = dimension
     config.attributes["role_prefix"] = role_prefix
     return config
@@ -96,7 +97,7 @@ def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
         raise _failed(error) from error
     except alembic.util.CommandError as error:
         raise RecdbError(
-            f"the database is at a revision that this recdb does not know: {error}", "upgrade the package recdb"
+            f"the database is at a revision that this recdb does not know: {error}", f"run: {UPGRADE_COMMAND}"
         ) from error
 
 
@@ -176,7 +177,7 @@ def require_installed(connection: psycopg.Connection) -> None:
         raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", "run: recdb init")
 
 
-# What migrations/env.py calls -----------------------------------------------------------------------------
+# Functions that migrations/env.py calls -------------------------------------------------------------------
 
 
 def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefix: str | None = None) -> None:
@@ -306,8 +307,7 @@ def _ensure_pgvector(raw: psycopg.Connection) -> None:
                 "pgvector is not installed on this server",
                 "install pgvector 0.8.4 or newer (Debian: postgresql-16-pgvector), then run recdb init again",
             ) from error
-        found = raw.execute(query).fetchone()
-    assert found is not None
+        found = fetch_row(raw, query)
     version, schema = found
     if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MINIMUM_PGVECTOR:
         raise RecdbError(

@@ -9,7 +9,7 @@
 -- index of the weighted interactions.
 
 
--- recdb.score_sources: the rows that a list is summed from: the nearest users, and the profile's own items.
+-- recdb.score_sources: the score sources of a list: the nearest users, and the profile's own items.
 --   parameters  served   the row of recdb.serving() for the version
 --               profile  the row of recdb.profile(), or one with its columns item_keys, weights and ranks
 --               own_key  the user key whose stored vector is left out; NULL for a guest
@@ -62,7 +62,7 @@ begin
 end
 $$;
 comment on function recdb.score_sources(record, record, integer) is
-    'Internal: the rows that a list is summed from under a model version: the nearest users and the profile''s own '
+    'Internal: the score sources of a list under a model version: the nearest users and the profile''s own '
     'items, each with the items and weights that it contributes.';
 
 
@@ -111,7 +111,7 @@ comment on function recdb.check_k(bigint, bigint) is
     'Internal: k, or otherwise if k is NULL; error 22023 outside 1..1000.';
 
 
--- recdb.check_fallback: what follows where the personal items end.
+-- recdb.check_fallback: check the caller's fallback: how to fill a list that is too short.
 --   parameters  fallback  the caller's argument
 --   errors      22023 if fallback is neither NULL nor 'none' nor 'popular'
 create or replace function recdb.check_fallback(fallback text)

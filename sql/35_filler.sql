@@ -37,7 +37,7 @@ declare
         where p.item_key not in (select unnest(candidate_keys))
           and p.item_id not in (select unnest(hidden_ids))
         order by p.weight desc, p.item_id;
-    untouched cursor for
+    without_interactions cursor for
         select i.item_id, i.published_at
         from recdb.items i
         where cardinality(found_ids) < missing  -- else the catalogue is not read at all
@@ -67,7 +67,7 @@ begin
             found_scores := found_scores || current_score;
         end if;
     end loop;
-    for entry in untouched loop
+    for entry in without_interactions loop
         exit when cardinality(found_ids) >= missing;
         found_ids := found_ids || entry.item_id;
         -- Newer items score higher: 8,700 years around 1970 are mapped onto 0..1; an item without a date is at 0.

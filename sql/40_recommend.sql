@@ -65,7 +65,9 @@ begin
     elsif list like '<%>' then
         return regexp_split_to_array(btrim(substr(list, 2, length(list) - 2)), '\s*,\s*');
     elsif list like '[%' and pg_input_is_valid(list, 'jsonb') then
-        if not jsonb_path_exists(list::jsonb, 'strict $[*] ? (@.type() != "string" && @.type() != "number" && @.type() != "null")') then
+        if not jsonb_path_exists(
+            list::jsonb, 'strict $[*] ? (@.type() != "string" && @.type() != "number" && @.type() != "null")')
+        then
             return array(select jsonb_array_elements_text(list::jsonb));
         end if;
     end if;
@@ -102,10 +104,10 @@ comment on function recdb.recommend(text, bigint, text, text, jsonb, text) is
     'array; error 22P02 for any other text. All else as in recommend() with exclude text[].';
 
 
--- public.recommend: both forms again, for the unqualified call.
+-- public.recommend: recdb.recommend() for the unqualified call.
 --   parameters, returns, reads, errors  as recdb.recommend()
--- PostgreSQL inlines them, so they cost nothing. Their comments begin with "recdb: ": this mark tells them from an
--- application's own function of that name.
+-- PostgreSQL inlines both forms, so they cost nothing. Their comments begin with "recdb: ", which an application's own
+-- function of that name does not have.
 create or replace function public.recommend(
     user_id text, k bigint default 50, exclude text[] default '{}', fallback text default 'none',
     filter jsonb default null, model text default null
@@ -120,6 +122,9 @@ end;
 comment on function public.recommend(text, bigint, text[], text, jsonb, text) is
     'recdb: the best k items for a user; the same as recdb.recommend().';
 
+
+-- public.recommend with exclude_list: the second form.
+--   parameters, returns, reads, errors  as recdb.recommend() with exclude_list
 create or replace function public.recommend(
     user_id text, k bigint, exclude_list text, fallback text default 'none',
     filter jsonb default null, model text default null

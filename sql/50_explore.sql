@@ -1,4 +1,4 @@
--- The functions that analysts call to see what a model has learned.
+-- The functions that analysts call to look into a model.
 
 
 -- recdb.neighbors: the users most similar to a user.

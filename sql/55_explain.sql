@@ -1,7 +1,7 @@
 -- Why an item is in a list.
 
 
--- recdb.contributions: what each score source contributes to the score of one item.
+-- recdb.contributions: the contribution of each score source to the score of one item.
 --   parameters  user_id, item_id
 --               model  a version's label; NULL for the active version
 --   returns     one row per score source: because_key (an item of the user's own), or neighbor_key with its similarity.
@@ -70,7 +70,7 @@ begin
 end
 $$;
 comment on function recdb.contributions(text, text, text) is
-    'Internal: what each of a user''s own items and each neighbour contributes to the score of one item.';
+    'Internal: the contribution of each score source (an item of the user''s own, or a neighbour) to an item''s score.';
 
 
 -- recdb.explain: why recommend() gives a user an item.
@@ -96,8 +96,8 @@ as $$
     order by 3 desc, 2
 $$;
 comment on function recdb.explain(text, text, text) is
-    'Why recommend() gives a user an item: what each of the user''s own items (source item, because_id) and all '
-    'neighbours together (source neighbors) contribute to its score; the contributions add up to it. No rows if the '
+    'Why recommend() gives a user an item: the contributions of each of the user''s own items (source item, '
+    'because_id) and of all neighbours together (source neighbors) to its score; they add up to it. No rows if the '
     'item is not recommended, or only as popular filler. If the user has already seen the item, the explanation '
     'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 
@@ -120,5 +120,5 @@ as $$
     order by 3 desc, 1
 $$;
 comment on function recdb.explain_neighbors(text, text, text) is
-    'What each neighbour contributes to the score of an item: the row neighbors of explain(), neighbour by neighbour, '
+    'The contribution of each neighbour to the score of an item: the row neighbors of explain(), one row for each, '
     'the largest contribution first. model: as in explain(); error 42704 for an unknown one.';

@@ -23,7 +23,8 @@ begin
     if coalesce(length(user_id), 0) not between 1 and 1000 or coalesce(length(item_id), 0) not between 1 and 1000
         or coalesce(length(kind), 0) not between 1 and 100
         or octet_length(user_id) + octet_length(item_id) + octet_length(kind) > 2600 then
-        raise exception 'an interaction needs a user_id and an item_id of 1 to 1000 characters and a kind of 1 to 100 (together at most 2600 bytes)'
+        raise exception 'an interaction needs a user_id and an item_id of 1 to 1000 characters and a kind of 1 to 100 '
+            '(together at most 2600 bytes)'
             using errcode = 'invalid_parameter_value';
     end if;
     insert into recdb.interaction (user_id, item_id, kind, created_at, metadata)

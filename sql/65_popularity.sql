@@ -1,4 +1,4 @@
--- What is popular: popular() reads item_popularity, and the rest of this file keeps it up to date.
+-- Popularity: popular() reads item_popularity, and the other functions of this file keep it up to date.
 
 
 -- recdb.popular: the most popular items, for nobody in particular.

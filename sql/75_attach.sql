@@ -71,8 +71,8 @@ declare
     since text := '';
 begin
     for source in
-        select v.view, t.attached_at, recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id,
-            recdb.column_type(v.view, 'created_at') as time_type
+        select v.view, t.attached_at, recdb.column_type(v.view, 'created_at') as time_type,
+            recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id
         from recdb.attachment t
         cross join lateral (select format('recdb.attached_%s', t.attachment_id)::regclass as view) v
         where t.role = 'interactions'
@@ -171,7 +171,8 @@ begin
         order by v.attachment_id
     loop
         everything := everything || format('
-            select i.item_id::text collate "default" as item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
+            select i.item_id::text collate "default" as item_id,
+                i.owner_id, i.published_at, i.available, i.attributes, i.title
             from %s i
             where true %s
             union all', source.view, taken);
@@ -193,7 +194,9 @@ begin
         from recdb.item i %s', everything, regexp_replace(taken, '^\s*and', ' where'));
     execute format('
         create or replace function recdb.item_of(item_id text)
-        returns table (item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text)
+        returns table (
+            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
+        )
         language sql stable parallel safe
         begin atomic %s
             select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title

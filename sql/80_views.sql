@@ -1,28 +1,12 @@
 -- The views for analysts: text ids instead of integer keys.
 
 
--- The rule for an interaction's weight, for everything that reads many users' interactions. Two places repeat it:
--- profile_of(), which reads one user through the index of each source, and the materialized view user_item_settled,
--- which belongs to a revision and may not depend on a view that a replay replaces and a downgrade drops.
-create or replace view recdb.weighted_interactions as
-select
-    i.user_id,
-    i.item_id,
-    i.kind,
-    i.created_at,
-    -- One row of settings: read once for the whole query, not joined.
-    coalesce(k.weight, (select c.default_weight from recdb.config c)) as weight,
-    coalesce(k.hides, (select c.default_hides from recdb.config c)) as hides
-from recdb.interactions i
-left join recdb.interaction_kind k on k.kind = i.kind;
-comment on view recdb.weighted_interactions is
-    'Every interaction with the weight of its kind, before any decay, and whether it hides its item. '
-    'A kind that interaction_kind does not list has config.default_weight and config.default_hides.';
-comment on column recdb.weighted_interactions.weight is
-    'The weight of one interaction of this kind, without decay; the weights of repeated interactions add up.';
-comment on column recdb.weighted_interactions.hides is
-    'True: recommend() does not give this item to this user again.';
-
+-- The rule for an interaction's weight. Four places repeat it:
+--   sql/10_profile.sql: profile_of() reads one user through the index of each source.
+--   migrations/versions/0002_weighted_interactions.py: the materialized view user_item_settled belongs to a revision,
+--       and may not depend on a view that a replay replaces and a downgrade drops.
+--   recdb/arrays/events.py: read_events() applies the rule once to each kind, not to each interaction.
+--   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions.
 create or replace view recdb.weighted_interactions as
 select
     i.user_id,
@@ -83,7 +67,7 @@ comment on column recdb.models.active is 'True: recommend() serves this version.
 comment on column recdb.models.users is 'How many users it was trained on.';
 comment on column recdb.models.items is 'How many items it was trained on.';
 comment on column recdb.models.interactions is 'How many weighted interactions it was trained on.';
-comment on column recdb.models.metrics is 'What the training measured on its validation part.';
+comment on column recdb.models.metrics is 'The metrics of the training on its validation part.';
 comment on column recdb.models.params is 'The hyper-parameters of learning and serving.';
 
 create or replace view recdb.health as

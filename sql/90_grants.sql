@@ -1,5 +1,5 @@
--- Who may call which function and read which view. PUBLIC may do nothing. You grant recdb_reader and recdb_writer to
--- the application's role.
+-- The functions that each role may call, and the views that it may read. PUBLIC gets nothing. You grant recdb_reader
+-- and recdb_writer to the application's role.
 
 revoke all on all routines in schema recdb from public;
 revoke all on function public.recommend(text, bigint, text[], text, jsonb, text) from public;

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from implicit.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
-from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb import migrate
@@ -31,12 +30,12 @@ from recdb.evaluate.run import set_kinds
 from recdb.learn import Params, fit_item_neighbors, to_matrix
 from recdb.learn.item_neighbors import EASE_ITEMS
 from recdb.offline import baselines
+from recdb.offline.baselines import TopLists
 from recdb.offline.metrics import Truth, score_lists
 
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 METRICS = ("recall@20", "ndcg@20")
-Lists = NDArray[np.int64]
 
 
 class Rivals:
@@ -60,16 +59,16 @@ class Rivals:
         self.truth = Truth([relevant[user] for user in known], items)
         self.popularity = np.bincount(self.weights.indices, minlength=self.weights.shape[1])
 
-    def score(self, lists: Lists) -> dict[str, float]:
+    def score(self, lists: TopLists) -> dict[str, float]:
         """Score lists (users, 20) of item numbers."""
         means = score_lists(lists, self.truth, self.popularity, self.weights.shape[0] - 1, [20]).means
         return {metric: means[metric] for metric in METRICS}
 
-    def from_scores(self, make: Callable[[sparse.csr_array], baselines.Scorer], weights: sparse.csr_array) -> Lists:
+    def from_scores(self, make: Callable[[sparse.csr_array], baselines.Scorer], weights: sparse.csr_array) -> TopLists:
         """Rank by a scorer over all items."""
         return baselines.top_lists(make(weights), self.users, self.eligibility, 20)
 
-    def from_implicit(self, model: Any, weights: sparse.csr_array) -> Lists:
+    def from_implicit(self, model: Any, weights: sparse.csr_array) -> TopLists:
         """Rank by a model of the `implicit` library, and leave out the hidden items."""
         matrix = sparse.csr_matrix(weights)
         model.fit(matrix, show_progress=False)
@@ -91,7 +90,7 @@ class Rivals:
         equal.data = np.ones_like(equal.data)
         inputs = (self.weights, equal)
 
-        def best(lists: Iterator[Lists]) -> dict[str, float]:
+        def best(lists: Iterator[TopLists]) -> dict[str, float]:
             return max((self.score(each) for each in lists), key=lambda figures: figures["ndcg@20"])
 
         yield "popularity", self.score(baselines.popularity(self.weights, self.users, self.eligibility, 20))
@@ -117,7 +116,7 @@ class Rivals:
         )
         if (self.popularity > 0).sum() <= EASE_ITEMS // 2:
 
-            def ease(regularization: float, weights: sparse.csr_array) -> Lists:
+            def ease(regularization: float, weights: sparse.csr_array) -> TopLists:
                 params = Params(
                     learner="ease", ease_regularization=regularization, item_neighbors=2000, self_weight=0.0,
                     item_user_exponent=0.0, target_exponent=0.0,

@@ -13,11 +13,10 @@ import psycopg
 from server import Ran, recdb
 
 from recdb.database import Database, fetch_row
-from recdb.latency import Latency, timed
+from recdb.latency import Latency, recommend_with, timed
 
 K = 50
 """The length of every list."""
-CALL = f"select * from recommend(%s::text, {K}, '{{}}'::text[])"
 EVENTS_A_VISIT = 8
 
 
@@ -33,15 +32,10 @@ def summary(milliseconds: Sequence[float]) -> dict[str, Any]:
     return {name: round(value, 3) for name, value in figures.items()} | {"calls": latency.calls}
 
 
-def recommend(connection: psycopg.Connection) -> Callable[[str], Any]:
-    """Return recommend() as a prepared statement."""
-    return lambda user: connection.execute(CALL, [user], prepare=True).fetchall()
-
-
 def latency(database: Database, users: Sequence[str]) -> dict[str, Any]:
     """Measure recommend() with one client: one call for each user to warm the cache, then one that is timed."""
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        call = recommend(connection)
+        call = recommend_with(connection, k=K)
         times(call, users)
         return summary(times(call, users))
 
@@ -100,7 +94,7 @@ class Readers(threading.Thread):
     def run(self) -> None:
         """Call recommend() and time the calls."""
         with psycopg.connect(self.database.conninfo, autocommit=True) as connection:
-            call = recommend(connection)
+            call = recommend_with(connection, k=K)
             times(call, self.users)
             self.ready.set()
             while not self.stop.is_set():

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from recdb.arrays.copy import copy_out
 from recdb.database import fetch_row
+from recdb.distribution import install_command
 from recdb.errors import RecdbError
 from recdb.learn import Params
 
@@ -135,7 +136,7 @@ class Service:
         ).fetchall()
         return {row[0] for row in rows}
 
-    def measure(self, name: str, model: Any, users: Sequence[str]) -> dict[str, Any]:
+    def measure_model(self, name: str, model: Any, users: Sequence[str]) -> dict[str, Any]:
         """Fit a model and time its answers."""
         began = time.monotonic()
         model.fit(self.matrix, show_progress=False)
@@ -159,14 +160,14 @@ def main() -> None:
         from implicit.als import AlternatingLeastSquares  # noqa: PLC0415  only this process has it in memory
         from implicit.nearest_neighbours import CosineRecommender  # noqa: PLC0415
     except ImportError as error:
-        raise RecdbError("the rivals need the library implicit", "pip install 'recdb[bench]'") from error
+        raise RecdbError("the rivals need the library implicit", f"run: {install_command('bench')}") from error
 
     users = arguments.users.split(",")
     with psycopg.connect(arguments.url, autocommit=True) as connection:
         service = Service(connection)
-        item_knn = service.measure("item-kNN in memory", CosineRecommender(K=Params().item_neighbors), users)
+        item_knn = service.measure_model("item-kNN in memory", CosineRecommender(K=Params().item_neighbors), users)
         als = AlternatingLeastSquares(factors=FACTORS, iterations=ITERATIONS, random_state=0)
-        print(json.dumps(item_knn | service.measure("ALS in memory", als, users)))
+        print(json.dumps(item_knn | service.measure_model("ALS in memory", als, users)))
 
 
 if __name__ == "__main__":

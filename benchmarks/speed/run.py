@@ -25,7 +25,6 @@ from measure import (
     everyone,
     find_pgbench,
     latency,
-    recommend,
     refresh_after,
     sizes_mb,
     summary,
@@ -38,6 +37,7 @@ from server import copied, describe_machine, recdb, run, run_pgbouncer, run_serv
 
 from recdb import job, migrate
 from recdb.database import Database, fetch_row
+from recdb.latency import recommend_with
 from recdb.learn import Params
 
 HERE = Path(__file__).parent
@@ -140,7 +140,7 @@ def make_profiles(connection: psycopg.Connection, items: int) -> None:
         connection.execute(
             """
             with popular as materialized (
-                select item_id, count(*) as touched from recdb.interaction group by item_id
+                select item_id, count(*) as events from recdb.interaction group by item_id
             )
             insert into recdb.interaction (user_id, item_id, kind, created_at)
             select u.user_id, i.item_id, 'view', now() - random() * interval '90 days'
@@ -148,7 +148,7 @@ def make_profiles(connection: psycopg.Connection, items: int) -> None:
             cross join lateral (
                 select p.item_id
                 from popular p
-                order by power(random(), 1.0 / p.touched) desc, u.user_id
+                order by power(random(), 1.0 / p.events) desc, u.user_id
                 limit %(size)s
             ) i
             """,
@@ -186,10 +186,10 @@ def measure_throughput(database: Database, users: int, effort: Effort) -> dict[s
     """Measure calls per second, directly and through pgbouncer."""
     pgbench = find_pgbench()
 
-    def measure(conninfo: str, protocol: str) -> list[dict[str, Any]]:
+    def call_rates(conninfo: str, protocol: str) -> list[dict[str, Any]]:
         return [throughput(pgbench, conninfo, users, each, effort.seconds, protocol) for each in effort.clients]
 
-    result: dict[str, Any] = {"throughput": measure(database.conninfo, "prepared")}
+    result: dict[str, Any] = {"throughput": call_rates(database.conninfo, "prepared")}
     say(f"throughput: {result['throughput']}")
     with run_pgbouncer(database) as bouncer:
         if bouncer is None:
@@ -197,7 +197,7 @@ def measure_throughput(database: Database, users: int, effort: Effort) -> dict[s
             result["throughput_pgbouncer"] = None
         else:
             conninfo, protocol = bouncer
-            result["throughput_pgbouncer"] = measure(conninfo, protocol)
+            result["throughput_pgbouncer"] = call_rates(conninfo, protocol)
             result["pgbouncer_protocol"] = protocol
             say(f"through pgbouncer ({protocol}): {result['throughput_pgbouncer']}")
     return result
@@ -223,7 +223,7 @@ def measure_curve(database: Database, effort: Effort) -> list[dict[str, Any]]:
         connection.execute("create database curve")
     curve = Database(psycopg.conninfo.make_conninfo(database.conninfo, dbname="curve"), "benchmark")
     migrate.upgrade(curve)
-    relevant = hold_out(database, curve)
+    relevant = hold_out_newest(database, curve)
     chosen = random.Random(1).sample(sorted(relevant), min(CURVE_USERS, len(relevant)))
     points = []
     for setting in effort.settings:
@@ -231,7 +231,7 @@ def measure_curve(database: Database, effort: Effort) -> list[dict[str, Any]]:
         params = replace(Params(), neighbors=neighbors, item_neighbors=item_neighbors, profile_limit=profile_limit)
         job.run(curve, full=True, force=True, params=params)
         with psycopg.connect(curve.conninfo, autocommit=True) as connection:
-            call = recommend(connection)
+            call = recommend_with(connection, k=K)
             lists = {user: [row[0] for row in call(user)] for user in chosen}
             milliseconds = times(call, chosen)
         ndcg = float(np.mean([ndcg_at_20(lists[user], relevant[user]) for user in chosen]))
@@ -243,7 +243,7 @@ def measure_curve(database: Database, effort: Effort) -> list[dict[str, Any]]:
     return points
 
 
-def hold_out(source: Database, target: Database) -> dict[str, set[str]]:
+def hold_out_newest(source: Database, target: Database) -> dict[str, set[str]]:
     """Copy all but the newest tenth of the generated interactions; return the items that are new to each user in it."""
     with psycopg.connect(source.conninfo) as connection, psycopg.connect(target.conninfo) as other:
         (cut_at,) = fetch_row(

@@ -4,6 +4,8 @@ The rest of recdb reads interactions and items through the views `interactions` 
 `interactions_of`, `users_since` and `item_of`. These belong to the revisions and not to `sql/`: a materialized view
 depends on `interactions`, and `recdb attach` redefines them all to add an application's own tables.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0001
 Revises:
 """
@@ -53,9 +55,9 @@ comment on column recdb.config.profile_limit is
 comment on column recdb.config.training_limit is
     'The largest number of a user''s items, in the order of precedence(), that a training learns from.';
 comment on column recdb.config.training_interactions is
-    'From how many weighted interactions (pairs of user and item) a training learns at most; if there are more, it '
-    'learns from a sample of the users. It bounds the memory of the job, about 150 bytes each. Every user still gets a '
-    'vector.';
+    'The largest number of weighted interactions (pairs of user and item) that a training learns from; if there are '
+    'more, it learns from a sample of the users. It bounds the memory of the job, about 150 bytes each. Every user still '
+    'gets a vector.';
 comment on column recdb.config.listed_only is 'True: recommend() gives only items of the catalogue.';
 comment on column recdb.config.kept_models is 'How many model versions keep their vectors, including the active one.';
 insert into recdb.config default values;
@@ -125,7 +127,7 @@ create table recdb.attachment (
 comment on table recdb.attachment is
     'The application''s own tables that `recdb attach` added to the views interactions and items. recdb reads the '
     'table with attachment_id N through the view recdb.attached_N.';
-comment on column recdb.attachment.role is 'What the table holds: interactions or items.';
+comment on column recdb.attachment.role is 'The kind of rows: interactions or items.';
 comment on column recdb.attachment.relation is
     'The table''s name when it was attached; the view follows a table that is renamed.';
 comment on column recdb.attachment.mapping is 'The columns and expressions that were given to `recdb attach`.';
@@ -155,6 +157,10 @@ from recdb.interaction i;
 comment on view recdb.interactions is
     'Every interaction that recdb reads: its own store and all attached tables, without forgotten users.';
 
+-- recdb.interactions_of: the interactions of one user.
+--   parameters  user_id  the user
+--   returns     one row per interaction, as the view interactions has them
+--   reads       interaction and every attached table, each through an index
 create function recdb.interactions_of(user_id text)
 returns table (item_id text, kind text, created_at timestamptz)
 language sql stable parallel safe
@@ -166,6 +172,11 @@ end;
 comment on function recdb.interactions_of(text) is
     'The interactions of one user, read through an index of recdb''s own store and of each attached table.';
 
+-- recdb.users_since: the users with new interactions.
+--   parameters  seen   in recdb's own store: rows that this transaction or a later one wrote
+--               since  in attached tables: rows that were created at this time or later
+--   returns     each user once
+--   reads       interaction by recorded_in, and every attached table
 create function recdb.users_since(seen xid8, since timestamptz)
 returns table (user_id text)
 language sql stable
@@ -187,6 +198,10 @@ from recdb.item i;
 comment on view recdb.items is
     'The catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
 
+-- recdb.item_of: the row of the catalogue for one item.
+--   parameters  item_id  the item
+--   returns     one row, as the view items has it, or none
+--   reads       item and every attached table of items, each through an index
 create function recdb.item_of(item_id text)
 returns table (item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text)
 language sql stable parallel safe

@@ -4,6 +4,8 @@ The rows of a user are either settled (in the materialized view, which the full 
 where `CALL recdb.refresh()` replaces them user by user). So the cost of a refresh depends on how many users changed,
 not on how many there are.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0002
 Revises: 0001
 """
@@ -35,6 +37,11 @@ create table recdb.item_key (
 comment on table recdb.item_key is
     'The dense integer keys of the items: vectors, weights and neighbours are stored under these instead of ids.';
 
+-- recdb.decay: the factor of an interaction's weight for its age.
+--   parameters  created_at  when it happened; a time in the future counts as now
+--               origin      the time at which the factor is 1
+--               half_life   the factor halves in this time; NULL: it is always 1
+--   returns     2^((created_at - origin) / half_life), at least e^-600 and at most e^600
 create function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
 returns double precision
 language sql stable parallel safe
@@ -50,6 +57,10 @@ comment on function recdb.decay(timestamptz, timestamptz, interval) is
     'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
     'NULL. A time in the future counts as now. It is bounded, so that it neither overflows nor underflows.';
 
+-- recdb.settle: a sum without its rounding error.
+--   parameters  total      the sum
+--               magnitude  the sum of its terms' magnitudes
+--   returns     total, or 0 if it is below 1e-9 of magnitude
 create function recdb.settle(total double precision, magnitude double precision)
 returns double precision
 language sql immutable parallel safe

@@ -1,5 +1,7 @@
 """The result of a training: model versions, vectors and item neighbours, one partition per version.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0003
 Revises: 0002
 """
@@ -41,7 +43,7 @@ comment on column recdb.model.state is
 comment on column recdb.model.active is 'True for the version that recommend() serves; true at most once.';
 comment on column recdb.model.activated_at is 'When it last became the active version.';
 comment on column recdb.model.params is 'The hyper-parameters of learning and serving, named as in recdb.learn.Params.';
-comment on column recdb.model.metrics is 'What the training measured on its validation part.';
+comment on column recdb.model.metrics is 'The metrics of the training on its validation part.';
 comment on column recdb.model.users is 'How many users it was trained on.';
 comment on column recdb.model.items is 'How many items it was trained on.';
 comment on column recdb.model.interactions is 'How many weighted interactions it was trained on.';

@@ -1,4 +1,6 @@
-"""What keeps one user, one row or one bad night from harming the others.
+"""Limits that keep one user, one row or one failed run from harming the others.
+
+upgrade() is long: it is one SQL script, which never changes after its release.
 
 Revision ID: 0005
 Revises: 0004
@@ -25,6 +27,12 @@ def upgrade() -> None:
 alter table recdb.model
     add column pair_limit double precision,
     add column neighbor_limit double precision;
+-- 0001 has the same text, but a database from before its correction still has a false one.
+comment on table recdb.config is
+    'The settings of recdb, one row. recommend() reads half_life, default_weight and profile_limit at once for the '
+    'caller''s own profile; for everything learned from users (neighbours, vectors, popularity) they take full effect '
+    'with the next `recdb refresh --full`. default_hides and listed_only take effect at once for everybody; '
+    'training_limit, training_interactions and kept_models with the next training.';
 comment on column recdb.model.pair_limit is
     'The most that one user''s weight for one item counts in this version, as a score source of other users; NULL: no '
     'limit.';

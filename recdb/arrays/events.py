@@ -21,9 +21,9 @@ def sampled(key: str, share: float) -> sql.Composed:
 def read_events(connection: psycopg.Connection, *, most: int | None = None) -> Events:
     """Read every interaction, 14 bytes each.
 
-    Where there are more than `most`, those of a sample of the users that have about that many. The sample has the same
-    users at every call, except for those that a change of the total number adds or removes. The connection must be in
-    autocommit mode.
+    If there are more than `most`, it reads only those of a sample of users that has about that many. The sample has the
+    same users at every call, except for those that a change of the total number adds or removes. The connection must be
+    in autocommit mode.
     """
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import class_row
 
+from recdb.database import fetch_row
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -17,22 +19,17 @@ class Settings:
     training_interactions: int
     """The largest number of weighted interactions that a version is learned from."""
     items_return: bool
-    """Whether an item that a user touched may be recommended again: true unless every kind hides."""
+    """Whether an item that a user interacted with may be recommended again: true unless every kind hides."""
 
 
 def read_settings(connection: psycopg.Connection) -> Settings:
     """Read the settings of an installed recdb."""
-    row = (
-        connection.cursor(row_factory=class_row(Settings))
-        .execute(
-            """
-            select a.atttypmod as dimension, c.profile_limit, c.training_interactions,
-                not c.default_hides or exists (select from recdb.interaction_kind k where not k.hides) as items_return
-            from recdb.config c, pg_attribute a
-            where a.attrelid = 'recdb.item_vector'::regclass and a.attname = 'embedding'
-            """
-        )
-        .fetchone()
+    return fetch_row(
+        connection.cursor(row_factory=class_row(Settings)),
+        """
+        select a.atttypmod as dimension, c.profile_limit, c.training_interactions,
+            not c.default_hides or exists (select from recdb.interaction_kind k where not k.hides) as items_return
+        from recdb.config c, pg_attribute a
+        where a.attrelid = 'recdb.item_vector'::regclass and a.attname = 'embedding'
+        """,
     )
-    assert row is not None
-    return row

@@ -76,7 +76,7 @@ def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Sn
 
         report("reading interactions")
         settings, model = read_settings(connection), int(served["model_id"])
-        weights, ranks, touched = read_profiles(connection, shape, served["profile_limit"])
+        weights, ranks, touched = read_ranked_profiles(connection, shape, served["profile_limit"])
         hidden = read_hidden(connection, shape) if settings.items_return else touched
         report("reading vectors")
         users = copy_out(
@@ -144,7 +144,7 @@ def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
     )
 
 
-def read_profiles(
+def read_ranked_profiles(
     connection: psycopg.Connection, shape: tuple[int, int], limit: int
 ) -> tuple[sparse.csr_array, NDArray[np.int64], sparse.csr_array]:
     """Read the users' profiles.

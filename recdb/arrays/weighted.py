@@ -1,4 +1,4 @@
-"""Reads the weighted interactions into arrays: a training learns from them, and places users by them."""
+"""Reads the weighted interactions into arrays: a training learns from them, and computes user vectors from them."""
 
 import numpy as np
 import psycopg
@@ -14,8 +14,8 @@ from recdb.learn import Interactions
 def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
     """Read the weighted interactions, 18 bytes each, of each user's first config.training_limit items by position.
 
-    Where there are more than `most`, those of a sample of the users that have about that many. The sample has the same
-    users at every call, except for those that a change of the total number adds or removes.
+    If there are more than `most`, it reads only those of a sample of users that has about that many. The sample has the
+    same users at every call, except for those that a change of the total number adds or removes.
     """
     share = 1.0
     if most is not None:

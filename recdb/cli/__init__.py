@@ -4,7 +4,7 @@ import sys
 
 import psycopg
 
-from recdb.cli import attach, data, demo, doctor, evaluate, everyone, model, schema, serve, tune
+from recdb.cli import attach, data, demo, doctor, evaluate, everyone, model, schema, serve, shell, tune
 from recdb.cli.common import app
 from recdb.client import translate
 from recdb.errors import RecdbError
@@ -22,6 +22,7 @@ __all__ = [
     "model",
     "schema",
     "serve",
+    "shell",
     "tune",
 ]
 

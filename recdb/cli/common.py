@@ -1,17 +1,19 @@
 """Code that the commands share: the application, common options, parsing of options, opening the database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
 
 from recdb.database import Database, find_database
 from recdb.distribution import install_command, installed_version
 from recdb.errors import InvalidInput
 from recdb.job import tracking
-from recdb.terminal import errors, output
+from recdb.terminal import UNBOUNDED, errors, output, table
 
 app = typer.Typer(
     name="recdb",
@@ -66,6 +68,20 @@ def open_database(url: str | None, *, quiet: bool = False) -> Database:
     database = find_database(url)
     (errors if quiet else output).print(f"database: {database}", markup=False)
     return database
+
+
+def narrowed(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> Table:
+    """Make a table without folded cells; on a narrow terminal it leaves out columns of `spare`, in their order."""
+    left_out: list[str] = []
+    while True:
+        kept = [place for place, header in enumerate(headers) if header not in left_out]
+        made = table(*(headers[place] for place in kept), whole=headers)
+        for row in rows:
+            made.add_row(*(row[place] for place in kept))
+        wide = Measurement.get(output, output.options.update(width=UNBOUNDED), made).maximum
+        if wide <= output.width or len(left_out) == len(spare):
+            return made
+        left_out.append(spare[len(left_out)])
 
 
 def tracker(database: Database, place: str | None) -> Callable[[str], None]:

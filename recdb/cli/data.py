@@ -11,6 +11,7 @@ import typer
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import generate as generating
 from recdb.data import load as loading
+from recdb.data.attach import WEIGHT_RULE
 from recdb.database import Database, connect
 from recdb.errors import RecdbError
 from recdb.migrate import require_installed
@@ -80,7 +81,8 @@ def describe_kinds(kinds: dict[str, int], weight: float) -> str:
     more = f" and {len(kinds) - SHOWN_KINDS:,} more" if len(kinds) > SHOWN_KINDS else ""
     return (
         f"warning: kinds without a weight of their own weigh {weight:g}: {shown}{more}\n"
-        "to give them one: insert into recdb.interaction_kind (kind, weight) values ('KIND', 0.5)"
+        "to give them one: insert into recdb.interaction_kind (kind, weight) values ('KIND', …) "
+        f"({WEIGHT_RULE})"
     )
 
 

@@ -17,6 +17,7 @@ from recdb.database import Database, connect, find_database
 from recdb.demo import story
 from recdb.demo.groceries import KIND, read_groceries
 from recdb.errors import RecdbError
+from recdb.latency import timed
 from recdb.records import Recommendation
 from recdb.terminal import cut, output, progress, table
 
@@ -53,7 +54,7 @@ def demo(
         str | None, typer.Option("--household", metavar="ID", help="Show this household.", show_default=False)
     ] = None,
 ) -> None:
-    """Show recdb on real data: migrate, load, train, recommend, and see what one more purchase changes."""
+    """Show recdb on real data: migrate, load, train, recommend, and see how one more purchase changes the list."""
     if url and keep:
         raise typer.BadParameter("the demo does not stop a server that --url names", param_hint="--keep")
     output.print("recdb demo: a year of groceries (Complete Journey, by 84.51°)")
@@ -76,7 +77,7 @@ def demo(
             household = story.pick_household(connection)
         story.require_household(connection, household)
         train_model(database)
-        latency = story.measure_latency(connection, LATENCY_CALLS)
+        latency = story.time_households(connection, LATENCY_CALLS)
         output.print(
             f"ask      recommend() {latency.calls} times, 50 items: "
             f"median {latency.p50:.1f} ms, 95 % within {latency.p95:.1f} ms",
@@ -110,20 +111,20 @@ def show_changes(connection: psycopg.Connection, household: str) -> None:
         shown.add_row(purchase.item_id, cut(purchase.title), str(purchase.times), f"{purchase.last_at:%Y-%m-%d}")
     output.print(shown)
 
-    before = ask(connection, recommender, household, 10)
+    before = show_list(connection, recommender, household, 10)
     if not before:
         output.print("nothing to recommend: the model knows none of these products")
         return
     buy(connection, recommender, household, before[0].item_id)
-    ask(connection, recommender, household, 10, before)
+    show_list(connection, recommender, household, 10, before)
 
     output.print("\nA household without any purchase:")
-    ask(connection, recommender, NEWCOMER, 5)
+    show_list(connection, recommender, NEWCOMER, 5)
     buy(connection, recommender, NEWCOMER, story.pick_first_purchase(connection).item_id)
-    ask(connection, recommender, NEWCOMER, 5)
+    show_list(connection, recommender, NEWCOMER, 5)
 
 
-def ask(
+def show_list(
     connection: psycopg.Connection,
     recommender: Recommender,
     user: str,
@@ -131,9 +132,7 @@ def ask(
     before: Sequence[Recommendation] | None = None,
 ) -> list[Recommendation]:
     """Call recommend(); print the call, its time, its rows and how they differ from `before`; return the rows."""
-    began = time.perf_counter()
-    rows = recommender.recommend(user, k)
-    took = (time.perf_counter() - began) * 1000
+    ((rows, took),) = timed(lambda user: recommender.recommend(user, k), [user])
     output.print(f"\nselect * from recommend('{user}', {k});   -- {len(rows)} rows, {took:.1f} ms", markup=False)
     if not rows:
         return rows
@@ -163,7 +162,7 @@ def show_next_steps(database: Database, household: str) -> None:
         f"  export RECDB_DATABASE_URL='{database.conninfo}'\n"
         f"  recdb recommend {household}\n"
         "  recdb doctor\n"
-        f'  psql "$RECDB_DATABASE_URL" -c "select * from recommend(\'{household}\', 10)"\n'
-        "The next `recdb demo` starts with a new database, and stops this server when it ends.",
+        f"  recdb psql -c \"select * from recommend('{household}', 10)\"\n"
+        "`recdb stop` stops it. The next `recdb demo` starts with a new database.",
         markup=False,
     )

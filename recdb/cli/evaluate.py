@@ -33,8 +33,8 @@ SourceUrl = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The database whose interactions are read, else RECDB_DATABASE_URL, else DATABASE_URL, else an "
-        "embedded server; with files, as --scratch-url.",
+        help="The database to evaluate on. Default: RECDB_DATABASE_URL, DATABASE_URL, or else an embedded server; "
+        "with files, as --scratch-url.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,7 @@ ScratchUrl = Annotated[
     str | None,
     typer.Option(
         "--scratch-url",
-        help="A server for the scratch database, which is dropped at the end; else an embedded server of its own.",
+        help="A server for the scratch database, which recdb drops at the end. Default: an embedded server of its own.",
         show_default=False,
     ),
 ]
@@ -196,12 +196,12 @@ def show_split(split: Split) -> None:
 
 
 def number(value: float | None) -> str:
-    """Format a metric's value, '' where there is none."""
+    """Format a metric's value, '' if there is none."""
     return "" if value is None else f"{value:.4f}"
 
 
 def interval(bounds: Interval | None) -> str:
-    """Format an interval, '' where there is none."""
+    """Format an interval, '' if there is none."""
     return "" if bounds is None else f"{bounds[0]:.4f} .. {bounds[1]:.4f}"
 
 

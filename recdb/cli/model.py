@@ -7,7 +7,7 @@ import psycopg
 import typer
 
 from recdb import job, migrate
-from recdb.cli.common import Json, Mlflow, Url, app, open_database, parse_duration, tracker
+from recdb.cli.common import Json, Mlflow, Url, app, narrowed, open_database, parse_duration, tracker
 from recdb.client import Recommender
 from recdb.database import connect
 from recdb.errors import Rejected
@@ -127,16 +127,18 @@ def models(url: Url = None, as_json: Json = False) -> None:
         )
         output.print_json(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str))
         return
-    shown = table(
-        "label", "state", "trained", ">users", ">items", ">interactions", ">ndcg@20", ">seconds", whole=["label"]
-    )
+    if not rows:
+        output.print("no model has been trained yet: recdb refresh")
+        return
+    headers = ("label", "state", "trained", ">users", ">items", ">interactions", ">ndcg@20", ">seconds")
+    cells = []
     for label, active, state, created, users, items, interactions, metrics, _ in rows:
         ndcg = metrics.get("validation", {}).get("ndcg@20")
-        shown.add_row(
+        cells.append((
             label, "active" if active else state, f"{created:%Y-%m-%d %H:%M}", f"{users:,}", f"{items:,}",
             f"{interactions:,}", "" if ndcg is None else f"{ndcg:.4f}", f"{metrics.get('train_seconds', 0):.1f}",
-        )  # fmt: skip
-    output.print(shown if rows else "no model has been trained yet: recdb refresh")
+        ))  # fmt: skip
+    output.print(narrowed(headers, cells, (">seconds", ">items", ">users", ">interactions")))
 
 
 @app.command()

@@ -36,7 +36,7 @@ from recdb.roles import installed_prefix
 
 SAMPLE = 3
 KINDS_READ = 1_000_000
-NEW_KIND_WEIGHT = 0.5
+WEIGHT_RULE = "a dislike needs a negative weight"
 
 # Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
 LOCK_TIMEOUT = "1s"
@@ -313,21 +313,23 @@ def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation
         found = [row[0] for row in read_relation(connection, relation, query.format(view, KINDS_READ))]
     unknown = connection.execute(
         """
-        select u.kind, coalesce(k.weight, %s), c.default_weight
+        select u.kind, k.weight, c.default_weight
         from unnest(%s::text[]) u(kind)
         cross join recdb.config c
         left join recdb.interaction_kind k on k.kind = lower(u.kind)
         where not exists (select from recdb.interaction_kind e where e.kind = u.kind)
         order by u.kind
         """,
-        [NEW_KIND_WEIGHT, found],
+        [found],
     ).fetchall()
     if not unknown:
         return []
-    values = sql.SQL(", ").join(sql.SQL("({}, {})").format(kind, weight) for kind, weight, _ in unknown)
+    # recdb cannot know whether a kind is a sign of interest, so it suggests no weight: '…' makes the statement fail.
+    weights = (sql.SQL("…") if weight is None else sql.Literal(weight) for _, weight, _ in unknown)
+    values = sql.SQL(", ").join(map(sql.SQL("({}, {})").format, (kind for kind, *_ in unknown), weights))
     statement = sql.SQL("insert into recdb.interaction_kind (kind, weight) values {};").format(values)
     kinds = ", ".join(kind for kind, *_ in unknown)
-    message = f"{relation.name} has kinds without a weight, so they weigh {unknown[0][2]:g}: {kinds}"
+    message = f"{relation.name} has kinds without a weight, so they weigh {unknown[0][2]:g}: {kinds} ({WEIGHT_RULE})"
     return [Remark(message, statement.as_string(connection))]
 
 

@@ -58,7 +58,7 @@ SCROLL_STEPS = 100
 
 @dataclass(frozen=True)
 class Generated:
-    """The counts of what generate() wrote."""
+    """The numbers of rows that generate() wrote."""
 
     interactions: int
     users: int

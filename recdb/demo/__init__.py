@@ -1,1 +1,1 @@
-"""The demo: a year of groceries, and what one more purchase changes."""
+"""The demo: a year of groceries, and how one more purchase changes the list."""

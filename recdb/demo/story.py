@@ -30,7 +30,7 @@ class LoadedGroceries:
 
 
 @dataclass(frozen=True)
-class Item:
+class Product:
     """A product."""
 
     item_id: str
@@ -152,7 +152,7 @@ def read_history(connection: psycopg.Connection, household: str, count: int) -> 
     return [Purchase(*row) for row in rows.fetchall()]
 
 
-def pick_first_purchase(connection: psycopg.Connection, category: str = "CAT FOOD") -> Item:
+def pick_first_purchase(connection: psycopg.Connection, category: str = "CAT FOOD") -> Product:
     """Pick the most popular product of a category, or of all categories if nobody bought from this one.
 
     Cat food is the default because it says much about a household.
@@ -170,7 +170,7 @@ def pick_first_purchase(connection: psycopg.Connection, category: str = "CAT FOO
     ).fetchone()
     if row is None:
         raise RecdbError("there is no product to buy", "give a larger --sample")
-    return Item(*row)
+    return Product(*row)
 
 
 def describe_changes(before: Sequence[Recommendation], after: Sequence[Recommendation]) -> list[str]:
@@ -186,7 +186,7 @@ def describe_changes(before: Sequence[Recommendation], after: Sequence[Recommend
     return changes
 
 
-def measure_latency(connection: psycopg.Connection, calls: int, k: int = 50) -> Latency:
+def time_households(connection: psycopg.Connection, calls: int, k: int = 50) -> Latency:
     """Ask the Python client for `k` items of `calls` households, one call after the other, and time the calls."""
     rows = connection.execute("select user_id from recdb.user_key order by md5(user_id) limit %s", [calls])
     households = [household for (household,) in rows.fetchall()]

@@ -93,7 +93,7 @@ def check_grants(connection: psycopg.Connection) -> Verdict | None:
         message = f"only recdb's owner may call recommend(), and not {some([role for role, _ in rows])}"
         prefix = installed_prefix(connection)
         return Verdict("warn", message, f"grant {prefix}_reader, {prefix}_writer to <the application's role>;")
-    return Verdict("ok", "recdb's owner is the only role that can log in")
+    return Verdict("ok", "no role but recdb's owner and superusers can log in")
 
 
 def check_public(connection: psycopg.Connection) -> Verdict:

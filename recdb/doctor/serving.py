@@ -31,7 +31,7 @@ def check_kinds(connection: psycopg.Connection) -> Verdict:
         message = (
             f"kinds without a weight: {some(unknown)}; they weigh {weight:g}{' and hide the item' if hides else ''}"
         )
-        statement = "insert into recdb.interaction_kind (kind, weight) values ('…', 1); then: recdb refresh --full"
+        statement = "insert into recdb.interaction_kind (kind, weight) values ('…', …); then: recdb refresh --full"
         return Verdict("warn", message, statement)
     total = sum(count for _, count, *_ in rows)
     return Verdict("ok", f"{total:,} interactions, all of known kinds")
@@ -74,7 +74,7 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
         return Verdict("warn", "never refreshed", "recdb refresh")
     foreign, age, seen, started = row
     if foreign:
-        message = "the last refresh ran in another cluster, before a restore: the next one starts over"
+        message = "the last refresh ran on another server, before a restore: the next one starts over"
         return Verdict("warn", message, "recdb refresh")
     (waiting,) = fetch_row(connection, "select count(*) from recdb.users_since(%s::xid8, %s)", [seen, started])
     if waiting and age > REFRESH_AGE:

@@ -37,7 +37,7 @@ from recdb.offline.split import FRACTION, VISIT
 
 SETTINGS = "half_life, default_weight, default_hides, profile_limit, training_limit, training_interactions, listed_only"
 
-# What is copied: the source, its columns, and the table whose rows they replace.
+# The copies to make: the source, its columns, and the table that gets its rows.
 COPIED = (
     ("recdb.config", SETTINGS, "recdb.config"),
     ("recdb.interaction_kind", "kind, weight, hides", "recdb.interaction_kind"),
@@ -178,7 +178,7 @@ def list_choices(connection: psycopg.Connection) -> None:
 
 
 def read_relevant_kinds(connection: psycopg.Connection) -> list[str]:
-    """Read the kinds whose interactions make an item relevant. Raises RecdbError where there are none."""
+    """Read the kinds whose interactions make an item relevant. Raises RecdbError if there are none."""
     kinds, interactions = fetch_row(
         connection,
         """

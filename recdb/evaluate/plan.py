@@ -25,7 +25,7 @@ class Plan:
 
     ks: Sequence[int] = (20,)
     params: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters that differ from the active version's, or from the defaults where no version is active."""
+    """Hyper-parameters that differ from the active version's, or from the defaults if no version is active."""
     tune_seconds: float | None = None
     """How long to tune on the training part; None trains without tuning."""
     latency_ms: float | None = None

@@ -1,4 +1,4 @@
-"""Evaluates the ranking: trains in a scratch database, and scores what recommend() returns there to every test user.
+"""Evaluates the ranking: trains in a scratch database, and scores the lists that recommend() returns to test users.
 
 The training and the test part come from two files, or from a database's own interactions (see holdout.py). That
 database is only read. The scratch database is an embedded server of its own, deleted at the end; or, given a server's

@@ -24,7 +24,7 @@ from recdb.progress import Report
 
 CLIENTS = 2
 BASELINE_USERS = 30_000
-"""The baselines are scored on this many of the test users, drawn at random, where there are more."""
+"""The baselines are scored on this many of the test users, drawn at random, if there are more."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def score(
 
 
 def sample(users: Sequence[str], most: int) -> Sequence[str]:
-    """Return the users; where there are more than `most`, that many of them at random, the same in every run."""
+    """Return the users; if there are more than `most`, that many of them at random, the same in every run."""
     if len(users) <= most:
         return users
     return [users[place] for place in np.sort(np.random.default_rng(0).choice(len(users), most, replace=False))]

@@ -117,7 +117,7 @@ class Ranker:
         return shares(strengths, totals, served["blend"], np.float64)
 
     def neighborhood(self, users: NDArray[np.int64]) -> Neighborhood | None:
-        """Find the nearest stored users, by user key; None where no users are stored near them."""
+        """Find the nearest stored users, by user key; None if no users are stored near them."""
         queries = unit(self.queries[users])
         places = self.cells.places(self.cells.near(queries, PROBED))
         if len(places) == 0:

@@ -1,7 +1,7 @@
 """Writes the lists of all users to a CSV file.
 
-The lists hold what recommend() would return to each user as of the last refresh. Everything is read in one snapshot, by
-COPY; recommend() is never called.
+They are the lists that recommend() would return to each user as of the last refresh. Everything is read in one
+snapshot, by COPY; recommend() is never called.
 """
 
 import gzip

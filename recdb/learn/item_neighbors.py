@@ -94,7 +94,7 @@ def fit_cooccurrence(
     sources = scale(weights, by_row, inverse_power(item_sums, params.source_exponent)).T.tocsr()
     targets = scale(weights, every_row, inverse_power(item_sums, params.target_exponent))
     known = np.flatnonzero(item_sums > 0)
-    for chosen in blocks(known, sources, targets):
+    for chosen in product_blocks(known, sources, targets):
         if progress:
             progress(f"item neighbours, {np.searchsorted(known, chosen[0]):,} of {len(known):,}")
         rows = sparse.csr_array(sources[chosen] @ targets)
@@ -120,7 +120,7 @@ def spectral_similarity(
     return similarity
 
 
-def blocks(
+def product_blocks(
     known: NDArray[np.int64], sources: sparse.csr_array, targets: sparse.csr_array
 ) -> Iterator[NDArray[np.int64]]:
     """Divide the items into blocks whose products with `targets` take at most BLOCK_PRODUCTS multiplications."""

@@ -12,7 +12,7 @@ from scipy import sparse
 from recdb.learn.matrix import inverse_power, row_numbers, scale
 
 Numbers = NDArray[np.integer]
-Lists = NDArray[np.int64]
+TopLists = NDArray[np.int64]
 Scorer = Callable[[Numbers], sparse.csr_array]
 """Takes user numbers (block,) and returns sparse scores (block, items)."""
 
@@ -41,7 +41,7 @@ class Eligibility:
         return answer
 
 
-def popularity(weights: sparse.csr_array, users: Numbers, eligibility: Eligibility, k: int) -> Lists:
+def popularity(weights: sparse.csr_array, users: Numbers, eligibility: Eligibility, k: int) -> TopLists:
     """Recommend the items with the most users; returns what top_lists() returns."""
     counts = np.bincount(weights.indices, minlength=weights.shape[1])
     order = np.argsort(-counts, kind="stable")[: (counts > 0).sum()]
@@ -93,10 +93,10 @@ def keep_largest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
     return sparse.csr_array((matrix.data[kept], matrix.indices[kept], np.r_[0, np.cumsum(lengths)]), shape=matrix.shape)
 
 
-def top_lists(scorer: Scorer, users: Numbers, eligibility: Eligibility, k: int) -> Lists:
+def top_lists(scorer: Scorer, users: Numbers, eligibility: Eligibility, k: int) -> TopLists:
     """Rank the items that score above 0 for each of `users`.
 
-    Returns item numbers (users, k), -1 where a list is shorter. On ties the smaller item number comes first.
+    Returns item numbers (users, k), -1 after the end of a shorter list. On ties the smaller item number comes first.
     """
     lists = np.full((len(users), k), -1, dtype=np.int64)
     for start, block in in_blocks(users, eligibility.hidden):

@@ -1,7 +1,7 @@
 """The offline evaluator: it ranks a validation part with any setting, in numpy, by the formulas that SQL serves.
 
-It keeps what is expensive to compute (a decomposition, nearest users, item neighbours) for the next settings that need
-the same.
+It keeps results that are expensive to compute (a decomposition, nearest users, item neighbours) for later settings
+that need the same.
 """
 
 from collections import OrderedDict
@@ -84,7 +84,7 @@ class Trial:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """Return the best trial among those on the most users; None where there are none."""
+    """Return the best trial among those on the most users; None if there are none."""
     most = max((trial.users for trial in trials), default=0)
     return max((trial for trial in trials if trial.users == most), key=lambda trial: trial.objective, default=None)
 
@@ -128,23 +128,23 @@ class Cache:
         self.values: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any, compute: Callable[[], Value]) -> Value:
-        """Return the value of `key`; compute it where it is not kept."""
+        """Return the value of `key`; compute it if it is not kept."""
         if key not in self.values:
             self.values[key] = compute()
-            while len(self.values) > 1 and sum(map(size, self.values.values())) > CACHE_BYTES:
+            while len(self.values) > 1 and sum(map(bytes_of, self.values.values())) > CACHE_BYTES:
                 self.values.popitem(last=False)
         self.values.move_to_end(key)
         value: Value = self.values[key]
         return value
 
 
-def size(value: Any) -> int:
+def bytes_of(value: Any) -> int:
     """Return how many bytes the arrays in a value take."""
     if isinstance(value, np.ndarray):
         return int(value.nbytes)
     if isinstance(value, sparse.csr_array):
         return int(value.data.nbytes + value.indices.nbytes + value.indptr.nbytes)
-    return sum(map(size, value if isinstance(value, tuple) else vars(value).values()))
+    return sum(map(bytes_of, value if isinstance(value, tuple) else vars(value).values()))
 
 
 class OfflineEvaluator:
@@ -261,7 +261,7 @@ class OfflineEvaluator:
         """Return the score sources of both parts of the ranking.
 
         The first matrix, (users, sources), says by how much each source counts for a user; the second, (sources,
-        items), what each source gives to an item. Sources are the neighbours, then the profile's items.
+        items), the weight that each source gives to an item. Sources are the neighbours, then the profile's items.
         """
         counted, given = [], []
         limit = self._limit(params)

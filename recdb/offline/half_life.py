@@ -25,7 +25,7 @@ class HalfLife:
     before: float | None
     """The database's half-life in seconds; None for none."""
     seconds: float | None
-    """The proposed half-life: the database's where no other is clearly better."""
+    """The proposed half-life: the database's if no other is clearly better."""
     exponents: Mapping[str, float]
     """Weight exponents that go with the proposed half-life, where they differ from the setting's."""
     gain: float

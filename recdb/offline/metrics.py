@@ -19,7 +19,7 @@ FORMULAS: Mapping[str, str] = {
     "hit_rate@k": "1 if there is a hit, else 0",
     "mrr@k": "1 / rank of the first hit, 0 if there is none",
     "coverage@k": "share of the items in training that are in anybody's list",
-    "novelty@k": "mean of -log2(share of users who touched the item) over the recommended items",
+    "novelty@k": "mean of -log2(share of users who interacted with the item) over the recommended items",
     "served@k": "share of users with a list that is not empty",
 }
 

@@ -78,7 +78,7 @@ DRAWS = 4
 PAIRS = 9
 """How many pairs of an item-based and a user-based setting are blended."""
 JUMP = 3
-"""How many hyper-parameters are changed at once where no single change helps."""
+"""The number of hyper-parameters to change at once if no single change helps."""
 PROMOTED = 6
 """How many of the settings that did best on few users are tried on all users before the steps begin."""
 
@@ -111,7 +111,7 @@ class Search:
         """How many times more rows there are than guess_rows() says."""
 
     def run(self) -> Trial | None:
-        """Search until the time is up and return the best trial, None where none is cheap enough."""
+        """Search until the time is up and return the best trial, None if none is cheap enough."""
         began = time.monotonic()
         self._try(self.start, self.evaluator.all_users)
         item_based = self._part(0.0, ITEM_LEARNING, ITEM_SCORING, KNOWN_ITEM_BASED, began + 0.2 * self.seconds)
@@ -180,7 +180,7 @@ class Search:
         return self._seen[key]
 
     def _screen(self, params: Params) -> Trial | None:
-        """Try a setting on few users; None where it costs too much."""
+        """Try a setting on few users; None if it costs too much."""
         rows, guess = self.evaluator.rows(params, self.evaluator.few_users), self.evaluator.guess_rows(params)
         self._underrated = (self._underrated + rows / max(guess, 1)) / 2
         return self._try(params, self.evaluator.few_users) if rows <= self.most_rows else None

@@ -146,7 +146,7 @@ class Error(BaseModel):
 
     error: str = Field(description="For programs.", examples=["invalid_request"])
     detail: str = Field(description="For people.", examples=["limit: Input should be less than or equal to 100"])
-    hint: str | None = Field(description="What to do.", examples=[None])
+    hint: str | None = Field(description="The next step.", examples=[None])
     request_id: str = Field(
         description="Also in the header X-Request-ID and in the log.", examples=["8f14e45fceea167a"]
     )

@@ -33,7 +33,7 @@ class LatencyModel:
         return replace(self, scale=milliseconds / LatencyModel().predict(rows))
 
 
-def measure_latency(database: Database, label: str, users: int = USERS) -> float:
+def median_latency(database: Database, label: str, users: int = USERS) -> float:
     """Return the median milliseconds of recommend() with a version, over a sample of users.
 
     There are two calls for each user. The second one counts: then the statement is prepared and the cache is warm.

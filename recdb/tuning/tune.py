@@ -24,11 +24,11 @@ from recdb.offline.evaluator import OfflineEvaluator, Trial, best_of
 from recdb.offline.half_life import HalfLife, propose
 from recdb.offline.search import Search
 from recdb.progress import Report, silent
-from recdb.tuning.latency_model import LatencyModel, measure_latency
+from recdb.tuning.latency_model import LatencyModel, median_latency
 
 FOLDS = 2
 MOST_EVENTS = 5_000_000
-"""How many interactions a search reads; where there are more, it reads those of a sample of the users."""
+"""The most interactions that a search reads; if there are more, it reads those of a sample of the users."""
 ROUNDS = 3
 """How many settings are trained to meet a latency before tune() gives up."""
 HALF_LIFE_SHARE = 0.2
@@ -51,7 +51,7 @@ class Tuning:
     latency: LatencyModel
     """Predicts a trial's latency."""
     half_life: HalfLife | None
-    """None where no times are known."""
+    """None if no times are known."""
     measured_ms: float | None = None
     """The median latency of recommend() with the trained version, in milliseconds."""
 
@@ -88,7 +88,7 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TuningOutcome:
     """The result of tune()."""
 
     ran: bool
@@ -110,7 +110,7 @@ def tune(
     latency_ms: float | None = None,
     report: Report = silent,
     on_trial: Callable[[Trial, Trial], None] = lambda trial, best: None,
-) -> Outcome:
+) -> TuningOutcome:
     """Search for `seconds`, train a version with the best setting, and make it the active one.
 
     `latency_ms` bounds the median latency of recommend(). Raises RecdbError where there are too few interactions for a
@@ -118,13 +118,13 @@ def tune(
     """
     with open_job(database, report) as connection:
         if connection is None:
-            return Outcome(ran=False)
+            return TuningOutcome(ran=False)
         rebuild(connection, report)
         tuning = search(connection, database, seconds, latency_ms, report, on_trial)
         with decayed(connection, tuning.half_life, report):
             tuning, label = settle(connection, database, tuning, latency_ms, report)
         clean_up(connection, report)
-        return Outcome(ran=True, tuning=tuning, model=label)
+        return TuningOutcome(ran=True, tuning=tuning, model=label)
 
 
 def search(
@@ -177,20 +177,20 @@ def search(
 
 
 def calibrate(connection: psycopg.Connection, database: Database, evaluator: OfflineEvaluator) -> LatencyModel:
-    """Return a latency model for this server, corrected by a measurement of the active version where there is one."""
+    """Return a latency model for this server, corrected by a measurement of the active version if there is one."""
     row = connection.execute("select label from recdb.model where active").fetchone()
     if row is None:
         return LatencyModel()
     rows = evaluator.rows(active_params(connection), evaluator.few_users)
-    return LatencyModel().corrected(rows, measure_latency(database, row[0]))
+    return LatencyModel().corrected(rows, median_latency(database, row[0]))
 
 
 def settle(
     connection: psycopg.Connection, database: Database, tuning: Tuning, latency_ms: float | None, report: Report
 ) -> tuple[Tuning, str]:
-    """Train the best setting, measure its latency, and activate it; where it is too slow, take the next best setting.
+    """Train the best setting, measure its latency, and activate it; if it is too slow, take the next best setting.
 
-    Raises RecdbError where none of ROUNDS settings is quick enough.
+    Raises RecdbError if none of ROUNDS settings is quick enough.
     """
     measured: list[float] = []
     for _ in range(ROUNDS):
@@ -201,7 +201,7 @@ def settle(
         version = train(connection, params, settings, report)
         publish(connection, version, figure, time.monotonic() - started, "never")
         report("measuring recommend()")
-        measured.append(measure_latency(database, version.label))
+        measured.append(median_latency(database, version.label))
         latency = tuning.latency.corrected(tuning.best.rows, measured[-1])
         tuning = replace(tuning, latency=latency, measured_ms=measured[-1])
         if latency_ms is None or measured[-1] <= latency_ms:

@@ -92,7 +92,7 @@ def test_the_next_best_is_trained_where_the_best_is_too_slow(
 ) -> None:
     train(database)
     measured = iter([1.0, 5.05, 2.0])
-    monkeypatch.setattr(tuning, "measure_latency", lambda database, label: next(measured))
+    monkeypatch.setattr(tuning, "median_latency", lambda database, label: next(measured))
 
     outcome = tune(database, seconds=1, latency_ms=5.0)
 
@@ -108,7 +108,7 @@ def test_a_latency_that_nothing_meets_leaves_the_old_version(
     """The first trained version is too slow, or the version that serves is."""
     train(database)
     measured = iter([took, *[1e6] * tuning.ROUNDS])
-    monkeypatch.setattr(tuning, "measure_latency", lambda database, label: next(measured))
+    monkeypatch.setattr(tuning, "median_latency", lambda database, label: next(measured))
 
     with pytest.raises(RecdbError, match="no setting keeps the median of recommend\\(\\) within 5 ms"):
         tune(database, seconds=1, latency_ms=5.0)

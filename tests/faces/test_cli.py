@@ -18,10 +18,11 @@ from recdb import migrate
 from recdb.cli import main
 from recdb.database import Database
 from recdb.job.lock import job_lock
+from recdb.terminal import output
 
 COMMANDS = (
     "init", "uninstall", "load", "generate", "refresh", "recommend", "models", "activate", "doctor", "demo",
-    "attach", "detach",
+    "attach", "detach", "psql", "stop",
 )  # fmt: skip
 
 
@@ -78,7 +79,8 @@ def trained(database: Database, db: psycopg.Connection) -> Database:
 def test_every_command_has_help(run: Run, command: str) -> None:
     result = run(command, "--help")
 
-    assert result.code == 0 and "Usage:" in result.output and "--url" in result.output
+    assert result.code == 0 and "Usage:" in result.output
+    assert command == "stop" or "--url" in result.output
 
 
 def test_the_version_is_that_of_the_distribution(run: Run) -> None:
@@ -305,6 +307,8 @@ def test_the_embedded_server_is_taken_by_default_and_starts_by_itself(tmp_path: 
 
     try:
         first, second = recdb("init"), recdb("models")
+        printed = recdb("psql", "-qAtc", "select count(*) from recdb.models")
+        stopped, again = recdb("stop"), recdb("stop")
     finally:
         names = "from pathlib import Path; from recdb.embedded import start_embedded, stop_embedded"
         stop = f"{names}; p = Path({str(folder)!r}); start_embedded(p); stop_embedded(p)"
@@ -312,4 +316,28 @@ def test_the_embedded_server_is_taken_by_default_and_starts_by_itself(tmp_path: 
 
     assert first[0] == second[0] == f"database: recdb at {folder} (embedded server in {folder})"
     assert first[-1].startswith("recdb is at revision")
+    assert printed == ["0"]
+    assert stopped == [f"stopped the embedded server in {folder}"]
+    assert again == ["no embedded server is running"]
     assert not (folder / "postmaster.pid").exists()
+
+
+def test_psql_runs_on_the_database_and_exits_with_its_code(database: Database) -> None:
+    command = [sys.executable, "-m", "recdb.cli", "psql", "--url", database.conninfo, "-qAtX"]
+    sent = subprocess.run([*command, "-f", "-"], input="select 1 + 1", capture_output=True, text=True, check=False)
+    failed = subprocess.run([*command, "-c", "select wrong"], capture_output=True, text=True, check=False)
+
+    assert (sent.returncode, sent.stdout) == (0, "2\n")
+    assert failed.returncode == 1 and 'column "wrong" does not exist' in failed.stderr
+
+
+def test_models_leaves_columns_out_on_a_narrow_terminal_and_folds_none(
+    run: Run, trained: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = run("models", database=trained).output.splitlines()
+    monkeypatch.setattr(output, "width", 80)
+    narrow = run("models", database=trained).output.splitlines()
+
+    assert len(narrow) == len(wide) == 3 and max(map(len, narrow)) <= 80
+    assert set(narrow[1].split()) < set(wide[1].split())
+    assert narrow[2].startswith("collaborative_filtering_v1  active")

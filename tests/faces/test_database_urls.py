@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
+from recdb.cli.shell import libpq_environment
 from recdb.database import Database, connect, find_database, normalize_url, prepares_statements
 from recdb.errors import InvalidInput, RecdbError
 
@@ -121,3 +122,16 @@ def test_a_server_that_is_not_there_is_one_error_with_the_database_and_no_passwo
 
     assert "s3cret" not in str(raised.value) and raised.value.hint and "\n" not in str(raised.value)
     assert isinstance(raised.value.__cause__, psycopg.OperationalError)
+
+
+def test_a_program_gets_the_whole_url_in_its_environment_and_nothing_on_its_command_line() -> None:
+    conninfo = normalize_url("postgresql://reader:se%20cret@db.example:5433/app?sslmode=require")
+
+    assert libpq_environment(conninfo) == {
+        "PGUSER": "reader",
+        "PGPASSWORD": "se cret",
+        "PGHOST": "db.example",
+        "PGPORT": "5433",
+        "PGDATABASE": "app",
+        "PGSSLMODE": "require",
+    }

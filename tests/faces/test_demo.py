@@ -37,7 +37,7 @@ def data_home() -> Iterator[Path]:
 
 
 def run_demo(*arguments: str) -> str:
-    """Run the command on a sample; return what it printed."""
+    """Run the command on a sample; return its output."""
     result = CliRunner().invoke(app, ["demo", "--sample", str(SAMPLE), *arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -67,7 +67,7 @@ def test_the_whole_story_runs_on_a_server_of_its_own_that_stops_at_the_end(data_
     assert "collaborative_filtering_v1" in printed
     assert "recommend('a-new-household', 5);   -- 0 rows" in printed
     assert "recommend('a-new-household', 5);   -- 5 rows" in printed
-    assert "…" not in printed, "what is not a terminal is given whole titles"
+    assert "…" not in printed, "titles are whole if the output is not a terminal"
     folder = data_home / "recdb" / "demo"
     assert (folder / "PG_VERSION").exists()
     assert not (folder / "postmaster.pid").exists()

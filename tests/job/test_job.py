@@ -256,7 +256,7 @@ def test_long_rows_stay_whole_on_their_pages(database: Database, db: psycopg.Con
 def test_a_training_learns_from_a_sample_of_users_where_there_are_many(
     database: Database, db: psycopg.Connection
 ) -> None:
-    """The sample bounds the memory; all other users get vectors from what it taught."""
+    """The sample bounds the memory; all other users get vectors from the item vectors learned from it."""
     record(db, tastes(users=300))
     db.execute("update recdb.config set training_interactions = 1200")
 

@@ -103,7 +103,7 @@ def test_make_check_runs_lint_types_and_the_tests_without_a_server() -> None:
     lines = [line.removeprefix(".venv/bin/") for line in dry_run("check")]
 
     assert lines[:3] == ["ruff check .", "ruff format --check .", "mypy"]
-    assert lines[3].endswith('-m "not server"')
+    assert lines[3].endswith('-m "not server and not slow"')
 
 
 @pytest.mark.usefixtures("tmp_path")

@@ -1,7 +1,7 @@
-"""The documents are true: every command in them is run, and what it prints is what the page shows.
+"""The documents are true: a test runs every command in them and compares its output with the page's.
 
-Each page starts from a new database. With RECDB_WRITE_DOCS=1 in the environment the pages' outputs are replaced by what
-was printed:
+Each page starts from a new database. With RECDB_WRITE_DOCS=1 in the environment the test writes the
+printed outputs into the pages:
 
     RECDB_WRITE_DOCS=1 pytest tests/project/test_documents.py -k every_command
 """
@@ -50,7 +50,7 @@ CALLERS = PROJECT / "examples" / "callers"
 RUN = {
     "node-postgres.ts", "postgres-js.ts", "prisma.ts", "drizzle.ts", "with_psycopg.py", "with_sqlalchemy.py", "psql.sql"
 }  # fmt: skip
-MOST_SKIPPED = 8
+MOST_SKIPPED = 9
 LONGEST_README = 170
 
 
@@ -110,9 +110,9 @@ def test_a_page_that_runs_commands_says_from_which_state_it_starts() -> None:
             assert re.search(r"\bThis page (starts|continues) from ", text[:500]), name(page)
 
 
-def test_what_is_not_there_yet_is_not_there_and_every_command_is_named() -> None:
+def test_unavailable_commands_do_not_exist_and_every_command_is_named() -> None:
     limits = DOCS / "limits.md"
-    there, missing = limits.read_text(encoding="utf-8").split("## What is not there yet")
+    there, missing = limits.read_text(encoding="utf-8").split("## Not available yet")
     pages = [page.read_text(encoding="utf-8") for page in PAGES if page not in (limits, REFERENCE)]
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
 
@@ -210,7 +210,7 @@ def test_a_stranger_finds_these_from_the_readme() -> None:
     links = dict(re.findall(r"\[([^\]]+)\]\(([^)]+)\)", README.read_text(encoding="utf-8")))
 
     assert {
-        "How to attach your tables", "The formula of recommend()", "How to run one test", "What a release is"
+        "How to attach your tables", "The formula of recommend()", "How to run one test", "Releases"
     } <= set(links)  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def pip_lines() -> list[str]:
 
 
 def arguments(line: str) -> list[str]:
-    """Return what follows `pip`."""
+    """Return the arguments of `pip`."""
     return split(line)[1:]
 
 
@@ -61,7 +61,7 @@ def installed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pip(words: list[str], checkout: Path, installed: Path) -> str:
-    """Run pip in the checkout; it sees what is in `installed`, and neither a network nor further dependencies."""
+    """Run pip in the checkout; it sees the packages in `installed`, and neither a network nor further dependencies."""
     alone = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
     done = subprocess.run(
         [sys.executable, "-m", "pip", words[0], *alone, *words[1:]],

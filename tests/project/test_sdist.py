@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 # Set while a source distribution is tested, so that it does not build and test one in turn.
 NESTED = "RECDB_TESTS_OF_SDIST"
@@ -31,7 +32,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_pytest(folder: Path, *arguments: str) -> str:
-    """Run pytest in a folder, with the package that is there; return what it printed."""
+    """Run pytest in a folder, with the package that is there; return its output."""
     environment = os.environ | {NESTED: "1", "PYTHONPATH": str(folder)}
     for name in [name for name in environment if name.startswith(("PYTEST_", "COV_", "COVERAGE_"))]:
         del environment[name]

@@ -1,6 +1,7 @@
 """Installing and upgrading: every way gives the same schema, and an install that cannot work fails with a reason."""
 
 import multiprocessing
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -295,7 +296,7 @@ def test_a_revision_of_a_newer_recdb_is_refused(empty_database: Make) -> None:
     with psycopg.connect(database.conninfo) as connection:
         connection.execute("update recdb.alembic_version set version_num = 'from the future'")
 
-    assert "upgrade the package" in refuse(database, "does not know: .*from the future")
+    assert "pip install --upgrade recdb-postgres" in refuse(database, "does not know: .*from the future")
     with psycopg.connect(database.conninfo) as connection, pytest.raises(NotInstalled, match="from the future"):
         migrate.require_installed(connection)
 
@@ -316,7 +317,7 @@ def test_an_applications_view_on_recommend_stops_a_downgrade_and_is_named(empty_
     assert dump_schema(database) == before
 
 
-# Who installs -------------------------------------------------------------------------------------------------
+# The installing role -------------------------------------------------------------------------------------------------
 
 
 def test_an_owner_without_superuser_is_told_what_an_administrator_has_to_run(
@@ -379,3 +380,14 @@ def test_pgvector_may_live_in_a_schema_of_its_own(empty_database: Make) -> None:
         connection.execute("call recdb.refresh()")
         assert connection.execute("select * from recdb.neighbors('u1')").fetchall()
     assert job.run(database, full=True).model == "collaborative_filtering_v2"
+
+
+def test_an_older_database_gets_the_corrected_comment_on_config() -> None:
+    """0005 repeats the comment of 0001, which was false in databases from before its correction."""
+    statement = re.compile(r"^comment on table recdb\.config is\n(?:    '.*\n)*    '.*';$", re.MULTILINE)
+    folder = PROJECT / "migrations" / "versions"
+    first, again = (
+        statement.findall((folder / name).read_text()) for name in ("0001_interactions.py", "0005_safety.py")
+    )
+
+    assert len(first) == 1 and first == again

@@ -168,7 +168,7 @@ def test_every_function_that_runs_as_the_owner_pins_its_search_path(shared: psyc
 
 
 def test_rights_stay_after_another_migration(database: Database, db: psycopg.Connection) -> None:
-    """A replay does not grant PUBLIC again what an administrator revoked."""
+    """A replay does not grant PUBLIC a right again that an administrator revoked."""
     db.execute("create role outsider")
     migrate.upgrade(database)
     try:

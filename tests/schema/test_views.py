@@ -54,7 +54,10 @@ def test_weighted_interactions_have_what_their_kinds_say_or_the_defaults(shared:
 
 
 def test_all_that_weighs_interactions_follows_the_rule_of_weighted_interactions(shared: psycopg.Connection) -> None:
-    """profile_of() and the materialized view of the weighted interactions spell the rule themselves."""
+    """profile_of() and the materialized view of the weighted interactions repeat the rule.
+
+    So do read_events() and list_choices(): the tests of tuning and of the hold-out compare their weights.
+    """
     shared.execute("update recdb.config set default_weight = 0.4, default_hides = false")
     shared.execute("update recdb.interaction_kind set weight = 2, hides = false where kind = 'click'")
     shared.execute("delete from recdb.interaction_kind where kind = 'view'")

@@ -1,4 +1,4 @@
-"""What the tests of recdb doctor share: some interactions, and the findings by check."""
+"""Helpers that the tests of recdb doctor share: some interactions, and the findings by check."""
 
 import psycopg
 

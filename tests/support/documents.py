@@ -1,4 +1,4 @@
-"""Documents as programs: find the commands in them, run them, and compare what they print with what the document shows.
+"""Documents as programs: find the commands in them, run them, and compare their output with the document's.
 
 A page is Markdown. Its `console`, `sql` and `python` blocks are run in their order. The output of a console command
 stands below it in the same block. The output of an SQL or Python block is the `text` block that follows. An HTML
@@ -69,7 +69,7 @@ def read_steps(text: str) -> Iterator[Step]:
 
 
 def differing(text: str) -> list[tuple[Step, str]]:
-    """Run a page's commands; return those that print something else than the page shows, with what they print."""
+    """Run a page's commands; return those that print something else than the page shows, with their output."""
     wrong = []
     for step in read_steps(text):
         printed = run_step(step)
@@ -84,7 +84,7 @@ def differing(text: str) -> list[tuple[Step, str]]:
 
 
 def rewrite(text: str, wrong: list[tuple[Step, str]]) -> str:
-    """Put what was printed in the place of what the page shows."""
+    """Replace the page's output by the printed one."""
     for step, printed in reversed(wrong):
         if step.shown:
             text = text[: step.start] + printed + text[step.stop :]
@@ -92,12 +92,12 @@ def rewrite(text: str, wrong: list[tuple[Step, str]]) -> str:
 
 
 def run_step(step: Step) -> str:
-    """Run a command and return what it printed, without the progress that a terminal does not keep."""
+    """Run a command and return its output, without the progress that a terminal does not keep."""
     if step.language == "sql":
         printed = run_program(["psql", "--no-psqlrc", "--quiet"], step.command)
     elif step.language == "python":
         printed = capture(lambda: exec(compile(step.command, "page", "exec"), {"__name__": "__main__"}))
-    elif step.command.startswith("recdb ") and not re.search(r"[|<>]", step.command):
+    elif step.command.startswith("recdb ") and not re.search(r"[|<>]|^recdb psql", step.command):
         printed = run_recdb(step.command)
     else:
         printed = run_program(["bash", "-c", step.command])

@@ -1,4 +1,4 @@
-"""What the tests of the HTTP service share: its role, a path, a body, and the shape of errors."""
+"""Helpers that the tests of the HTTP service share: its role, a path, a body, and the shape of errors."""
 
 from typing import Any
 

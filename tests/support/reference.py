@@ -160,7 +160,7 @@ class Reference:
         return total / norm if norm >= NOISE else None
 
     def query(self, user: int) -> Array | None:
-        """The vector whose nearest stored vectors are the user's neighbours."""
+        """The user's vector: the stored vectors nearest to it are those of the user's neighbours."""
         return self.fold_in(self.asks(user, "people_weight_exponent", "people_recency"))
 
     def stored(self, user: int) -> Array | None:

@@ -1,4 +1,4 @@
-"""What the tests of CALL recdb.refresh() share: recording, refreshing, and reading the weights and the log."""
+"""Helpers that the tests of CALL recdb.refresh() share: recording, refreshing, and reading the weights and the log."""
 
 from typing import Any
 

@@ -1,4 +1,8 @@
-/** Tests the feed in a real browser on a real database: what a user sees and what the database then holds. */
+/**
+ * Tests the feed in a real browser on a real database: the page that a user sees, and then the rows in the database.
+ *
+ * This file is long because its tests share one browser and one database, which take many seconds to start.
+ */
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
