@@ -21,6 +21,7 @@ drop function if exists recdb.offered(integer, text, boolean);
 drop function if exists recdb.rank_items(
     integer[], double precision[], bigint[], text[], integer[], text, integer, bigint, text[], text, jsonb, text);
 drop function if exists recdb.serving(text);
+drop function if exists recdb.rebuild();
 """
 
 
