@@ -182,6 +182,7 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
         raise RecdbError(
             "this role may not create a schema in this database", "run recdb init as the database's owner"
         ) from error
+    _check_restored(raw)
     _check_dimension(raw, dimension)
     raw.execute("select set_config('recdb.dimension', %s, true)", [str(dimension or "")])
     raw.execute(sql.SQL("set local search_path = recdb, {}, pg_temp").format(sql.Identifier(extension_schema)))
@@ -254,6 +255,22 @@ def _ensure_pgvector(raw: psycopg.Connection) -> str:
             "upgrade pgvector on the server, then: alter extension vector update",
         )
     return str(schema)
+
+
+def _check_restored(raw: psycopg.Connection) -> None:
+    """Refuse tables without a revision: a dump of the schema alone has left out the row that names it."""
+    try:
+        with raw.transaction():
+            row = raw.execute(
+                "select to_regclass('recdb.config') is not null and not exists (select from recdb.alembic_version)"
+            ).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return
+    if row and row[0]:
+        raise RecdbError(
+            "the tables of recdb are here without their data: a dump of the schema alone was restored",
+            "restore the data as well; or begin anew: recdb uninstall --yes, then recdb init",
+        )
 
 
 def _check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:

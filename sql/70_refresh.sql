@@ -31,17 +31,27 @@ comment on function recdb.cluster() is 'Internal: the system identifier of the s
 
 
 -- recdb.weights_ready: whether the settled weights can be read.
---   returns     false after a restore that left the materialized view user_item_settled without rows: a dump of the
---               schema alone, or a restore that could not read an attached table. A rebuild fills it
---   reads       the system catalogues
+--   returns     false after a restore that left the materialized view user_item_settled without its rows: it restored
+--               the schema before the data, or could not read an attached table. A rebuild fills the view
+--   reads       user_item_settled, refresh_log, the system catalogues
+-- Two statements: PostgreSQL refuses a query on an unpopulated view even if no row of it would be read.
 create or replace function recdb.weights_ready()
 returns boolean
-language sql stable
-begin atomic
-    select c.relispopulated from pg_catalog.pg_class c where c.oid = 'recdb.user_item_settled'::regclass;
-end;
+language plpgsql stable
+as $$
+begin
+    if not (select c.relispopulated from pg_catalog.pg_class c where c.oid = 'recdb.user_item_settled'::regclass) then
+        return false;
+    end if;
+    return exists (select from recdb.user_item_settled) or coalesce((
+        select l.rows = 0 from recdb.refresh_log l
+        where l.kind = 'rebuild' and l.error is null
+        order by l.run_id desc
+        limit 1), true);
+end
+$$;
 comment on function recdb.weights_ready() is
-    'Internal: false after a restore that left the materialized view user_item_settled unpopulated.';
+    'Internal: false after a restore that left the materialized view user_item_settled without its rows.';
 
 
 -- recdb.refuse_hidden_rows: stop a refresh that cannot read all interactions and items.
@@ -336,6 +346,7 @@ declare
     began constant timestamptz := clock_timestamp();
     horizon xid8;
     before record;
+    ready boolean;
     written bigint;
 begin
     perform pg_advisory_xact_lock(recdb.refresh_lock());
@@ -347,6 +358,8 @@ begin
     if not exists (select from recdb.hidden_sources()) then
         perform recdb.lift_tombstones();
     end if;
+    -- A dump of the schema alone has no settings.
+    insert into recdb.config default values on conflict do nothing;
     perform recdb.assign_keys();
     -- For PostgreSQL a table of one row that was never analysed has a thousand; the plan below would be far too slow.
     analyze recdb.user_key, recdb.item_key, recdb.config, recdb.interaction_kind, recdb.forgotten_user;
@@ -357,7 +370,11 @@ begin
         where isfinite(e.created_at) and (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
-    if recdb.weights_ready() and exists (select from recdb.user_item_settled) then
+    ready := recdb.weights_ready();
+    if ready then
+        ready := exists (select from recdb.user_item_settled);
+    end if;
+    if ready then
         refresh materialized view concurrently recdb.user_item_settled;
     else
         refresh materialized view recdb.user_item_settled;
@@ -411,11 +428,13 @@ declare
     state text;
     message text;
     details text;
+    hints text;
 begin
     begin
         perform recdb.refresh_changed();
     exception when others then
-        get stacked diagnostics state = returned_sqlstate, message = message_text, details = pg_exception_detail;
+        get stacked diagnostics state = returned_sqlstate, message = message_text, details = pg_exception_detail,
+            hints = pg_exception_hint;
         failed := true;
     end;
     if failed then
@@ -426,7 +445,7 @@ begin
             raise warning '%', message using errcode = state, detail = details;
             commit;
         end if;
-        raise exception using errcode = state, message = message, detail = details;
+        raise exception using errcode = state, message = message, detail = details, hint = hints;
     end if;
 end
 $$;

@@ -30,6 +30,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "grants": installation.check_grants,
     "public": installation.check_public,
     "attached": attached.check_attached,
+    "weights": attached.check_weights,
     "indexes": storage.check_indexes,
     "leftovers": storage.check_leftovers,
     "dead rows": storage.check_dead_rows,

@@ -8,9 +8,7 @@ from recdb.doctor.verdict import Verdict, some
 
 def check_attached(connection: psycopg.Connection) -> Verdict | None:
     """Attached tables: recdb's owner can read all their rows, and their indexes serve recdb's queries."""
-    (relations,) = fetch_row(
-        connection, "select array(select distinct a.relation from recdb.attachment a order by 1)"
-    )
+    (relations,) = fetch_row(connection, "select array(select distinct a.relation from recdb.attachment a order by 1)")
     hidden = connection.execute("select relation, statement from recdb.hidden_sources() order by relation").fetchall()
     if hidden:
         tables = some([relation for relation, _ in hidden])
@@ -29,3 +27,11 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
         message = f"an index that recdb needs is missing: {tables}: {missing[0][1]}"
         return Verdict("warn", message, " ".join(statement for *_, statement in missing))
     return Verdict("ok", f"{some(relations)}, read by index")
+
+
+def check_weights(connection: psycopg.Connection) -> Verdict | None:
+    """The weighted interactions have their rows: some restores leave them out."""
+    (ready,) = fetch_row(connection, "select recdb.weights_ready()")
+    if ready:
+        return Verdict("ok", "the weighted interactions can be read")
+    return Verdict("fail", "a restore left the weighted interactions without their rows", "recdb refresh")

@@ -4,16 +4,14 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from support import application
 from support.application import user_id
-from support.attached import SOURCES, interact
+from support.attached import SOURCES, interact, owned_by_librarian
 from support.data import column, recommend, record, tastes, train
 from support.doctor import find
 from support.outside import recdb
 
-from recdb import job, migrate
+from recdb import job
 from recdb.data.attach import attach
 from recdb.database import Database
 
@@ -27,21 +25,10 @@ REFUSAL = "row-level security may hide rows of public.user_interaction"
 @pytest.fixture
 def owned(db: psycopg.Connection) -> Iterator[Database]:
     """The application's database, trained; its tables belong to postgres, and recdb to a role without superuser."""
-    application.build(db)
-    migrate.uninstall(Database(db.info.dsn, "test"))
-    librarian = Database(make_conninfo(db.info.dsn, user="librarian"), "test")
-    db.execute("create extension vector; create role librarian login")
-    try:
-        for kind, name in (("database", db.info.dbname), ("schema", "public")):
-            db.execute(sql.SQL("grant create on {} {} to librarian").format(sql.SQL(kind), sql.Identifier(name)))
-        db.execute(f"grant {', '.join(migrate.ROLES)} to librarian with admin option")
-        db.execute('grant select on user_interaction, "like", post to librarian')
-        migrate.upgrade(librarian)
-        attach(librarian, SOURCES)
-        job.run(librarian)
-        yield librarian
-    finally:
-        db.execute("drop owned by librarian cascade; drop role librarian")
+    with owned_by_librarian(db) as database:
+        attach(database, SOURCES)
+        job.run(database)
+        yield database
 
 
 def learned(db: psycopg.Connection) -> list[object]:
@@ -76,8 +63,9 @@ def test_a_policy_that_hides_rows_stops_every_run_and_nothing_learned_is_lost(
 
     rebuild_is_refused(owned, psycopg.errors.InsufficientPrivilege, REFUSAL)
     refused = pytest.raises(psycopg.errors.InsufficientPrivilege, match=REFUSAL)
-    with psycopg.connect(owned.conninfo, autocommit=True) as connection, refused:
+    with psycopg.connect(owned.conninfo, autocommit=True) as connection, refused as raised:
         connection.execute("call recdb.refresh()")
+    assert "create policy recdb_reads" in str(raised.value.diag.message_hint)
     said = recdb("refresh", "--full", database=owned, code=1)
     assert REFUSAL in said and "create policy recdb_reads" in said and "Traceback" not in said
     assert learned(db) == before
