@@ -17,7 +17,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from recdb.embedded import embedded_folder, start_embedded, stop_embedded
-from recdb.errors import InvalidInput, Unavailable
+from recdb.errors import InvalidInput, RecdbError, Unavailable
 
 APPLICATION_NAME = "recdb"
 
@@ -146,6 +146,13 @@ def fetch_row(
     row: tuple[Any, ...] | None = connection.execute(query, parameters).fetchone()
     assert row is not None, "a query that gives one row gave none"
     return row
+
+
+def require_primary(connection: psycopg.Connection) -> None:
+    """Raise RecdbError if the server is a standby, where nothing can be written."""
+    (standby,) = fetch_row(connection, "select pg_is_in_recovery()")
+    if standby:
+        raise RecdbError("this server is a standby, which is read-only", "run this command on the primary")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 
-from recdb.database import Database, connect
+from recdb.database import Database, connect, require_primary
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
 
 VERSION_TABLE = "alembic_version"
@@ -169,6 +169,7 @@ def require_installed(connection: psycopg.Connection) -> None:
 def prepare(connection: sqlalchemy.Connection, dimension: int | None) -> None:
     """Lock, check the server and the rights, create the schema, and set the search path for the revisions."""
     raw = _raw(connection)
+    require_primary(raw)
     raw.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
         raise RecdbError(

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from recdb.arrays.copy import copy_out
 from recdb.arrays.settings import read_settings
+from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.learn.matrix import Float32, Float64
 from recdb.progress import Report, silent
@@ -53,13 +54,15 @@ class Snapshot:
 
 
 def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Snapshot:
-    """Read the active version and the weighted interactions. Raises RecdbError where no version is active."""
+    """Read the active version and the weighted interactions. Raises RecdbError if there is none."""
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction():
         served = connection.cursor(row_factory=dict_row).execute("select * from recdb.serving(null)").fetchone()
         if served is None:
             raise RecdbError("no model has been trained yet", "run: recdb refresh")
+        if not fetch_row(connection, "select recdb.weights_ready()")[0]:
+            raise RecdbError("a restore left the weighted interactions without their rows", "run: recdb refresh")
         report("reading ids")
         user_ids, item_ids = read_ids(connection, "user"), read_ids(connection, "item")
         shape = len(user_ids), len(item_ids)
