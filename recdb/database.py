@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import Row
 
 from recdb.embedded import embedded_folder, start_embedded, stop_embedded
-from recdb.errors import Unavailable
+from recdb.errors import RecdbError, Unavailable
 from recdb.urls import describe, normalize_url, prepares_statements
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "find_database",
     "normalize_url",
     "prepares_statements",
+    "require_primary",
     "scratch_database",
 ]
 
@@ -172,6 +173,13 @@ def fetch_row(
     row = connection.execute(query, parameters).fetchone()
     assert row is not None, "a query that gives one row gave none"
     return row
+
+
+def require_primary(connection: psycopg.Connection) -> None:
+    """Raise RecdbError if the server is a standby, where nothing can be written."""
+    (standby,) = fetch_row(connection, "select pg_is_in_recovery()")
+    if standby:
+        raise RecdbError("this server is a standby, which is read-only", "run this command on the primary")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 
-from recdb.database import Database, connect, fetch_row
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
 from recdb.revisions import fill_in, vector_schema
@@ -188,6 +188,7 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
     """
     raw = _raw(connection)
     raw.execute("set local search_path = pg_catalog, pg_temp")
+    require_primary(raw)
     raw.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
         raise RecdbError(
@@ -202,6 +203,7 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
         raise RecdbError(
             "this role may not create a schema in this database", "run recdb init as the database's owner"
         ) from error
+    _check_restored(raw)
     _check_dimension(raw, dimension)
     _set_prefix(raw, role_prefix)
     raw.execute("select set_config('recdb.dimension', %s, true)", [str(dimension or "")])
@@ -318,6 +320,22 @@ def _ensure_pgvector(raw: psycopg.Connection) -> None:
         raise RecdbError(
             f"pgvector is in a schema whose name recdb cannot write into SQL: {schema}",
             "alter extension vector set schema <another schema>",
+        )
+
+
+def _check_restored(raw: psycopg.Connection) -> None:
+    """Refuse tables without a revision: a dump of the schema alone has left out the row that names it."""
+    try:
+        with raw.transaction():
+            row = raw.execute(
+                "select to_regclass('recdb.config') is not null and not exists (select from recdb.alembic_version)"
+            ).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return
+    if row and row[0]:
+        raise RecdbError(
+            "the tables of recdb are here without their data: a dump of the schema alone was restored",
+            "restore the data as well; or begin anew: recdb uninstall --yes, then recdb init",
         )
 
 

@@ -1,6 +1,29 @@
 -- The functions that analysts call to look into a model.
 
 
+-- recdb.shared_items: how many of some items a user has interacted with.
+--   parameters  user_key, item_keys  the user and the items
+--   returns     the number
+--   reads       user_item; the user's interactions, if a restore left the weights without rows
+create or replace function recdb.shared_items(user_key integer, item_keys integer[])
+returns bigint
+language plpgsql stable
+as $$
+begin
+    if recdb.weights_ready() then
+        return (
+            select count(*) from recdb.user_item w
+            where w.user_key = shared_items.user_key and w.item_key = any (shared_items.item_keys));
+    end if;
+    return (
+        select count(*) from recdb.user_key u, recdb.profile_of(u.user_id) p
+        where u.user_key = shared_items.user_key and p.item_key = any (shared_items.item_keys));
+end
+$$;
+comment on function recdb.shared_items(integer, integer[]) is
+    'Internal: how many of some items a user has interacted with.';
+
+
 -- recdb.neighbors: the users most similar to a user.
 --   parameters  user_id  the user
 --               k        how many, 1 to 1000; NULL is 20
@@ -33,7 +56,7 @@ begin
     end if;
     return query
     select i.user_id, v.similarity,
-        (select count(*) from recdb.user_item w where w.user_key = v.user_key and w.item_key = any (profile.item_keys))
+        recdb.shared_items(v.user_key, profile.item_keys)
     from recdb.nearest_users(served.model_id, query, own_key, wanted) v
     cross join lateral (select u.user_id from recdb.user_key u where u.user_key = v.user_key offset 0) i
     order by v.similarity desc, i.user_id;

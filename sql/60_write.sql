@@ -69,13 +69,16 @@ begin
     end if;
     delete from recdb.user_key u where u.user_id = forget_user.user_id returning u.user_key into key;
     if key is not null then
-        select p.* into gathered from recdb.popularity_of(array[key]) p;
-        perform recdb.add_popularity(
-            gathered.item_keys,
-            array(select -g.weight from unnest(gathered.weights) g(weight)),
-            array(select -g.users from unnest(gathered.users) g(users)));
-        select count(*) into part from recdb.user_item w where w.user_key = key;
-        erased := erased + part;
+        -- After a restore without the settled weights, the rebuild that follows it computes popularity again.
+        if recdb.weights_ready() then
+            select p.* into gathered from recdb.popularity_of(array[key]) p;
+            perform recdb.add_popularity(
+                gathered.item_keys,
+                array(select -g.weight from unnest(gathered.weights) g(weight)),
+                array(select -g.users from unnest(gathered.users) g(users)));
+            select count(*) into part from recdb.user_item w where w.user_key = key;
+            erased := erased + part;
+        end if;
         delete from recdb.user_item_recent w where w.user_key = key;
         insert into recdb.recent_user (user_key) values (key)
         on conflict (user_key) do update set refreshed_at = now();

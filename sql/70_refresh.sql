@@ -31,6 +31,103 @@ $$;
 comment on function recdb.cluster() is 'Internal: the system identifier of the server.';
 
 
+-- recdb.weights_ready: whether the settled weights can be read.
+--   returns     false after a restore that left the materialized view user_item_settled without its rows: it restored
+--               the schema before the data, or could not read an attached table. A rebuild fills the view
+--   reads       user_item_settled, refresh_log, the system catalogues
+-- Two statements: PostgreSQL refuses a query on an unpopulated view even if no row of it would be read.
+create or replace function recdb.weights_ready()
+returns boolean
+language plpgsql stable
+as $$
+begin
+    if not (select c.relispopulated from pg_catalog.pg_class c where c.oid = 'recdb.user_item_settled'::regclass) then
+        return false;
+    end if;
+    return exists (select from recdb.user_item_settled) or coalesce((
+        select l.rows = 0 from recdb.refresh_log l
+        where l.kind = 'rebuild' and l.error is null
+        order by l.run_id desc
+        limit 1), true);
+end
+$$;
+comment on function recdb.weights_ready() is
+    'Internal: false after a restore that left the materialized view user_item_settled without its rows.';
+
+
+-- recdb.refuse_hidden_rows: stop a refresh that cannot read all interactions and items.
+--   errors      42501 if row-level security may hide rows of a source from recdb's owner; the hint has the statements
+--               that let the owner read them
+create or replace function recdb.refuse_hidden_rows()
+returns void
+language plpgsql stable
+as $$
+declare
+    hidden record;
+begin
+    select string_agg(h.relation, ', ' order by h.relation) as tables,
+        string_agg(h.statement, ' ' order by h.relation) as statements
+    into hidden
+    from recdb.hidden_sources() h;
+    if hidden.tables is not null then
+        raise exception 'row-level security may hide rows of % from recdb: nothing was changed', hidden.tables
+            using errcode = 'insufficient_privilege', hint = hidden.statements
+                || ' To learn only from the rows that recdb may see: select recdb.rebuild(force => true);';
+    end if;
+end
+$$;
+comment on function recdb.refuse_hidden_rows() is
+    'Internal: error 42501 if row-level security may hide rows of a source from recdb''s owner.';
+
+
+-- recdb.learned_size: how much the weighted interactions hold.
+--   returns     pairs: users' items; users: those with at least one. Rows of forgotten users do not count. users is
+--               NULL while the settled weights cannot be read
+--   reads       item_popularity, whose numbers of users add up to the pairs; user_item
+create or replace function recdb.learned_size(out pairs bigint, out users bigint)
+language plpgsql stable
+as $$
+begin
+    select coalesce(sum(p.users), 0) into pairs from recdb.item_popularity p;
+    if recdb.weights_ready() then
+        select count(*) into users
+        from recdb.user_item w
+        where w.position = 1 and exists (select from recdb.user_key u where u.user_key = w.user_key);
+    end if;
+end
+$$;
+comment on function recdb.learned_size() is
+    'Internal: the number of weighted interactions and of users who have any.';
+
+
+-- recdb.refuse_loss: stop a rebuild that would lose most of what was learned from.
+--   parameters  pairs, users  learned_size() before the rebuild
+--   reads       learned_size() after it
+--   errors      55000 if fewer than half of at least 500 weighted interactions, or of at least 100 users, are left
+-- A failed import, a lost partition or a view that returns nothing looks like a mass deletion. Somebody has to say that
+-- the deletion is meant.
+create or replace function recdb.refuse_loss(pairs bigint, users bigint)
+returns void
+language plpgsql stable
+as $$
+declare
+    left_over constant record := recdb.learned_size();
+begin
+    if refuse_loss.pairs >= 500 and 2 * left_over.pairs < refuse_loss.pairs
+        or refuse_loss.users >= 100 and 2 * left_over.users < refuse_loss.users
+    then
+        raise exception 'only % of % weighted interactions and % of % users would be left: nothing was changed',
+            left_over.pairs, refuse_loss.pairs, left_over.users, coalesce(refuse_loss.users::text, 'unknown')
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = 'Are rows missing, or hidden from recdb? If they were deleted on purpose: '
+                    'recdb refresh --full --force, or in SQL: select recdb.rebuild(force => true);';
+    end if;
+end
+$$;
+comment on function recdb.refuse_loss(bigint, bigint) is
+    'Internal: error 55000 if a rebuild leaves fewer than half of many weighted interactions or users.';
+
+
 -- recdb.assign_keys: give users and items that have no key a dense integer key, in the order of their ids.
 --   reads       interactions, all of them
 --   writes      user_key, item_key
@@ -217,12 +314,14 @@ begin
     order by l.run_id desc
     limit 1;
     if last.seen is null or last.cluster is distinct from recdb.cluster()
-        or last.seen > pg_snapshot_xmax(pg_current_snapshot())
+        or last.seen > pg_snapshot_xmax(pg_current_snapshot()) or not recdb.weights_ready()
     then
-        -- Never refreshed, or restored into another cluster, which numbers transactions differently.
+        -- Never refreshed, or restored: into another cluster, which numbers transactions differently, or without rows.
         perform recdb.rebuild();
         return true;
     end if;
+    -- The users whose rows are hidden would lose their weights, and the next run would not look at these rows again.
+    perform recdb.refuse_hidden_rows();
 
     select coalesce(array_agg(distinct s.user_id), '{}') into changed
     from recdb.users_since(last.seen, last.started_at - interval '10 minutes') s;
@@ -246,12 +345,14 @@ comment on function recdb.refresh_changed() is
 
 
 -- recdb.rebuild: compute the weighted interactions again from all interactions.
+--   parameters  force  true: also if row-level security may hide rows, and if most of what was there would be lost
 --   reads       interactions, config, interaction_kind
 --   writes      user_key, item_key, user_item_settled, item_popularity; it empties user_item_recent and recent_user; a
 --               row of refresh_log; config.decay_origin, if it is more than a half-life from the newest interaction
+--   errors      as refuse_hidden_rows() and refuse_loss(), unless force
 -- Only a rebuild sees deleted interactions, changed weights and a changed half-life for all users. Moving decay_origin
 -- keeps the weights of new interactions near their kinds' weights; most rebuilds do not move it and change few rows.
-create or replace function recdb.rebuild()
+create or replace function recdb.rebuild(force boolean default false)
 returns void
 language plpgsql volatile security definer
 set search_path from current
@@ -259,11 +360,21 @@ as $$
 declare
     began constant timestamptz := clock_timestamp();
     horizon xid8;
+    before record;
+    ready boolean;
     written bigint;
 begin
     perform pg_advisory_xact_lock(recdb.refresh_lock());
     horizon := pg_snapshot_xmin(pg_current_snapshot());
-    perform recdb.lift_tombstones();
+    if not coalesce(force, false) then
+        perform recdb.refuse_hidden_rows();
+        before := recdb.learned_size();
+    end if;
+    if not exists (select from recdb.hidden_sources()) then
+        perform recdb.lift_tombstones();
+    end if;
+    -- A dump of the schema alone has no settings.
+    insert into recdb.config default values on conflict do nothing;
     perform recdb.assign_keys();
     -- For PostgreSQL a table of one row that was never analysed has a thousand; the plan below would be far too slow.
     analyze recdb.user_key, recdb.item_key, recdb.config, recdb.interaction_kind, recdb.forgotten_user;
@@ -280,7 +391,11 @@ begin
         where isfinite(e.created_at) and (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
-    if exists (select from recdb.user_item_settled) then
+    ready := recdb.weights_ready();
+    if ready then
+        ready := exists (select from recdb.user_item_settled);
+    end if;
+    if ready then
         refresh materialized view concurrently recdb.user_item_settled;
     else
         refresh materialized view recdb.user_item_settled;
@@ -288,15 +403,21 @@ begin
     delete from recdb.user_item_recent;
     delete from recdb.recent_user;
     perform recdb.sum_popularity();
+    if not coalesce(force, false) then
+        perform recdb.refuse_loss(before.pairs, before.users);
+    end if;
     select count(*) into written from recdb.user_item_settled;
     insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen, cluster)
     values ('rebuild', began, clock_timestamp(), (select count(*) from recdb.user_key), written, horizon,
         recdb.cluster());
 end
 $$;
-comment on function recdb.rebuild() is
+comment on function recdb.rebuild(boolean) is
     'Computes the weighted interactions and popularity again from all interactions, as `recdb refresh --full` does '
-    'first: only this sees deleted interactions, changed weights and a changed half-life. Readers do not wait.';
+    'first: only this sees deleted interactions, changed weights and a changed half-life. Readers do not wait. Error '
+    '42501 if row-level security may hide rows of a source from recdb''s owner; error 55000 if fewer than half of at '
+    'least 500 weighted interactions, or of at least 100 users, would be left. After an error everything is as before. '
+    'force: true goes on in both cases.';
 
 
 -- recdb.log_failure: record a failed run.
@@ -328,11 +449,13 @@ declare
     state text;
     message text;
     details text;
+    hints text;
 begin
     begin
         perform recdb.refresh_changed();
     exception when others then
-        get stacked diagnostics state = returned_sqlstate, message = message_text, details = pg_exception_detail;
+        get stacked diagnostics state = returned_sqlstate, message = message_text, details = pg_exception_detail,
+            hints = pg_exception_hint;
         failed := true;
     end;
     if failed then
@@ -343,7 +466,7 @@ begin
             raise warning '%', message using errcode = state, detail = details;
             commit;
         end if;
-        raise exception using errcode = state, message = message, detail = details;
+        raise exception using errcode = state, message = message, detail = details, hint = hints;
     end if;
 end
 $$;

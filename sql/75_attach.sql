@@ -264,6 +264,38 @@ comment on function recdb.hidden_tables(regclass) is
     'Internal: the tables under a view whose row-level security may hide rows from the owner of schema recdb.';
 
 
+-- recdb.hidden_sources: the tables that recdb reads and whose row-level security may hide rows from recdb's owner.
+--   returns     one row per table, with the statement that lets the owner read all rows of it. Under a restrictive
+--               policy that statement does not suffice: then the owner needs the attribute bypassrls
+--   reads       the views interactions and items with all that is beneath them, the system catalogues
+create or replace function recdb.hidden_sources()
+returns table (relation text, statement text)
+language sql stable security definer
+set search_path from current
+begin atomic
+    select distinct t.relation,
+        case
+            when exists (
+                select from pg_catalog.pg_policy p
+                where p.polrelid = h.oid and not p.polpermissive and p.polcmd in ('r', '*'))
+            then format('alter role %I bypassrls;', t.owner)
+            else format('create policy recdb_reads on %s for select to %I using (true);', t.relation, t.owner)
+        end
+    from (values ('recdb.interactions'::regclass), ('recdb.items'::regclass)) v(view)
+    cross join lateral recdb.hidden_tables(v.view) h(oid)
+    cross join lateral (
+        select format('%I.%I', n.nspname, c.relname) as relation, o.nspowner::regrole::name as owner
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        join pg_catalog.pg_namespace o on o.nspname = 'recdb'
+        where c.oid = h.oid
+    ) t;
+end;
+comment on function recdb.hidden_sources() is
+    'The tables that recdb reads and whose row-level security may hide rows from the owner of schema recdb, each with '
+    'the statement that lets the owner read all rows. While there is one, refresh() and rebuild() refuse to run.';
+
+
 -- recdb.missing_indexes: the indexes that attached tables lack; without them, recdb reads a whole table for a few rows.
 --   returns     one row per index: the table, the reason, and the statement that creates the index
 --   reads       attachment, the system catalogues

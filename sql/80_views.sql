@@ -87,7 +87,8 @@ select
         / nullif((select count(*) from recdb.user_key), 0) as vector_share,
     (select sum(pg_total_relation_size(c.oid)) from pg_class c
         join pg_namespace n on n.oid = c.relnamespace
-        where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes
+        where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes,
+    array(select h.relation from recdb.hidden_sources() h order by h.relation) as hidden_tables
 from (select) one
 left join recdb.model m on m.active;
 comment on view recdb.health is
@@ -104,3 +105,6 @@ comment on column recdb.health.items is 'How many items have a key.';
 comment on column recdb.health.recent_users is 'How many users changed since the last full refresh.';
 comment on column recdb.health.vector_share is 'The share of users with a vector in the active model version, 0 to 1.';
 comment on column recdb.health.bytes is 'The size of all tables of schema recdb with their indexes.';
+comment on column recdb.health.hidden_tables is
+    'The tables whose row-level security may hide rows from recdb: while there is one, no refresh runs, and users whose '
+    'rows are hidden get no personal rows.';

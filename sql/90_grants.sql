@@ -38,5 +38,8 @@ grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text) to recdb_maintainer;
 grant select on recdb.refresh_log, recdb.health, recdb.models to recdb_maintainer;
 
+-- The view health calls it.
+grant execute on function recdb.hidden_sources() to recdb_analyst, recdb_maintainer;
+
 -- Which version serves and how old it is: the HTTP service shows this to a monitor.
 grant select (label, active, created_at) on recdb.models to recdb_reader;

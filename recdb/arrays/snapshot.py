@@ -54,7 +54,7 @@ class Snapshot:
 
 
 def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Snapshot:
-    """Read the active version and the weighted interactions. Raises RecdbError where no version is active.
+    """Read the active version and the weighted interactions. Raises RecdbError if no version is active.
 
     A job that runs meanwhile may retire the version. The locks, which come before the snapshot, keep its partitions.
     """
@@ -65,6 +65,8 @@ def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Sn
         served = connection.cursor(row_factory=dict_row).execute("select * from recdb.serving(null)").fetchone()
         if served is None:
             raise RecdbError("no model has been trained yet", "run: recdb refresh")
+        if not fetch_row(connection, "select recdb.weights_ready()")[0]:
+            raise RecdbError("a restore left the weighted interactions without their rows", "run: recdb refresh")
         report("reading ids")
         user_ids, item_ids = read_ids(connection, "user"), read_ids(connection, "item")
         shape = len(user_ids), len(item_ids)

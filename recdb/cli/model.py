@@ -23,13 +23,14 @@ def refresh(
         typer.Option("--if-stale", metavar="AGE", help="Train if the last training is older, such as 24h or 7d."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Activate the new version even if it ranks clearly worse.")
+        bool, typer.Option("--force", help="Go on even if most data are gone, or the new version ranks worse.")
     ] = False,
     mlflow: Mlflow = None,
 ) -> None:
     """Run the maintenance job: refresh changed users; train if there is no model, if it is old, or with --full.
 
-    A new version that ranks clearly worse than the active one is kept, but not activated.
+    A new version that ranks clearly worse than the active one is kept, but not activated. If most interactions are gone
+    since the last run, or row-level security hides them, the job changes nothing and fails.
     """
     stale = parse_duration(if_stale) if if_stale else None
     database = open_database(url)

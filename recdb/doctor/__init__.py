@@ -32,6 +32,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "owner": privileges.check_owner,
     "schemas": privileges.check_schemas,
     "attached": attached.check_attached,
+    "weights": attached.check_weights,
     "indexes": storage.check_indexes,
     "leftovers": storage.check_leftovers,
     "dead rows": storage.check_dead_rows,

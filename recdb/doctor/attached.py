@@ -8,34 +8,21 @@ from recdb.doctor.verdict import Verdict, some
 
 def check_attached(connection: psycopg.Connection) -> Verdict | None:
     """Attached tables: recdb's owner can read all their rows, and their indexes serve recdb's queries."""
-    relations, owner = fetch_row(
-        connection,
-        """
-        select array(select distinct a.relation from recdb.attachment a order by 1), nspowner::regrole::text
-        from pg_namespace where nspname = 'recdb'
-        """,
-    )
+    (relations,) = fetch_row(connection, "select array(select distinct a.relation from recdb.attachment a order by 1)")
+    hidden = connection.execute("select relation, statement from recdb.hidden_sources() order by relation").fetchall()
+    if hidden:
+        tables = some([relation for relation, _ in hidden])
+        message = f"row-level security may hide rows of {tables} from recdb: lists are empty, and no refresh runs"
+        return Verdict("fail", message, " ".join(dict.fromkeys(statement for _, statement in hidden)))
     if not relations:
         return None
-    (hidden,) = fetch_row(
+    owner, foreign = fetch_row(
         connection,
         """
-        select array(
-            select distinct h::text
-            from recdb.attachment a, recdb.hidden_tables(format('recdb.attached_%s', a.attachment_id)::regclass) h)
-        """,
-    )
-    if hidden:
-        statements = " ".join(
-            f"create policy recdb_reads on {table} for select to {owner} using (true);" for table in hidden
-        )
-        return Verdict("fail", f"row-level security may hide rows from {owner} in {some(hidden)}", statements)
-    (foreign,) = fetch_row(
-        connection,
-        """
-        select array(
+        select n.nspowner::regrole::text, array(
             select distinct h::text
             from recdb.attachment a, recdb.foreign_views(format('recdb.attached_%s', a.attachment_id)::regclass) h)
+        from pg_namespace n where n.nspname = 'recdb'
         """,
     )
     if foreign:
@@ -53,3 +40,11 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
         message = f"an index that recdb needs is missing: {tables}: {missing[0][1]}"
         return Verdict("warn", message, " ".join(statement for *_, statement in missing))
     return Verdict("ok", f"{some(relations)}, read by index")
+
+
+def check_weights(connection: psycopg.Connection) -> Verdict | None:
+    """The weighted interactions have their rows: some restores leave them out."""
+    (ready,) = fetch_row(connection, "select recdb.weights_ready()")
+    if ready:
+        return Verdict("ok", "the weighted interactions can be read")
+    return Verdict("fail", "a restore left the weighted interactions without their rows", "recdb refresh")

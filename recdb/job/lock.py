@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from recdb.database import Database, connect, fetch_row
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.job.versions import clean_up
 from recdb.migrate import check_owner, require_installed
 from recdb.progress import Report
@@ -25,6 +25,7 @@ def open_job(database: Database, report: Report) -> Iterator[psycopg.Connection 
         if not locked:
             yield None
             return
+        require_primary(connection)
         require_installed(connection)
         check_owner(connection)
         watch_for_lost_client(connection)

