@@ -39,6 +39,30 @@ FOREIGN_PARAMETERS = frozenset(
 )
 
 
+# What a role or a database may have set otherwise, and what the commands of recdb rely on: their statements may take
+# long, wait, and see what others commit, and psycopg reads dates and intervals in these styles only.
+PINNED = {
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "row_security": "on",
+    "plan_cache_mode": "auto",
+    "client_min_messages": "notice",
+}
+
+
 @dataclass(frozen=True)
 class Database:
     """A database: its libpq connection string, and where this string comes from."""
@@ -123,13 +147,26 @@ def find_database(url: str | None = None, environment: Mapping[str, str] | None 
 
 
 def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:
-    """Open a connection; if that fails, raise Unavailable, which names the database."""
+    """Open a connection with the settings PINNED; if that fails, raise Unavailable, which names the database."""
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
     try:
-        return psycopg.connect(
-            database.conninfo, autocommit=autocommit, application_name=APPLICATION_NAME, connect_timeout=10
+        connection = psycopg.connect(
+            database.conninfo,
+            autocommit=True,
+            application_name=APPLICATION_NAME,
+            connect_timeout=10,
+            client_encoding="utf8",
         )
+        # Only what differs is set: behind a pooler the session serves others after us.
+        connection.execute(
+            "select set_config(w.name, w.value, false) from unnest(%s::text[], %s::text[]) w(name, value) "
+            "join pg_settings s on s.name = w.name "
+            "where s.setting <> w.value and not (s.name = 'DateStyle' and s.setting like 'ISO%%')",
+            [list(PINNED), list(PINNED.values())],
+        )
+        connection.autocommit = autocommit
+        return connection
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
         raise Unavailable(

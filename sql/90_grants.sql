@@ -34,8 +34,10 @@ to recdb_analyst;
 grant select on all tables in schema recdb to recdb_analyst;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;
-grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text) to recdb_maintainer;
-grant select on recdb.refresh_log, recdb.health, recdb.models to recdb_maintainer;
+grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text),
+    recdb.begin_run(text), recdb.fail_run(bigint, text, text) to recdb_maintainer;
+grant execute on function recdb.is_running(integer, timestamptz) to recdb_maintainer, recdb_analyst;
+grant select on recdb.refresh_log, recdb.last_runs, recdb.health, recdb.models to recdb_maintainer;
 
 -- Which version serves and how old it is: the HTTP service shows this to a monitor.
 grant select (label, active, created_at) on recdb.models to recdb_reader;

@@ -29,6 +29,7 @@ from recdb.data.sources import (
 )
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
+from recdb.faults import reach
 from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.progress import Report, silent
 
@@ -92,6 +93,7 @@ def attach(
             for source in sources:
                 report(f"reading {source.relation}")
                 made |= create_view(connection, source)
+            reach("view made")
             found = [inspect(connection, number, attached) for number, attached in made.items()]
         except psycopg.errors.LockNotAvailable as error:
             raise RecdbError(
@@ -105,8 +107,10 @@ def attach(
         connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [replaced])
         report("redefining recdb's views")
         combine_sources(connection, roles)
+        reach("views combined")
         if "items" in roles and not any(old.role == "items" for old in known.values()):
             connection.execute("update recdb.config set listed_only = true where not listed_only")
+    reach("attached")
     drop_stale(database)
     return found
 

@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 from recdb.arrays.snapshot import Snapshot, read_snapshot
 from recdb.database import Database, connect
 from recdb.errors import InvalidInput, RecdbError
+from recdb.faults import reach
 from recdb.everyone.rank import Lists, rank_everybody
 from recdb.migrate import require_installed
 from recdb.progress import Report, silent
@@ -49,6 +50,7 @@ def recommend_all(database: Database, path: str, *, k: int = 50, report: Report 
         raise InvalidInput(f"k is {k}, and must be between 1 and 1000")
     users = rows = done = 0
     with open_output(path) as file:
+        reach("lists opened")
         with connect(database) as connection:
             require_installed(connection)
             snapshot = read_snapshot(connection, report)
@@ -57,7 +59,9 @@ def recommend_all(database: Database, path: str, *, k: int = 50, report: Report 
         for ranked, lists in rank_everybody(snapshot, k, report):
             file.write(write_text(lists).encode())
             users, rows, done = users + int((lists.ranks == 1).sum()), rows + len(lists.users), done + ranked
+            reach("lists begun")
             report(f"lists, {done:,} of {len(snapshot.user_ids) - 1:,} users")
+        reach("lists written")
     return Written(users, rows, snapshot.served["label"], time.monotonic() - began)
 
 
