@@ -17,8 +17,8 @@ from typing import BinaryIO, cast
 from recdb.arrays.snapshot import Snapshot, read_snapshot
 from recdb.database import Database, connect
 from recdb.errors import InvalidInput, RecdbError
-from recdb.faults import reach
 from recdb.everyone.rank import Lists, rank_everybody
+from recdb.faults import reach
 from recdb.migrate import require_installed
 from recdb.progress import Report, silent
 

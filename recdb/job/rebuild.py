@@ -39,8 +39,9 @@ def restore_half_life(connection: psycopg.Connection, report: Report) -> None:
 
 def vacuum(connection: psycopg.Connection) -> None:
     """Vacuum and analyse the tables that a rebuild wrote, and those that it read; needs autocommit."""
-    # Index-only scans of the neighbours' items need the visibility map. Without truncation no reader of a standby waits.
+    # Index-only scans of the neighbours' items need the visibility map. Truncation makes readers of a standby wait.
     connection.execute(
-        "vacuum (analyze, truncate off) recdb.user_item_settled, recdb.item_popularity, recdb.user_key, recdb.item_key, "
-        "recdb.user_item_recent, recdb.recent_user, recdb.interaction, recdb.interaction_kind, recdb.config"
+        "vacuum (analyze, truncate off) recdb.user_item_settled, recdb.item_popularity, recdb.user_key, "
+        "recdb.item_key, recdb.user_item_recent, recdb.recent_user, recdb.interaction, recdb.interaction_kind, "
+        "recdb.config"
     )
