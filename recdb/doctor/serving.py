@@ -96,11 +96,11 @@ def check_last_run(connection: psycopg.Connection) -> Verdict | None:
     ).fetchall()
     if not rows:
         return None
-    kind, age, _, error, failing = rows[0]
+    kind, age, state, error, failing = rows[0]
     if failing:
-        also = [NAMES.get(kind, kind) for kind, *_, failing in rows[1:] if failing]
+        also = [str(NAMES.get(row[0], row[0])) for row in rows[1:] if row[4]]
         more = f"; the last {' and '.join(also)} failed too" if also else ""
-        message = f"the last {NAMES.get(kind, kind)}, {age_of(age)} ago, {ENDINGS[rows[0][2]]}: {error}{more}"
+        message = f"the last {NAMES.get(kind, kind)}, {age_of(age)} ago, {ENDINGS[state]}: {error}{more}"
         return Verdict("fail", message, f"fix that, then: {MENDS.get(kind, 'recdb refresh --full')}")
     return Verdict("ok", f"the last {NAMES.get(kind, kind)}, {age_of(age)} ago, had no error")
 

@@ -4,12 +4,14 @@ The lists hold what recommend() would return to each user as of the last refresh
 COPY; recommend() is never called.
 """
 
+import fcntl
+import glob
 import gzip
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -105,10 +107,14 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     straight = target.exists() and not target.is_file()
     writing = target if straight else target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        if not straight:
+            remove_abandoned(target)
         with (
             writing.open("wb") as raw,
             gzip.open(raw, "wb", compresslevel=3) if target.suffix == ".gz" else raw as file,
         ):
+            if not straight:
+                fcntl.flock(raw, fcntl.LOCK_EX)
             yield cast(BinaryIO, file)
         if not straight:
             writing.replace(target)
@@ -117,3 +123,11 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     finally:
         if not straight:
             writing.unlink(missing_ok=True)
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove what a killed process left of this file; a process that still writes holds a lock on its part."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()

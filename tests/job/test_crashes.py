@@ -74,7 +74,8 @@ def test_a_refresh_killed_anywhere(database: Database, db: psycopg.Connection, p
 
     die_at(point, database, "refresh")
 
-    assert lists(db) == before
+    if point != "after refresh":
+        assert lists(db) == before
     assert job.run(database).ran
     assert remains(db) == {}
     assert column(db.execute("select item_id from recdb.user_item_weights where user_id = 'u50'")) == ["i1"]
@@ -179,6 +180,6 @@ def test_an_installation_killed_anywhere(empty_database: Callable[[], Database],
         else:
             assert column(db.execute("select count(*) from pg_namespace where nspname = 'recdb'")) == [0]
         migrate.upgrade(database)
-        assert remains(db) == ({} if installed else {"unpopulated views": ["user_item_settled"]})
+        assert remains(db) == {}
         record(db, [("u1", "i1", "like")])
         assert job.run(database, params=Params()).ran
