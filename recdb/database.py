@@ -161,8 +161,8 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
         # Only what differs is set: behind a pooler the session serves others after us.
         connection.execute(
             "select set_config(w.name, w.value, false) from unnest(%s::text[], %s::text[]) w(name, value) "
-            "join pg_settings s on s.name = w.name "
-            "where s.setting <> w.value and not (s.name = 'DateStyle' and s.setting like 'ISO%%')",
+            "where current_setting(w.name, true) <> w.value "
+            "and not (w.name = 'DateStyle' and current_setting(w.name) like 'ISO%%')",
             [list(PINNED), list(PINNED.values())],
         )
         connection.autocommit = autocommit

@@ -108,3 +108,23 @@ def test_another_version_explains_its_own_scores(database: Database, db: psycopg
 def test_without_a_model_there_is_no_explanation(db: psycopg.Connection) -> None:
     record(db, tastes())
     assert db.execute("select * from recdb.explain('u1', 'i1')").fetchall() == []
+
+
+@pytest.mark.parametrize("mode", ["auto", "force_custom_plan"])
+def test_contributions_add_up_after_much_has_changed(database: Database, db: psycopg.Connection, mode: str) -> None:
+    """recommend() and its explanation find the same neighbours only if both search by the same plan."""
+    rows = tastes(users=400, items=120)
+    record(db, rows)
+    train(database, blend=1.0, neighbors=20)
+    for turn in range(3):
+        record(db, [(f"u{number}", f"i{(number * 7 + turn) % 120}", "like") for number in range(0, 400, 2)])
+        db.execute("call recdb.refresh()")
+    with psycopg.connect(database.conninfo, autocommit=True) as asking:
+        asking.execute(f"set plan_cache_mode = {mode}")
+        for number in range(0, 400, 9):
+            for item_id, score, *_ in recommend(asking, f"u{number}", 3):
+                for function in ("explain", "explain_neighbors"):
+                    total = asking.execute(
+                        f"select sum(contribution) from recdb.{function}(%s, %s)", [f"u{number}", item_id]
+                    ).fetchone()
+                    assert (total or (None,))[0] == pytest.approx(score, abs=1e-6), (function, number, item_id)
