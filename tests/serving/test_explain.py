@@ -128,3 +128,15 @@ def test_contributions_add_up_after_much_has_changed(database: Database, db: psy
                         f"select sum(contribution) from recdb.{function}(%s, %s)", [f"u{number}", item_id]
                     ).fetchone()
                     assert (total or (None,))[0] == pytest.approx(score, abs=1e-6), (function, number, item_id)
+
+
+def test_what_searches_for_neighbours_is_planned_as_recommend_is(db: psycopg.Connection) -> None:
+    """With another plan a call may find other neighbours than recommend() did: an index search is approximate."""
+    pins = dict(
+        db.execute(
+            "select proname, (select option_value from pg_options_to_table(proconfig) "
+            "where option_name = 'plan_cache_mode') from pg_proc where pronamespace = 'recdb'::regnamespace "
+            "and proname in ('recommend_for_items', 'explain', 'explain_neighbors', 'neighbors', 'similar_items')"
+        ).fetchall()
+    )
+    assert len(pins) == 5 and set(pins.values()) == {"force_generic_plan"}
