@@ -38,6 +38,30 @@ APPLICATION_NAME = "recdb"
 SEARCH_PATH = "pg_catalog,pg_temp"
 
 
+# What a role or a database may have set otherwise, and what the commands of recdb rely on: their statements may take
+# long, wait, and see what others commit, and psycopg reads dates and intervals in these styles only.
+PINNED = {
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "row_security": "on",
+    "plan_cache_mode": "auto",
+    "client_min_messages": "notice",
+}
+
+
 @dataclass(frozen=True)
 class Database:
     """A database: its libpq connection string, and where this string comes from."""
@@ -87,35 +111,49 @@ def find_database(url: str | None = None, environment: Mapping[str, str] | None 
 
 
 def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:
-    """Open a connection that looks names up in pg_catalog alone; if that fails, raise Unavailable with the database.
+    """Open a connection that looks names up in pg_catalog alone, with the settings PINNED.
 
     Its statements run with all rights of the role, often recdb's owner. An operator or a function that another role
     made in `public` could fit one of them better than PostgreSQL's own, and would run with these rights. So statements
-    name every other schema.
+    name every other schema. Raises Unavailable, which names the database, if it cannot connect.
     """
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
     own = conninfo_to_dict(database.conninfo).get("options") or os.environ.get("PGOPTIONS") or ""
     options = f"{own} -c search_path={SEARCH_PATH}".strip()
     try:
-        connection = _open(database, autocommit=autocommit, options=options)
+        connection = _open(database, autocommit=True, options=options)
     except psycopg.OperationalError as error:
         if "startup parameter" not in str(error):
             raise _unreachable(database, error) from error
         try:  # a pooler that passes no settings on
-            connection = _open(database, autocommit=autocommit)
+            connection = _open(database, autocommit=True)
         except psycopg.OperationalError as again:
             raise _unreachable(database, again) from again
     try:
         require_safe_path(connection)
+        pin_settings(connection)
     except BaseException:
         connection.close()
         raise
+    connection.autocommit = autocommit
     return connection
 
 
+def pin_settings(connection: psycopg.Connection) -> None:
+    """Set what the statements of recdb rely on; only what differs, since behind a pooler others get the session."""
+    connection.execute(
+        "select set_config(w.name, w.value, false) from unnest(%s::text[], %s::text[]) w(name, value) "
+        "where current_setting(w.name, true) <> w.value "
+        "and not (w.name = 'DateStyle' and current_setting(w.name) like 'ISO%%')",
+        [list(PINNED), list(PINNED.values())],
+    )
+
+
 def _open(database: Database, **options: Any) -> psycopg.Connection:
-    return psycopg.connect(database.conninfo, application_name=APPLICATION_NAME, connect_timeout=10, **options)
+    return psycopg.connect(
+        database.conninfo, application_name=APPLICATION_NAME, connect_timeout=10, client_encoding="utf8", **options
+    )
 
 
 def _unreachable(database: Database, error: psycopg.OperationalError) -> Unavailable:

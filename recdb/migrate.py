@@ -8,6 +8,7 @@ in the same transaction. Revisions do not use this module, which changes, but on
 
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from psycopg import sql
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
+from recdb.faults import reach
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
 
@@ -29,6 +31,12 @@ MINIMUM_PGVECTOR = (0, 8, 4)
 MINIMUM_POSTGRESQL = 16
 ROLES = tuple(role_comments())
 MAXIMUM_DIMENSION = 1024
+
+# While a migration waits for a table or view, its readers wait behind it: it waits for LOCK_TIMEOUT, rolls everything
+# back, and tries again, ATTEMPTS times.
+LOCK_TIMEOUT = "50ms"
+ATTEMPTS = 40
+PAUSE = 0.25
 
 # The key of an advisory lock, "recdb" in ASCII: several installs at once run one after another.
 INSTALL_LOCK = 0x7265636462
@@ -88,11 +96,51 @@ def downgrade(database: Database, revision: str) -> None:
 
 
 def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE)
+        try:
+            _try_to_run(command, config, revision)
+        except psycopg.errors.LockNotAvailable as error:
+            blocker = _blocker(config.attributes["url"])
+            if attempt == ATTEMPTS - 1:
+                raise RecdbError(
+                    f"recdb's tables are in use by {blocker or 'another transaction'}: nothing was changed",
+                    "run it again when that transaction has ended",
+                ) from error
+        else:
+            return
+
+
+def _blocker(url: str) -> str | None:
+    """Describe the oldest other session that uses a table or view of schema recdb."""
+    with connect(Database(url, "given")) as connection:
+        row = connection.execute(
+            """
+            select format('process %s (role %s, application %s, since %s)', a.pid, a.usename,
+                coalesce(nullif(a.application_name, ''), 'unnamed'), date_trunc('second', a.xact_start))
+            from pg_locks l
+            join pg_class c on c.oid = l.relation and c.relnamespace = to_regnamespace('recdb')
+            join pg_stat_activity a on a.pid = l.pid
+            where l.granted and l.pid <> pg_backend_pid()
+              and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            order by a.xact_start, a.pid
+            limit 1
+            """
+        ).fetchone()
+    return str(row[0]) if row else None
+
+
+def _try_to_run(command: Any, config: alembic.config.Config, revision: str) -> None:
     try:
         with _alembic_lock:
             command(config, revision)
     except sqlalchemy.exc.DBAPIError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise error.orig from error
         raise _failed(error.orig) from error
+    except psycopg.errors.LockNotAvailable:
+        raise
     except psycopg.Error as error:
         raise _failed(error) from error
     except alembic.util.CommandError as error:
@@ -190,6 +238,8 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
     raw.execute("set local search_path = pg_catalog, pg_temp")
     require_primary(raw)
     raw.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
+    raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+    reach("prepared")
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
         raise RecdbError(
             f"PostgreSQL {raw.info.server_version // 10000} is too old",
@@ -212,6 +262,8 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
 def create_roles(connection: sqlalchemy.Connection) -> None:
     """Create the roles that are missing. Roles belong to the cluster: another database may have created them."""
     raw = _raw(connection)
+    reach("migrated")
+    raw.execute("set local lock_timeout = 0")  # an install in another database may be creating the same roles
     prefix = installed_prefix(raw)
     for role, comment in role_comments(prefix).items():
         if raw.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
@@ -232,10 +284,12 @@ def create_roles(connection: sqlalchemy.Connection) -> None:
 def replay(connection: sqlalchemy.Connection) -> None:
     """Replace everything in `sql/`, in the order of its file names."""
     raw = _raw(connection)
+    raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     _check_public_recommend(raw)
     vector, prefix = vector_schema(raw), installed_prefix(raw)
     for file in sorted((database_folder() / "sql").glob("*.sql")):
         raw.execute(with_prefix(fill_in(file.read_text(encoding="utf-8"), vector), prefix))
+    reach("replayed")
 
 
 def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:

@@ -323,8 +323,11 @@ class RefreshLog(Base):
 
     __tablename__ = "refresh_log"
     __table_args__ = (
-        CheckConstraint("kind in ('refresh', 'rebuild', 'train')"),
+        CheckConstraint("kind in ('refresh', 'rebuild', 'train', 'tune', 'activate')"),
+        CheckConstraint("state in ('running', 'succeeded', 'failed', 'rejected', 'cancelled', 'lost')"),
         Index("refresh_log_started", "started_at"),
+        Index("refresh_log_kind", "kind", "run_id"),
+        Index("refresh_log_running", "run_id", postgresql_where=text("state = 'running'")),
     )
 
     run_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -338,3 +341,7 @@ class RefreshLog(Base):
     cluster: Mapped[int | None] = mapped_column(BigInteger)
     """The system identifier of the server that numbers these transactions."""
     error: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default=text("'succeeded'"))
+    pid: Mapped[int | None]
+    """The server process of the run."""
+    half_life_before: Mapped[dict[str, Any] | None] = mapped_column(JSONB)

@@ -26,7 +26,7 @@
 -- The first refresh, and each `recdb refresh --full`, calls rebuild() instead, which computes everything again from all
 -- interactions: assign_keys() gives users and items their integer keys, the materialized view user_item_settled is
 -- refreshed, and sum_popularity() sums the popularity of all items. After that, `recdb refresh --full` trains a model
--- version in Python.
+-- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
 -- The other files: 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
 -- has track() and forget_user(), 75_attach reads an application's own tables beside recdb's store, 76_trust says whose

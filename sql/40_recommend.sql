@@ -60,10 +60,10 @@ declare
 begin
     if list is null or list in ('', '<>') then
         return '{}';
-    elsif (list like '{%' or list ~ '^\[-?\d+:') and pg_input_is_valid(list, 'text[]') then
+    elsif (list like '{%' or list ~ '^[[]-?[0-9]+:') and pg_input_is_valid(list, 'text[]') then
         return list::text[];
     elsif list like '<%>' then
-        return regexp_split_to_array(btrim(substr(list, 2, length(list) - 2)), '\s*,\s*');
+        return regexp_split_to_array(btrim(substr(list, 2, length(list) - 2)), '[[:space:]]*,[[:space:]]*');
     elsif list like '[%' and pg_input_is_valid(list, 'jsonb') then
         if not jsonb_path_exists(
             list::jsonb, 'strict $[*] ? (@.type() != "string" && @.type() != "number" && @.type() != "null")')

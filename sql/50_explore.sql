@@ -35,6 +35,7 @@ create or replace function recdb.neighbors(user_id text, k bigint default 20)
 returns table (neighbor_id text, similarity double precision, shared_items bigint)
 language plpgsql stable security definer rows 20 cost 5000
 set search_path from current
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -78,6 +79,7 @@ create or replace function recdb.similar_items(item_id text, k bigint default 20
 returns table (neighbor_id text, similarity double precision)
 language plpgsql stable security definer rows 20 cost 5000
 set search_path from current
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

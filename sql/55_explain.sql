@@ -86,6 +86,7 @@ create or replace function recdb.explain(user_id text, item_id text, model text 
 returns table (source text, because_id text, contribution double precision)
 language sql stable security definer rows 10 cost 10000
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
@@ -111,6 +112,7 @@ create or replace function recdb.explain_neighbors(user_id text, item_id text, m
 returns table (neighbor_id text, similarity double precision, contribution double precision)
 language sql stable security definer rows 10 cost 10000
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set max_parallel_workers_per_gather = 0
 set jit = off
 as $$

@@ -304,6 +304,7 @@ declare
     user_keys integer[];
     written bigint;
 begin
+    perform recdb.require_read_committed();
     if not pg_try_advisory_xact_lock(recdb.refresh_lock()) then
         raise notice 'another refresh is running: nothing done';
         return false;
@@ -335,8 +336,7 @@ begin
     where u.user_id = any (changed);
     written := recdb.refresh_items(user_keys);
     perform recdb.refresh_vectors(user_keys);
-    insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen, cluster)
-    values ('refresh', began, clock_timestamp(), cardinality(user_keys), written, horizon, recdb.cluster());
+    perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
     return true;
 end
 $$;
@@ -364,6 +364,7 @@ declare
     ready boolean;
     written bigint;
 begin
+    perform recdb.require_read_committed();
     perform pg_advisory_xact_lock(recdb.refresh_lock());
     horizon := pg_snapshot_xmin(pg_current_snapshot());
     if not coalesce(force, false) then
@@ -407,9 +408,7 @@ begin
         perform recdb.refuse_loss(before.pairs, before.users);
     end if;
     select count(*) into written from recdb.user_item_settled;
-    insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, seen, cluster)
-    values ('rebuild', began, clock_timestamp(), (select count(*) from recdb.user_key), written, horizon,
-        recdb.cluster());
+    perform recdb.end_run('rebuild', began, (select count(*) from recdb.user_key), written, seen => horizon);
 end
 $$;
 comment on function recdb.rebuild(boolean) is
@@ -420,57 +419,68 @@ comment on function recdb.rebuild(boolean) is
     'force: true goes on in both cases.';
 
 
--- recdb.log_failure: record a failed run.
---   parameters  kind, started_at, error  as the columns of refresh_log
---   writes      a row of refresh_log
-create or replace function recdb.log_failure(kind text, started_at timestamptz, error text)
-returns void
-language sql volatile security definer
-set search_path from current
-as $$
-    insert into recdb.refresh_log (kind, started_at, finished_at, error)
-    values (log_failure.kind, log_failure.started_at, clock_timestamp(), log_failure.error)
-$$;
-comment on function recdb.log_failure(text, timestamptz, text) is
-    'Internal: records a failed run in refresh_log.';
-
-
 -- recdb.refresh: update the weighted interactions, vectors and popularity by the changes since the last run.
---   reads, writes  as refresh_changed()
---   errors         any that refresh_changed() raises. The procedure records it in refresh_log, commits, and raises it
---                  again; inside a caller's transaction, where it may not commit, it only raises it
+--   reads, writes  as refresh_changed(), and a row of refresh_log from the start on
+--   errors         any that refresh_changed() raises, a timeout and a cancellation too. The procedure records it in
+--                  refresh_log, commits, and raises it again; inside a caller's transaction, where it may not commit,
+--                  it only raises it
 -- It runs with the caller's rights: a procedure that commits can neither be SECURITY DEFINER nor have a SET clause.
+-- If the CALL is all that the client sent, and outside a transaction, the procedure commits the start of the run first,
+-- and sets the isolation level that it needs, whatever the role's default is. Nothing tells whether a procedure may
+-- commit: hence the look at the text of the query.
 create or replace procedure recdb.refresh()
 language plpgsql
 as $$
 declare
     began constant timestamptz := clock_timestamp();
+    outside constant boolean := pg_catalog.transaction_timestamp() = pg_catalog.statement_timestamp();
+    alone constant boolean := outside and pg_catalog.current_query()
+        ~* '^[[:space:]]*call[[:space:]]+(recdb[[:space:]]*[.][[:space:]]*)?refresh[[:space:]]*[(][[:space:]]*[)][[:space:];]*$';
+    run bigint;
+    worked boolean;
     failed boolean := false;
     state text;
     message text;
     details text;
-    hints text;
+    advice text;
 begin
+    if alone then
+        commit;
+        set transaction isolation level read committed, read write;
+        run := recdb.begin_run('refresh');
+        if run is null then
+            return;
+        end if;
+        commit;
+        set transaction isolation level read committed, read write;
+    end if;
     begin
-        perform recdb.refresh_changed();
-    exception when others then
+        worked := recdb.refresh_changed();
+    exception when query_canceled or assert_failure or others then
         get stacked diagnostics state = returned_sqlstate, message = message_text, details = pg_exception_detail,
-            hints = pg_exception_hint;
+            advice = pg_exception_hint;
         failed := true;
     end;
-    if failed then
-        -- The procedure may commit only a transaction that its own CALL began; a caller's transaction began earlier.
-        -- With several statements in one string both times are equal, but the commit fails: the warning says why.
-        if pg_catalog.transaction_timestamp() = pg_catalog.statement_timestamp() then
-            perform recdb.log_failure('refresh', began, message);
-            raise warning '%', message using errcode = state, detail = details;
-            commit;
-        end if;
-        raise exception using errcode = state, message = message, detail = details, hint = hints;
+    if failed and alone then
+        perform recdb.fail_run(run, case when state = '57014' then 'cancelled' else 'failed' end, message);
+        commit;
+    elsif failed and outside then
+        -- With several statements in one string this commit fails: the warning says why.
+        perform recdb.log_failure('refresh', began, message);
+        raise warning '%', message using errcode = state, detail = details;
+        commit;
+    elsif alone and not worked then
+        perform recdb.fail_run(run, null, null);
+    end if;
+    if failed and advice <> '' then
+        raise exception using errcode = state, message = message, detail = details, hint = advice;
+    elsif failed then
+        raise exception using errcode = state, message = message, detail = details;
     end if;
 end
 $$;
 comment on procedure recdb.refresh() is
     'Updates the weighted interactions and vectors of changed users, and the popularity of items: call it from cron or '
-    'pg_cron. The first call, and one after a restore into another server, computes everything again. A failure is '
-    'recorded in recdb.refresh_log and raised; inside a transaction of yours it is only raised.';
+    'pg_cron. The first call, and one after a restore into another server, computes everything again. A row of '
+    'recdb.refresh_log says how it ended. A failure is recorded there and raised; inside a transaction of yours it is '
+    'only raised. Error 25000 inside a transaction of yours that is not read committed.';

@@ -191,7 +191,7 @@ begin
     execute format('
         create or replace view recdb.items as %s
         select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
-        from recdb.item i %s', everything, regexp_replace(taken, '^\s*and', ' where'));
+        from recdb.item i %s', everything, regexp_replace(taken, '^[[:space:]]*and', ' where'));
     execute format('
         create or replace function recdb.item_of(item_id text)
         returns table (

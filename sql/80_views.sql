@@ -70,6 +70,37 @@ comment on column recdb.models.interactions is 'How many weighted interactions i
 comment on column recdb.models.metrics is 'The metrics of the training on its validation part.';
 comment on column recdb.models.params is 'The hyper-parameters of learning and serving.';
 
+create or replace view recdb.last_runs as
+select
+    r.kind,
+    r.state,
+    r.started_at,
+    r.finished_at,
+    r.model,
+    r.error,
+    r.state not in ('running', 'succeeded') and not exists (
+        select from recdb.refresh_log l
+        where l.state = 'succeeded' and l.finished_at > r.started_at
+          and (l.kind in ('refresh', 'rebuild')) = (r.kind in ('refresh', 'rebuild'))) as failing
+from (values ('refresh'), ('rebuild'), ('train'), ('tune'), ('activate')) k(kind)
+cross join lateral (
+    select l.kind, l.started_at, l.finished_at, l.model,
+        case when l.state <> 'running' or recdb.is_running(l.pid, l.started_at) then l.state else 'lost' end as state,
+        case when l.state <> 'running' or recdb.is_running(l.pid, l.started_at) then l.error
+            else 'the process, its connection or the server was stopped before the run ended' end as error
+    from recdb.refresh_log l
+    where l.kind = k.kind
+    order by l.run_id desc
+    limit 1
+) r;
+comment on view recdb.last_runs is
+    'The last maintenance run of each kind, one row each, from recdb.refresh_log.';
+comment on column recdb.last_runs.state is
+    'As in refresh_log; lost as soon as the run''s server process is gone.';
+comment on column recdb.last_runs.failing is
+    'True: the run did not succeed, and no later run made up for it. A refresh and a rebuild make up for each other, '
+    'and so do training, tuning and activating.';
+
 create or replace view recdb.health as
 select
     m.label as model,
@@ -77,7 +108,7 @@ select
     (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train') as refreshed_at,
     now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train')
         as refresh_age,
-    (select l.error from recdb.refresh_log l order by l.run_id desc limit 1) as last_error,
+    (select l.error from recdb.last_runs l where l.failing order by l.started_at desc limit 1) as last_error,
     (select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = 'recdb.interaction'::regclass)
         as stored_interactions,
     (select count(*) from recdb.user_key) as users,
@@ -88,6 +119,7 @@ select
     (select sum(pg_total_relation_size(c.oid)) from pg_class c
         join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes,
+    (select array_agg(l.kind order by l.kind) from recdb.last_runs l where l.failing) as failing,
     array(select h.relation from recdb.hidden_sources() h order by h.relation) as hidden_tables
 from (select) one
 left join recdb.model m on m.active;
@@ -97,7 +129,10 @@ comment on column recdb.health.model is 'The label of the active model version; 
 comment on column recdb.health.model_age is 'The time since its training began.';
 comment on column recdb.health.refreshed_at is 'When the last refresh or rebuild without an error ended.';
 comment on column recdb.health.refresh_age is 'The time since then.';
-comment on column recdb.health.last_error is 'The error of the last maintenance run; NULL if it succeeded.';
+comment on column recdb.health.last_error is
+    'The error of the newest maintenance run that did not succeed, until a later run makes up for it; else NULL.';
+comment on column recdb.health.failing is
+    'The kinds of runs whose last run did not succeed, until a later run makes up for it: see recdb.last_runs.';
 comment on column recdb.health.stored_interactions is
     'About how many interactions recdb''s own store has: PostgreSQL''s estimate.';
 comment on column recdb.health.users is 'How many users have a key.';

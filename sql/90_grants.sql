@@ -35,8 +35,10 @@ revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
 revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;
-grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text) to recdb_maintainer;
-grant select on recdb.refresh_log, recdb.health, recdb.models to recdb_maintainer;
+grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text),
+    recdb.begin_run(text), recdb.fail_run(bigint, text, text) to recdb_maintainer;
+grant execute on function recdb.is_running(integer, timestamptz) to recdb_maintainer, recdb_analyst;
+grant select on recdb.refresh_log, recdb.last_runs, recdb.health, recdb.models to recdb_maintainer;
 
 -- The view health calls it.
 grant execute on function recdb.hidden_sources() to recdb_analyst, recdb_maintainer;

@@ -122,6 +122,39 @@ comment on view recdb.user_item is
     # Identity: who is left out, who became whom.
 
     # Maintenance runs: what each did and how it ended.
+    execute("""
+alter table recdb.refresh_log
+    drop constraint refresh_log_kind_check,
+    add constraint refresh_log_kind_check check (kind in ('refresh', 'rebuild', 'train', 'tune', 'activate')),
+    add column state text not null default 'succeeded'
+        check (state in ('running', 'succeeded', 'failed', 'rejected', 'cancelled', 'lost')),
+    add column pid integer,
+    add column half_life_before jsonb;
+update recdb.refresh_log set state = case when kind = 'train' and model is not null then 'rejected' else 'failed' end
+where error is not null;
+create index refresh_log_kind on recdb.refresh_log (kind, run_id);
+create index refresh_log_running on recdb.refresh_log (run_id) where state = 'running';
+comment on column recdb.refresh_log.kind is
+    'refresh: the users that changed; rebuild: all weighted interactions again; train: a new model version; tune: a '
+    'search for hyper-parameters; activate: another version serves.';
+comment on column recdb.refresh_log.state is
+    'running; succeeded; failed; rejected (the new version ranks clearly worse and does not serve); cancelled (Ctrl-C '
+    'or statement_timeout); lost (the process or its connection was killed: the next run writes this).';
+comment on column recdb.refresh_log.pid is 'The server process of the run.';
+comment on column recdb.refresh_log.half_life_before is
+    'While tune tries another half-life: the one before, as {"half_life": ...}. A run that ends in between has it set '
+    'again, at once or by the next job.';
+comment on column recdb.refresh_log.error is
+    'The error message, or the reason of a rejection; NULL if the run succeeded or still runs.';
+-- VACUUM cuts an empty end off a table under a lock that a standby replays, and readers there wait behind it.
+alter table recdb.user_item_recent set (vacuum_truncate = off);
+alter table recdb.recent_user set (vacuum_truncate = off);
+alter table recdb.item_popularity set (vacuum_truncate = off);
+alter table recdb.model set (vacuum_truncate = off);
+alter table recdb.refresh_log set (vacuum_truncate = off);
+alter table recdb.config set (vacuum_truncate = off);
+alter materialized view recdb.user_item_settled set (vacuum_truncate = off);
+""")
 
     # Sources and privileges.
 
@@ -153,6 +186,27 @@ def downgrade() -> None:
     # Sources and privileges.
 
     # Maintenance runs.
+    execute("""
+alter materialized view recdb.user_item_settled reset (vacuum_truncate);
+alter table recdb.config reset (vacuum_truncate);
+alter table recdb.refresh_log reset (vacuum_truncate);
+alter table recdb.model reset (vacuum_truncate);
+alter table recdb.item_popularity reset (vacuum_truncate);
+alter table recdb.recent_user reset (vacuum_truncate);
+alter table recdb.user_item_recent reset (vacuum_truncate);
+drop index recdb.refresh_log_running;
+drop index recdb.refresh_log_kind;
+delete from recdb.refresh_log where kind in ('tune', 'activate') or state = 'running';
+alter table recdb.refresh_log
+    drop column half_life_before,
+    drop column pid,
+    drop column state,
+    drop constraint refresh_log_kind_check,
+    add constraint refresh_log_kind_check check (kind in ('refresh', 'rebuild', 'train'));
+comment on column recdb.refresh_log.kind is
+    'refresh: the users that changed; rebuild: all weighted interactions again; train: a new model version.';
+comment on column recdb.refresh_log.error is 'The error message; NULL if the run succeeded.';
+""")
 
     # Identity.
 

@@ -30,6 +30,7 @@ from recdb.data.sources import (
 )
 from recdb.database import Database, callers_path, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
+from recdb.faults import reach
 from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.progress import Report, silent
 from recdb.roles import installed_prefix
@@ -39,9 +40,10 @@ KINDS_READ = 1_000_000
 WEIGHT_RULE = "a dislike needs a negative weight"
 
 # Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
-LOCK_TIMEOUT = "1s"
-ATTEMPTS = 5
-PAUSE = 0.3
+LOCK_TIMEOUT = "50ms"
+ATTEMPTS = 20
+PAUSE = 0.2
+JOB_TIMEOUT = "1s"  # how long we wait for a refresh to end
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def attach(
             for source in sources:
                 report(f"reading {source.relation}")
                 made |= create_view(connection, source)
+            reach("view made")
             found = [inspect(connection, number, attached) for number, attached in made.items()]
         except psycopg.errors.LockNotAvailable as error:
             raise RecdbError(
@@ -110,8 +113,10 @@ def attach(
         connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [replaced])
         report("redefining recdb's views")
         combine_sources(connection, roles)
+        reach("views combined")
         if "items" in roles and not any(old.role == "items" for old in known.values()):
             connection.execute("update recdb.config set listed_only = true where not listed_only")
+    reach("attached")
     drop_stale(database)
     return found
 
@@ -178,7 +183,7 @@ def become_owner(connection: psycopg.Connection) -> None:
 
 def lock_out_others(connection: psycopg.Connection) -> None:
     """Keep other attaches, refreshes and installs from running at the same time."""
-    connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+    connection.execute("select set_config('lock_timeout', %s, true)", [JOB_TIMEOUT])
     try:
         connection.execute(
             "select pg_advisory_xact_lock(%s), pg_advisory_xact_lock(recdb.refresh_lock())", [INSTALL_LOCK]
@@ -334,18 +339,22 @@ def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation
 
 
 def combine_sources(connection: psycopg.Connection, roles: set[Role]) -> None:
-    """Define recdb.interactions, recdb.items and the functions beside them again."""
+    """Define recdb.interactions, recdb.items and the functions beside them again.
 
-    def define(role: Role) -> None:
+    It is one step: while it waits for one view, it does not hold the other.
+    """
+
+    def define() -> None:
         with connection.transaction():
-            connection.execute(sql.SQL("select recdb.{}()").format(sql.Identifier(f"combine_{role}")))
+            connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+            for role in sorted(roles):
+                connection.execute(sql.SQL("select recdb.{}()").format(sql.Identifier(f"combine_{role}")))
 
-    for role in sorted(roles):
-        if not try_again(partial(define, role)):
-            raise RecdbError(
-                "recdb's views are in use by an open transaction: nothing was changed",
-                "try again; select * from pg_stat_activity where state = 'idle in transaction' shows which",
-            )
+    if not try_again(define):
+        raise RecdbError(
+            "recdb's views are in use by an open transaction: nothing was changed",
+            "try again; select * from pg_stat_activity where state = 'idle in transaction' shows which",
+        )
 
 
 def drop_stale(database: Database) -> list[str]:

@@ -11,6 +11,10 @@ MODEL_AGE = timedelta(days=7)
 REFRESH_AGE = timedelta(days=1)
 VECTOR_SHARE = 0.9
 
+NAMES = {"train": "training", "tune": "tuning", "activate": "activation"}
+ENDINGS = {"failed": "failed", "cancelled": "was cancelled", "lost": "was killed", "rejected": "was rejected"}
+MENDS = {"refresh": "recdb refresh", "rebuild": "recdb refresh"}
+
 
 def check_kinds(connection: psycopg.Connection) -> Verdict:
     """Every kind has a weight in recdb.interaction_kind. Scans all interactions."""
@@ -85,17 +89,20 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
 
 
 def check_last_run(connection: psycopg.Connection) -> Verdict | None:
-    """The last maintenance run had no error."""
-    row = connection.execute(
-        "select kind, now() - started_at, error from recdb.refresh_log order by run_id desc limit 1"
-    ).fetchone()
-    if row is None:
+    """The last run of each kind succeeded, or a later run made up for it."""
+    rows = connection.execute(
+        "select kind, now() - started_at, state, error, failing from recdb.last_runs "
+        "order by failing desc, started_at desc"
+    ).fetchall()
+    if not rows:
         return None
-    kind, age, error = row
-    name = "training" if kind == "train" else kind
-    if error is not None:
-        return Verdict("fail", f"the last {name}, {age_of(age)} ago, failed: {error}", "fix that, then: recdb refresh")
-    return Verdict("ok", f"the last {name}, {age_of(age)} ago, had no error")
+    kind, age, state, error, failing = rows[0]
+    if failing:
+        also = [str(NAMES.get(row[0], row[0])) for row in rows[1:] if row[4]]
+        more = f"; the last {' and '.join(also)} failed too" if also else ""
+        message = f"the last {NAMES.get(kind, kind)}, {age_of(age)} ago, {ENDINGS[state]}: {error}{more}"
+        return Verdict("fail", message, f"fix that, then: {MENDS.get(kind, 'recdb refresh --full')}")
+    return Verdict("ok", f"the last {NAMES.get(kind, kind)}, {age_of(age)} ago, had no error")
 
 
 def check_vectors(connection: psycopg.Connection) -> Verdict | None:

@@ -4,12 +4,14 @@ They are the lists that recommend() would return to each user as of the last ref
 snapshot, by COPY; recommend() is never called.
 """
 
+import fcntl
+import glob
 import gzip
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -18,6 +20,7 @@ from recdb.arrays.snapshot import Snapshot, read_snapshot
 from recdb.database import Database, connect
 from recdb.errors import InvalidInput, RecdbError
 from recdb.everyone.rank import Lists, rank_everybody
+from recdb.faults import reach
 from recdb.migrate import require_installed
 from recdb.progress import Report, silent
 
@@ -49,6 +52,7 @@ def recommend_all(database: Database, path: str, *, k: int = 50, report: Report 
         raise InvalidInput(f"k is {k}, and must be between 1 and 1000")
     users = rows = done = 0
     with open_output(path) as file:
+        reach("lists opened")
         with connect(database) as connection:
             require_installed(connection)
             snapshot = read_snapshot(connection, report)
@@ -57,7 +61,9 @@ def recommend_all(database: Database, path: str, *, k: int = 50, report: Report 
         for ranked, lists in rank_everybody(snapshot, k, report):
             file.write(write_text(lists).encode())
             users, rows, done = users + int((lists.ranks == 1).sum()), rows + len(lists.users), done + ranked
+            reach("lists begun")
             report(f"lists, {done:,} of {len(snapshot.user_ids) - 1:,} users")
+        reach("lists written")
     return Written(users, rows, snapshot.served["label"], time.monotonic() - began)
 
 
@@ -101,10 +107,14 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     straight = target.exists() and not target.is_file()
     writing = target if straight else target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        if not straight:
+            remove_abandoned(target)
         with (
             writing.open("wb") as raw,
             gzip.open(raw, "wb", compresslevel=3) if target.suffix == ".gz" else raw as file,
         ):
+            if not straight:
+                fcntl.flock(raw, fcntl.LOCK_EX)
             yield cast(BinaryIO, file)
         if not straight:
             writing.replace(target)
@@ -113,3 +123,11 @@ def open_output(path: str) -> Iterator[BinaryIO]:
     finally:
         if not straight:
             writing.unlink(missing_ok=True)
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove what a killed process left of this file; a process that still writes holds a lock on its part."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()

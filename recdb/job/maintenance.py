@@ -14,10 +14,12 @@ import psycopg
 from recdb.arrays.settings import read_settings
 from recdb.database import Database
 from recdb.errors import Rejected
+from recdb.faults import reach
 from recdb.job.guard import measure_setting
-from recdb.job.lock import open_job
+from recdb.job.lock import open_job, require_lock
 from recdb.job.publish import publish
 from recdb.job.rebuild import rebuild
+from recdb.job.trace import traced
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
 from recdb.learn import Params
@@ -59,16 +61,22 @@ def run(
             return Outcome(ran=False)
         if not (full or is_stale(connection, if_stale)):
             report("refreshing changed users")
+            reach("before refresh")
             connection.execute("call recdb.refresh()")
+            reach("after refresh")
             return Outcome(ran=True, refreshed=True, seconds=time.monotonic() - began)
-        rebuild(connection, report, force=force)
+        rebuild(connection, database, report, force=force)
         settings = read_settings(connection)
         params = fit_width(params or active_params(connection), settings)
-        started = time.monotonic()
-        figure = measure_setting(connection, params, settings, report)
-        trained = train(connection, params, settings, report)
-        seconds = time.monotonic() - started
-        rejection = publish(connection, trained, figure, seconds, "always" if force else "unless worse")
+        with traced(connection, database, "train"):
+            reach("training begun")
+            started = time.monotonic()
+            figure = measure_setting(connection, params, settings, report)
+            reach("measured")
+            trained = train(connection, params, settings, report)
+            seconds = time.monotonic() - started
+            require_lock(connection)
+            rejection = publish(connection, trained, figure, seconds, "always" if force else "unless worse")
         clean_up(connection, report)
         if rejection:
             raise Rejected(rejection, how_to_activate(connection, trained.label), trained.label)

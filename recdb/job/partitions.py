@@ -14,6 +14,7 @@ from recdb.arrays.copy import copy_blocks_in, copy_in
 from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_profiles
 from recdb.database import fetch_row
+from recdb.faults import reach
 from recdb.learn import Basis, ItemNeighbors, Params, fold_in
 from recdb.learn.limits import limit_sums
 from recdb.learn.matrix import Float32, power, with_data
@@ -54,7 +55,8 @@ def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
         )
     # A high toast_tuple_target keeps long arrays in their rows: reading a row costs one page, and no decompression.
     # A low fillfactor leaves room for updates: a row that stays on its page does not touch the HNSW index.
-    for table, settings in (("user_vector", "fillfactor = 70, "), ("item_neighbor", "")):
+    # A refresh changes user_vector, and VACUUM's truncation makes the readers of a standby wait.
+    for table, settings in (("user_vector", "fillfactor = 70, vacuum_truncate = off, "), ("item_neighbor", "")):
         connection.execute(f"alter table recdb.{table}_{model_id} set ({settings}toast_tuple_target = 8160)")
 
 
@@ -156,6 +158,7 @@ def build_indexes(connection: psycopg.Connection, model_id: int, report: Report)
                     )
                 )
         connection.execute(sql.SQL("analyze recdb.{}").format(table))
+        reach("one index built")
 
 
 def attach_partitions(connection: psycopg.Connection, model_id: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg.types.json import Jsonb
 
+from recdb.faults import reach
 from recdb.job.guard import Figure, is_clearly_worse
 from recdb.job.partitions import attach_partitions
 from recdb.job.train import Trained
@@ -28,12 +29,16 @@ def publish(
         metrics["validation"] = figure.to_json()
     with connection.transaction():
         attach_partitions(connection, trained.model_id)
+        reach("partitions attached")
         mark_ready(connection, trained.model_id, metrics)
         rejection = reason_to_reject(connection, trained.label, figure) if activation == "unless worse" else None
         if activation != "never" and rejection is None:
             make_active(connection, trained.model_id)
+            reach("version activated")
         log_training(connection, trained.model_id, seconds, rejection)
+    reach("published")
     catch_up(connection, trained.began_at)
+    reach("caught up")
     return rejection
 
 
@@ -77,10 +82,9 @@ def catch_up(connection: psycopg.Connection, moment: datetime) -> None:
 
 
 def log_training(connection: psycopg.Connection, model_id: int, seconds: float, error: str | None) -> None:
-    """Write the training into recdb.refresh_log."""
+    """Write the end of the training into recdb.refresh_log, with `error` as a rejection."""
     connection.execute(
-        "insert into recdb.refresh_log (kind, started_at, finished_at, users, rows, model, error) "
-        "select 'train', clock_timestamp() - make_interval(secs => %s), clock_timestamp(), m.users, "
-        "m.interactions, m.label, %s from recdb.model m where m.model_id = %s",
+        "select recdb.end_run('train', clock_timestamp() - make_interval(secs => %s), m.users, m.interactions, "
+        "m.label, error => %s::text) from recdb.model m where m.model_id = %s",
         [seconds, error, model_id],
     )

@@ -12,6 +12,7 @@ from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_interactions
 from recdb.database import fetch_row
 from recdb.errors import RecdbError
+from recdb.faults import reach
 from recdb.job.partitions import (
     Limits,
     build_indexes,
@@ -45,14 +46,19 @@ def train(connection: psycopg.Connection, params: Params, settings: Settings, re
     limits = find_limits(known, params, settings)
     known = known.clipped(limits.pair)
     model_id, label = begin_version(connection, known, params, limits)
+    reach("tables made")
 
     basis = learn_basis(known, params, report)
     write_item_vectors(connection, model_id, basis.item_vectors, settings.dimension)
+    reach("item vectors written")
     write_user_vectors(connection, model_id, basis, params, limits, settings, report)
+    reach("user vectors written")
     if not settings.items_return:
         params = replace(params, self_weight=0.0)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
+    reach("item neighbors written")
     build_indexes(connection, model_id, report)
+    reach("indexed")
     return Trained(model_id, label, began_at)
 
 

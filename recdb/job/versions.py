@@ -8,14 +8,19 @@ import psycopg
 from psycopg import sql
 
 from recdb.database import Database, connect
+from recdb.faults import reach
 from recdb.job.partitions import LEARNED_TABLES
 from recdb.job.rebuild import vacuum
+from recdb.job.trace import traced
 from recdb.learn import Params
 from recdb.migrate import require_installed
 from recdb.progress import Report
 
 # How long a step waits for transactions that still read an old version. The next run tries again.
 PATIENCE = "2s"
+
+# The key of an advisory lock: "recact" in ASCII; recdb.is_running() knows it. One activation runs after another.
+ACTIVATION_LOCK = 0x726563616374
 
 
 def active_params(connection: psycopg.Connection) -> Params:
@@ -34,7 +39,16 @@ def activate(database: Database, label: str, report: Report) -> str | None:
         require_installed(connection)
         connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
         report("activating")
-        connection.execute("select recdb.activate(%s)", [label])
+        kept = connection.execute("select from recdb.model where label = %s and state = 'ready'", [label]).fetchone()
+        if kept is None:
+            connection.execute("select recdb.activate(%s)", [label])  # raises the error
+        connection.execute("select pg_advisory_lock(%s)", [ACTIVATION_LOCK])
+        with traced(connection, database, "activate") as run_id:
+            reach("before activating")
+            with connection.transaction():
+                connection.execute("select recdb.activate(%s)", [label])
+                connection.execute("update recdb.refresh_log set model = %s where run_id = %s", [label, run_id])
+            reach("after activating")
         if notices:
             vacuum(connection)
     return notices[0] if notices else None
@@ -48,14 +62,17 @@ def clean_up(connection: psycopg.Connection, report: Report) -> None:
     """
     retire_versions(connection)
     connection.execute("delete from recdb.model where state = 'training'")
+    reach("versions retired")
     connection.execute("select set_config('lock_timeout', %s, false)", [PATIENCE])
     try:
         detach_partitions(connection)
+        reach("partitions detached")
         drop_tables(connection)
     except psycopg.errors.LockNotAvailable:
         report("an old model version is still being read: the next run removes it")
     finally:
-        connection.execute("reset lock_timeout")
+        connection.execute("set lock_timeout = 0")
+    reach("tables dropped")
 
 
 def retire_versions(connection: psycopg.Connection) -> None:

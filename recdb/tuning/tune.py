@@ -13,10 +13,12 @@ from recdb.arrays.events import read_events
 from recdb.arrays.settings import read_settings
 from recdb.database import Database
 from recdb.errors import RecdbError
+from recdb.faults import reach
 from recdb.job.guard import measure_setting
-from recdb.job.lock import open_job
+from recdb.job.lock import open_job, require_lock
 from recdb.job.publish import publish
 from recdb.job.rebuild import rebuild, vacuum
+from recdb.job.trace import traced
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
 from recdb.learn import Params
@@ -119,10 +121,12 @@ def tune(
     with open_job(database, report) as connection:
         if connection is None:
             return TuningOutcome(ran=False)
-        rebuild(connection, report)
-        tuning = search(connection, database, seconds, latency_ms, report, on_trial)
-        with decayed(connection, tuning.half_life, report):
-            tuning, label = settle(connection, database, tuning, latency_ms, report)
+        rebuild(connection, database, report)
+        with traced(connection, database, "tune") as run_id:
+            tuning = search(connection, database, seconds, latency_ms, report, on_trial)
+            reach("searched")
+            with decayed(connection, tuning.half_life, run_id, report):
+                tuning, label = settle(connection, database, tuning, latency_ms, report)
         clean_up(connection, report)
         return TuningOutcome(ran=True, tuning=tuning, model=label)
 
@@ -196,20 +200,27 @@ def settle(
     for _ in range(ROUNDS):
         settings = read_settings(connection)
         params = fit_width(tuning.params, settings)
-        started = time.monotonic()
-        figure = measure_setting(connection, params, settings, report)
-        version = train(connection, params, settings, report)
-        publish(connection, version, figure, time.monotonic() - started, "never")
+        with traced(connection, database, "train"):
+            started = time.monotonic()
+            figure = measure_setting(connection, params, settings, report)
+            version = train(connection, params, settings, report)
+            require_lock(connection)
+            publish(connection, version, figure, time.monotonic() - started, "never")
+        reach("version trained")
         report("measuring recommend()")
         measured.append(median_latency(database, version.label))
         latency = tuning.latency.corrected(tuning.best.rows, measured[-1])
         tuning = replace(tuning, latency=latency, measured_ms=measured[-1])
         if latency_ms is None or measured[-1] <= latency_ms:
-            connection.execute(
-                "update recdb.model set metrics = metrics || jsonb_build_object('tuning', %s::jsonb) where label = %s",
-                [Jsonb(tuning.to_json()), version.label],
-            )
-            connection.execute("select recdb.activate(%s)", [version.label])
+            with connection.transaction():
+                connection.execute(
+                    "update recdb.model set metrics = metrics || jsonb_build_object('tuning', %s::jsonb) "
+                    "where label = %s",
+                    [Jsonb(tuning.to_json()), version.label],
+                )
+                connection.execute("select recdb.activate(%s)", [version.label])
+                forget_half_life(connection)
+            reach("best version activated")
             return tuning, version.label
         connection.execute("update recdb.model set state = 'retired' where label = %s", [version.label])
         clean_up(connection, report)
@@ -231,22 +242,40 @@ def too_slow(latency_ms: float, found: str) -> RecdbError:
 
 
 @contextmanager
-def decayed(connection: psycopg.Connection, half_life: HalfLife | None, report: Report) -> Iterator[None]:
-    """Weight the interactions with the proposed half-life; where the block fails, with the half-life before it."""
+def decayed(connection: psycopg.Connection, half_life: HalfLife | None, run_id: int, report: Report) -> Iterator[None]:
+    """Weight the interactions with the proposed half-life; where the block fails, with the half-life before it.
+
+    The run's row in the log keeps the half-life before it, so that the next job can do the latter too.
+    """
     if half_life is None or not half_life.changes:
         yield
         return
-    set_half_life(connection, half_life.seconds, report)
+    report("weighting interactions")
+    with connection.transaction():
+        connection.execute(
+            "update recdb.refresh_log set half_life_before = (select jsonb_build_object('half_life', c.half_life) "
+            "from recdb.config c) where run_id = %s",
+            [run_id],
+        )
+        set_half_life(connection, half_life.seconds)
+    vacuum(connection)
+    reach("half-life changed")
     try:
         yield
     except BaseException:
-        set_half_life(connection, half_life.before, report)
+        with connection.transaction():
+            set_half_life(connection, half_life.before)
+            forget_half_life(connection)
+        vacuum(connection)
         raise
 
 
-def set_half_life(connection: psycopg.Connection, seconds: float | None, report: Report) -> None:
+def set_half_life(connection: psycopg.Connection, seconds: float | None) -> None:
     """Change the database's half-life and weight its interactions again; readers see both changes at once."""
-    with connection.transaction():
-        connection.execute("update recdb.config set half_life = justify_hours(make_interval(secs => %s))", [seconds])
-        connection.execute("select recdb.rebuild()")
-    vacuum(connection)
+    connection.execute("update recdb.config set half_life = justify_hours(make_interval(secs => %s))", [seconds])
+    connection.execute("select recdb.rebuild()")
+
+
+def forget_half_life(connection: psycopg.Connection) -> None:
+    """Forget the half-life before the tuning: there is nothing to restore."""
+    connection.execute("update recdb.refresh_log set half_life_before = null where half_life_before is not null")

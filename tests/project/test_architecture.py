@@ -25,7 +25,7 @@ LAYERS = (
     ("client", "migrate"),
     ("calls", "database", "terminal"),
     ("embedded", "records", "tables", "latency", "progress", "roles", "urls"),
-    ("errors", "distribution", "revisions"),
+    ("errors", "distribution", "faults", "revisions"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -108,3 +108,35 @@ def test_another_version_explains_its_own_scores(database: Database, db: psycopg
 def test_without_a_model_there_is_no_explanation(db: psycopg.Connection) -> None:
     record(db, tastes())
     assert db.execute("select * from recdb.explain('u1', 'i1')").fetchall() == []
+
+
+@pytest.mark.parametrize("mode", ["auto", "force_custom_plan"])
+def test_contributions_add_up_after_much_has_changed(database: Database, db: psycopg.Connection, mode: str) -> None:
+    """recommend() and its explanation find the same neighbours only if both search by the same plan."""
+    rows = tastes(users=400, items=120)
+    record(db, rows)
+    train(database, blend=1.0, neighbors=20)
+    for turn in range(3):
+        record(db, [(f"u{number}", f"i{(number * 7 + turn) % 120}", "like") for number in range(0, 400, 2)])
+        db.execute("call recdb.refresh()")
+    with psycopg.connect(database.conninfo, autocommit=True) as asking:
+        asking.execute(f"set plan_cache_mode = {mode}")
+        for number in range(0, 400, 9):
+            for item_id, score, *_ in recommend(asking, f"u{number}", 3):
+                for function in ("explain", "explain_neighbors"):
+                    total = asking.execute(
+                        f"select sum(contribution) from recdb.{function}(%s, %s)", [f"u{number}", item_id]
+                    ).fetchone()
+                    assert (total or (None,))[0] == pytest.approx(score, abs=1e-6), (function, number, item_id)
+
+
+def test_what_searches_for_neighbours_is_planned_as_recommend_is(db: psycopg.Connection) -> None:
+    """With another plan a call may find other neighbours than recommend() did: an index search is approximate."""
+    pins = dict(
+        db.execute(
+            "select proname, (select option_value from pg_options_to_table(proconfig) "
+            "where option_name = 'plan_cache_mode') from pg_proc where pronamespace = 'recdb'::regnamespace "
+            "and proname in ('recommend_for_items', 'explain', 'explain_neighbors', 'neighbors', 'similar_items')"
+        ).fetchall()
+    )
+    assert len(pins) == 5 and set(pins.values()) == {"force_generic_plan"}
