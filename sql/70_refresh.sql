@@ -44,7 +44,10 @@ begin
     if not (select c.relispopulated from pg_catalog.pg_class c where c.oid = 'recdb.user_item_settled'::regclass) then
         return false;
     end if;
-    return exists (select from recdb.user_item_settled) or coalesce((
+    -- By the index: PostgreSQL might read all pages to find that none has a row.
+    return exists (
+        select from (select s.user_key from recdb.user_item_settled s order by s.user_key, s.position limit 1) f
+    ) or coalesce((
         select l.rows = 0 from recdb.refresh_log l
         where l.kind = 'rebuild' and l.error is null
         order by l.run_id desc
