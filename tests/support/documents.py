@@ -117,7 +117,7 @@ def run_program(command: list[str], stdin: str = "") -> str:
 
 def run_recdb(command: str) -> str:
     """Run recdb in this process: starting Python for each command would take most of the test's time."""
-    sys.argv = split(command)
+    sys.argv = split(command.replace("\\\n", ""))
     return capture(main)
 
 
