@@ -24,7 +24,8 @@ begin
         p.activity_exponent, p.neighbor_weight_exponent, p.profile_weight_exponent, p.profile_recency,
         least(p.profile_limit, c.profile_limit),
         case when m.half_life is null then 1 else
-            recdb.decay(c.decay_origin, m.decay_origin, m.half_life) ^ p.neighbor_weight_exponent end
+            -- Bounded, as signed_power(): the product of both fits into a real.
+            least(1e15, recdb.decay(c.decay_origin, m.decay_origin, m.half_life) ^ p.neighbor_weight_exponent) end
     from recdb.config c, recdb.model m,
         jsonb_to_record(m.params) p(
             blend double precision,
@@ -81,14 +82,15 @@ comment on function recdb.activate(text) is
 
 -- recdb.signed_power: the transform of every weight that a model reads.
 --   parameters  x, exponent
---   returns     sign(x) |x|^exponent
+--   returns     sign(x) |x|^exponent, at most 1e18: an old decay_origin makes large weights, and vectors are of type real
 create or replace function recdb.signed_power(x double precision, exponent double precision)
 returns double precision
 language sql immutable parallel safe
 begin atomic
-    select sign(signed_power.x) * power(abs(signed_power.x), signed_power.exponent);
+    select sign(signed_power.x) * least(1e18, power(abs(signed_power.x), signed_power.exponent));
 end;
-comment on function recdb.signed_power(double precision, double precision) is 'Internal: sign(x) * |x|^exponent.';
+comment on function recdb.signed_power(double precision, double precision) is
+    'Internal: sign(x) * |x|^exponent, at most 1e18.';
 
 
 -- recdb.profile_weights: the weights of a profile's items in the ranking.

@@ -51,12 +51,13 @@ comment on function recdb.column_type(regclass, text) is
     'Internal: the type of a column, for a domain its base type; NULL if there is no such column.';
 
 
--- recdb.combine_interactions: define interactions, interactions_of() and users_since() again, over recdb's own store
+-- recdb.combine_interactions: define all_interactions, interactions_of() and users_since() again, over recdb's own store
 -- and every view that is attached as interactions.
 --   reads       attachment, and the column types of the views attached_N
---   writes      the definitions of the view interactions and of the functions interactions_of() and users_since()
+--   writes      the definitions of the view all_interactions and of the functions interactions_of() and users_since()
 -- A row without a time has the time at which its table was attached. A timestamp without time zone is read as UTC. The
--- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table.
+-- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table. The view
+-- interactions, which leaves out the users of ignored_user, reads all_interactions and stays as it is.
 create or replace function recdb.combine_interactions()
 returns void
 language plpgsql volatile
@@ -79,6 +80,10 @@ begin
     loop
         moment := case source.time_type
             when 'timestamptz'::regtype then 's.created_at'
+            -- A date reaches further than a timestamp.
+            when 'date'::regtype then
+                '(case when s.created_at > date ''9999-12-31'' then ''infinity'' else s.created_at end)::timestamp'
+                    || ' at time zone ''UTC'''
             else 's.created_at::timestamp at time zone ''UTC''' end;
         bound := case source.time_type
             when 'timestamptz'::regtype then 'users_since.since'
@@ -113,7 +118,7 @@ begin
     end loop;
 
     execute format('
-        create or replace view recdb.interactions as
+        create or replace view recdb.all_interactions as
         select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i %s', everything);
     execute format('
         create or replace function recdb.interactions_of(user_id text)
@@ -138,7 +143,7 @@ begin
 end
 $$;
 comment on function recdb.combine_interactions() is
-    'Internal: defines interactions, interactions_of() and users_since() again, over recdb''s own store and the '
+    'Internal: defines all_interactions, interactions_of() and users_since() again, over recdb''s own store and the '
     'attached tables.';
 
 
