@@ -123,15 +123,15 @@ language sql stable parallel safe
 begin atomic
     select case
         when decay.half_life is null then 1
-        else exp(greatest(-150, least(150, ln(2::double precision)
+        else exp(greatest(-35, least(150, ln(2::double precision)
             * (date_part('epoch', least(decay.created_at, now())) - date_part('epoch', decay.origin))
             / date_part('epoch', decay.half_life))))
     end;
 end;
 comment on function recdb.decay(timestamptz, timestamptz, interval) is
     'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
-    'NULL. A time in the future counts as now. It is bounded at 216 half-lives from the origin, so that no weight made '
-    'of it overflows or underflows.';
+    'NULL. A time in the future counts as now. It is bounded at 50 half-lives before the origin and 216 after it, so '
+    'that no weight made of it vanishes or overflows.';
 
 update recdb.config set default_weight = 0.1
 where default_weight not between -1e6 and 1e6 or default_weight <> 0 and abs(default_weight) < 1e-9;
@@ -163,7 +163,10 @@ end
 $$;
 comment on function recdb.keep_config() is
     'Internal: a trigger of config, which gives a deleted row back with the defaults: every function needs it.';
-create trigger keep_config after delete or truncate on recdb.config
+-- Deferred: a transaction may delete the row and insert another.
+create constraint trigger keep_config after delete on recdb.config
+    deferrable initially deferred for each row execute function recdb.keep_config();
+create trigger keep_truncated_config after truncate on recdb.config
     for each statement execute function recdb.keep_config();
 """)
 
@@ -182,6 +185,7 @@ def downgrade() -> None:
     # Identity.
     execute("""
 drop trigger keep_config on recdb.config;
+drop trigger keep_truncated_config on recdb.config;
 drop function recdb.keep_config();
 comment on column recdb.item.published_at is
     'Items without interactions are listed newest first, after all other popular items; NULL is last.';
