@@ -35,7 +35,8 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             from (
                 select e.kind, count(*) as events,
                     -- A number: Python cannot hold every timestamp of PostgreSQL. The future counts as now.
-                    date_part('epoch', max(least(e.created_at, now())) filter (where e.created_at > '-infinity')) as newest
+                    date_part('epoch', max(least(e.created_at, now()))
+                        filter (where e.created_at > '-infinity')) as newest
                 from recdb.interactions e group by e.kind
             ) i
             cross join recdb.config c

@@ -80,8 +80,8 @@ def test_the_order_of_the_others_survives_one_time_in_the_future(db: psycopg.Con
 def test_nothing_but_such_times(database: Database, db: psycopg.Connection, times: list[str]) -> None:
     db.execute("update recdb.config set half_life = '1 hour', decay_origin = '2001-01-01'")
     db.execute(
-        "insert into recdb.interaction (user_id, item_id, kind, created_at) select 'u' || n %% 9, 'i' || n %% 7, 'like', "
-        "%s::timestamptz from generate_series(1, 60) n",
+        "insert into recdb.interaction (user_id, item_id, kind, created_at) select 'u' || n %% 9, 'i' || n %% 7, "
+        "'like', %s::timestamptz from generate_series(1, 60) n",
         times,
     )
     train(database)
