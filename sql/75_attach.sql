@@ -28,6 +28,26 @@ comment on function recdb.as_id(text, regtype) is
     'Internal: the SQL that turns a text into an id of a type; it is NULL for a text that is no such id.';
 
 
+-- recdb.as_time: the SQL that turns a time of any type into a timestamptz.
+--   parameters  expression  an SQL expression of that type
+--               type        timestamptz, timestamp or date; without a time zone it is read as UTC
+--   returns     an SQL expression. A date reaches further than a timestamp: one after the year 9999 is infinity
+create or replace function recdb.as_time(expression text, type regtype)
+returns text
+language sql immutable parallel safe
+begin atomic
+    select case as_time.type
+        when 'timestamptz'::regtype then as_time.expression
+        when 'date'::regtype then
+            format('(case when %1$s > date ''9999-12-31'' then ''infinity'' else %1$s end)::timestamp'
+                ' at time zone ''UTC''', as_time.expression)
+        else format('%s::timestamp at time zone ''UTC''', as_time.expression)
+    end;
+end;
+comment on function recdb.as_time(text, regtype) is
+    'Internal: the SQL that turns a time of type timestamptz, timestamp or date into a timestamptz.';
+
+
 -- recdb.column_type: the type of a column.
 --   parameters  relation, name  the table or view and its column
 --   returns     the type, for a domain its base type; NULL if there is no such column
@@ -78,17 +98,11 @@ begin
         where t.role = 'interactions'
         order by t.attachment_id
     loop
-        moment := case source.time_type
-            when 'timestamptz'::regtype then 's.created_at'
-            -- A date reaches further than a timestamp.
-            when 'date'::regtype then
-                '(case when s.created_at > date ''9999-12-31'' then ''infinity'' else s.created_at end)::timestamp'
-                    || ' at time zone ''UTC'''
-            else 's.created_at::timestamp at time zone ''UTC''' end;
         bound := case source.time_type
             when 'timestamptz'::regtype then 'users_since.since'
             else format('(users_since.since at time zone ''UTC'')::%s', source.time_type) end;
-        moment := format('coalesce(%s, %L::timestamptz)', moment, source.attached_at);
+        moment := format('coalesce(%s, %L::timestamptz)',
+            recdb.as_time('s.created_at', source.time_type), source.attached_at);
 
         everything := everything || format('
             union all
