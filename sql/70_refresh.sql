@@ -139,7 +139,7 @@ begin
             cross join lateral (
                 select n.user_key, n.item_key,
                     recdb.signed_power(n.weight, m.people_weight_exponent) as fold_weight,
-                    recdb.signed_power(n.weight, m.neighbor_weight_exponent) as neighbor_weight
+                    recdb.stored_power(n.weight, m.neighbor_weight_exponent) as neighbor_weight
                 from recdb.user_item_recent n
                 where n.user_key = any (block) and n.weight <> 0 and n.position <= m.profile_limit
             ) s

@@ -115,24 +115,8 @@ comment on view recdb.interactions is
     'Every interaction that counts for others: recdb''s own store and all attached tables, without forgotten users and '
     'without those of ignored_user.';
 """)
-    # Times and settings that cannot be meant.
+    # Settings that can never be right.
     execute("""
-create or replace function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
-returns double precision
-language sql stable parallel safe
-begin atomic
-    select case
-        when decay.half_life is null then 1
-        else exp(greatest(-35, least(150, ln(2::double precision)
-            * (date_part('epoch', least(decay.created_at, now())) - date_part('epoch', decay.origin))
-            / date_part('epoch', decay.half_life))))
-    end;
-end;
-comment on function recdb.decay(timestamptz, timestamptz, interval) is
-    'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
-    'NULL. A time in the future counts as now. It is bounded at 50 half-lives before the origin and 216 after it, so '
-    'that no weight made of it vanishes or overflows.';
-
 update recdb.config set default_weight = 0.1
 where default_weight not between -1e6 and 1e6 or default_weight <> 0 and abs(default_weight) < 1e-9;
 update recdb.config set half_life = null where half_life not between '1 second' and '1000 years';
@@ -194,20 +178,6 @@ alter table recdb.config
     drop constraint config_decay_origin_finite,
     drop constraint config_half_life_range,
     drop constraint config_default_weight_range;
-create or replace function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
-returns double precision
-language sql stable parallel safe
-begin atomic
-    select case
-        when decay.half_life is null then 1
-        else exp(greatest(-600, least(600, ln(2::double precision)
-            * (date_part('epoch', least(decay.created_at, now())) - date_part('epoch', decay.origin))
-            / date_part('epoch', decay.half_life))))
-    end;
-end;
-comment on function recdb.decay(timestamptz, timestamptz, interval) is
-    'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
-    'NULL. A time in the future counts as now. It is bounded, so that it neither overflows nor underflows.';
 do $$
 begin
     execute 'create or replace view recdb.interactions as ' || pg_get_viewdef('recdb.all_interactions'::regclass);

@@ -104,7 +104,7 @@ def check_catalogue(connection: psycopg.Connection) -> Verdict | None:
 
 
 def check_half_life(connection: psycopg.Connection) -> Verdict | None:
-    """The weights of new interactions still grow: they stop some 60 half-lives after the last rebuild."""
+    """The weights of new interactions still grow: in vectors they stop some 60 half-lives after a rebuild."""
     row = connection.execute(
         """
         select c.half_life::text
