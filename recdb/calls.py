@@ -137,6 +137,11 @@ def track(
     )
 
 
+def merge_users(from_id: str, to_id: str) -> Call[Number]:
+    """Call recdb.merge_users()."""
+    return Call("select recdb.merge_users(%s::text, %s::text) as value", [from_id, to_id], Number)
+
+
 def forget_user(user_id: str) -> Call[Number]:
     """Call recdb.forget_user()."""
     return Call("select recdb.forget_user(%s::text) as value", [user_id], Number)

@@ -183,6 +183,10 @@ class Recommender:
         """Record an interaction (now unless `created_at` is given) and return its id."""
         return self._rows(calls.track(user_id, item_id, kind, created_at, metadata))[0].value
 
+    def merge_users(self, from_id: str, to_id: str) -> int:
+        """Give a guest's interactions to the member that the guest became; return how many were moved."""
+        return self._rows(calls.merge_users(from_id, to_id))[0].value
+
     def forget_user(self, user_id: str) -> int:
         """Erase a user; return how many rows were deleted."""
         return self._rows(calls.forget_user(user_id))[0].value
@@ -321,6 +325,10 @@ class AsyncRecommender:
     ) -> int:
         """Record an interaction (now unless `created_at` is given) and return its id."""
         return (await self._rows(calls.track(user_id, item_id, kind, created_at, metadata)))[0].value
+
+    async def merge_users(self, from_id: str, to_id: str) -> int:
+        """Give a guest's interactions to the member that the guest became; return how many were moved."""
+        return (await self._rows(calls.merge_users(from_id, to_id)))[0].value
 
     async def forget_user(self, user_id: str) -> int:
         """Erase a user; return how many rows were deleted."""

@@ -82,6 +82,14 @@ class Config(Base):
         CheckConstraint("training_limit between 1 and 30000"),
         CheckConstraint("training_interactions >= 1"),
         CheckConstraint("kept_models >= 1"),
+        CheckConstraint(
+            "default_weight between -1e6 and 1e6 and (default_weight = 0 or abs(default_weight) >= 1e-9)",
+            name="config_default_weight_range",
+        ),
+        CheckConstraint(
+            "half_life between interval '1 second' and interval '1000 years'", name="config_half_life_range"
+        ),
+        CheckConstraint("isfinite(decay_origin)", name="config_decay_origin_finite"),
     )
 
     only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
@@ -101,7 +109,10 @@ class InteractionKind(Base):
     """A kind of interactions: the weight of one, and whether it hides its item."""
 
     __tablename__ = "interaction_kind"
-    __table_args__ = (CheckConstraint("weight between -1e6 and 1e6"),)
+    __table_args__ = (
+        CheckConstraint("weight between -1e6 and 1e6"),
+        CheckConstraint("weight = 0 or abs(weight) >= 1e-9", name="interaction_kind_weight_range"),
+    )
 
     kind: Mapped[str] = mapped_column(primary_key=True)
     weight: Mapped[float]
@@ -178,6 +189,25 @@ class Secret(Base):
 
     only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     salt: Mapped[bytes]
+
+
+class IgnoredUser(Base):
+    """A user who counts in nobody else's list, until the row is deleted."""
+
+    __tablename__ = "ignored_user"
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str | None]
+    ignored_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class ChangedUser(Base):
+    """A user whom the next refresh weighs again, without a new interaction."""
+
+    __tablename__ = "changed_user"
+
+    change_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    user_id: Mapped[str]
 
 
 class UserKey(Base):

@@ -29,17 +29,20 @@
 -- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
 -- The other files: 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
--- has track() and forget_user(), 75_attach reads an application's own tables beside recdb's store, 76_trust says whose
--- views it does not read, 80_views has the views for analysts, and 90_grants grants all of this to four roles.
+-- has track(), merge_users() and forget_user(), 67_oddities names what is odd in the data, 75_attach reads an
+-- application's own tables beside recdb's store, 76_trust says whose views it does not read, 80_views has the views for
+-- analysts, and 90_grants grants all of this to four roles.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands
 -- for its schema, which the replay writes in, and operator(@vector@.<=>) is the cosine distance.
 --
 -- The tables live in migrations/. So do a few functions and views, because a replay must not touch them:
---   interactions, interactions_of(), users_since(), items, item_of()
+--   interactions, all_interactions, interactions_of(), users_since(), items, item_of()
 --       The functions above read interactions and items only through these. `recdb attach` redefines them, to add an
 --       application's tables (combine_interactions() and combine_items() in 75_attach). A replay would undo that.
+--       interactions is all_interactions without the users of ignored_user: the one place that leaves them out of
+--       everything learned. interactions_of() has their rows: their own lists go on.
 --   decay(), settle()
 --       The materialized view user_item_settled calls them. A downgrade drops everything in sql/, and PostgreSQL does
 --       not drop a function that a materialized view needs.
@@ -48,6 +51,8 @@
 --   user_item
 --       This view joins the two tables of weighted interactions, user_item_settled and user_item_recent. A revision
 --       made it with them, and a revision that changes them changes it too.
+--   queue_ignored(), keep_config()
+--       The triggers of ignored_user and config call them.
 
 
 -- recdb.profile_of: the items that one user interacted with, with their weights, read live.

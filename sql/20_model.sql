@@ -24,7 +24,9 @@ begin
         p.activity_exponent, p.neighbor_weight_exponent, p.profile_weight_exponent, p.profile_recency,
         least(p.profile_limit, c.profile_limit),
         case when m.half_life is null then 1 else
-            recdb.decay(c.decay_origin, m.decay_origin, m.half_life) ^ p.neighbor_weight_exponent end
+            -- Bounded, because a weight times this has to fit into a real.
+            least('1e15'::double precision, greatest('1e-15'::double precision, recdb.signed_power(
+                recdb.decay(c.decay_origin, m.decay_origin, m.half_life), p.neighbor_weight_exponent))) end
     from recdb.config c, recdb.model m,
         jsonb_to_record(m.params) p(
             blend double precision,
@@ -83,13 +85,35 @@ comment on function recdb.activate(text) is
 -- recdb.signed_power: the transform of every weight that a model reads.
 --   parameters  x, exponent
 --   returns     sign(x) |x|^exponent
+-- Its magnitude is kept within 1e-150..1e150, unless it is 0: with a short half-life and an old decay_origin, powers and
+-- ratios of weights would be errors, too large or too small for a number.
 create or replace function recdb.signed_power(x double precision, exponent double precision)
 returns double precision
 language sql immutable parallel safe
 begin atomic
-    select sign(signed_power.x) * power(abs(signed_power.x), signed_power.exponent);
+    select sign(signed_power.x) * greatest('1e-150'::double precision, least('1e150'::double precision, power(
+        greatest(
+            case when signed_power.exponent > 1 then '1e-150'::double precision else '1e-300'::double precision end,
+            least('1e150'::double precision, abs(signed_power.x))),
+        signed_power.exponent)));
 end;
-comment on function recdb.signed_power(double precision, double precision) is 'Internal: sign(x) * |x|^exponent.';
+comment on function recdb.signed_power(double precision, double precision) is
+    'Internal: sign(x) * |x|^exponent, within the bounds of what can be multiplied and divided.';
+
+
+-- recdb.stored_power: signed_power() for a weight that is stored in user_vector.
+--   parameters  x, exponent
+--   returns     sign(x) |x|^exponent; its magnitude is kept within 1e-18..1e18, unless it is 0. So times the
+--               decay_correction of serving(), and summed up, it fits into a real
+create or replace function recdb.stored_power(x double precision, exponent double precision)
+returns double precision
+language sql immutable parallel safe
+begin atomic
+    select sign(stored_power.x) * greatest('1e-18'::double precision, least('1e18'::double precision,
+        abs(recdb.signed_power(stored_power.x, stored_power.exponent))));
+end;
+comment on function recdb.stored_power(double precision, double precision) is
+    'Internal: sign(x) * |x|^exponent, within the bounds of what a vector''s row can hold.';
 
 
 -- recdb.profile_weights: the weights of a profile's items in the ranking.

@@ -81,12 +81,13 @@ begin atomic
     left join lateral recdb.item_of(t.item_id) i on true
     where t.item_key = eligible.item_key
       and coalesce(i.available, not eligible.listed_only)
+      and coalesce(i.published_at <= now(), true)
       and (eligible.owner is null or i.owner_id is distinct from eligible.owner)
     offset 0;
 end;
 comment on function recdb.eligible(integer, text, boolean) is
-    'Internal: an item with its attributes, if it is available, in the catalogue where it has to be, and not the '
-    'user''s own; else no row.';
+    'Internal: an item with its attributes, if it is available, published, in the catalogue where it has to be, and not '
+    'the user''s own; else no row.';
 
 
 -- recdb.check_k: the number of rows that a caller asks for.

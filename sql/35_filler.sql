@@ -42,6 +42,7 @@ declare
         from recdb.items i
         where cardinality(found_ids) < missing  -- else the catalogue is not read at all
           and i.available
+          and coalesce(i.published_at <= now(), true)
           and (owner is null or i.owner_id is distinct from owner)
           and (filter is null or i.attributes @> filter)
           and i.item_id not in (select unnest(hidden_ids))

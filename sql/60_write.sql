@@ -1,14 +1,17 @@
--- The functions that write interactions and erase users.
+-- The functions that write interactions, merge and erase users.
 
 
 -- recdb.track: record one interaction in recdb's own store.
 --   parameters  user_id, item_id  1 to 1000 characters each
 --               kind              1 to 100 characters; interaction_kind has its weight, or config the default
---               created_at        when it happened; NULL is now
+--               created_at        when it happened; NULL is now. From 1970 until a day ahead: a clock may be wrong by a
+--                                 day, and what is ahead counts as now. A time beyond is a mistake, such as
+--                                 milliseconds taken for seconds
 --               metadata          anything else; recdb stores it and does not read it
 --   returns     the interaction_id
 --   writes      interaction
---   errors      22023 for a missing or empty user, item or kind, or for one that is too long
+--   errors      22023 for a missing or empty user, item or kind, for one that is too long, or for a created_at that
+--               cannot be meant
 create or replace function recdb.track(
     user_id text, item_id text, kind text, created_at timestamptz default now(), metadata jsonb default null
 )
@@ -27,6 +30,10 @@ begin
             '(together at most 2600 bytes)'
             using errcode = 'invalid_parameter_value';
     end if;
+    if created_at < timestamptz '1970-01-01 00:00:00+00' or created_at > now() + interval '1 day' then
+        raise exception 'created_at is %, and must be from 1970 until a day from now', created_at
+            using errcode = 'invalid_parameter_value', hint = 'Are milliseconds taken for seconds? Leave it out for now.';
+    end if;
     insert into recdb.interaction (user_id, item_id, kind, created_at, metadata)
     values (track.user_id, track.item_id, track.kind, coalesce(track.created_at, now()), track.metadata)
     returning interaction_id into id;
@@ -36,15 +43,59 @@ $$;
 comment on function recdb.track(text, text, text, timestamptz, jsonb) is
     'Records an interaction in recdb''s own store and returns its interaction_id; the user''s next recommend() counts '
     'it. kind: its weight is in interaction_kind, else config.default_weight; created_at: NULL is now; metadata: '
-    'stored, not read. Error 22023 for a missing or empty user, item or kind, or for one that is too long.';
+    'stored, not read. Error 22023 for a missing or empty user, item or kind, for one that is too long, and for a '
+    'created_at before 1970 or more than a day ahead.';
+
+
+-- recdb.merge_users: a guest became a member: what the guest did counts as the member's from now on.
+--   parameters  from_id  the guest's id
+--               to_id    the member's id
+--   returns     how many interactions of recdb's own store it moved; 0 if there is nothing left to move
+--   writes      interaction; changed_user: the next refresh gives the member the weights, the vectors and the share of
+--               popularity of both, and takes the guest's away
+--   errors      22023 for a missing, empty or too long id, and for twice the same
+-- It waits for no refresh. Attached tables are the application's: it changes the ids there itself.
+create or replace function recdb.merge_users(from_id text, to_id text)
+returns bigint
+language plpgsql volatile security definer
+set search_path from current
+as $$
+declare
+    moved bigint;
+begin
+    if coalesce(length(from_id), 0) not between 1 and 1000 or coalesce(length(to_id), 0) not between 1 and 1000 then
+        raise exception 'merge_users() needs two user ids of 1 to 1000 characters'
+            using errcode = 'invalid_parameter_value';
+    elsif from_id = to_id then
+        raise exception 'merge_users() needs two different user ids' using errcode = 'invalid_parameter_value';
+    end if;
+    begin
+        update recdb.interaction i set user_id = merge_users.to_id where i.user_id = merge_users.from_id;
+    exception when check_violation then
+        raise exception 'the member''s id is too long for an interaction of the guest (with item and kind at most 2600 bytes)'
+            using errcode = 'invalid_parameter_value';
+    end;
+    get diagnostics moved = row_count;
+    if moved > 0 then
+        insert into recdb.changed_user (user_id) values (merge_users.from_id), (merge_users.to_id);
+    end if;
+    return moved;
+end
+$$;
+comment on function recdb.merge_users(text, text) is
+    'A guest became a member: moves the interactions of from_id in recdb''s own store to to_id, for good, and returns '
+    'their number. The member''s recommend() counts them at once; vectors, weights and popularity of both follow with '
+    'the next refresh. Calling it again moves what came since. In attached tables you change the ids yourself. Error '
+    '22023 for a missing or empty id, or for twice the same.';
 
 
 -- recdb.forget_user: erase a user.
 --   parameters  user_id  the user
 --   returns     how many interactions, weighted interactions and vectors were erased
 --   reads       attachment, user_item
---   writes      interaction, user_key, user_item_recent, recent_user, user_vector, item_popularity; if interactions are
---               attached also forgotten_user, a tombstone that keeps the user's rows in attached tables out
+--   writes      interaction, ignored_user, changed_user, user_key, user_item_recent, recent_user, user_vector,
+--               item_popularity; if interactions are attached also forgotten_user, a tombstone that keeps the user's
+--               rows in attached tables out
 -- It waits for a running refresh. The materialized view user_item_settled keeps rows under the erased integer key,
 -- which no longer leads to a user, until the next full refresh.
 create or replace function recdb.forget_user(user_id text)
@@ -67,6 +118,8 @@ begin
         select sha256(k.salt || sha256(convert_to(forget_user.user_id, 'UTF8'))) from recdb.secret k
         on conflict do nothing;
     end if;
+    delete from recdb.ignored_user g where g.user_id = forget_user.user_id;
+    delete from recdb.changed_user c where c.user_id = forget_user.user_id;
     delete from recdb.user_key u where u.user_id = forget_user.user_id returning u.user_key into key;
     if key is not null then
         -- After a restore without the settled weights, the rebuild that follows it computes popularity again.

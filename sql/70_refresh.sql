@@ -159,7 +159,7 @@ comment on function recdb.assign_keys() is 'Internal: gives dense integer keys t
 -- recdb.refresh_items: weigh the interactions of some users again.
 --   parameters  user_keys  the users
 --   returns     the number of rows written
---   reads       profile_of() of each user
+--   reads       profile_of() of each user who is not ignored
 --   writes      user_item_recent, recent_user; item_key for items without a key; the difference to item_popularity
 create or replace function recdb.refresh_items(user_keys integer[])
 returns bigint
@@ -181,6 +181,7 @@ begin
         from recdb.user_key u
         cross join lateral recdb.profile_of(u.user_id) p
         where u.user_key = any (user_keys)
+          and not exists (select from recdb.ignored_user g where g.user_id = u.user_id)
     ), added as (
         insert into recdb.item_key (item_id)
         select distinct p.item_id
@@ -246,7 +247,7 @@ begin
             cross join lateral (
                 select n.user_key, n.item_key,
                     recdb.signed_power(n.weight, m.people_weight_exponent) as fold_weight,
-                    recdb.signed_power(n.weight, m.neighbor_weight_exponent) as neighbor_weight
+                    recdb.stored_power(n.weight, m.neighbor_weight_exponent) as neighbor_weight
                 from recdb.user_item_recent n
                 where n.user_key = any (block) and n.weight <> 0 and n.position <= m.profile_limit
             ) s
@@ -290,10 +291,47 @@ comment on function recdb.refresh_vectors(integer[]) is
     'Internal: brings the stored vectors of some users up to date in every kept model version.';
 
 
+-- recdb.refresh_queued: weigh the interactions of the users in changed_user again, who have no new interaction.
+--   reads       interactions_of(), ignored_user
+--   writes      empties changed_user; user_key, and as refresh_items() and refresh_vectors()
+-- A user who is left without any interaction, such as a guest who became a member, loses the key.
+create or replace function recdb.refresh_queued()
+returns void
+language plpgsql volatile
+as $$
+declare
+    queued text[];
+    user_keys integer[];
+begin
+    with due as (
+        delete from recdb.changed_user c returning c.user_id
+    )
+    select array_agg(distinct d.user_id) into queued from due d;
+    if queued is null then
+        return;
+    end if;
+    insert into recdb.user_key (user_id)
+    select q.user_id from unnest(queued) q(user_id)
+    where not exists (select from recdb.user_key u where u.user_id = q.user_id)
+      and octet_length(q.user_id) <= 2600
+      and exists (select from recdb.interactions_of(q.user_id))
+    order by q.user_id;
+    user_keys := array(select u.user_key from recdb.user_key u where u.user_id = any (queued) order by u.user_key);
+    perform recdb.refresh_items(user_keys);
+    perform recdb.refresh_vectors(user_keys);
+    delete from recdb.user_key u
+    where u.user_key = any (user_keys) and not exists (select from recdb.interactions_of(u.user_id));
+end
+$$;
+comment on function recdb.refresh_queued() is
+    'Internal: weighs the interactions of the users in changed_user again, and empties it.';
+
+
 -- recdb.refresh_changed: the work of CALL recdb.refresh(), in one transaction, as recdb's owner.
 --   returns     true; false, with a notice, if another refresh is running
 --   reads       refresh_log (where the last run ended), users_since()
---   writes      user_key, and as refresh_items() and refresh_vectors(), or as rebuild(); a row of refresh_log
+--   writes      user_key, and as refresh_items() and refresh_vectors(), also for refresh_queued(), or as rebuild(); a
+--               row of refresh_log
 create or replace function recdb.refresh_changed()
 returns boolean
 language plpgsql volatile security definer
@@ -339,6 +377,7 @@ begin
     where u.user_id = any (changed);
     written := recdb.refresh_items(user_keys);
     perform recdb.refresh_vectors(user_keys);
+    perform recdb.refresh_queued();
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
     return true;
 end
@@ -392,7 +431,7 @@ begin
     from (
         select max(least(e.created_at, now())) as newest
         from recdb.interactions e
-        where isfinite(e.created_at) and (select f.half_life is not null from recdb.config f)
+        where e.created_at > '-infinity' and (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
     ready := recdb.weights_ready();
@@ -410,6 +449,7 @@ begin
     if not coalesce(force, false) then
         perform recdb.refuse_loss(before.pairs, before.users);
     end if;
+    perform recdb.refresh_queued();
     select count(*) into written from recdb.user_item_settled;
     perform recdb.end_run('rebuild', began, (select count(*) from recdb.user_key), written, seen => horizon);
 end

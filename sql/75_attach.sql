@@ -28,6 +28,26 @@ comment on function recdb.as_id(text, regtype) is
     'Internal: the SQL that turns a text into an id of a type; it is NULL for a text that is no such id.';
 
 
+-- recdb.as_time: the SQL that turns a time of any type into a timestamptz.
+--   parameters  expression  an SQL expression of that type
+--               type        timestamptz, timestamp or date; without a time zone it is read as UTC
+--   returns     an SQL expression. A date reaches further than a timestamp: one after the year 9999 is infinity
+create or replace function recdb.as_time(expression text, type regtype)
+returns text
+language sql immutable parallel safe
+begin atomic
+    select case as_time.type
+        when 'timestamptz'::regtype then as_time.expression
+        when 'date'::regtype then
+            format('(case when %1$s > date ''9999-12-31'' then ''infinity'' else %1$s end)::timestamp'
+                ' at time zone ''UTC''', as_time.expression)
+        else format('%s::timestamp at time zone ''UTC''', as_time.expression)
+    end;
+end;
+comment on function recdb.as_time(text, regtype) is
+    'Internal: the SQL that turns a time of type timestamptz, timestamp or date into a timestamptz.';
+
+
 -- recdb.column_type: the type of a column.
 --   parameters  relation, name  the table or view and its column
 --   returns     the type, for a domain its base type; NULL if there is no such column
@@ -51,12 +71,13 @@ comment on function recdb.column_type(regclass, text) is
     'Internal: the type of a column, for a domain its base type; NULL if there is no such column.';
 
 
--- recdb.combine_interactions: define interactions, interactions_of() and users_since() again, over recdb's own store
+-- recdb.combine_interactions: define all_interactions, interactions_of() and users_since() again, over recdb's own store
 -- and every view that is attached as interactions.
 --   reads       attachment, and the column types of the views attached_N
---   writes      the definitions of the view interactions and of the functions interactions_of() and users_since()
+--   writes      the definitions of the view all_interactions and of the functions interactions_of() and users_since()
 -- A row without a time has the time at which its table was attached. A timestamp without time zone is read as UTC. The
--- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table.
+-- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table. The view
+-- interactions, which leaves out the users of ignored_user, reads all_interactions and stays as it is.
 create or replace function recdb.combine_interactions()
 returns void
 language plpgsql volatile
@@ -78,13 +99,11 @@ begin
         where t.role = 'interactions'
         order by t.attachment_id
     loop
-        moment := case source.time_type
-            when 'timestamptz'::regtype then 's.created_at'
-            else 's.created_at::timestamp at time zone ''UTC''' end;
         bound := case source.time_type
             when 'timestamptz'::regtype then 'users_since.since'
             else format('(users_since.since at time zone ''UTC'')::%s', source.time_type) end;
-        moment := format('coalesce(%s, %L::timestamptz)', moment, source.attached_at);
+        moment := format('coalesce(%s, %L::timestamptz)',
+            recdb.as_time('s.created_at', source.time_type), source.attached_at);
 
         everything := everything || format('
             union all
@@ -112,7 +131,7 @@ begin
     end loop;
 
     execute format('
-        create or replace view recdb.interactions as
+        create or replace view recdb.all_interactions as
         select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i %s', everything);
     execute format('
         create or replace function recdb.interactions_of(user_id text)
@@ -137,7 +156,7 @@ begin
 end
 $$;
 comment on function recdb.combine_interactions() is
-    'Internal: defines interactions, interactions_of() and users_since() again, over recdb''s own store and the '
+    'Internal: defines all_interactions, interactions_of() and users_since() again, over recdb''s own store and the '
     'attached tables.';
 
 

@@ -20,7 +20,10 @@ grant execute on function
     recdb.explain(text, text, text)
 to recdb_reader, recdb_analyst;
 
-grant execute on function recdb.track(text, text, text, timestamptz, jsonb) to recdb_writer;
+grant execute on function
+    recdb.track(text, text, text, timestamptz, jsonb),
+    recdb.merge_users(text, text)
+to recdb_writer;
 
 grant execute on function
     recdb.neighbors(text, bigint),

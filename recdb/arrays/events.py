@@ -33,7 +33,10 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             select coalesce(k.weight, c.default_weight), coalesce(k.hides, c.default_hides),
                 extract(epoch from c.half_life)::float8, i.events, i.newest, i.kind
             from (
-                select e.kind, count(*) as events, max(e.created_at) filter (where isfinite(e.created_at)) as newest
+                select e.kind, count(*) as events,
+                    -- A number: Python cannot hold every timestamp of PostgreSQL. The future counts as now.
+                    date_part('epoch', max(least(e.created_at, now()))
+                        filter (where e.created_at > '-infinity')) as newest
                 from recdb.interactions e group by e.kind
             ) i
             cross join recdb.config c
@@ -46,8 +49,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         query = sql.SQL(
             """
             select u.user_key, t.item_key, k.number::smallint,
-                greatest(-2147483648, date_part('epoch', least(i.created_at, {newest}))
-                    - date_part('epoch', {newest}))::integer
+                greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer
             from recdb.interactions i
             join recdb.user_key u on u.user_id = i.user_id and {sampled}
             join recdb.item_key t on t.item_id = i.item_id
@@ -57,7 +59,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             ) k on k.kind = i.kind
             """
         ).format(
-            newest=sql.SQL("{}::timestamptz").format(max(filter(None, newest), default=None)),
+            newest=sql.Literal(max((at for at in newest if at is not None), default=0.0)),
             sampled=sampled("u.user_key", share),
             kinds=sql.Literal(list(names)),
         )

@@ -136,7 +136,8 @@ def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
         connection,
         """
         select t.item_key, row_number() over (order by t.item_id),
-            coalesce(i.available, not c.listed_only)::integer, coalesce(u.user_key, 0)
+            (coalesce(i.available, not c.listed_only) and coalesce(i.published_at <= now(), true))::integer,
+            coalesce(u.user_key, 0)
         from recdb.item_key t
         cross join recdb.config c
         left join recdb.items i on i.item_id = t.item_id

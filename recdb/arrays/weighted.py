@@ -10,6 +10,10 @@ from recdb.arrays.events import sampled
 from recdb.database import fetch_row
 from recdb.learn import Interactions
 
+# Bounded, so that neither a weight nor its square leaves single precision: with a short half-life, old interactions
+# weigh next to nothing, but a user who has no others must not vanish.
+WEIGHT = "(sign(w.weight) * greatest('1e-15'::float8, least('1e15'::float8, abs(w.weight))))::real"
+
 
 def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
     """Read the weighted interactions, 18 bytes each, of each user's first config.training_limit items by position.
@@ -23,14 +27,14 @@ def read_interactions(connection: psycopg.Connection, *, most: int | None = None
         share = min(1.0, most / max(count, 1))
     query = sql.SQL(
         """
-        select w.user_key, w.item_key, w.weight::real, w.position::smallint,
+        select w.user_key, w.item_key, {}, w.position::smallint,
             greatest(-2147483648, date_part('epoch', w.last_at) - date_part('epoch', newest.last_at))::integer
         from recdb.user_item w
         cross join recdb.config c
         cross join (select max(i.last_at) as last_at from recdb.user_item i where isfinite(i.last_at)) newest
-        where abs(w.weight) > 1e-30 and w.position <= c.training_limit and {}
+        where w.weight <> 0 and w.position <= c.training_limit and {}
         """
-    ).format(sampled("w.user_key", share))
+    ).format(sql.SQL(WEIGHT), sampled("w.user_key", share))
     columns = copy_out(
         connection,
         query.as_string(connection),
@@ -52,10 +56,10 @@ def read_profiles(connection: psycopg.Connection, users: range, *, limit: int, i
     columns = copy_out(
         connection,
         f"""
-        select w.user_key, w.item_key, w.weight::real
+        select w.user_key, w.item_key, {WEIGHT}
         from recdb.user_item w
         where w.user_key >= {users.start} and w.user_key < {users.stop} and w.position <= {limit}
-          and w.item_key < {items} and abs(w.weight) > 1e-30
+          and w.item_key < {items} and w.weight <> 0
         """,
         [("users", np.int32), ("items", np.int32), ("weights", np.float32)],
     )

@@ -11,7 +11,7 @@ from recdb.cli.common import Json, Mlflow, Url, app, narrowed, open_database, pa
 from recdb.client import Recommender
 from recdb.database import connect
 from recdb.errors import Rejected
-from recdb.terminal import output, progress, table
+from recdb.terminal import errors, output, progress, table
 
 
 @app.command()
@@ -47,6 +47,8 @@ def refresh(
         output.print("another job is running: nothing done")
     elif outcome.model:
         output.print(f"trained and activated {outcome.model} in {outcome.seconds:.1f} s")
+        for user in outcome.heavy:
+            errors.print(f"warning: {user}; if this is no person: {user.statement}", markup=False)
     else:
         output.print(f"refreshed in {outcome.seconds:.1f} s")
 

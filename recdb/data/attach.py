@@ -8,7 +8,6 @@ recdb.interactions, recdb.items and the functions beside them again, from recdb'
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -260,9 +259,9 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"alter {'view' if relation.name != table or relation.kind == 'view' else relation.kind} {table} "
             f"owner to {owner};",
         )
-    cursor = read_relation(connection, relation, sql.SQL("select * from {} limit {}").format(view, SAMPLE))
+    cursor = read_relation(connection, relation, sample_query(connection, number, view))
     names = [column.name for column in cursor.description or ()]
-    sample = [dict(zip(names, map(sample_text, row), strict=True)) for row in cursor.fetchall()]
+    sample = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     warnings = [] if sample else [Remark(f"{attached.relation} has no rows yet")]
     if attached.role == "interactions":
         warnings += inspect_kinds(connection, view, relation, attached.mapping["kind"])
@@ -397,8 +396,23 @@ def is_named(connection: psycopg.Connection, attached: Attached, name: str, path
         return False
 
 
-def sample_text(value: Any) -> str | None:
-    """Write a value of a sample; times in UTC, as recdb reads them."""
-    if isinstance(value, datetime):
-        value = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    return None if value is None else str(value)
+def sample_query(connection: psycopg.Connection, number: int, view: sql.Composable) -> sql.Composed:
+    """Compose the query for some rows of an attached view as text; times in UTC, as recdb reads them.
+
+    PostgreSQL writes the times: Python can hold neither infinity nor the years before 1 and after 9999.
+    """
+    columns = connection.execute(
+        "select a.attname, recdb.column_type(a.attrelid, a.attname)::text from pg_attribute a "
+        "where a.attrelid = %s::regclass and a.attnum > 0 order by a.attnum",
+        [f"recdb.attached_{number}"],
+    ).fetchall()
+    texts = {"timestamp with time zone": "({} at time zone 'UTC')::text", "timestamp without time zone": "{}::text"}
+    zoned = "case when isfinite({0}) then regexp_replace({1}, '( BC)?$', '+00:00\\1') else {1} end as {0}"
+    selected = []
+    for name, kind in columns:
+        column = sql.Identifier(name)
+        if kind in texts:
+            selected.append(sql.SQL(zoned).format(column, sql.SQL(texts[kind]).format(column)))
+        else:
+            selected.append(sql.SQL("{0}::text as {0}").format(column))
+    return sql.SQL("select {} from {} limit {}").format(sql.SQL(", ").join(selected), view, SAMPLE)

@@ -147,12 +147,14 @@ def read_users(connection: psycopg.Connection, most: int | None) -> list[str]:
 
 
 def read_items(connection: psycopg.Connection, most: int | None) -> tuple[list[str], Floats]:
-    """Read the ids of at most `most` items (None: all) and their publishing days, NaN if unknown."""
+    """Read the ids of at most `most` items (None: all) and their publishing days, NaN if unknown or unheard-of."""
     rows = connection.execute(
         """
         select e.item_id, max(e.published_at)
         from (
-            select t.item_id, extract(epoch from t.published_at)::double precision as published_at from recdb.items t
+            select t.item_id, case when t.published_at between '1700-01-01' and '2300-01-01'
+                then extract(epoch from t.published_at)::double precision end as published_at
+            from recdb.items t
             union all
             select distinct i.item_id, null::double precision from recdb.interactions i
         ) e

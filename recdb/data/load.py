@@ -78,6 +78,14 @@ def time_column(name: str, default: str) -> FileColumn:
     return typed_column(name, "timestamptz", what, default, f"isfinite({name}::timestamptz)")
 
 
+def past_column(name: str, default: str) -> FileColumn:
+    """Make a column of past times, by the rule of recdb.track()."""
+    column = time_column(name, default)
+    late = f"nullif({name}, '')::timestamptz not between '1970-01-01 UTC' and now() + interval '1 day'"
+    beyond = f"case when {late} then format('{name} %L is not from 1970 until a day from now', left({name}, 40)) end"
+    return replace(column, problem=f"coalesce({column.problem}, {beyond})")
+
+
 @dataclass(frozen=True)
 class Target:
     """A table to load into, and the columns that a file may have."""
@@ -98,7 +106,7 @@ INTERACTIONS = Target(
         "user_id": text_column("user_id", 1000),
         "item_id": text_column("item_id", 1000),
         "kind": text_column("kind", 100),
-        "created_at": time_column("created_at", "now()"),
+        "created_at": past_column("created_at", "now()"),
         "metadata": typed_column("metadata", "jsonb", "JSON", "null"),
     },
     "case when octet_length(user_id) + octet_length(item_id) + octet_length(kind) > "
@@ -165,7 +173,7 @@ def load(
     Interactions are added: user_id,item_id,kind[,created_at][,metadata]. Catalogue rows set the columns that the file
     has: item_id[,title][,owner_id][,published_at][,available][,attributes]; the last row of an item counts.
     Dates are those that PostgreSQL reads: in UTC unless they name a zone, with the month before the day if they have
-    slashes. An empty created_at is now.
+    slashes. An empty created_at is now; one before 1970 or more than a day ahead is bad.
 
     Raises InvalidInput, and loads nothing, if the file cannot be read, its header is wrong, or a row is bad; with
     `skip_bad` the bad rows are left out instead.
@@ -197,7 +205,7 @@ def load(
             items=count_distinct(connection, "item_id"),
             refused=refused,
             unknown_kinds={} if items else unknown_kinds(connection),
-            default_weight=default_weight(connection),
+            default_weight=float(fetch_row(connection, "select default_weight from recdb.config")[0]),
         )
         connection.commit()
     return replace(counted, seconds=time.monotonic() - began)
@@ -389,9 +397,3 @@ def unknown_kinds(connection: psycopg.Connection) -> dict[str, int]:
         """
     )
     return dict(rows.fetchall())
-
-
-def default_weight(connection: psycopg.Connection) -> float:
-    """Return the weight of an interaction whose kind interaction_kind does not list."""
-    (weight,) = fetch_row(connection, "select default_weight from recdb.config")
-    return float(weight)

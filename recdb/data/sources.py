@@ -25,7 +25,8 @@ ID_TYPES = "text, varchar, uuid, bigint, integer and smallint"
 TIMES: Mapping[str, LiteralString] = {
     "timestamp with time zone": "{}",
     "timestamp without time zone": "{} at time zone 'UTC'",
-    "date": "{}::timestamp at time zone 'UTC'",
+    # A date reaches further than a timestamp.
+    "date": "(case when {0} > date '9999-12-31' then 'infinity' else {0} end)::timestamp at time zone 'UTC'",
 }
 
 READABLE = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "f": "foreign table"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.doctor import attached, installation, privileges, serving, storage
+from recdb.doctor import attached, installation, oddities, privileges, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
 
 SECONDS_A_CHECK = 60
@@ -22,6 +22,12 @@ SERVER_CHECKS: Mapping[str, Check] = {
 }
 INSTALLATION_CHECKS: Mapping[str, Check] = {
     "kinds": serving.check_kinds,
+    "times": oddities.check_times,
+    "shares": oddities.check_shares,
+    "repeats": oddities.check_repeats,
+    "ids": oddities.check_ids,
+    "catalogue": oddities.check_catalogue,
+    "half-life": oddities.check_half_life,
     "model": serving.check_model,
     "refresh": serving.check_refresh,
     "last run": serving.check_last_run,

@@ -6,6 +6,7 @@ interrupted, the old version keeps serving, and the next run removes the tables 
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from recdb.job.guard import measure_setting
 from recdb.job.lock import open_job, require_lock
 from recdb.job.publish import publish
 from recdb.job.rebuild import rebuild
+from recdb.job.shares import HeavyUser, heavy_users, leave_out
 from recdb.job.trace import traced
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
@@ -36,6 +38,8 @@ class Outcome:
     model: str | None = None
     """The label of the version that was trained and activated, if there is one."""
     seconds: float = 0.0
+    heavy: Sequence[HeavyUser] = ()
+    """The users who hold more than a fair share of what a training learned from."""
 
 
 def run(
@@ -78,9 +82,14 @@ def run(
             require_lock(connection)
             rejection = publish(connection, trained, figure, seconds, "always" if force else "unless worse")
         clean_up(connection, report)
+        heavy = heavy_users(connection)
         if rejection:
-            raise Rejected(rejection, how_to_activate(connection, trained.label), trained.label)
-        return Outcome(ran=True, refreshed=True, model=trained.label, seconds=time.monotonic() - began)
+            message = "; ".join([rejection, *map(str, heavy)])
+            hint = how_to_activate(connection, trained.label)
+            if heavy:
+                hint = f"to leave out whoever is no person: {leave_out(heavy)} then: recdb refresh --full\nhint: {hint}"
+            raise Rejected(message, hint, trained.label)
+        return Outcome(True, True, trained.label, time.monotonic() - began, heavy)
 
 
 def is_stale(connection: psycopg.Connection, age: timedelta | None) -> bool:

@@ -72,7 +72,7 @@ class Events:
         pairs, group = np.unique(self.pairs, return_inverse=True)
         values = self.weights[self.kinds]
         if self.half_life is not None:
-            values = values * np.exp2(np.maximum(self.seconds / self.half_life, -500))
+            values = values * np.exp2(np.maximum(self.seconds / self.half_life, -50))
         weights = np.bincount(group, values, minlength=len(pairs))
         seconds = np.full(len(pairs), np.iinfo(np.int32).min, dtype=np.int32)
         np.maximum.at(seconds, group, self.seconds)

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from support.application import post_id, user_id
-from support.attached import by_user, interact, plan_of
+from support.attached import SOURCES, by_user, interact, plan_of
 from support.data import column, recommend, record
 
 from recdb import job
@@ -222,3 +222,27 @@ def test_renamed_tables_and_columns_are_followed(database: Database, trained: ps
     detach(database, "public.user_interaction")
     attach(database, [parse_source("user_interaction user=userId item=post_id kind=interaction_type at=created_at")])
     assert recommend(trained, name) == before
+
+
+@pytest.mark.parametrize("ids", ["text", "uuid", "bigint"], indirect=True)
+def test_an_ignored_users_rows_count_for_nobody_else(database: Database, trained: psycopg.Connection) -> None:
+    mine = user_id(trained, 3)
+    learned = sql.SQL(
+        "select exists (select from recdb.user_item_weights where user_id = {0}), "
+        "exists (select from recdb.user_vectors where user_id = {0}), "
+        "exists (select from recdb.interactions where user_id = {0})"
+    ).format(mine)
+    assert trained.execute(learned).fetchone() == (True, True, True)
+    trained.execute("insert into recdb.ignored_user (user_id) values (%s)", [mine])
+    trained.execute("call recdb.refresh()")
+    assert trained.execute(learned).fetchone() == (False, False, False)
+    interact(trained, mine, post_id(trained, 1))
+    job.run(database, full=True, force=True)
+    assert trained.execute(learned).fetchone() == (False, False, False)
+    assert recommend(trained, mine)
+    detach(database, None)
+    attach(database, SOURCES)
+    assert trained.execute(learned).fetchone() == (False, False, False)
+    trained.execute("delete from recdb.ignored_user")
+    trained.execute("call recdb.refresh()")
+    assert trained.execute(learned).fetchone() == (True, True, True)

@@ -128,8 +128,10 @@ def test_track_records_and_forget_user_erases(client: Any, shared: psycopg.Conne
     newest = "select now() - max(created_at) < interval '1 minute' from recdb.interaction where user_id = 'visitor'"
     assert shared.execute(newest).fetchone() == (True,)
     assert client.recommend("visitor")
-    assert client.forget_user("visitor") == 2
-    assert client.recommend("visitor") == []
+    assert client.merge_users("visitor", "member") == 2
+    assert client.recommend("visitor") == [] and client.recommend("member")
+    assert client.forget_user("member") == 2
+    assert client.recommend("member") == []
 
 
 def test_refresh_lets_others_see(open_client: Open, database: Database, db: psycopg.Connection) -> None:
@@ -308,5 +310,5 @@ def test_both_clients_have_the_same_methods() -> None:
     assert methods(Recommender) == methods(AsyncRecommender)
     assert methods(Recommender) >= {
         "recommend", "recommend_for_items", "recommend_batch", "neighbors", "similar_items", "popular", "track",
-        "forget_user", "refresh",
+        "merge_users", "forget_user", "refresh",
     }  # fmt: skip

@@ -93,6 +93,19 @@ def test_shuffled_interactions_are_caught_and_the_old_version_serves_on(
     assert logged == ("train", rejected.label, line)
 
 
+def test_a_rejection_names_who_holds_more_than_a_fair_share(
+    database: Database, db: psycopg.Connection, served: str
+) -> None:
+    replace_all(db, shuffled(tastes(USERS)))
+    record(db, [["crawler", f"i{n % 60}", "view"] for n in range(2000)])
+
+    rejected = reject(database)
+
+    assert "'crawler' holds 29% of all interactions (2,000)" in str(rejected)
+    assert "insert into recdb.ignored_user (user_id) values ('crawler');" in (rejected.hint or "")
+    assert "--force" in (rejected.hint or "")
+
+
 @pytest.mark.parametrize(
     "mistake",
     [

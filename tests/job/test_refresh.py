@@ -212,8 +212,10 @@ def test_a_neighbour_beyond_the_profile_limit_recommends_the_newest_items(
 
 def test_the_future_counts_as_now(db: psycopg.Connection) -> None:
     db.execute("update recdb.config set half_life = '10 days', decay_origin = now()")
-    db.execute("select recdb.track('u1', 'i1', 'share', now() + interval '1000 days')")
-    db.execute("select recdb.track('u1', 'i2', 'share', now() - interval '20 days')")
+    db.execute(
+        "insert into recdb.interaction (user_id, item_id, kind, created_at) "
+        "values ('u1', 'i1', 'share', now() + interval '1000 days'), ('u1', 'i2', 'share', now() - interval '20 days')"
+    )
     refresh(db)
     found = db.execute("select item_id, weight from recdb.user_item_weights").fetchall()
     assert dict(found) == {"i1": pytest.approx(1, abs=1e-3), "i2": pytest.approx(0.25, abs=1e-3)}

@@ -23,7 +23,10 @@ READING = {
     "popular": "select * from recdb.popular()",
     "similar_items": "select * from recdb.similar_items('i1')",
 }
-WRITING = {"track": "select recdb.track('u1', 'i1', 'view')"}
+WRITING = {
+    "track": "select recdb.track('u1', 'i1', 'view')",
+    "merge_users": "select recdb.merge_users('u1', 'u2')",
+}
 EXPLORING = {
     "neighbors": "select * from recdb.neighbors('u1')",
     "user_item_weights": "select * from recdb.user_item_weights",
@@ -44,6 +47,8 @@ OWNING = {
     "activate": "select recdb.activate('collaborative_filtering_v1')",
     "a setting": "update recdb.config set half_life = null",
     "a kind": "insert into recdb.interaction_kind (kind, weight) values ('cart', 1)",
+    "the ignored": "insert into recdb.ignored_user (user_id) values ('u1')",
+    "who is heavy": "select * from recdb.heavy_users()",
     "an item": "insert into recdb.item (item_id) values ('i1')",
     "an insert": "insert into recdb.interaction (user_id, item_id, kind) values ('u1', 'i1', 'view')",
     "a delete": "delete from recdb.interaction",

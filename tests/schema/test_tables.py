@@ -74,7 +74,7 @@ def catalogue(database: Database) -> dict[str, list[str]]:
             left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
             union all
             select t.relname, n.conname || ': ' || pg_get_constraintdef(n.oid)
-            from tables t join pg_constraint n on n.conrelid = t.oid and n.contype <> 'n'
+            from tables t join pg_constraint n on n.conrelid = t.oid and n.contype not in ('n', 't')
             union all
             select t.relname, pg_get_indexdef(i.indexrelid) from tables t join pg_index i on i.indrelid = t.oid
             union all

@@ -1,6 +1,7 @@
 """The optional catalogue: filters, availability and owners. Neither filter nor exclude changes a score."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -9,6 +10,7 @@ from psycopg.types.json import Jsonb
 from support.data import recommend, record, tastes, train
 
 from recdb.database import Database
+from recdb.everyone import recommend_all
 
 RARE = "i41"
 
@@ -163,3 +165,40 @@ def test_what_others_made_unavailable_still_teaches(shared: psycopg.Connection) 
     before = recommend(shared, "newcomer")
     shared.execute("update recdb.item set available = false where item_id = 'i1'")
     assert recommend(shared, "newcomer") == before
+
+
+def test_an_item_is_not_given_before_it_is_published(
+    database: Database, db: psycopg.Connection, tmp_path: Path
+) -> None:
+    """In no list, for nobody, until its time has come; then without a refresh."""
+    record(db, tastes())
+    train(database)
+    best, second = ids(recommend(db, "u6"))[:2]
+    top = db.execute("select item_id from recdb.popular(1)").fetchone()
+    db.execute(
+        "insert into recdb.item (item_id, published_at) values ('new', '2020-01-01'), ('ancient', '0044-03-15 BC')"
+    )
+    db.execute(
+        "insert into recdb.item (item_id, published_at) values (%s, now() + interval '1 day'), (%s, 'infinity'), "
+        "('announced', now() + interval '1 hour'), (%s, now() + interval '1 day') on conflict do nothing",
+        [best, second, top[0] if top else None],
+    )
+    hidden = {best, second, "announced", top[0] if top else None}
+
+    def given() -> set[str]:
+        everybodys = tmp_path / "lists.csv"
+        recommend_all(database, str(everybodys), k=1000)
+        lists = [
+            ids(recommend(db, "u6", 1000, fallback="popular")),
+            [row[0] for row in db.execute("select item_id from recdb.recommend_batch(array['u6', 'u7'], 1000)")],
+            [row[0] for row in db.execute("select item_id from recdb.recommend_for_items(array['i1'], 1000)")],
+            [row[0] for row in db.execute("select item_id from recdb.popular(1000)")],
+            [line.split(",")[2] for line in everybodys.read_text().splitlines()],
+            [best] * bool(db.execute("select from recdb.explain('u6', %s)", [best]).fetchall()),
+        ]
+        return {item for each in lists for item in each}
+
+    found = given()
+    assert not hidden & found and {"new", "ancient"} <= found
+    db.execute("update recdb.item set published_at = now() - interval '1 second' where published_at > now()")
+    assert hidden <= given()

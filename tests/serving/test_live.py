@@ -244,7 +244,10 @@ def test_a_weight_that_cancels_out_is_no_weight(shared: psycopg.Connection) -> N
 
 def test_events_in_the_past_and_the_future_count(shared: psycopg.Connection) -> None:
     shared.execute("update recdb.config set half_life = '10 days'")
-    shared.execute("select recdb.track('prophet', 'i1', 'like', now() + interval '100 years')")
+    shared.execute(
+        "insert into recdb.interaction (user_id, item_id, kind, created_at) "
+        "values ('prophet', 'i1', 'like', now() + interval '100 years')"
+    )
     shared.execute("select recdb.track('prophet', 'i2', 'like')")
     shared.execute("select recdb.track('today', 'i1', 'like')")
     shared.execute("select recdb.track('today', 'i2', 'like')")

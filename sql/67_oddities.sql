@@ -1,0 +1,65 @@
+-- What is odd in the data: `recdb doctor` and `recdb refresh --full` name it, and nobody merges or drops it by a guess.
+
+
+-- recdb.heavy_users: the users who hold more than a fair share of all interactions, such as crawlers.
+--   returns     at most three, the heaviest first: how many interactions, which share of all (0..1), and the statement
+--               that leaves the user out. A user is named from 1,000 interactions on who has more than 1 % of all and
+--               more than 20 times as many as the median user
+--   reads       interactions, all of them
+create or replace function recdb.heavy_users()
+returns table (user_id text, interactions bigint, share double precision, statement text)
+language sql stable rows 3
+begin atomic
+    with counted as materialized (
+        select i.user_id, count(*) as interactions
+        from recdb.interactions i
+        group by i.user_id
+    ), fair as (
+        select sum(c.interactions) as total,
+            percentile_disc(0.5::double precision) within group (order by c.interactions) as median
+        from counted c
+    )
+    select c.user_id, c.interactions, c.interactions / f.total::double precision,
+        format('insert into recdb.ignored_user (user_id) values (%L);', c.user_id)
+    from counted c
+    cross join fair f
+    where c.interactions >= 1000 and c.interactions * 100::bigint > f.total and c.interactions > 20 * f.median
+    order by c.interactions desc, c.user_id
+    limit 3;
+end;
+comment on function recdb.heavy_users() is
+    'The users who hold more than a fair share of all interactions, at most three: more than 1 % of all and more than '
+    '20 times the median, from 1,000 on. statement leaves the user out of everybody else''s lists. Reads all '
+    'interactions.';
+
+
+-- recdb.similar_ids: ids that differ only by case, by spaces around them, or by their Unicode form, and so may be one.
+--   returns     one row for each group of such ids, of users and of items, in the order of their keys
+--   reads       user_key, item_key
+create or replace function recdb.similar_ids()
+returns table (of text, ids text[])
+language sql stable
+begin atomic
+    select g.of, g.ids
+    from (
+        select n.of, array_agg(n.id order by n.key) as ids, min(n.key) as first
+        from (
+            select i.of, i.key, i.id,
+                lower(btrim(
+                    -- Only a server that stores UTF-8 knows Unicode forms.
+                    case when getdatabaseencoding() = 'UTF8' then normalize(i.id, nfc) else i.id end,
+                    E' \t\r\n')) as folded
+            from (
+                select 'user' as of, u.user_key as key, u.user_id as id from recdb.user_key u
+                union all
+                select 'item', t.item_key, t.item_id from recdb.item_key t
+            ) i
+        ) n
+        group by n.of, n.folded
+        having count(*) > 1
+    ) g
+    order by g.of desc, g.first;
+end;
+comment on function recdb.similar_ids() is
+    'Groups of ids, of users and of items, that differ only by case, by spaces around them or by their Unicode form. '
+    'recdb takes them for different ones and merges nothing; recdb.merge_users() merges two users.';
