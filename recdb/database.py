@@ -18,7 +18,7 @@ from psycopg.rows import Row
 
 from recdb.embedded import embedded_folder, start_embedded, stop_embedded
 from recdb.errors import RecdbError, Unavailable
-from recdb.urls import describe, normalize_url, prepares_statements
+from recdb.urls import describe_url, normalize_url, prepares_statements
 
 __all__ = [
     "Database",
@@ -71,7 +71,7 @@ class Database:
 
     def __str__(self) -> str:
         """Describe the database in a message, without its password."""
-        return f"{describe(self.conninfo)} ({self.origin})"
+        return f"{describe_url(self.conninfo)} ({self.origin})"
 
 
 @contextmanager

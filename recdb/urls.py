@@ -101,7 +101,7 @@ def encode(text: str) -> str:
     return quote(text, safe="" if "%" in encoded else "%")
 
 
-def describe(conninfo: str) -> str:
+def describe_url(conninfo: str) -> str:
     """Name the database and the host of a connection string, and nothing else of it."""
     parts = conninfo_to_dict(conninfo)
     host, port = parts.get("host"), parts.get("port")

@@ -6,7 +6,8 @@
 -- Follow one call, recommend('user-42'):
 --   40_recommend  recommend() runs as recdb's owner. It reads the user's profile and passes it to rank_items().
 --   10_profile    profile() returns the profile in arrays, in the order of precedence(). profile_of() reads the
---                 interactions live with interactions_of(), weighs each by its kind and, with decay(), by its age, and sums the weights
+--                 interactions live with interactions_of(), weighs each by its kind and, with decay(), by its age,
+--                 and sums the weights
 --                 of each item. settle() clears a sum of rounding errors.
 --   20_model      rank_items() asks serving() for the active model version and its parameters.
 --   30_rank       score_sources() finds the score sources of the list: the nearest users, and the user's own items.
@@ -29,8 +30,9 @@
 -- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
 -- The other files: 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
--- has track(), merge_users() and forget_user(), 67_oddities names what is odd in the data, 75_attach reads an
--- application's own tables beside recdb's store, 76_trust says whose views it does not read, 80_views has the views for
+-- has track(), merge_users() and forget_user(), 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild
+-- belong to the refresh, 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources
+-- check these tables, 80_views has the views for
 -- analysts, and 90_grants grants all of this to four roles.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator

@@ -85,8 +85,8 @@ comment on function recdb.activate(text) is
 -- recdb.signed_power: the transform of every weight that a model reads.
 --   parameters  x, exponent
 --   returns     sign(x) |x|^exponent
--- Its magnitude is kept within 1e-150..1e150, unless it is 0: with a short half-life and an old decay_origin, powers and
--- ratios of weights would be errors, too large or too small for a number.
+-- Its magnitude is kept within 1e-150..1e150, unless it is 0: with a short half-life and an old decay_origin, powers
+-- and ratios of weights would be errors, too large or too small for a number.
 create or replace function recdb.signed_power(x double precision, exponent double precision)
 returns double precision
 language sql immutable parallel safe
@@ -98,7 +98,7 @@ begin atomic
         signed_power.exponent)));
 end;
 comment on function recdb.signed_power(double precision, double precision) is
-    'Internal: sign(x) * |x|^exponent, within the bounds of what can be multiplied and divided.';
+    'Internal: sign(x) * |x|^exponent, kept within 1e-150..1e150.';
 
 
 -- recdb.stored_power: signed_power() for a weight that is stored in user_vector.
@@ -113,7 +113,7 @@ begin atomic
         abs(recdb.signed_power(stored_power.x, stored_power.exponent))));
 end;
 comment on function recdb.stored_power(double precision, double precision) is
-    'Internal: sign(x) * |x|^exponent, within the bounds of what a vector''s row can hold.';
+    'Internal: sign(x) * |x|^exponent, within the bounds of the weights in user_vector.';
 
 
 -- recdb.profile_weights: the weights of a profile's items in the ranking.

@@ -86,7 +86,8 @@ begin atomic
     offset 0;
 end;
 comment on function recdb.eligible(integer, text, boolean) is
-    'Internal: an item with its attributes, if it is available, published, in the catalogue where it has to be, and not '
+    'Internal: an item with its attributes, if it is available, published, in the catalogue where it has to be, and '
+    'not '
     'the user''s own; else no row.';
 
 

@@ -32,7 +32,8 @@ begin
     end if;
     if created_at < timestamptz '1970-01-01 00:00:00+00' or created_at > now() + interval '1 day' then
         raise exception 'created_at is %, and must be from 1970 until a day from now', created_at
-            using errcode = 'invalid_parameter_value', hint = 'Are milliseconds taken for seconds? Leave it out for now.';
+            using errcode = 'invalid_parameter_value',
+                hint = 'Are milliseconds taken for seconds? Leave it out for now.';
     end if;
     insert into recdb.interaction (user_id, item_id, kind, created_at, metadata)
     values (track.user_id, track.item_id, track.kind, coalesce(track.created_at, now()), track.metadata)
@@ -72,7 +73,8 @@ begin
     begin
         update recdb.interaction i set user_id = merge_users.to_id where i.user_id = merge_users.from_id;
     exception when check_violation then
-        raise exception 'the member''s id is too long for an interaction of the guest (with item and kind at most 2600 bytes)'
+        raise exception
+            'the member''s id is too long for an interaction of the guest (with item and kind at most 2600 bytes)'
             using errcode = 'invalid_parameter_value';
     end;
     get diagnostics moved = row_count;

@@ -31,7 +31,9 @@ language sql stable parallel safe
 begin atomic
     select greatest(0, least(popularity_weight.weight, (popularity_weight.settings).popularity_limit
         * recdb.decay(
-            popularity_weight.last_at, (popularity_weight.settings).decay_origin, (popularity_weight.settings).half_life)));
+            popularity_weight.last_at,
+            (popularity_weight.settings).decay_origin,
+            (popularity_weight.settings).half_life)));
 end;
 comment on function recdb.popularity_weight(double precision, timestamptz, recdb.config) is
     'Internal: how much one user adds to the popularity of one item: the weight, at least 0 and at most that of one '

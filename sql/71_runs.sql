@@ -149,7 +149,8 @@ begin
         raise exception 'the weights are refreshed under read committed only, and this transaction is %',
             current_setting('transaction_isolation')
             using errcode = 'invalid_transaction_state',
-            hint = 'Begin the transaction with: begin isolation level read committed; or call it outside a transaction.';
+            hint = 'Begin the transaction with: begin isolation level read committed; '
+                'or call it outside a transaction.';
     end if;
 end
 $$;

@@ -1,8 +1,8 @@
--- Whom recdb trusts: views of others are not read, and hashes of forgotten users have a salt.
+-- The trust in other roles: views of others are not read, and hashes of forgotten users have a salt.
 
 
--- recdb.foreign_views: the views and foreign tables under a view that belong to roles who may not act for recdb's owner.
--- What such a role writes into its view, a function for example, would run with the rights of recdb's owner.
+-- recdb.foreign_views: the views and foreign tables under a view that belong to roles who may not act for the owner.
+-- A function that such a role writes into its view would run with the rights of recdb's owner.
 --   parameters  relation  the view, or a table
 --   returns     the views and foreign tables. A view of recdb's owner, of a role that may become this owner, or of a
 --               superuser is not among them

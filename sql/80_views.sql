@@ -1,9 +1,10 @@
 -- The views for analysts: text ids instead of integer keys.
 
 
--- The rule for an interaction's weight. Four places repeat it:
+-- The rule for an interaction's weight. Five places repeat it:
 --   sql/10_profile.sql: profile_of() reads one user through the index of each source.
---   migrations/versions/0002_weighted_interactions.py: the materialized view user_item_settled belongs to a revision,
+--   migrations/versions/0002_weighted_interactions.py and migrations/versions/0005_safety.py: the materialized view
+--       user_item_settled belongs to a revision,
 --       and may not depend on a view that a replay replaces and a downgrade drops.
 --   recdb/arrays/events.py: read_events() applies the rule once to each kind, not to each interaction.
 --   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions.
@@ -141,5 +142,6 @@ comment on column recdb.health.recent_users is 'How many users changed since the
 comment on column recdb.health.vector_share is 'The share of users with a vector in the active model version, 0 to 1.';
 comment on column recdb.health.bytes is 'The size of all tables of schema recdb with their indexes.';
 comment on column recdb.health.hidden_tables is
-    'The tables whose row-level security may hide rows from recdb: while there is one, no refresh runs, and users whose '
+    'The tables whose row-level security may hide rows from recdb: while there is one, no refresh runs, and users '
+    'whose '
     'rows are hidden get no personal rows.';

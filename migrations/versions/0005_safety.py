@@ -44,6 +44,10 @@ alter table recdb.config add column popularity_limit double precision;
 comment on column recdb.config.popularity_limit is
     'The most that one user adds to the popularity of one item: the weight of the heaviest kind. A rebuild sets it.';
 
+-- recdb.precedence: the order of the items in a user's profile.
+--   parameters  weight  the summed weight of the item
+--               rank    1 for the newest item; items with the same timestamp share a rank
+--   returns     |weight| * rank^-0.6
 create function recdb.precedence(weight double precision, rank bigint)
 returns double precision
 language sql immutable parallel safe
@@ -141,6 +145,9 @@ comment on table recdb.changed_user is
     'A queue of users that the next refresh weighs again though they have no new interaction: they are ignored, no '
     'longer ignored, or merged.';
 
+-- recdb.queue_ignored: tell the next refresh which users' weights change.
+--   returns     a trigger of ignored_user
+--   writes      changed_user
 create function recdb.queue_ignored()
 returns trigger
 language plpgsql security definer
@@ -204,6 +211,9 @@ comment on column recdb.item.published_at is
     'Before this time recommend() does not give the item to anybody; NULL: at once. Items without interactions are '
     'listed newest first, after all other popular items; NULL is last.';
 
+-- recdb.keep_config: give a deleted row of config back with the defaults.
+--   returns     a trigger of config
+--   writes      config
 create function recdb.keep_config()
 returns trigger
 language plpgsql

@@ -11,7 +11,7 @@ import typer
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import generate as generating
 from recdb.data import load as loading
-from recdb.data.attach import WEIGHT_RULE
+from recdb.data.remarks import WEIGHT_RULE
 from recdb.database import Database, connect
 from recdb.errors import RecdbError
 from recdb.migrate import require_installed

@@ -15,10 +15,10 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from recdb.data.remarks import Remark, inspect_kinds, sample_query
 from recdb.data.sources import (
     KEYS,
     REQUIRED,
-    Relation,
     Role,
     Source,
     find_relation,
@@ -34,23 +34,11 @@ from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.progress import Report, silent
 from recdb.roles import installed_prefix
 
-SAMPLE = 3
-KINDS_READ = 1_000_000
-WEIGHT_RULE = "a dislike needs a negative weight"
-
 # Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
 LOCK_TIMEOUT = "50ms"
 ATTEMPTS = 20
 PAUSE = 0.2
 JOB_TIMEOUT = "1s"  # how long we wait for a refresh to end
-
-
-@dataclass(frozen=True)
-class Remark:
-    """A warning, and the statement that fixes it."""
-
-    message: str
-    fix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -307,36 +295,6 @@ def is_first_catalogue(connection: psycopg.Connection, number: int) -> bool:
     return bool(first)
 
 
-def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation: Relation, kind: str) -> list[Remark]:
-    """Warn of kinds without a weight: among an enum's labels, or else among the first million rows."""
-    column = relation.column(kind)
-    if column and column.labels:
-        found: list[str] = list(column.labels)
-    else:
-        query = sql.SQL("select distinct s.kind from (select kind from {} limit {}) s where s.kind is not null")
-        found = [row[0] for row in read_relation(connection, relation, query.format(view, KINDS_READ))]
-    unknown = connection.execute(
-        """
-        select u.kind, k.weight, c.default_weight
-        from unnest(%s::text[]) u(kind)
-        cross join recdb.config c
-        left join recdb.interaction_kind k on k.kind = lower(u.kind)
-        where not exists (select from recdb.interaction_kind e where e.kind = u.kind)
-        order by u.kind
-        """,
-        [found],
-    ).fetchall()
-    if not unknown:
-        return []
-    # recdb cannot know whether a kind is a sign of interest, so it suggests no weight: '…' makes the statement fail.
-    weights = (sql.SQL("…") if weight is None else sql.Literal(weight) for _, weight, _ in unknown)
-    values = sql.SQL(", ").join(map(sql.SQL("({}, {})").format, (kind for kind, *_ in unknown), weights))
-    statement = sql.SQL("insert into recdb.interaction_kind (kind, weight) values {};").format(values)
-    kinds = ", ".join(kind for kind, *_ in unknown)
-    message = f"{relation.name} has kinds without a weight, so they weigh {unknown[0][2]:g}: {kinds} ({WEIGHT_RULE})"
-    return [Remark(message, statement.as_string(connection))]
-
-
 def combine_sources(connection: psycopg.Connection, roles: set[Role]) -> None:
     """Define recdb.interactions, recdb.items and the functions beside them again.
 
@@ -394,25 +352,3 @@ def is_named(connection: psycopg.Connection, attached: Attached, name: str, path
         return find_relation(connection, name, path).name == attached.relation
     except RecdbError:
         return False
-
-
-def sample_query(connection: psycopg.Connection, number: int, view: sql.Composable) -> sql.Composed:
-    """Compose the query for some rows of an attached view as text; times in UTC, as recdb reads them.
-
-    PostgreSQL writes the times: Python can hold neither infinity nor the years before 1 and after 9999.
-    """
-    columns = connection.execute(
-        "select a.attname, recdb.column_type(a.attrelid, a.attname)::text from pg_attribute a "
-        "where a.attrelid = %s::regclass and a.attnum > 0 order by a.attnum",
-        [f"recdb.attached_{number}"],
-    ).fetchall()
-    texts = {"timestamp with time zone": "({} at time zone 'UTC')::text", "timestamp without time zone": "{}::text"}
-    zoned = "case when isfinite({0}) then regexp_replace({1}, '( BC)?$', '+00:00\\1') else {1} end as {0}"
-    selected = []
-    for name, kind in columns:
-        column = sql.Identifier(name)
-        if kind in texts:
-            selected.append(sql.SQL(zoned).format(column, sql.SQL(texts[kind]).format(column)))
-        else:
-            selected.append(sql.SQL("{0}::text as {0}").format(column))
-    return sql.SQL("select {} from {} limit {}").format(sql.SQL(", ").join(selected), view, SAMPLE)

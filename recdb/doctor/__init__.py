@@ -35,7 +35,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "roles": installation.check_roles,
     "grants": installation.check_grants,
     "public": installation.check_public,
-    "owner": privileges.check_owner,
+    "owner": privileges.check_role_of_owner,
     "schemas": privileges.check_schemas,
     "attached": attached.check_attached,
     "weights": attached.check_weights,

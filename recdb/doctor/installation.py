@@ -5,7 +5,8 @@ import psycopg
 from recdb.database import fetch_row
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.doctor.verdict import Verdict, some
-from recdb.migrate import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL, installed_revision, newest_revision
+from recdb.migrate import installed_revision, newest_revision
+from recdb.preconditions import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL
 from recdb.roles import installed_prefix, role_comments
 
 

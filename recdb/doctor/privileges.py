@@ -6,7 +6,7 @@ from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
 
 
-def check_owner(connection: psycopg.Connection) -> Verdict:
+def check_role_of_owner(connection: psycopg.Connection) -> Verdict:
     """recdb's owner is no superuser where others log in, and everything in schema recdb is this owner's."""
     owner, is_super, others, foreign = fetch_row(
         connection,

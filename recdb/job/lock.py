@@ -10,7 +10,8 @@ from recdb.errors import RecdbError
 from recdb.faults import reach
 from recdb.job.rebuild import restore_half_life
 from recdb.job.versions import clean_up
-from recdb.migrate import check_owner, require_installed
+from recdb.migrate import require_installed
+from recdb.preconditions import check_owner
 from recdb.progress import Report
 
 # The key of an advisory lock: "recjob" in ASCII; recdb.is_running() knows it. The session that does all of the job's

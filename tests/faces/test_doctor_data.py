@@ -1,4 +1,4 @@
-"""Each check of the data in recdb doctor finds what is odd, and the statement that it prints mends it."""
+"""Each check of the data in recdb doctor finds odd rows, and the statement that it prints fixes them."""
 
 import psycopg
 import pytest

@@ -75,7 +75,7 @@ def test_a_policy_that_hides_rows_stops_every_run_and_nothing_learned_is_lost(
     found = find(db, "attached")
     assert found.state == "fail" and "public.user_interaction" in found.message
 
-    # The application goes on meanwhile, and the statement of the hint mends it: nothing of this time is missed.
+    # The application goes on meanwhile, and the statement of the hint fixes it: nothing of this time is missed.
     interact(db, others, application.post_id(db, 3), "share")
     assert found.fix is not None
     db.execute(found.fix)

@@ -23,7 +23,8 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("calls", "database", "terminal"),
+    ("calls", "preconditions"),
+    ("database", "terminal"),
     ("embedded", "records", "tables", "latency", "progress", "roles", "urls"),
     ("errors", "distribution", "faults", "revisions"),
 )

@@ -1,0 +1,155 @@
+"""The checks of a server, a database and a role that `recdb init` makes before it changes anything."""
+
+import re
+
+import psycopg
+
+from recdb.database import fetch_row
+from recdb.errors import InvalidInput, RecdbError
+from recdb.roles import DEFAULT_PREFIX, role_comments
+
+MINIMUM_PGVECTOR = (0, 8, 4)
+MINIMUM_POSTGRESQL = 16
+ROLES = tuple(role_comments())
+
+
+def administrator_statements(connection: psycopg.Connection, prefix: str = DEFAULT_PREFIX) -> str:
+    """Return the SQL that an administrator runs once in this database, so that the current role can install recdb."""
+    roles = tuple(role_comments(prefix))
+    owner = connection.execute("select quote_ident(current_user)").fetchone()
+    known = connection.execute("select rolname from pg_roles where rolname = any (%s)", [list(roles)]).fetchall()
+    missing = [role for role in roles if (role,) not in known]
+    lines = ["create extension if not exists vector;"]
+    lines += [f"create role {role} nologin;" for role in missing]
+    lines += [f"grant {', '.join(roles)} to {owner[0] if owner else ''} with admin option;"]
+    return "\n".join(lines)
+
+
+def check_owner(connection: psycopg.Connection) -> None:
+    """Raise RecdbError if schema recdb, or an object in it, belongs to another role than the current one.
+
+    Such a role could have put a trigger or a function there, which would run with the rights of the current role. It
+    would not help to become that role first: its code could return to the role that logged in.
+    """
+    row = connection.execute(
+        """
+        select quote_ident(current_user), quote_ident(r.rolname), r.rolcanlogin, n.nspowner = c.oid,
+            array(
+                select o.name from (
+                    select oid::regclass::text, relnamespace, relowner from pg_class where relkind not in ('c', 'i')
+                    union all select oid::regprocedure::text, pronamespace, proowner from pg_proc
+                    union all select oid::regtype::text, typnamespace, typowner from pg_type
+                        where typrelid = 0 and typcategory <> 'A'
+                    union all select oid::regoperator::text, oprnamespace, oprowner from pg_operator
+                ) o(name, namespace, owner)
+                where o.namespace = n.oid and o.owner <> c.oid
+                order by o.name)
+        from pg_namespace n
+        join pg_roles r on r.oid = n.nspowner
+        join pg_roles c on c.rolname = current_user
+        where n.nspname = 'recdb'
+        """
+    ).fetchone()
+    if row is None:
+        return
+    current, owner, may_log_in, is_owner, foreign = row
+    if not is_owner:
+        how = f"connect as {owner}" if may_log_in else f"add to the URL: ?options=-c%20role%3D{owner}"
+        raise RecdbError(
+            f"schema recdb belongs to {owner}, and this role is {current}",
+            f"{how}; or, if recdb was never installed there: drop schema recdb cascade;",
+        )
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise RecdbError(
+            f"schema recdb has objects that do not belong to {current}: {', '.join(foreign[:3])}{more}",
+            f"drop them, or: alter … owner to {current};",
+        )
+
+
+def ensure_pgvector(raw: psycopg.Connection) -> None:
+    """Create the extension if it is missing."""
+    query = """
+        select e.extversion, n.nspname
+        from pg_extension e join pg_namespace n on n.oid = e.extnamespace
+        where e.extname = 'vector'
+    """
+    found = raw.execute(query).fetchone()
+    if found is None:
+        try:
+            with raw.transaction():
+                raw.execute("create extension vector schema public")
+                raw.execute("comment on extension vector is 'pgvector, installed by recdb'")
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise RecdbError(
+                "the extension vector (pgvector) is missing and this role may not create it",
+                f"an administrator runs once, in this database:\n{administrator_statements(raw)}",
+            ) from error
+        except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
+            raise RecdbError(
+                "pgvector is not installed on this server",
+                "install pgvector 0.8.4 or newer (Debian: postgresql-16-pgvector), then run recdb init again",
+            ) from error
+        found = fetch_row(raw, query)
+    version, schema = found
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MINIMUM_PGVECTOR:
+        raise RecdbError(
+            f"pgvector {version} is too old: recdb needs {'.'.join(map(str, MINIMUM_PGVECTOR))} or newer",
+            "upgrade pgvector on the server, then: alter extension vector update",
+        )
+    if not re.fullmatch(r"[^'$%@\\]+", schema):
+        raise RecdbError(
+            f"pgvector is in a schema whose name recdb cannot write into SQL: {schema}",
+            "alter extension vector set schema <another schema>",
+        )
+
+
+def check_restored(raw: psycopg.Connection) -> None:
+    """Refuse tables without a revision: a dump of the schema alone has left out the row that names it."""
+    try:
+        with raw.transaction():
+            row = raw.execute(
+                "select to_regclass('recdb.config') is not null and not exists (select from recdb.alembic_version)"
+            ).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return
+    if row and row[0]:
+        raise RecdbError(
+            "the tables of recdb are here without their data: a dump of the schema alone was restored",
+            "restore the data as well; or begin again: recdb uninstall --yes, then recdb init",
+        )
+
+
+def check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:
+    """Refuse another dimension than the one that recdb was installed with."""
+    row = raw.execute(
+        "select atttypmod from pg_attribute where attrelid = to_regclass('recdb.item_vector') and attname = 'embedding'"
+    ).fetchone()
+    if row and dimension not in (None, row[0]):
+        raise InvalidInput(
+            f"the vector columns are {row[0]} wide, and a dimension of {dimension} is no longer possible",
+            "leave the dimension out, or: recdb uninstall, and install again",
+        )
+
+
+def check_public_recommend(raw: psycopg.Connection) -> None:
+    """Refuse to replace a `public.recommend` that an application made itself, or that another role owns."""
+    row = raw.execute(
+        """
+        select p.oid::regprocedure::text from pg_proc p
+        where p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
+          and (coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'recdb: %'
+              or p.proowner <> (select n.nspowner from pg_namespace n where n.nspname = 'recdb'))
+        """
+    ).fetchone()
+    if row:
+        raise RecdbError(
+            f"this database has a function {row[0]} of its own",
+            "rename it: recdb needs the name public.recommend",
+        )
+    allowed = raw.execute("select has_schema_privilege('public', 'create')").fetchone()
+    if allowed and not allowed[0]:
+        raise RecdbError(
+            "this role may not create public.recommend",
+            "run recdb init as the database's owner, or: grant create on schema public to <the owner>",
+        )

@@ -1,0 +1,102 @@
+-- Checks that a refresh and a rebuild make before they change anything that lists are made of.
+
+
+-- recdb.weights_ready: whether the settled weights can be read.
+--   returns     false after a restore that left the materialized view user_item_settled without its rows: it restored
+--               the schema before the data, or could not read an attached table. A rebuild fills the view
+--   reads       user_item_settled, refresh_log, the system catalogues
+-- Two statements: PostgreSQL refuses a query on an unpopulated view even if no row of it would be read.
+create or replace function recdb.weights_ready()
+returns boolean
+language plpgsql stable
+as $$
+begin
+    if not (select c.relispopulated from pg_catalog.pg_class c where c.oid = 'recdb.user_item_settled'::regclass) then
+        return false;
+    end if;
+    -- By the index: PostgreSQL might read all pages to find that none has a row.
+    return exists (
+        select from (select s.user_key from recdb.user_item_settled s order by s.user_key, s.position limit 1) f
+    ) or coalesce((
+        select l.rows = 0 from recdb.refresh_log l
+        where l.kind = 'rebuild' and l.error is null
+        order by l.run_id desc
+        limit 1), true);
+end
+$$;
+comment on function recdb.weights_ready() is
+    'Internal: false after a restore that left the materialized view user_item_settled without its rows.';
+
+
+-- recdb.refuse_hidden_rows: stop a refresh that cannot read all interactions and items.
+--   errors      42501 if row-level security may hide rows of a source from recdb's owner; the hint has the statements
+--               that let the owner read them
+create or replace function recdb.refuse_hidden_rows()
+returns void
+language plpgsql stable
+as $$
+declare
+    hidden record;
+begin
+    select string_agg(h.relation, ', ' order by h.relation) as tables,
+        string_agg(h.statement, ' ' order by h.relation) as statements
+    into hidden
+    from recdb.hidden_sources() h;
+    if hidden.tables is not null then
+        raise exception 'row-level security may hide rows of % from recdb: nothing was changed', hidden.tables
+            using errcode = 'insufficient_privilege', hint = hidden.statements
+                || ' To learn only from the rows that recdb may see: select recdb.rebuild(force => true);';
+    end if;
+end
+$$;
+comment on function recdb.refuse_hidden_rows() is
+    'Internal: error 42501 if row-level security may hide rows of a source from recdb''s owner.';
+
+
+-- recdb.learned_size: the size of the weighted interactions.
+--   parameters  none: pairs and users are results
+--   returns     pairs: users' items; users: those with at least one. Rows of forgotten users do not count. users is
+--               NULL while the settled weights cannot be read
+--   reads       item_popularity, whose numbers of users add up to the pairs; user_item
+create or replace function recdb.learned_size(out pairs bigint, out users bigint)
+language plpgsql stable
+as $$
+begin
+    select coalesce(sum(p.users), 0) into pairs from recdb.item_popularity p;
+    if recdb.weights_ready() then
+        select count(*) into users
+        from recdb.user_item w
+        where w.position = 1 and exists (select from recdb.user_key u where u.user_key = w.user_key);
+    end if;
+end
+$$;
+comment on function recdb.learned_size() is
+    'Internal: the number of weighted interactions and of users who have any.';
+
+
+-- recdb.refuse_loss: stop a rebuild that would lose most of what was learned from.
+--   parameters  pairs, users  learned_size() before the rebuild
+--   reads       learned_size() after it
+--   errors      55000 if fewer than half of at least 500 weighted interactions, or of at least 100 users, are left
+-- A failed import, a lost partition or a view that returns nothing looks like a mass deletion. Somebody has to say that
+-- the deletion is meant.
+create or replace function recdb.refuse_loss(pairs bigint, users bigint)
+returns void
+language plpgsql stable
+as $$
+declare
+    left_over constant record := recdb.learned_size();
+begin
+    if refuse_loss.pairs >= 500 and 2 * left_over.pairs < refuse_loss.pairs
+        or refuse_loss.users >= 100 and 2 * left_over.users < refuse_loss.users
+    then
+        raise exception 'only % of % weighted interactions and % of % users would be left: nothing was changed',
+            left_over.pairs, refuse_loss.pairs, left_over.users, coalesce(refuse_loss.users::text, 'unknown')
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = 'Are rows missing, or hidden from recdb? If they were deleted on purpose: '
+                    'recdb refresh --full --force, or in SQL: select recdb.rebuild(force => true);';
+    end if;
+end
+$$;
+comment on function recdb.refuse_loss(bigint, bigint) is
+    'Internal: error 55000 if a rebuild leaves fewer than half of many weighted interactions or users.';

@@ -1,0 +1,197 @@
+-- Checks of the attached tables: their indexes, their policies, the tables that their items are numbered in, and the
+-- views and tombstones that may go.
+
+
+-- recdb.stale_sources: the views that a detach, or attaching the same table again, left behind.
+--   returns     views attached_N without a row in attachment
+--   reads       attachment, the system catalogues
+create or replace function recdb.stale_sources()
+returns setof regclass
+language sql stable
+begin atomic
+    select c.oid::regclass
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_[0-9]+$'
+      and not exists (select from recdb.attachment a where c.relname = format('attached_%s', a.attachment_id));
+end;
+comment on function recdb.stale_sources() is 'Internal: the views of tables that are no longer attached.';
+
+
+-- recdb.hidden_tables: the tables under a view whose row-level security may hide rows from recdb's owner.
+--   parameters  relation  the view, or a table
+--   returns     the tables. A table is not among them if a policy using (true) shows the owner every row and no
+--               restrictive policy hides any
+--   reads       the system catalogues
+create or replace function recdb.hidden_tables(relation regclass)
+returns setof regclass
+language sql stable
+begin atomic
+    with recursive beneath as (
+        select hidden_tables.relation::oid as oid
+        union
+        select d.refobjid
+        from beneath b
+        join pg_catalog.pg_rewrite r on r.ev_class = b.oid
+        join pg_catalog.pg_depend d
+            on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
+    ), policies as (
+        select p.polrelid, p.polpermissive, pg_get_expr(p.polqual, p.polrelid) = 'true' as open
+        from pg_catalog.pg_policy p
+        cross join pg_catalog.pg_namespace n
+        where n.nspname = 'recdb' and p.polcmd in ('r', '*')
+          and exists (
+              select from unnest(p.polroles) g(role) where g.role = 0 or pg_has_role(n.nspowner, g.role, 'usage'))
+    )
+    select c.oid::regclass
+    from beneath b
+    join pg_catalog.pg_class c on c.oid = b.oid
+    join pg_catalog.pg_namespace n on n.nspname = 'recdb'
+    join pg_catalog.pg_roles r on r.oid = n.nspowner
+    where c.relrowsecurity and not r.rolsuper and not r.rolbypassrls
+      and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage'))
+      and (not exists (select from policies p where p.polrelid = c.oid and p.polpermissive and p.open)
+          or exists (select from policies p where p.polrelid = c.oid and not p.polpermissive and not p.open));
+end;
+comment on function recdb.hidden_tables(regclass) is
+    'Internal: the tables under a view whose row-level security may hide rows from the owner of schema recdb.';
+
+
+-- recdb.hidden_sources: the tables that recdb reads and whose row-level security may hide rows from recdb's owner.
+--   returns     one row per table, with the statement that lets the owner read all rows of it. Under a restrictive
+--               policy that statement does not suffice: then the owner needs the attribute bypassrls
+--   reads       the views interactions and items with all that is beneath them, the system catalogues
+create or replace function recdb.hidden_sources()
+returns table (relation text, statement text)
+language sql stable security definer
+set search_path from current
+begin atomic
+    select distinct t.relation,
+        case
+            when exists (
+                select from pg_catalog.pg_policy p
+                where p.polrelid = h.oid and not p.polpermissive and p.polcmd in ('r', '*'))
+            then format('alter role %I bypassrls;', t.owner)
+            else format('create policy recdb_reads on %s for select to %I using (true);', t.relation, t.owner)
+        end
+    from (values ('recdb.interactions'::regclass), ('recdb.items'::regclass)) v(view)
+    cross join lateral recdb.hidden_tables(v.view) h(oid)
+    cross join lateral (
+        select format('%I.%I', n.nspname, c.relname) as relation, o.nspowner::regrole::name as owner
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        join pg_catalog.pg_namespace o on o.nspname = 'recdb'
+        where c.oid = h.oid
+    ) t;
+end;
+comment on function recdb.hidden_sources() is
+    'The tables that recdb reads and whose row-level security may hide rows from the owner of schema recdb, each with '
+    'the statement that lets the owner read all rows. While there is one, refresh() and rebuild() refuse to run.';
+
+
+-- recdb.missing_indexes: the indexes that attached tables lack; without them, recdb reads a whole table for a few rows.
+--   returns     one row per index: the table, the reason, and the statement that creates the index
+--   reads       attachment, the system catalogues
+create or replace function recdb.missing_indexes()
+returns table (attachment_id integer, relation text, reason text, statement text)
+language sql stable
+begin atomic
+    select a.attachment_id, a.relation, w.reason,
+        format('create index %son %s (%s);',
+            case when c.relkind = 'p' then '' else 'concurrently ' end, a.relation, w.columns)
+    from recdb.attachment a
+    join pg_catalog.pg_class c on c.oid = to_regclass(a.relation) and c.relkind in ('r', 'm', 'p')
+    cross join lateral (
+        values
+            (a.mapping ->> 'user', concat_ws(', ', quote_ident(a.mapping ->> 'user'), quote_ident(a.mapping ->> 'at')),
+                'each recommendation reads the whole table for one user''s rows'),
+            (a.mapping ->> 'at', quote_ident(a.mapping ->> 'at'),
+                'each refresh reads the whole table for the new rows'),
+            (case a.role when 'items' then a.mapping ->> 'item' end, quote_ident(a.mapping ->> 'item'),
+                'each recommendation reads the whole table for one item''s row')
+    ) w(key, columns, reason)
+    where w.key is not null
+      and not exists (
+          select from pg_catalog.pg_index i
+          join pg_catalog.pg_attribute t on t.attrelid = i.indrelid and t.attnum = i.indkey[0]
+          where i.indrelid = c.oid and i.indisvalid and i.indpred is null and t.attname = w.key);
+end;
+comment on function recdb.missing_indexes() is
+    'The indexes that attached tables lack: the table, why recdb needs the index, and the statement that creates it.';
+
+
+-- recdb.mistaken_items: the attached tables whose item column refers, by a foreign key, to another table than the
+-- catalogue, while both number their rows. Without a distinction, recdb would take person 7 for post 7.
+--   returns     one row per table and catalogue: the column and the table that it refers to, the catalogue, and a
+--               statement that makes a view with distinct ids; attach this view instead of the table
+--   reads       attachment, the system catalogues
+create or replace function recdb.mistaken_items()
+returns table (
+    attachment_id integer, catalogue_id integer, relation text, item_column text, refers_to text, catalogue text,
+    statement text
+)
+language sql stable
+begin atomic
+    select a.attachment_id, i.attachment_id, a.relation, a.mapping ->> 'item', format('%I.%I', n.nspname, t.relname),
+        i.relation,
+        format('create view %I.%I as select %s, %L || %I as %I from %s;',
+            s.nspname, c.relname || '_told_apart', kept.columns, t.relname || ' ', a.mapping ->> 'item',
+            a.mapping ->> 'item', a.relation)
+    from recdb.attachment a
+    join pg_catalog.pg_class c on c.oid = to_regclass(a.relation)
+    join pg_catalog.pg_namespace s on s.oid = c.relnamespace
+    join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and cardinality(f.conkey) = 1
+    join pg_catalog.pg_attribute k on k.attrelid = c.oid and k.attnum = f.conkey[1] and k.attname = a.mapping ->> 'item'
+    join pg_catalog.pg_class t on t.oid = f.confrelid
+    join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+    join recdb.attachment i on i.role = 'items' and to_regclass(i.relation) <> t.oid
+    cross join lateral (
+        select string_agg(quote_ident(m.name), ', ' order by m.place) as columns
+        from (
+            select v.name, min(v.place) as place
+            from (values (1, a.mapping ->> 'user'), (2, a.mapping ->> 'kind'), (3, a.mapping ->> 'at')) v(place, name)
+            where exists (
+                select from pg_catalog.pg_attribute u
+                where u.attrelid = c.oid and u.attname = v.name and u.attnum > 0)
+            group by v.name
+        ) m
+    ) kept
+    where a.role = 'interactions'
+      and recdb.column_type(c.oid, a.mapping ->> 'item')
+          in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
+      and recdb.column_type(to_regclass(i.relation), i.mapping ->> 'item')
+          in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
+      and not exists (select from recdb.attachment o where o.role = 'items' and to_regclass(o.relation) = t.oid);
+end;
+comment on function recdb.mistaken_items() is
+    'The attached tables whose item column refers to another table than the catalogue, so that equal numbers mean '
+    'different items; statement makes a view with distinct ids, to be attached instead.';
+
+
+-- recdb.lift_tombstones: remove the tombstones of forgotten users who have no row left in any attached table.
+--   reads       the views attached_N, all rows
+--   writes      forgotten_user
+create or replace function recdb.lift_tombstones()
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    views text[];
+begin
+    if not exists (select from recdb.forgotten_user) then
+        return;
+    end if;
+    select array_agg(format('select s.user_id::text from recdb.attached_%s s', a.attachment_id)) into views
+    from recdb.attachment a
+    where a.role = 'interactions';
+    execute format('
+        delete from recdb.forgotten_user f
+        where f.user_digest not in (
+            select sha256(
+                (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id, ''UTF8'')))
+            from (%s) s(user_id))',
+        coalesce(array_to_string(views, ' union '), 'select null where false'));
+end
+$$;
+comment on function recdb.lift_tombstones() is
+    'Internal: removes the tombstones of users whose rows the application has deleted from its own tables.';
