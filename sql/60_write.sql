@@ -87,8 +87,8 @@ $$;
 comment on function recdb.merge_users(text, text) is
     'A guest became a member: moves the interactions of from_id in recdb''s own store to to_id, for good, and returns '
     'their number. The member''s recommend() counts them at once; vectors, weights and popularity of both follow with '
-    'the next refresh. Calling it again moves what came since. In attached tables you change the ids yourself. Error '
-    '22023 for a missing or empty id, or for twice the same.';
+    'the next refresh. Calling it again moves the rows that came since. In attached tables, change the ids yourself. '
+    'Error 22023 for a missing or empty id, or for twice the same.';
 
 
 -- recdb.forget_user: erase a user.

@@ -133,7 +133,7 @@ create table recdb.ignored_user (
 );
 comment on table recdb.ignored_user is
     'Users who count in nobody else''s list, such as crawlers: insert a row, and the next refresh leaves the user out of '
-    'weights, vectors and popularity, and the next training out of what it learns. Delete the row, and the user counts '
+    'weights, vectors and popularity, and so does the next training. Delete the row, and the user counts '
     'again in the same way. The user''s own recommend() goes on.';
 comment on column recdb.ignored_user.reason is 'Why, in your words; recdb does not read it.';
 

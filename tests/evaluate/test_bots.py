@@ -120,7 +120,7 @@ def join(events: Events, bots: Bots, kind: str) -> Events:
     ],
     ids=["defaults", "sessions tuned", "weights to the full"],
 )
-def test_bots_do_not_bend_what_others_get(events: Events, scenario: str, params: Params) -> None:
+def test_bots_do_not_bend_the_lists_of_others(events: Events, scenario: str, params: Params) -> None:
     clean = ndcg(events, params)
     bots, kind = SCENARIOS[scenario]
 

@@ -183,3 +183,15 @@ def test_the_distribution_has_its_own_name_and_addresses() -> None:
     assert all(url.startswith("https://github.com/recdb/recdb") for url in project["urls"].values())
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     assert [line for line in extras if re.match(r"recdb\b(?!-postgres\[)", line)] == []
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    page = (PROJECT / "docs" / "promises.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?!promise|---)(.+?) \| (.+) \|$", page, re.MULTILINE)
+    proofs = [re.findall(r"\[([^]]+)\]\([^)]*/(tests/[\w/]+\.py)\)", proof) for _, proof in rows]
+
+    assert len(rows) > 40 and all(proofs)
+    for name, file in (each for proof in proofs for each in proof):
+        text = (PROJECT / file).read_text(encoding="utf-8")
+        said = name.replace(" ", "_")
+        assert f"def test_{said}(" in text or file.endswith(f"/test_{said}.py"), (name, file)

@@ -105,7 +105,7 @@ def test_no_stored_expression_uses_what_another_role_may_change(shared: psycopg.
     assert foreign == []
 
 
-def test_public_has_nothing_on_what_later_revisions_add(database: Database, db: psycopg.Connection) -> None:
+def test_public_has_nothing_on_objects_that_later_revisions_add(database: Database, db: psycopg.Connection) -> None:
     """PostgreSQL grants each new function to PUBLIC; the replay after the revisions takes it away."""
     db.execute(LATER)
     migrate.upgrade(database)

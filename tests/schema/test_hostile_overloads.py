@@ -128,7 +128,7 @@ def test_install_train_and_every_call(hostile: Database, db: psycopg.Connection,
     migrate.upgrade(hostile)
 
 
-def test_a_callers_own_path_does_not_reach_into_what_runs_as_the_owner(
+def test_a_callers_own_path_does_not_reach_into_functions_of_the_owner(
     hostile: Database, db: psycopg.Connection
 ) -> None:
     """Here the traps stand before PostgreSQL's own functions, also those with exactly the same types."""

@@ -52,7 +52,7 @@ def test_the_members_list_counts_both_at_once_and_all_else_after_the_next_refres
     assert recommend(db, member) and after[0][1] == (1,)
 
 
-def test_again_it_moves_only_what_came_since(database: Database, db: psycopg.Connection) -> None:
+def test_again_it_moves_only_new_rows(database: Database, db: psycopg.Connection) -> None:
     record(db, tastes())
     train(database)
     assert merge(db, "u0", "u1") == 12
