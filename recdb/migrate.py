@@ -35,11 +35,12 @@ from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
 
 VERSION_TABLE = "alembic_version"
+ROLES = tuple(role_comments())
 MAXIMUM_DIMENSION = 1024
 
 # While a migration waits for a table or view, its readers wait behind it: it waits for LOCK_TIMEOUT, rolls everything
 # back, and tries again, ATTEMPTS times.
-LOCK_TIMEOUT = "50ms"
+LOCK_TIMEOUT = "20ms"
 ATTEMPTS = 40
 PAUSE = 0.25
 
@@ -95,7 +96,7 @@ def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
         try:
             _try_to_run(command, config, revision)
         except psycopg.errors.LockNotAvailable as error:
-            blocker = _blocker(config.attributes["url"])
+            blocker = _blocker(config.attributes["database"])
             if attempt == ATTEMPTS - 1:
                 raise RecdbError(
                     f"recdb's tables are in use by {blocker or 'another transaction'}: nothing was changed",
@@ -105,9 +106,9 @@ def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
             return
 
 
-def _blocker(url: str) -> str | None:
+def _blocker(database: Database) -> str | None:
     """Describe the oldest other session that uses a table or view of schema recdb."""
-    with connect(Database(url, "given")) as connection:
+    with connect(database) as connection:
         row = connection.execute(
             """
             select format('process %s (role %s, application %s, since %s)', a.pid, a.usename,

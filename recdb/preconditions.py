@@ -10,7 +10,6 @@ from recdb.roles import DEFAULT_PREFIX, role_comments
 
 MINIMUM_PGVECTOR = (0, 8, 4)
 MINIMUM_POSTGRESQL = 16
-ROLES = tuple(role_comments())
 
 
 def administrator_statements(connection: psycopg.Connection, prefix: str = DEFAULT_PREFIX) -> str:

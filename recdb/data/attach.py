@@ -35,7 +35,7 @@ from recdb.progress import Report, silent
 from recdb.roles import installed_prefix
 
 # Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
-LOCK_TIMEOUT = "50ms"
+LOCK_TIMEOUT = "20ms"
 ATTEMPTS = 20
 PAUSE = 0.2
 JOB_TIMEOUT = "1s"  # how long we wait for a refresh to end

@@ -73,7 +73,7 @@ def neighbor_limit(neighbor_weights: sparse.csr_array) -> float:
 def limit_sums(rows: sparse.csr_array, limit: float) -> sparse.csr_array:
     """Scale down the rows whose absolute sum is above a limit."""
     sums, _ = absolute_sums(rows)
-    return scale_rows(rows, np.where(sums > limit, limit / np.maximum(sums, limit), 1.0).astype(np.float32))
+    return scale_rows(rows, np.divide(limit, sums, out=np.ones(len(sums)), where=sums > limit).astype(np.float32))
 
 
 def limit_users(users: sparse.csr_array, exponent: float, share: float = USER_QUANTILE) -> sparse.csr_array:
@@ -106,7 +106,7 @@ def factors(mass: Float64, limit: float, exponent: float) -> Float32:
     """Return the factor for each row that brings its mass down to a limit: a factor s scales a mass by s^(2 - 2a)."""
     if exponent > 0.99:  # such rows are normalized already
         return np.ones(len(mass), dtype=np.float32)
-    ratio = np.where(mass > limit, limit / np.maximum(mass, 1e-300), 1.0)
+    ratio = np.divide(limit, mass, out=np.ones(len(mass)), where=mass > limit)
     return (ratio ** (1 / (2 - 2 * exponent))).astype(np.float32)
 
 

@@ -89,7 +89,7 @@ def test_a_tuning_killed_anywhere_leaves_no_other_half_life(
     train(database)
     before = lists(db)
 
-    die_at(point, database, "tune", "--budget", "4s")
+    die_at(point, database, "tune", "--budget", "12s")
 
     activated = point == "best version activated"
     assert last_runs(db)["tune"] == "lost"
