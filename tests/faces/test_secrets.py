@@ -140,6 +140,7 @@ def test_the_service_answers_and_logs_none_of_it(password: str, caplog: pytest.L
     assert not leaks(health.text + answer.text + "".join(lines))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of MLflow itself
 @pytest.mark.parametrize(
     "place", ["http://ann:sec@ret1@127.0.0.1:1", "postgresql://ann:sec/ret1@127.0.0.1:1/ml", "nothing://ann:secret1@x"]
 )
