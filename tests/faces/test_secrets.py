@@ -148,6 +148,7 @@ def test_mlflow_that_does_not_answer_prints_none_of_it(
     database: Database, db: psycopg.Connection, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 0)
     record(db, tastes())
     label = train(database)
     lines: list[str] = []
