@@ -62,6 +62,15 @@ PINNED = {
 }
 
 
+# libpq's parameters, in seconds, but for the count and for tcp_user_timeout (milliseconds).
+KEEPALIVES = {
+    "keepalives_idle": 60,
+    "keepalives_interval": 15,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 120_000,
+}
+
+
 @dataclass(frozen=True)
 class Database:
     """A database: its libpq connection string, and where this string comes from."""
@@ -126,8 +135,8 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
     except psycopg.OperationalError as error:
         if "startup parameter" not in str(error):
             raise _unreachable(database, error) from error
-        try:  # a pooler that passes no settings on
-            connection = _open(database, autocommit=True)
+        try:  # a pooler that passes no settings on, and may give each transaction another session
+            connection = _open(database, autocommit=True, prepare_threshold=None)
         except psycopg.OperationalError as again:
             raise _unreachable(database, again) from again
     try:
@@ -151,6 +160,9 @@ def pin_settings(connection: psycopg.Connection) -> None:
 
 
 def _open(database: Database, **options: Any) -> psycopg.Connection:
+    # A connection that was cut without a word ends after two minutes, and not after PostgreSQL's or the system's hours.
+    given = conninfo_to_dict(database.conninfo)
+    options |= {name: value for name, value in KEEPALIVES.items() if name not in given}
     return psycopg.connect(
         database.conninfo, application_name=APPLICATION_NAME, connect_timeout=10, client_encoding="utf8", **options
     )

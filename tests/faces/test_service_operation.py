@@ -1,8 +1,6 @@
 """The HTTP service in operation: probes, metrics, grants, and a database that is down, busy or behind pgbouncer."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +12,10 @@ from socket import create_server
 import httpx
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from support.data import column
 from support.http import GENERATE, INTERACTION, ROLE, assert_error, read_metrics
+from support.pooler import free_port, run_pgbouncer
 from support.servers import Server
 from support.serving import serving
 from support.waiting import until, waits_for_a_lock
@@ -147,12 +146,6 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_is_used(
         assert client.get("/health").status_code == 200
 
 
-def free_port() -> int:
-    """Find a free port."""
-    with closing(create_server(("127.0.0.1", 0))) as taken:
-        return int(taken.getsockname()[1])
-
-
 def test_a_server_that_is_not_there_is_named(application: Database) -> None:
     with serving(Database(f"postgresql://127.0.0.1:{free_port()}/shop", "from RECDB_DATABASE_URL")) as client:
         body = assert_error(client.get("/health"), 503, "unavailable")
@@ -235,26 +228,8 @@ def test_a_stop_lets_requests_finish(database: Database, db: psycopg.Connection,
 @pytest.fixture
 def pooled(application: Database, server: Server) -> Iterator[Database]:
     """The module's database behind a pgbouncer in transaction mode, with fewer connections than the service has."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-    if program is None:
-        pytest.skip("pgbouncer is not installed")
-    port = free_port()
-    folder = server.folder.parent / "pgbouncer"
-    folder.mkdir()
-    (folder / "users").write_text(f'"{ROLE}" ""\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n* = host={server.host} port={server.port}\n[pgbouncer]\npool_mode = transaction\n"
-        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\ndefault_pool_size = 2\n"
-        f"auth_type = trust\nauth_file = {folder / 'users'}\n"
-    )
-    owner = server.folder.stat()  # pgbouncer refuses to run as root
-    command = [program, str(folder / "pgbouncer.ini")]
-    database = make_conninfo(application.conninfo, user=ROLE, host="127.0.0.1", port=port)
-    with subprocess.Popen(command, user=owner.st_uid, group=owner.st_gid, stderr=subprocess.DEVNULL) as running:
-        try:
-            yield Database(database, "test")
-        finally:
-            running.terminate()
+    with run_pgbouncer(server, application, role=ROLE) as behind:
+        yield behind
 
 
 def test_through_a_pgbouncer_in_transaction_mode(pooled: Database, http: httpx.Client) -> None:

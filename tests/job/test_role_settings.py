@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from recdb.cli import app
 from recdb.database import Database
 
+ROLES = "a role's, which come first"
 SETTINGS = {
     "serializable": {"default_transaction_isolation": "serializable"},
     "repeatable read": {"default_transaction_isolation": "repeatable read"},
@@ -29,6 +30,13 @@ SETTINGS = {
     "strings": {"standard_conforming_strings": "off", "quote_all_identifiers": "on", "bytea_output": "escape"},
     "row_security": {"row_security": "off"},
     "custom plans": {"plan_cache_mode": "force_custom_plan", "extra_float_digits": "-10"},
+    ROLES: {
+        "statement_timeout": "20ms",
+        "lock_timeout": "1ms",
+        "idle_session_timeout": "200ms",
+        "transaction_timeout": "30ms",
+        "default_transaction_isolation": "serializable",
+    },
     "encoding": {"client_encoding": "LATIN1", "client_min_messages": "error", "transform_null_equals": "on"},
 }
 COMMANDS = {
@@ -50,17 +58,21 @@ COMMANDS = {
 def configure(database: Database, db: psycopg.Connection) -> Iterator[Callable[[dict[str, str]], None]]:
     """A function that sets settings of the test's database; they are reset before the database is used again."""
     name = sql.Identifier(str(conninfo_to_dict(database.conninfo)["dbname"]))
+    alone = sql.SQL("database {}").format(name)
+    with_role = sql.SQL("role postgres in database {}").format(name)
 
     def set_all(settings: dict[str, str]) -> None:
+        whose = with_role if settings == SETTINGS[ROLES] else alone
         for setting, value in settings.items():
             db.execute(
-                sql.SQL("alter database {} set {} = {}").format(name, sql.Identifier(setting), sql.Literal(value))
+                sql.SQL("alter {} set {} = {}").format(whose, sql.Identifier(setting), sql.Literal(value))
                 if setting != "DateStyle"
-                else sql.SQL("alter database {} set datestyle = {}").format(name, sql.SQL(value))
+                else sql.SQL("alter {} set datestyle = {}").format(whose, sql.SQL(value))
             )
 
     yield set_all
-    db.execute(sql.SQL("alter database {} reset all").format(name))
+    for whose in (alone, with_role):
+        db.execute(sql.SQL("alter {} reset all").format(whose))
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

@@ -91,22 +91,16 @@ def test_beside_refreshes_trainings_and_activations(
     assert remains(db) == {}
 
 
-def test_while_an_old_version_is_dropped_that_an_analyst_and_a_prepared_transaction_read(
+def test_while_an_old_version_is_dropped_that_an_analyst_reads(
     database: Database, db: psycopg.Connection, readers: Readers, in_background: Callable[..., "Future[Any]"]
 ) -> None:
-    (prepared,) = column(db.execute("select current_setting('max_prepared_transactions')::integer"))
     with psycopg.connect(database.conninfo) as analyst:
         analyst.execute("select count(*) from recdb.user_vector")
-        if prepared:
-            with psycopg.connect(database.conninfo, autocommit=True) as other:
-                other.execute("begin; lock table recdb.user_vector in access share mode; prepare transaction 'open'")
         running = in_background(job.run, database, full=True, force=True)
         until(lambda: waits_for_a_lock(db) or running.done())
         readers.each_reads_again()
         assert running.result(120).model is not None
         readers.each_reads_again()
-    if prepared:
-        db.execute("rollback prepared 'open'")
     assert job.run(database).ran
     assert remains(db) == {}
 
