@@ -150,7 +150,8 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
 
 
 def pin_settings(connection: psycopg.Connection) -> None:
-    """Set what the statements of recdb rely on; only what differs, since behind a pooler others get the session."""
+    """Set the settings that the statements of recdb rely on; only those that differ, since behind a pooler others
+    get the session."""
     connection.execute(
         "select set_config(w.name, w.value, false) from unnest(%s::text[], %s::text[]) w(name, value) "
         "where current_setting(w.name, true) <> w.value "

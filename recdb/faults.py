@@ -1,4 +1,4 @@
-"""Points at which a test kills this process, to see what a killed process leaves behind.
+"""Points at which a test kills this process, to see the remains that a killed process leaves behind.
 
 With the name of a point in the environment variable RECDB_FAULT, the process ends there by SIGKILL, as by `kill -9`.
 Without the variable a point does nothing.

@@ -67,7 +67,7 @@ def normalize_url(url: str) -> str:
 
 
 def split_url(rest: str) -> tuple[str, str, str]:
-    """Split what follows '://' into the credentials with their '@', the place, and the query.
+    """Split the text after '://' into the credentials with their '@', the place, and the query.
 
     A URL as the standard has it stays as it is. In another, the credentials end at the '@' before which they can begin
     and behind which a host, a database and known parameters stand; they are percent-encoded.
@@ -122,7 +122,7 @@ def without_credentials(url: str) -> str:
 
 
 def quotes_credentials(text: str, url: str) -> bool:
-    """Tell whether a text, such as another library's error, shows a part of what without_credentials() leaves out."""
+    """Tell whether a text, such as another library's error, shows a part of the credentials."""
     shown = without_credentials(url)
     parts = re.split(r"[^\w]+", url.partition("://")[2])
     return any(len(part) > 2 and part in text and part not in shown for part in parts)

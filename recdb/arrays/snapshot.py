@@ -106,7 +106,7 @@ def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Sn
 
 
 def require_partitions(connection: psycopg.Connection, model: int, label: str) -> None:
-    """Raise RecdbError if the version lost a partition while it was read: what was read is not all of it."""
+    """Raise RecdbError if the version lost a partition while it was read: the arrays are not complete."""
     (attached,) = fetch_row(
         connection,
         """

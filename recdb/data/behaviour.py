@@ -1,8 +1,8 @@
 """The behaviour behind generated interactions: users with tastes touch items with topics. Pure numpy, no database.
 
 The id of a user decides the user's tastes, activity and joining date; the id of an item decides its topic, appeal and
-publishing date. A random generator draws what users do, in blocks of time, so that memory stays small. Times are days
-since the epoch, unless a name says seconds.
+publishing date. A random generator draws the actions of users, in blocks of time, so that memory stays small.
+Times are days since the epoch, unless a name says seconds.
 """
 
 import zlib

@@ -1,4 +1,4 @@
-"""Checks of the data: what is odd in it, and what an owner may want to do about it."""
+"""Checks of the data: the oddities in it, and the remedy for each."""
 
 import psycopg
 

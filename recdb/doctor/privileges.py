@@ -1,4 +1,4 @@
-"""Checks of what a hostile role could reach: the owner of recdb, and the schemas that it looks names up in."""
+"""Checks against hostile roles: the owner of recdb, and the schemas that it looks names up in."""
 
 import psycopg
 

@@ -126,7 +126,7 @@ def open_output(path: str) -> Iterator[BinaryIO]:
 
 
 def remove_abandoned(target: Path) -> None:
-    """Remove what a killed process left of this file; a process that still writes holds a lock on its part."""
+    """Remove the part of this file that a killed process left; a process that still writes holds a lock on its part."""
     for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
         with suppress(OSError), part.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -39,7 +39,7 @@ class Outcome:
     """The label of the version that was trained and activated, if there is one."""
     seconds: float = 0.0
     heavy: Sequence[HeavyUser] = ()
-    """The users who hold more than a fair share of what a training learned from."""
+    """The users who hold more than a fair share of the interactions that a training learned from."""
 
 
 def run(

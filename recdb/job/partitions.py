@@ -32,7 +32,7 @@ more candidates than they return."""
 
 @dataclass(frozen=True)
 class Limits:
-    """What one user counts for, at most, in a model version: see recdb/learn/limits.py."""
+    """The most that one user counts for in a model version: see recdb/learn/limits.py."""
 
     pair: float
     """The largest weight of a user for an item."""

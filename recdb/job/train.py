@@ -76,7 +76,7 @@ def nothing_to_learn(connection: psycopg.Connection) -> RecdbError:
 
 
 def find_limits(known: Interactions, params: Params, settings: Settings) -> Limits:
-    """Return the limits of what one user counts for in a version."""
+    """Return the most that one user counts for in a version."""
     pair = pair_limit(known)
     scored = known.clipped(pair).first(min(params.profile_limit, settings.profile_limit))
     return Limits(pair, neighbor_limit(scored.matrix(params.neighbor_weight_exponent)))

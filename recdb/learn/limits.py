@@ -1,11 +1,11 @@
-"""Limits on what one user counts for in what others get.
+"""Limits on the share of one user in the lists of others.
 
 A crawler, a shared account or an import does thousands of interactions under one user id. If each of them counted like
 anybody's, that one id would decide which items belong together, and the lists of all others would follow it. So the
-job limits each user by what users of the same database commonly do: nobody counts for more than the most active few
-in a hundred. No list of bad ids is needed, and a normal user is below every limit.
+job limits each user by the common behaviour of users in the same database: nobody counts for more than the most
+active few in a hundred. No list of bad ids is needed, and a normal user is below every limit.
 
-What a user adds to the co-occurrences of items is called its mass here: the sum over all pairs of different items of
+A user's part in the co-occurrences of items is called its mass here: the sum over all pairs of different items of
 d_r^-2a W_rj W_ri, over the user's row and its sessions' rows r, with d the row sums. The constants were chosen on
 validation parts of several data sets, with and without bots added.
 """
@@ -29,7 +29,7 @@ PAIR_QUANTILE = 0.9
 USER_QUANTILE = 0.95
 """A user's row has at most this quantile of the users' masses."""
 NEIGHBOR_QUANTILE = 0.95
-"""As a neighbour, a user gives at most this quantile of what users give."""
+"""As a neighbour, a user gives at most this quantile of the weights that users give."""
 BASIS_QUANTILE = 0.98
 """In the decomposition, a user's row has at most this quantile of the masses."""
 SESSION_SHARE = 0.02
@@ -120,7 +120,7 @@ def share_limit(values: Float64, share: float) -> float:
     """Return the limit c at which no value, cut to c, has more than a share of the sum of all values cut to c.
 
     Where fewer than 1 / share values are positive there is no such limit. Then it is the median of all values: 0 where
-    most are 0, since what so few have says nothing about the others.
+    most are 0, since so few say nothing about the others.
     """
     positive = np.sort(values[values > 0])[::-1]
     if len(positive) * share <= 1:

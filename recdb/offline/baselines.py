@@ -42,7 +42,7 @@ class Eligibility:
 
 
 def popularity(weights: sparse.csr_array, users: Numbers, eligibility: Eligibility, k: int) -> TopLists:
-    """Recommend the items with the most users; returns what top_lists() returns."""
+    """Recommend the items with the most users; returns arrays as top_lists() does."""
     counts = np.bincount(weights.indices, minlength=weights.shape[1])
     order = np.argsort(-counts, kind="stable")[: (counts > 0).sum()]
     order = order[eligibility.available[order]]

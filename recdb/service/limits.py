@@ -1,4 +1,4 @@
-"""Limits on what a client may hold: the time to send a request, the size of its head, and the number of connections.
+"""Limits for one client: the time to send a request, the size of its head, and the number of connections.
 
 uvicorn waits without limit for the rest of a request. Connections that send half a request would then use up the
 process's file descriptors, and nobody else could connect.

@@ -1,4 +1,4 @@
-"""The HTTP service on a module's trained database."""
+"""The HTTP service on a module's trained database, and a small database of its own for each test of doctor."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from support.data import record, tastes, train
+from support.doctor import add_interactions
 from support.http import ROLE
 from support.serving import serving
 
+from recdb import job
 from recdb.database import Database
 
 
@@ -29,3 +31,18 @@ def application(module_database: Database) -> Iterator[Database]:
 def http(application: Database) -> Iterator[httpx.Client]:
     with serving(application) as client:
         yield client
+
+
+@pytest.fixture
+def trained(database: Database, db: psycopg.Connection) -> psycopg.Connection:
+    """A connection to a database with a trained model."""
+    add_interactions(db)
+    job.run(database)
+    return db
+
+
+@pytest.fixture
+def superuser(db: psycopg.Connection) -> psycopg.Connection:
+    """A connection that may write the system catalogues, for mistakes that cannot be made otherwise."""
+    db.execute("set allow_system_table_mods = on")
+    return db

@@ -16,21 +16,6 @@ from recdb.database import Database
 from recdb.doctor import examine
 
 
-@pytest.fixture
-def trained(database: Database, db: psycopg.Connection) -> psycopg.Connection:
-    """A connection to a database with a trained model."""
-    add_interactions(db)
-    job.run(database)
-    return db
-
-
-@pytest.fixture
-def superuser(db: psycopg.Connection) -> psycopg.Connection:
-    """A connection that may write the system catalogues, for mistakes that cannot be made otherwise."""
-    db.execute("set allow_system_table_mods = on")
-    return db
-
-
 def test_a_healthy_database_has_no_failure_and_nothing_to_fix_but_its_cache(trained: psycopg.Connection) -> None:
     found = findings(trained)
 

@@ -12,21 +12,6 @@ from recdb.doctor.storage import check_transactions
 from recdb.job.lock import job_lock
 
 
-@pytest.fixture
-def trained(database: Database, db: psycopg.Connection) -> psycopg.Connection:
-    """A connection to a database with a trained model."""
-    add_interactions(db)
-    job.run(database)
-    return db
-
-
-@pytest.fixture
-def superuser(db: psycopg.Connection) -> psycopg.Connection:
-    """A connection that may write the system catalogues, for mistakes that cannot be made otherwise."""
-    db.execute("set allow_system_table_mods = on")
-    return db
-
-
 def test_an_invalid_index_fails_and_its_fix_works(trained: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.UniqueViolation):
         trained.execute("create unique index concurrently twice on recdb.interaction (kind)")
