@@ -193,3 +193,10 @@ def test_no_comment_in_the_database_says_what() -> None:
     for file in [*SQL, *REVISIONS]:
         for comment in re.findall(r"^comment on .*?;$", read(file), re.MULTILINE | re.DOTALL):
             assert not re.search(r"\b([Ww]hat|[Ww]hom)\b", comment), f"{name(file)}: {comment}"
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=name)
+def test_no_docstring_says_what(file: Path) -> None:
+    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(read(file))) if isinstance(node, nodes)]
+    assert re.findall(r"^.*\b(?:[Ww]hat|[Ww]hom)\b.*$", "\n".join(texts), re.MULTILINE) == []
