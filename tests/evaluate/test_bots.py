@@ -117,8 +117,9 @@ def join(events: Events, bots: Bots, kind: str) -> Events:
         Params(),
         Params(session_weight=10.0, session_gap=1800.0, item_user_exponent=0.125, source_exponent=0.7),
         Params(blend=0.6, neighbor_weight_exponent=1.0, item_weight_exponent=1.0, people_weight_exponent=1.0),
+        Params(learner="ease", item_user_exponent=0.0, target_exponent=0.0, ease_regularization=0.3),
     ],
-    ids=["defaults", "sessions tuned", "weights to the full"],
+    ids=["defaults", "sessions tuned", "weights to the full", "EASE"],
 )
 def test_bots_do_not_bend_the_lists_of_others(events: Events, scenario: str, params: Params) -> None:
     clean = ndcg(events, params)
