@@ -29,7 +29,9 @@ from recdb.preconditions import (
     check_owner,
     check_public_recommend,
     check_restored,
+    check_vector_owner,
     ensure_pgvector,
+    lock_out_installs,
 )
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
@@ -43,9 +45,6 @@ MAXIMUM_DIMENSION = 1024
 LOCK_TIMEOUT = "20ms"
 ATTEMPTS = 40
 PAUSE = 0.25
-
-# The key of an advisory lock, "recdb" in ASCII: several installs at once run one after another.
-INSTALL_LOCK = 0x7265636462
 
 # Alembic has one context per process: two threads that migrate at once would use each other's connection.
 _alembic_lock = threading.Lock()
@@ -96,7 +95,7 @@ def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
         try:
             _try_to_run(command, config, revision)
         except psycopg.errors.LockNotAvailable as error:
-            blocker = _blocker(config.attributes["database"])
+            blocker = find_blocker(config.attributes["database"])
             if attempt == ATTEMPTS - 1:
                 raise RecdbError(
                     f"recdb's tables are in use by {blocker or 'another transaction'}: nothing was changed",
@@ -106,7 +105,7 @@ def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
             return
 
 
-def _blocker(database: Database) -> str | None:
+def find_blocker(database: Database) -> str | None:
     """Describe the oldest other session that uses a table or view of schema recdb."""
     with connect(database) as connection:
         row = connection.execute(
@@ -165,7 +164,7 @@ def uninstall(database: Database) -> list[str]:
         downgrade(database, "base")
     left: list[str] = []
     with connect(database) as connection:
-        connection.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
+        lock_out_installs(connection)
         connection.execute("drop schema if exists recdb cascade")
         if _extension_is_ours(connection):
             left += _try_to_drop(connection, "extension", "vector")
@@ -231,7 +230,7 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
     raw = _raw(connection)
     raw.execute("set local search_path = pg_catalog, pg_temp")
     require_primary(raw)
-    raw.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
+    lock_out_installs(raw)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     reach("prepared")
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
@@ -240,6 +239,7 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
             f"recdb needs {MINIMUM_POSTGRESQL} or newer",
         )
     ensure_pgvector(raw)
+    check_vector_owner(raw)
     check_owner(raw)
     try:
         raw.execute("create schema if not exists recdb")

@@ -1,12 +1,16 @@
 """The checks of a server, a database and a role that `recdb init` makes before it changes anything."""
 
 import re
+import time
 
 import psycopg
 
 from recdb.database import fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.roles import DEFAULT_PREFIX, role_comments
+
+# The key of an advisory lock, "recdb" in ASCII: several installs at once run one after another.
+INSTALL_LOCK = 0x7265636462
 
 MINIMUM_PGVECTOR = (0, 8, 4)
 MINIMUM_POSTGRESQL = 16
@@ -22,6 +26,37 @@ def administrator_statements(connection: psycopg.Connection, prefix: str = DEFAU
     lines += [f"create role {role} nologin;" for role in missing]
     lines += [f"grant {', '.join(roles)} to {owner[0] if owner else ''} with admin option;"]
     return "\n".join(lines)
+
+
+def lock_out_installs(raw: psycopg.Connection, seconds: float = 60.0) -> None:
+    """Let one install, uninstall or attach after another run in this database, until this transaction ends.
+
+    Every role may take an advisory lock. So a session that could not act as the current role is not waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while not fetch_row(raw, "select pg_try_advisory_xact_lock(%s)", [INSTALL_LOCK])[0]:
+        holder = raw.execute(
+            """
+            select format('process %%s (role %%s)', a.pid, a.usename)
+            from pg_locks l
+            join pg_stat_activity a on a.pid = l.pid
+            join pg_roles r on r.rolname = current_user
+            where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+              and (l.classid::bigint << 32) + l.objid::bigint = %s
+              and l.database = (select d.oid from pg_database d where d.datname = current_database())
+              and pg_has_role(a.usesysid, r.oid, 'member')
+            """,
+            [INSTALL_LOCK],
+        ).fetchone()
+        held = fetch_row(raw, "select pg_try_advisory_xact_lock(%s)", [INSTALL_LOCK])[0]
+        if held or holder is None:
+            return
+        if time.monotonic() > deadline:
+            raise RecdbError(
+                f"{holder[0]} is installing recdb or attaching tables: nothing was changed",
+                "try again when it is done",
+            )
+        time.sleep(0.05)
 
 
 def check_owner(connection: psycopg.Connection) -> None:
@@ -101,6 +136,39 @@ def ensure_pgvector(raw: psycopg.Connection) -> None:
             f"pgvector is in a schema whose name recdb cannot write into SQL: {schema}",
             "alter extension vector set schema <another schema>",
         )
+
+
+def check_vector_owner(raw: psycopg.Connection) -> None:
+    """Refuse pgvector in the schema of a role that could put other operators in the place of pgvector's."""
+    found = find_vector_owner(raw)
+    if found:
+        schema, owner = found
+        raise RecdbError(
+            f"pgvector is in schema {schema} of {owner}, whose operators could run with the rights of recdb's owner",
+            "a superuser runs: alter extension vector set schema public;",
+        )
+
+
+def find_vector_owner(connection: psycopg.Connection) -> tuple[str, str] | None:
+    """Return the schema of pgvector and its owner, quoted, if this owner may not act for recdb's owner anyway.
+
+    Whoever owns a schema may rename it, and make another of that name. Trusted are superusers, the database's owner,
+    and the roles that may become recdb's owner, who is the current role before recdb is installed.
+    """
+    row = connection.execute(
+        """
+        select quote_ident(n.nspname), quote_ident(r.rolname)
+        from pg_extension e
+        join pg_namespace n on n.oid = e.extnamespace
+        join pg_roles r on r.oid = n.nspowner
+        join pg_database d on d.datname = current_database()
+        where e.extname = 'vector' and not r.rolsuper and r.rolname <> 'pg_database_owner' and r.oid <> d.datdba
+          and not pg_has_role(r.oid, coalesce(
+              (select o.nspowner from pg_namespace o where o.nspname = 'recdb'),
+              (select c.oid from pg_roles c where c.rolname = current_user)), 'member')
+        """
+    ).fetchone()
+    return (str(row[0]), str(row[1])) if row else None
 
 
 def check_restored(raw: psycopg.Connection) -> None:

@@ -33,6 +33,8 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
+RANDOM_KEY = "hashtextextended((gen_random_uuid())::text, (0)::bigint)"
+
 
 class XID8(UserDefinedType[int]):
     """A transaction's number that never wraps around, as `pg_current_xact_id()` returns it."""
@@ -182,13 +184,24 @@ class ForgottenUser(Base):
 
 
 class Secret(Base):
-    """The random salt of this installation, one row."""
+    """The secrets of this installation, one row: a salt, and the keys of two advisory locks."""
 
     __tablename__ = "secret"
     __table_args__ = (CheckConstraint("only_row"),)
 
     only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     salt: Mapped[bytes]
+    job_lock: Mapped[int] = mapped_column(BigInteger, server_default=text(RANDOM_KEY))
+    activation_lock: Mapped[int] = mapped_column(BigInteger, server_default=text(RANDOM_KEY))
+
+
+class RefreshLock(Base):
+    """A table without rows, which whoever rewrites the weighted interactions locks."""
+
+    __tablename__ = "refresh_lock"
+    __table_args__ = (CheckConstraint("only_row"),)
+
+    only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
 
 
 class IgnoredUser(Base):

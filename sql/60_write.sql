@@ -112,7 +112,7 @@ declare
     part bigint;
     gathered record;
 begin
-    perform pg_advisory_xact_lock(recdb.refresh_lock());
+    perform recdb.take_refresh_lock(true);
     delete from recdb.interaction i where i.user_id = forget_user.user_id;
     get diagnostics erased = row_count;
     if exists (select from recdb.attachment a where a.role = 'interactions') then

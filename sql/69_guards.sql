@@ -55,9 +55,9 @@ comment on function recdb.refuse_hidden_rows() is
 
 -- recdb.learned_size: the size of the weighted interactions.
 --   parameters  none: pairs and users are results
---   returns     pairs: users' items; users: those with at least one. Rows of forgotten users do not count. users is
---               NULL while the settled weights cannot be read
---   reads       item_popularity, whose numbers of users add up to the pairs; user_item
+--   returns     pairs: users' items; users: those with at least one. Rows of forgotten users and of ignored users do not
+--               count. users is NULL while the settled weights cannot be read
+--   reads       item_popularity, whose numbers of users add up to the pairs; user_item; ignored_user
 create or replace function recdb.learned_size(out pairs bigint, out users bigint)
 language plpgsql stable
 as $$
@@ -66,7 +66,14 @@ begin
     if recdb.weights_ready() then
         select count(*) into users
         from recdb.user_item w
-        where w.position = 1 and exists (select from recdb.user_key u where u.user_key = w.user_key);
+        where w.position = 1 and exists (
+            select from recdb.user_key u
+            where u.user_key = w.user_key
+              and not exists (select from recdb.ignored_user g where g.user_id = u.user_id));
+        select greatest(0::bigint, pairs - count(*)) into pairs
+        from recdb.ignored_user g
+        join recdb.user_key u on u.user_id = g.user_id
+        join recdb.user_item w on w.user_key = u.user_key;
     end if;
 end
 $$;
@@ -74,29 +81,27 @@ comment on function recdb.learned_size() is
     'Internal: the number of weighted interactions and of users who have any.';
 
 
--- recdb.refuse_loss: stop a rebuild that would lose most of what was learned from.
---   parameters  pairs, users  learned_size() before the rebuild
---   reads       learned_size() after it
+-- recdb.refuse_loss: stop a refresh or a rebuild that would lose most of what was learned from.
+--   parameters  pairs, users              before: the weighted interactions, and the users who have any
+--               pairs_left, users_left  after it
 --   errors      55000 if fewer than half of at least 500 weighted interactions, or of at least 100 users, are left
 -- A failed import, a lost partition or a view that returns nothing looks like a mass deletion. Somebody has to say that
 -- the deletion is meant.
-create or replace function recdb.refuse_loss(pairs bigint, users bigint)
+create or replace function recdb.refuse_loss(
+    pairs bigint, pairs_left bigint, users bigint default null, users_left bigint default null
+)
 returns void
-language plpgsql stable
+language plpgsql immutable
 as $$
-declare
-    left_over constant record := recdb.learned_size();
 begin
-    if refuse_loss.pairs >= 500 and 2 * left_over.pairs < refuse_loss.pairs
-        or refuse_loss.users >= 100 and 2 * left_over.users < refuse_loss.users
-    then
-        raise exception 'only % of % weighted interactions and % of % users would be left: nothing was changed',
-            left_over.pairs, refuse_loss.pairs, left_over.users, coalesce(refuse_loss.users::text, 'unknown')
+    if pairs >= 500 and 2 * pairs_left < pairs or users >= 100 and 2 * users_left < users then
+        raise exception 'only % of % weighted interactions% would be left: nothing was changed', pairs_left, pairs,
+            coalesce(format(' and %s of %s users', users_left, users), '')
             using errcode = 'object_not_in_prerequisite_state',
                 hint = 'Are rows missing, or hidden from recdb? If they were deleted on purpose: '
                     'recdb refresh --full --force, or in SQL: select recdb.rebuild(force => true);';
     end if;
 end
 $$;
-comment on function recdb.refuse_loss(bigint, bigint) is
-    'Internal: error 55000 if a rebuild leaves fewer than half of many weighted interactions or users.';
+comment on function recdb.refuse_loss(bigint, bigint, bigint, bigint) is
+    'Internal: error 55000 if a refresh or a rebuild leaves fewer than half of many weighted interactions or users.';

@@ -2,16 +2,54 @@
 -- users and popularity up to date. Run it from cron with psql, or from pg_cron.
 
 
--- recdb.refresh_lock: the key of the advisory lock that every function takes before it rewrites weighted interactions.
---   returns     "refresh" in ASCII
-create or replace function recdb.refresh_lock()
-returns bigint
-language sql immutable parallel safe
+-- recdb.take_refresh_lock: keep other refreshes, rebuilds and erasures out until this transaction ends.
+--   parameters  patient  true: wait for the session that holds the lock; false: return at once
+--   returns     true; false, with a notice that describes the other session, if it is not patient and has no lock
+--   errors      55P03 after the caller's lock_timeout
+create or replace function recdb.take_refresh_lock(patient boolean)
+returns boolean
+language plpgsql volatile
+as $$
+begin
+    if patient then
+        lock table recdb.refresh_lock in exclusive mode;
+    else
+        lock table recdb.refresh_lock in exclusive mode nowait;
+    end if;
+    return true;
+exception when lock_not_available then
+    if patient then
+        raise exception 'the weighted interactions are locked by %',
+            coalesce(recdb.refresh_holder(), 'another session')
+            using errcode = 'lock_not_available', hint = 'Wait for it, or end it with pg_terminate_backend().';
+    end if;
+    raise notice 'another refresh is running, in %: nothing done', coalesce(recdb.refresh_holder(), 'another session');
+    return false;
+end
+$$;
+comment on function recdb.take_refresh_lock(boolean) is
+    'Internal: locks the table refresh_lock for this transaction, as refresh(), rebuild() and forget_user() do.';
+
+
+-- recdb.refresh_holder: the session that holds the lock of take_refresh_lock().
+--   returns     a text for messages: process, role, application and the start of its transaction; NULL if nobody holds it
+--   reads       the system catalogues; without rights on the other session's role, the last two are unknown
+create or replace function recdb.refresh_holder()
+returns text
+language sql stable
 begin atomic
-    select x'72656672657368'::bigint;
+    select format('process %s (role %s, application %s, since %s)', l.pid, a.usename,
+        coalesce(nullif(a.application_name, ''), 'unknown'),
+        coalesce(date_trunc('second', a.xact_start)::text, 'unknown'))
+    from pg_catalog.pg_locks l
+    left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+    where l.locktype = 'relation' and l.relation = 'recdb.refresh_lock'::regclass and l.granted
+      and l.mode = 'ExclusiveLock' and l.pid is distinct from pg_backend_pid()
+      and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+    limit 1;
 end;
-comment on function recdb.refresh_lock() is
-    'Internal: the key of the advisory lock that refresh(), rebuild() and forget_user() take.';
+comment on function recdb.refresh_holder() is
+    'Internal: describes the session that rewrites the weighted interactions at this moment.';
 
 
 -- recdb.cluster: the server that numbers the transactions. A dump restored into another server meets another number.
@@ -244,11 +282,11 @@ declare
     last record;
     changed text[];
     user_keys integer[];
+    before bigint;
     written bigint;
 begin
     perform recdb.require_read_committed();
-    if not pg_try_advisory_xact_lock(recdb.refresh_lock()) then
-        raise notice 'another refresh is running: nothing done';
+    if not recdb.take_refresh_lock(false) then
         return false;
     end if;
     select l.seen, l.started_at, l.cluster into last
@@ -276,7 +314,9 @@ begin
     select coalesce(array_agg(u.user_key order by u.user_key), '{}') into user_keys
     from recdb.user_key u
     where u.user_id = any (changed);
+    select count(*) into before from recdb.user_item w where w.user_key = any (user_keys);
     written := recdb.refresh_items(user_keys);
+    perform recdb.refuse_loss(before, written);
     perform recdb.refresh_vectors(user_keys);
     perform recdb.refresh_queued();
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
@@ -303,8 +343,9 @@ as $$
 declare
     began constant timestamptz := clock_timestamp();
     outside constant boolean := pg_catalog.transaction_timestamp() = pg_catalog.statement_timestamp();
-    alone constant boolean := outside and pg_catalog.current_query()
-        ~* ('^[[:space:]]*call[[:space:]]+(recdb[[:space:]]*[.][[:space:]]*)?refresh'
+    alone constant boolean := outside and pg_catalog.regexp_replace(
+            pg_catalog.current_query(), '/[*].*?[*]/|--[^\n]*', ' ', 'g')
+        ~* ('^[[:space:]]*call[[:space:]]+("?recdb"?[[:space:]]*[.][[:space:]]*)?"?refresh"?'
             '[[:space:]]*[(][[:space:]]*[)][[:space:];]*$');
     run bigint;
     worked boolean;

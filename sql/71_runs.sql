@@ -1,21 +1,98 @@
 -- The trace of the maintenance runs: refresh_log has a row from the start of a run on, and the row says how it ended.
 
 
--- recdb.is_running: whether a run that says so still runs.
---   parameters  pid, started_at  as in refresh_log
---   returns     true while this server process holds the lock of a refresh, of the job ("recjob" in ASCII) or of an
---               activation ("recact"); false if it ended, or if the server started later
--- Every role sees pg_locks whole; of pg_stat_activity a role without rights sees little.
-create or replace function recdb.is_running(pid integer, started_at timestamptz)
+-- recdb.take_lock: let this session be the only one that trains, or that activates a version, until it unlocks or ends.
+--   parameters  name  job or activation
+--   returns     true; false if another session of the owner has the lock
+--   writes      secret, if another role holds an advisory lock with this key: then the lock gets another key
+-- Every role may take advisory locks, and sees in pg_locks which ones are held.
+create or replace function recdb.take_lock(name text)
 returns boolean
+language plpgsql volatile
+as $$
+declare
+    key bigint;
+    held_by_owner boolean;
+begin
+    loop
+        select case take_lock.name when 'job' then s.job_lock else s.activation_lock end into key
+        from recdb.secret s
+        for update;
+        if pg_try_advisory_lock(key) then
+            return true;
+        end if;
+        select bool_or(pg_has_role(a.usesysid, n.nspowner, 'member')) into held_by_owner
+        from recdb.lock_holders(key) h
+        join pg_catalog.pg_stat_activity a on a.pid = h.pid
+        cross join pg_catalog.pg_namespace n
+        where n.nspname = 'recdb';
+        if held_by_owner then
+            return false;
+        end if;
+        if not held_by_owner then
+            update recdb.secret
+            set job_lock = case take_lock.name when 'job' then default_key.key else job_lock end,
+                activation_lock = case take_lock.name when 'job' then activation_lock else default_key.key end
+            from (select hashtextextended(gen_random_uuid()::text, 0::bigint) as key) default_key;
+        end if;
+    end loop;
+end
+$$;
+comment on function recdb.take_lock(text) is
+    'Internal: takes the lock of the job or of an activation for this session; false if another session has it.';
+
+
+-- recdb.lock_holders: the sessions that hold an advisory lock.
+--   parameters  key  of the lock
+--   returns     their process numbers
+create or replace function recdb.lock_holders(key bigint)
+returns table (pid integer)
 language sql stable
 begin atomic
-    select is_running.started_at >= pg_postmaster_start_time() and exists (
-        select from pg_locks l
-        where l.locktype = 'advisory' and l.granted and l.pid = is_running.pid and l.objsubid = 1
-          and l.database = (select d.oid from pg_database d where d.datname = current_database())
-          and (l.classid::bigint << 32) + l.objid::bigint
-              in (recdb.refresh_lock(), x'7265636A6F62'::bigint, x'726563616374'::bigint));
+    select l.pid
+    from pg_catalog.pg_locks l
+    where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+      and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+      and (l.classid::bigint << 32) + l.objid::bigint = lock_holders.key;
+end;
+comment on function recdb.lock_holders(bigint) is
+    'Internal: the processes that hold an advisory lock.';
+
+
+-- recdb.job_holders: the sessions that train.
+--   returns     their process numbers: none or one
+--   reads       secret
+create or replace function recdb.job_holders()
+returns table (pid integer)
+language sql stable
+begin atomic
+    select h.pid from recdb.secret s cross join lateral recdb.lock_holders(s.job_lock) h;
+end;
+comment on function recdb.job_holders() is 'Internal: the process of the session that trains.';
+
+
+-- recdb.is_running: whether a run that says so still runs.
+--   parameters  pid, started_at  as in refresh_log
+--   returns     true while this server process holds the lock of a refresh, of the job or of an activation; false if it
+--               ended, or if the server started later
+-- It runs as recdb's owner, who alone may read the keys of the locks. Every role sees pg_locks whole; of
+-- pg_stat_activity a role without rights sees little.
+create or replace function recdb.is_running(pid integer, started_at timestamptz)
+returns boolean
+language sql stable security definer
+set search_path from current
+begin atomic
+    select is_running.started_at >= pg_postmaster_start_time() and (
+        exists (
+            select from recdb.secret s
+            cross join lateral (values (s.job_lock), (s.activation_lock)) k(key)
+            cross join lateral recdb.lock_holders(k.key) h
+            where h.pid = is_running.pid)
+        or exists (
+            select from pg_catalog.pg_locks l
+            where l.locktype = 'relation' and l.relation = 'recdb.refresh_lock'::regclass and l.granted
+              and l.mode = 'ExclusiveLock' and l.pid = is_running.pid
+              and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())));
 end;
 comment on function recdb.is_running(integer, timestamptz) is
     'Internal: whether a run of refresh_log that says that it is running still is.';
@@ -49,8 +126,7 @@ as $$
 declare
     started bigint;
 begin
-    if begin_run.kind = 'refresh' and not pg_try_advisory_xact_lock(recdb.refresh_lock()) then
-        raise notice 'another refresh is running: nothing done';
+    if begin_run.kind = 'refresh' and not recdb.take_refresh_lock(false) then
         return null;
     end if;
     perform recdb.mark_lost_runs();

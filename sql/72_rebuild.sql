@@ -18,11 +18,11 @@ declare
     began constant timestamptz := clock_timestamp();
     horizon xid8;
     before record;
-    ready boolean;
+    after record;
     written bigint;
 begin
     perform recdb.require_read_committed();
-    perform pg_advisory_xact_lock(recdb.refresh_lock());
+    perform recdb.take_refresh_lock(true);
     horizon := pg_snapshot_xmin(pg_current_snapshot());
     if not coalesce(force, false) then
         perform recdb.refuse_hidden_rows();
@@ -49,11 +49,8 @@ begin
         where e.created_at > '-infinity' and (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
-    ready := recdb.weights_ready();
-    if ready then
-        ready := exists (select from recdb.user_item_settled);
-    end if;
-    if ready then
+    -- Without rows nobody reads it with success, and only then may its readers wait.
+    if (select c.relispopulated from pg_catalog.pg_class c where c.oid = 'recdb.user_item_settled'::regclass) then
         refresh materialized view concurrently recdb.user_item_settled;
     else
         refresh materialized view recdb.user_item_settled;
@@ -62,7 +59,8 @@ begin
     delete from recdb.recent_user;
     perform recdb.sum_popularity();
     if not coalesce(force, false) then
-        perform recdb.refuse_loss(before.pairs, before.users);
+        after := recdb.learned_size();
+        perform recdb.refuse_loss(before.pairs, after.pairs, before.users, after.users);
     end if;
     perform recdb.refresh_queued();
     select count(*) into written from recdb.user_item_settled;

@@ -2,6 +2,24 @@
 -- and recdb_writer to the application's role.
 
 revoke all on all routines in schema recdb from public;
+-- Default privileges of the owner may have granted these.
+revoke all on all tables in schema recdb from public;
+revoke all on all sequences in schema recdb from public;
+do $$
+declare
+    other record;
+begin
+    for other in
+        select c.oid::regclass as name, a.grantee::regrole as role
+        from pg_catalog.pg_class c
+        cross join lateral aclexplode(c.relacl) a
+        where c.oid in ('recdb.secret'::regclass, 'recdb.forgotten_user'::regclass)
+          and a.grantee not in (c.relowner, 0)
+    loop
+        execute format('revoke all on %s from %s', other.name, other.role);
+    end loop;
+end
+$$;
 revoke all on function public.recommend(text, bigint, text[], text, jsonb, text) from public;
 revoke all on function public.recommend(text, bigint, text, text, jsonb, text) from public;
 
@@ -33,8 +51,21 @@ grant execute on function
     recdb.settle(double precision, double precision)
 to recdb_analyst;
 grant select on all tables in schema recdb to recdb_analyst;
--- Who was forgotten stays unknown. So analysts read interactions by the view, and not by the functions that ask this.
+-- Who was forgotten stays unknown. So analysts read interactions by the view, and not by the functions that ask this,
+-- nor by the views of attached tables, which have the rows of forgotten users too.
 revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
+do $$
+declare
+    attached regclass;
+begin
+    for attached in
+        select c.oid from pg_catalog.pg_class c
+        where c.relnamespace = 'recdb'::regnamespace and c.relname ~ '^attached_[0-9]+$' and c.relkind = 'v'
+    loop
+        execute format('revoke all on %s from recdb_analyst', attached);
+    end loop;
+end
+$$;
 revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;

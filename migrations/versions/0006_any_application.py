@@ -6,7 +6,7 @@ Revision ID: 0006
 Revises: 0005
 """
 
-from recdb.revisions import withdraw
+from recdb.revisions import execute, withdraw
 
 revision = "0006"
 down_revision = "0005"
@@ -29,9 +29,40 @@ def upgrade() -> None:
 
     # Callers who may ask for themselves alone.
 
+    # Locks that only recdb's owner can hold.
+    execute("""
+create table recdb.refresh_lock (
+    only_row boolean primary key default true check (only_row)
+);
+comment on table recdb.refresh_lock is
+    'A table without rows. Who rewrites the weighted interactions locks it in exclusive mode: a lock that no other role '
+    'than the owner can take, unlike an advisory lock.';
+alter table recdb.secret
+    add column job_lock bigint not null default hashtextextended(gen_random_uuid()::text, 0::bigint),
+    add column activation_lock bigint not null default hashtextextended(gen_random_uuid()::text, 0::bigint);
+comment on table recdb.secret is
+    'The secrets of this installation, one row, for its owner alone.';
+comment on column recdb.secret.salt is
+    'It is random: without it nobody finds out who was forgotten by hashing ids.';
+comment on column recdb.secret.job_lock is
+    'The key of the advisory lock of the job''s session. It changes when another role holds that lock.';
+comment on column recdb.secret.activation_lock is
+    'The key of the advisory lock of a session that activates a version.';
+""")
+
 
 def downgrade() -> None:
     withdraw(keep=KEEP)
+
+    # Locks.
+    execute("""
+alter table recdb.secret drop column activation_lock, drop column job_lock;
+comment on table recdb.secret is
+    'The random salt of this installation, one row, for its owner alone: without it nobody finds out who was forgotten '
+    'by hashing ids.';
+comment on column recdb.secret.salt is null;
+drop table recdb.refresh_lock;
+""")
 
     # Callers who may ask for themselves alone.
 

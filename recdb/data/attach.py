@@ -19,6 +19,7 @@ from recdb.data.remarks import Remark, inspect_kinds, sample_query
 from recdb.data.sources import (
     KEYS,
     REQUIRED,
+    Relation,
     Role,
     Source,
     find_relation,
@@ -30,9 +31,9 @@ from recdb.data.sources import (
 from recdb.database import Database, callers_path, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
-from recdb.migrate import INSTALL_LOCK, require_installed
+from recdb.migrate import require_installed
+from recdb.preconditions import lock_out_installs
 from recdb.progress import Report, silent
-from recdb.roles import installed_prefix
 
 # Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
 LOCK_TIMEOUT = "20ms"
@@ -170,14 +171,14 @@ def become_owner(connection: psycopg.Connection) -> None:
 
 def lock_out_others(connection: psycopg.Connection) -> None:
     """Keep other attaches, refreshes and installs from running at the same time."""
+    lock_out_installs(connection, seconds=1.0)
     connection.execute("select set_config('lock_timeout', %s, true)", [JOB_TIMEOUT])
     try:
-        connection.execute(
-            "select pg_advisory_xact_lock(%s), pg_advisory_xact_lock(recdb.refresh_lock())", [INSTALL_LOCK]
-        )
+        connection.execute("select recdb.take_refresh_lock(true)")
     except psycopg.errors.LockNotAvailable as error:
         raise RecdbError(
-            "a refresh, an install or another attach is running: nothing was changed", "try again when it is done"
+            f"a refresh or another attach is running: {error.diag.message_primary}; nothing was changed",
+            "try again when it is done",
         ) from error
 
 
@@ -202,6 +203,7 @@ def require_rights(connection: psycopg.Connection, names: Sequence[str]) -> None
 def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Attached]:
     """Create the view of a source and its row in recdb.attachment; return the table by its attachment_id."""
     relation = find_relation(connection, source.relation)
+    require_own_views(connection, relation)
     mapping = {key: value for key, value in source.mapping.items() if value}
     missing = [key for key in REQUIRED[source.role] if key not in mapping]
     if missing:
@@ -222,9 +224,23 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     connection.execute(
         sql.SQL("comment on view {} is {}").format(view, sql.Literal(f"{relation.name}, as recdb reads it."))
     )
-    analyst = sql.Identifier(f"{installed_prefix(connection)}_analyst")
-    connection.execute(sql.SQL("grant select on {} to {}").format(view, analyst))
+    connection.execute(sql.SQL("revoke all on {} from public").format(view))
     return {number: Attached(source.role, relation.name, mapping)}
+
+
+def require_own_views(connection: psycopg.Connection, relation: Relation) -> None:
+    """Raise RecdbError if a view could run another role's functions with the rights of recdb's owner.
+
+    Called before the first row is read: a check reads rows too.
+    """
+    foreign = connection.execute("select recdb.foreign_views(%s::regclass)::text", [relation.name])
+    for (table,) in foreign.fetchall():
+        (owner,) = fetch_row(connection, "select quote_ident(current_user)")
+        raise RecdbError(
+            f"{table} belongs to a role that is not {owner}, who owns schema recdb: its functions would run as {owner}",
+            f"alter {'view' if relation.name != table or relation.kind == 'view' else relation.kind} {table} "
+            f"owner to {owner};",
+        )
 
 
 def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> Attached:
@@ -238,14 +254,6 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"row-level security of {table} would hide rows from {owner}, who owns schema recdb",
             f"create policy recdb_reads on {table} for select to {owner} using (true); "
             f"or, as a superuser: alter role {owner} bypassrls;",
-        )
-    foreign = connection.execute("select recdb.foreign_views(%s::regclass)::text", [f"recdb.attached_{number}"])
-    for (table,) in foreign.fetchall():
-        (owner,) = fetch_row(connection, "select quote_ident(current_user)")
-        raise RecdbError(
-            f"{table} belongs to a role that is not {owner}, who owns schema recdb: its functions would run as {owner}",
-            f"alter {'view' if relation.name != table or relation.kind == 'view' else relation.kind} {table} "
-            f"owner to {owner};",
         )
     cursor = read_relation(connection, relation, sample_query(connection, number, view))
     names = [column.name for column in cursor.description or ()]

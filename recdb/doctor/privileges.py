@@ -4,6 +4,7 @@ import psycopg
 
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
+from recdb.preconditions import find_vector_owner
 
 
 def check_role_of_owner(connection: psycopg.Connection) -> Verdict:
@@ -64,6 +65,11 @@ def check_schemas(connection: psycopg.Connection) -> Verdict:
     )
     if moved:
         return Verdict("fail", "pgvector has moved to another schema since the install: no search works", "recdb init")
+    untrusted = find_vector_owner(connection)
+    if untrusted:
+        schema, owner = untrusted
+        message = f"pgvector is in schema {schema} of {owner}, who could replace its operators and act as recdb's owner"
+        return Verdict("fail", message, "alter extension vector set schema public; then: recdb init")
     for schema, roles in rows:
         if roles:
             message = f"{some(roles)} may create in schema {schema}, where recdb's operators are"

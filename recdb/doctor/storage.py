@@ -6,7 +6,6 @@ import psycopg
 
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, age_of, size, some
-from recdb.job.lock import JOB_LOCK
 from recdb.job.partitions import INDEX_OPTIONS, LEARNED_TABLES
 
 DEAD_SHARE, DEAD_ROWS = 0.2, 1000
@@ -72,17 +71,7 @@ def check_leftovers(connection: psycopg.Connection) -> Verdict:
     )
     if not names:
         return Verdict("ok", "none")
-    (running,) = fetch_row(
-        connection,
-        """
-        select exists (
-            select from pg_locks l
-            join pg_database d on d.oid = l.database and d.datname = current_database()
-            where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
-              and l.classid::bigint = %(key)s::bigint >> 32 and l.objid::bigint = %(key)s::bigint & 4294967295)
-        """,
-        {"key": JOB_LOCK},
-    )
+    (running,) = fetch_row(connection, "select exists (select from recdb.job_holders())")
     if running:
         return Verdict("ok", "a training is running")
     message = f"{len(names)} tables of an interrupted training, {size(total)}: {some(names)}"

@@ -73,7 +73,7 @@ def make_active(connection: psycopg.Connection, model_id: int) -> None:
 def catch_up(connection: psycopg.Connection, moment: datetime) -> None:
     """Update the vectors of users who were refreshed since a time: the training may have read their old weights."""
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(recdb.refresh_lock())")
+        connection.execute("select recdb.take_refresh_lock(true)")
         connection.execute(
             "select recdb.refresh_vectors(array("
             "select r.user_key from recdb.recent_user r where r.refreshed_at >= %s))",

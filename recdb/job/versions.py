@@ -4,10 +4,13 @@ No step of the removal makes a reader wait, and none waits long for a reader. If
 version, its tables stay until the next run.
 """
 
+import time
+
 import psycopg
 from psycopg import sql
 
-from recdb.database import Database, connect
+from recdb.database import Database, connect, fetch_row
+from recdb.errors import RecdbError
 from recdb.faults import reach
 from recdb.job.partitions import LEARNED_TABLES
 from recdb.job.rebuild import vacuum
@@ -19,8 +22,8 @@ from recdb.progress import Report
 # How long a step waits for transactions that still read an old version. The next run tries again.
 PATIENCE = "2s"
 
-# The key of an advisory lock: "recact" in ASCII; recdb.is_running() knows it. One activation runs after another.
-ACTIVATION_LOCK = 0x726563616374
+# How long an activation waits for another one, in seconds.
+ACTIVATION_WAIT = 60.0
 
 
 def active_params(connection: psycopg.Connection) -> Params:
@@ -42,7 +45,7 @@ def activate(database: Database, label: str, report: Report) -> str | None:
         kept = connection.execute("select from recdb.model where label = %s and state = 'ready'", [label]).fetchone()
         if kept is None:
             connection.execute("select recdb.activate(%s)", [label])  # raises the error
-        connection.execute("select pg_advisory_lock(%s)", [ACTIVATION_LOCK])
+        wait_for_others(connection)
         with traced(connection, database, "activate") as run_id:
             reach("before activating")
             with connection.transaction():
@@ -54,6 +57,15 @@ def activate(database: Database, label: str, report: Report) -> str | None:
     return notices[0] if notices else None
 
 
+def wait_for_others(connection: psycopg.Connection) -> None:
+    """Take the lock of activations for this session: one runs after another."""
+    deadline = time.monotonic() + ACTIVATION_WAIT
+    while not fetch_row(connection, "select recdb.take_lock('activation')")[0]:
+        if time.monotonic() > deadline:
+            raise RecdbError("another activation is running: nothing was changed", "try again when it is done")
+        time.sleep(0.05)
+
+
 def clean_up(connection: psycopg.Connection, report: Report) -> None:
     """Remove the versions beyond `config.kept_models` and the tables of interrupted runs.
 
@@ -63,6 +75,7 @@ def clean_up(connection: psycopg.Connection, report: Report) -> None:
     retire_versions(connection)
     connection.execute("delete from recdb.model where state = 'training'")
     reach("versions retired")
+    (before,) = fetch_row(connection, "select current_setting('lock_timeout')")
     connection.execute("select set_config('lock_timeout', %s, false)", [PATIENCE])
     try:
         detach_partitions(connection)
@@ -71,7 +84,7 @@ def clean_up(connection: psycopg.Connection, report: Report) -> None:
     except psycopg.errors.LockNotAvailable:
         report("an old model version is still being read: the next run removes it")
     finally:
-        connection.execute("set lock_timeout = 0")
+        connection.execute("select set_config('lock_timeout', %s, false)", [before])
     reach("tables dropped")
 
 

@@ -209,7 +209,7 @@ def test_while_a_refresh_runs_nothing_is_attached(
 ) -> None:
     monkeypatch.setattr(attaching, "LOCK_TIMEOUT", "10ms")
     with psycopg.connect(database.conninfo) as refreshing:
-        refreshing.execute("select pg_advisory_xact_lock(recdb.refresh_lock())")
+        refreshing.execute("select recdb.take_refresh_lock(true)")
         with pytest.raises(RecdbError, match="a refresh"):
             detach(database, None)
 

@@ -19,7 +19,6 @@ from support.waiting import until, waits_for_a_lock
 
 from recdb import job, migrate
 from recdb.database import Database
-from recdb.job.lock import JOB_LOCK
 
 FULL = [sys.executable, "-m", "recdb.cli", "refresh", "--full", "--url"]
 
@@ -63,8 +62,7 @@ def test_the_only_session_of_a_training_holds_the_lock(database: Database, db: p
     train(database)
     with training_that_waits(database, db):
         assert len(backends(db)) == 1
-        holders = f"select pid from pg_locks where locktype = 'advisory' and objid = {JOB_LOCK & 0xFFFFFFFF}"
-        assert column(db.execute(holders)) == backends(db)
+        assert column(db.execute("select pid from recdb.job_holders()")) == backends(db)
         assert not job.run(database).ran
 
 
@@ -115,7 +113,7 @@ def test_a_second_job_never_touches_the_tables_of_a_first_one(database: Database
     record(db, tastes())
     train(database)
     with training_that_waits(database, db) as process:
-        tables = learned(db)
+        tables, working = learned(db), backends(db)
         process.send_signal(signal.SIGSTOP)
         assert not job.run(database, full=True).ran
         assert (
@@ -123,7 +121,7 @@ def test_a_second_job_never_touches_the_tables_of_a_first_one(database: Database
             == tables
         )
         process.send_signal(signal.SIGCONT)
-        db.execute("select pg_cancel_backend(%s)", backends(db))
+        db.execute("select pg_cancel_backend(%s)", working)
         assert "canceling statement" in one_error(process)
     assert last_runs(db)["train"] == "cancelled"
     db.execute("drop event trigger wait")

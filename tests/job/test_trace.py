@@ -174,7 +174,7 @@ def test_a_rejected_version_is_traced_as_rejected(database: Database, trained: p
 
 def test_a_run_left_open_by_an_earlier_server_is_lost(database: Database, trained: psycopg.Connection) -> None:
     """The same number may be another process's after a restart: what is older than the server is over."""
-    trained.execute("select pg_advisory_lock(recdb.refresh_lock())")
+    assert column(trained.execute("select recdb.take_lock('job')")) == [True]
     trained.execute(
         "insert into recdb.refresh_log (kind, started_at, state, pid) "
         "values ('train', pg_postmaster_start_time() - interval '1 s', 'running', pg_backend_pid())"
