@@ -96,7 +96,7 @@ as $$
 begin
     if pairs >= 500 and 2 * pairs_left < pairs or users >= 100 and 2 * users_left < users then
         raise exception 'only % of % weighted interactions% would be left: nothing was changed', pairs_left, pairs,
-            coalesce(format(' and %s of %s users', users_left, users), '')
+            case when users is not null then format(' and %s of %s users', users_left, users) else '' end
             using errcode = 'object_not_in_prerequisite_state',
                 hint = 'Are rows missing, or hidden from recdb? If they were deleted on purpose: '
                     'recdb refresh --full --force, or in SQL: select recdb.rebuild(force => true);';

@@ -344,7 +344,7 @@ declare
     began constant timestamptz := clock_timestamp();
     outside constant boolean := pg_catalog.transaction_timestamp() = pg_catalog.statement_timestamp();
     alone constant boolean := outside and pg_catalog.regexp_replace(
-            pg_catalog.current_query(), '/[*].*?[*]/|--[^\n]*', ' ', 'g')
+            pg_catalog.current_query(), '/[*]([^*]|[*]+[^*/])*[*]+/|--[^\n]*', ' ', 'g')
         ~* ('^[[:space:]]*call[[:space:]]+("?recdb"?[[:space:]]*[.][[:space:]]*)?"?refresh"?'
             '[[:space:]]*[(][[:space:]]*[)][[:space:];]*$');
     run bigint;

@@ -7,6 +7,7 @@ from support.data import recommend, record, tastes, train
 from support.refreshing import refresh, weights
 from typer.testing import CliRunner
 
+from recdb import job
 from recdb.arrays.events import read_events
 from recdb.cli import app
 from recdb.database import Database
@@ -77,6 +78,18 @@ def test_a_rebuild_and_a_training_leave_the_ignored_out_as_if_they_had_no_rows(
     db.execute("insert into recdb.ignored_user (user_id) values ('crawler')")
     db.execute("select recdb.rebuild()")
     assert "crawler" not in users(learned(db))
+
+
+def test_leaving_out_who_has_most_of_the_interactions_is_no_loss(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes())
+    record(db, [["crawler", f"page-{number}", "view"] for number in range(3000)])
+    train(database)
+    db.execute("insert into recdb.ignored_user (user_id) values ('crawler')")
+    assert job.run(database, full=True).model == "collaborative_filtering_v2"
+    assert "crawler" not in users(learned(db))
+    db.execute("delete from recdb.ignored_user")
+    db.execute("call recdb.refresh()")
+    assert "crawler" in users(learned(db))
 
 
 def test_forgetting_a_user_erases_the_id_here_too(database: Database, db: psycopg.Connection) -> None:

@@ -9,6 +9,7 @@ from support.application import user_id
 from support.attached import SOURCES, interact, owned_by_librarian
 from support.data import column, recommend, record, tastes, train
 from support.doctor import find
+from support.nights import last_runs
 from support.outside import recdb
 
 from recdb import job
@@ -188,6 +189,23 @@ def test_a_rebuild_that_would_lose_most_users_changes_nothing(database: Database
         database, psycopg.errors.ObjectNotInPrerequisiteState, "only 2000 of 2100 .* and 10 of 110 users"
     )
     assert learned(db) == before
+
+
+def test_a_refresh_that_would_lose_most_pairs_of_the_changed_users_changes_nothing(
+    database: Database, db: psycopg.Connection
+) -> None:
+    record(db, tastes(users=60, items=60))
+    train(database)
+    before = learned(db)
+    db.execute("delete from recdb.interaction where substr(item_id, 2)::integer > 20")
+    db.execute("select count(recdb.track('u' || n, 'i1', 'view')) from generate_series(0, 59) n")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="of 720 weighted interactions would be left"):
+        db.execute("call recdb.refresh()")
+    assert learned(db) == before
+    assert last_runs(db)["refresh"] == "failed"
+    db.execute("select recdb.rebuild(force => true)")
+    db.execute("call recdb.refresh()")
+    assert last_runs(db)["refresh"] == "succeeded"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +26,9 @@ def trained(database: Database, db: psycopg.Connection) -> psycopg.Connection:
     record(db, tastes())
     train(database)
     return db
+
+
+WAITS = "select exists (select from pg_stat_activity where pid = %s and wait_event_type = 'Lock')"
 
 
 def runs(db: psycopg.Connection) -> list[Any]:
@@ -160,6 +164,35 @@ def test_a_refresh_stopped_from_outside_is_traced(
     assert job.run(database).ran
     assert runs(trained)[-2:] == [("refresh", state, False), ("refresh", "succeeded", True)]
     assert remains(trained) == {}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "/* app=cron */ call recdb.refresh()",
+        "call recdb.refresh() -- nightly",
+        'call "recdb"."refresh" ( ) ;',
+        "-- nightly\n CALL recdb . refresh();",
+        "/* a; */ /* b */ call /* c */ recdb.refresh(/* d */)",
+    ],
+)
+def test_a_call_with_comments_or_quotes_is_traced_from_its_start(trained: psycopg.Connection, call: str) -> None:
+    """Terminated in the middle, it can write no end of its own."""
+    before = len(runs(trained))
+    trained.execute("select recdb.track('u1', 'i1', 'like')")
+    with (
+        psycopg.connect(trained.info.dsn) as blocker,
+        psycopg.connect(trained.info.dsn, autocommit=True) as calling,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        blocker.execute("lock table recdb.recent_user in access exclusive mode")
+        running = thread.submit(calling.execute, call)
+        until(lambda: column(trained.execute(WAITS, [calling.info.backend_pid])) == [True])
+        trained.execute("select pg_terminate_backend(%s)", [calling.info.backend_pid])
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            running.result(60)
+    until(lambda: last_runs(trained)["refresh"] == "lost")
+    assert len(runs(trained)) == before + 1
 
 
 def test_a_rejected_version_is_traced_as_rejected(database: Database, trained: psycopg.Connection) -> None:

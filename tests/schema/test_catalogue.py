@@ -10,8 +10,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from support.data import record, tastes, train
 
 from recdb import migrate
+from recdb.data.attach import attach
+from recdb.data.sources import Source
 from recdb.database import Database
 
 EXPECTED = Path(__file__).with_name("functions.txt")
@@ -106,9 +109,22 @@ def test_no_stored_expression_uses_what_another_role_may_change(shared: psycopg.
 
 
 def test_public_has_nothing_on_objects_that_later_revisions_add(database: Database, db: psycopg.Connection) -> None:
-    """PostgreSQL grants each new function to PUBLIC; the replay after the revisions takes it away."""
-    db.execute(LATER)
-    migrate.upgrade(database)
+    """PostgreSQL grants each new function to PUBLIC, and the owner's default privileges may grant the rest.
+
+    The replay after the revisions takes it away, and so does a training for the tables that it makes.
+    """
+    db.execute("alter default privileges grant select on tables to public; grant select on recdb.secret to public")
+    db.execute("alter default privileges grant all on sequences to public")
+    try:
+        db.execute(LATER)
+        migrate.upgrade(database)
+        record(db, tastes())
+        train(database)
+        db.execute("create table public.event (who text, what text)")
+        attach(database, [Source("interactions", "public.event", {"user": "who", "item": "what", "kind": "'view'"})])
+    finally:
+        db.execute("alter default privileges revoke select on tables from public")
+        db.execute("alter default privileges revoke all on sequences from public")
     granted = db.execute(
         """
         select p.proname from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a

@@ -161,6 +161,48 @@ def test_a_view_of_another_role_is_not_attached(database: Database, db: psycopg.
         db.execute("drop owned by mallory cascade; drop role mallory")
 
 
+def test_no_row_of_another_roles_view_is_read_before_it_is_refused(database: Database, db: psycopg.Connection) -> None:
+    db.execute("create role mallory; create schema theirs authorization mallory; grant mallory to postgres")
+    try:
+        db.execute("set role mallory")
+        db.execute("create sequence theirs.runs")
+        db.execute(
+            "create view theirs.event as select nextval('theirs.runs')::text as id, 'u1'::text as who, "
+            "'like'::text as how, now() as at"
+        )
+        db.execute("reset role")
+        interactions = {"user": "who", "item": "id", "kind": "how", "at": "at", "where": "who <> 'x'"}
+        for source in (
+            Source("items", "theirs.event", {"item": "id", "published": "at"}),
+            Source("interactions", "theirs.event", interactions),
+        ):
+            with pytest.raises(RecdbError, match="belongs to a role that is not postgres"):
+                attach(database, [source])
+        assert db.execute("select is_called from theirs.runs").fetchone() == (False,)
+    finally:
+        db.execute("reset role")
+        db.execute("drop owned by mallory cascade; drop role mallory")
+
+
+def test_pgvector_in_a_schema_of_another_role_is_refused(mallory: tuple[Database, Database]) -> None:
+    """Its owner could rename it, and make another schema of that name with operators of its own."""
+    database, theirs = mallory
+    with psycopg.connect(theirs.conninfo, autocommit=True) as connection:
+        connection.execute("create schema vec")
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute("create extension vector schema vec")
+        with pytest.raises(RecdbError, match="pgvector is in schema vec of mallory") as refused:
+            migrate.upgrade(database)
+        assert refused.value.hint == "a superuser runs: alter extension vector set schema public;"
+        connection.execute("alter extension vector set schema public")
+        migrate.upgrade(database)
+        connection.execute("alter schema public owner to mallory")
+        finding = findings(database)["schemas"]
+        assert finding.state == "fail" and "schema public of mallory" in finding.message
+        connection.execute("alter schema public owner to pg_database_owner")
+        assert findings(database)["schemas"].state != "fail"
+
+
 def test_the_extension_may_move_and_init_follows_it(database: Database, db: psycopg.Connection) -> None:
     record(db, tastes())
     train(database)

@@ -115,6 +115,19 @@ def test_beside_attach_detach_and_a_replay(database: Database, db: psycopg.Conne
     readers.each_reads_again()
 
 
+def test_beside_the_first_rebuild_with_rows(
+    database: Database, db: psycopg.Connection, in_background: Callable[..., "Future[Any]"]
+) -> None:
+    db.execute("select recdb.rebuild()")
+    record(db, tastes())
+    with psycopg.connect(database.conninfo) as analyst, psycopg.connect(database.conninfo, autocommit=True) as other:
+        analyst.execute("select count(*) from recdb.user_item_weights")
+        in_background(db.execute, "select recdb.rebuild()").result(60)
+        other.execute("set lock_timeout = '100ms'")
+        for query in ("select * from recdb.user_item_weights", "select * from recdb.health"):
+            assert other.execute(query).fetchone()
+
+
 def test_beside_an_attach_and_an_init_that_wait_for_an_analyst(
     database: Database,
     db: psycopg.Connection,
