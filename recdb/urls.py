@@ -72,6 +72,8 @@ def split_url(rest: str) -> tuple[str, str, str]:
     A URL as the standard has it stays as it is. In another, the credentials end at the '@' before which they can begin
     and behind which a host, a database and known parameters stand; they are percent-encoded.
     """
+    if re.search(r"[?&]\w*password=.*@", rest, re.IGNORECASE):
+        raise InvalidInput("not a PostgreSQL URL: the password in its query has an @, which is written %40 there", EXAMPLE)
     ends = [found.start() for found in re.finditer("@", rest)]
     for end in ends:
         if CREDENTIALS.fullmatch(rest[:end]) and (found := split_place(rest[end + 1 :])):

@@ -52,6 +52,8 @@ SPELLINGS = {
     "key=value": lambda p: f"host=db.example user=ann password={p} dbname=shop",
     "key='value'": lambda p: f"host=db.example user=ann password='{p}' dbname=shop",
     "key=value, quoted": lambda p: make_conninfo(host="db.example", user="ann", password=p, dbname="shop"),
+    "twice": lambda p: f"postgresql://ann:{p}@db.example/shop?password={p}",
+    "twice, without a host": lambda p: f"postgres://ann:{p}@/shop?sslmode=disable&password={p}",
     "no scheme": lambda p: f"ann:{p}@db.example/shop",
     "another system": lambda p: f"mysql://ann:{p}@db.example/shop",
 }
