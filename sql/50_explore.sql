@@ -45,6 +45,7 @@ declare
     query @vector@.vector;
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = neighbors.user_id);
 begin
+    perform recdb.check_sources();
     select * into served from recdb.serving(null);
     select p.* into profile from recdb.profile(neighbors.user_id) p;
     query := recdb.fold_in(
@@ -61,6 +62,9 @@ begin
     from recdb.nearest_users(served.model_id, query, own_key, wanted) v
     cross join lateral (select u.user_id from recdb.user_key u where u.user_key = v.user_key offset 0) i
     order by v.similarity desc, i.user_id;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    perform recdb.refuse_broken();
+    raise;
 end
 $$;
 comment on function recdb.neighbors(text, bigint) is
@@ -97,6 +101,9 @@ begin
     from recdb.nearest_items(of_model, query::@vector@.vector, of_item, wanted) v
     cross join lateral (select t.item_id from recdb.item_key t where t.item_key = v.item_key offset 0) i
     order by v.similarity desc, i.item_id;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    perform recdb.refuse_broken();
+    raise;
 end
 $$;
 comment on function recdb.similar_items(text, bigint) is

@@ -24,6 +24,8 @@ begin
     perform recdb.require_read_committed();
     perform pg_advisory_xact_lock(recdb.refresh_lock());
     horizon := pg_snapshot_xmin(pg_current_snapshot());
+    perform recdb.refuse_broken();
+    perform recdb.review_sources(false);
     if not coalesce(force, false) then
         perform recdb.refuse_hidden_rows();
         before := recdb.learned_size();
@@ -45,7 +47,7 @@ begin
     update recdb.config c set decay_origin = i.newest
     from (
         select max(least(e.created_at, now())) as newest
-        from recdb.interactions e
+        from recdb.read_interactions() e
         where e.created_at > '-infinity' and (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
@@ -61,7 +63,8 @@ begin
     delete from recdb.user_item_recent;
     delete from recdb.recent_user;
     perform recdb.sum_popularity();
-    if not coalesce(force, false) then
+    -- `recdb init` has said so when it took an attached table out: its rows are meant to go.
+    if not coalesce(force, false) and not recdb.sources_changed() then
         perform recdb.refuse_loss(before.pairs, before.users);
     end if;
     perform recdb.refresh_queued();

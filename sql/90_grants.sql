@@ -36,6 +36,8 @@ grant select on all tables in schema recdb to recdb_analyst;
 -- Who was forgotten stays unknown. So analysts read interactions by the view, and not by the functions that ask this.
 revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
 revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
+-- The views interactions and items, and item_of(), call them.
+grant execute on function recdb.show_interactions(), recdb.show_items(), recdb.show_item(text) to recdb_analyst;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text),

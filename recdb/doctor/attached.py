@@ -21,7 +21,7 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
         """
         select n.nspowner::regrole::text, array(
             select distinct h::text
-            from recdb.attachment a, recdb.foreign_views(format('recdb.attached_%s', a.attachment_id)::regclass) h)
+            from recdb.attachment a, unnest(a.reads) r(name), recdb.foreign_views(to_regclass(r.name)) h)
         from pg_namespace n where n.nspname = 'recdb'
         """,
     )
