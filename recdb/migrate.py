@@ -33,6 +33,7 @@ from recdb.preconditions import (
 )
 from recdb.repair import (
     dependents,
+    find_missing,
     open_public,
     restore_public,
     restore_revision,
@@ -346,7 +347,9 @@ def replay(connection: sqlalchemy.Connection, dimension: int | None = None, rema
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     check_public_recommend(raw)
     vector, prefix = vector_schema(raw), installed_prefix(raw)
-    width, found = restore_vectors(raw, vector, dimension)
+    found = find_missing(raw, vector)
+    width, gone = restore_vectors(raw, vector, dimension)
+    found += gone
     for file in sorted((database_folder() / "sql").glob("*.sql")):
         statements = file.read_text(encoding="utf-8").replace("@dimension@", str(width))
         raw.execute(with_prefix(fill_in(statements, vector), prefix))

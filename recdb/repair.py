@@ -75,6 +75,24 @@ def restore_revision(raw: psycopg.Connection) -> list[str]:
     return ["the tables of recdb were here without their rows, as after a dump of the schema alone: it begins again"]
 
 
+def find_missing(raw: psycopg.Connection, vector: str) -> list[str]:
+    """Say which parts of recdb the replay makes again, and whether pgvector has moved."""
+    absent = (
+        "select to_regprocedure('recdb.missing_parts()') is null or to_regprocedure('recdb.vector_schema()') is null"
+    )
+    if raw.execute(absent).fetchone() == (True,):
+        return []
+    lines = []
+    (before,) = raw.execute("select recdb.vector_schema()").fetchone() or ("",)
+    if before != vector:
+        lines.append(f"pgvector is in schema {vector} now, and was in {before}")
+    names = [name for (name,) in raw.execute("select * from recdb.missing_parts()").fetchall()]
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"made again: {', '.join(names[:3])}{more}")
+    return lines
+
+
 def restore_vectors(raw: psycopg.Connection, vector: str, dimension: int | None) -> tuple[int, list[str]]:
     """Add the vector columns that went with pgvector, and retire the models that lost them.
 

@@ -182,6 +182,8 @@ class Attachment(Base):
     state: Mapped[str] = mapped_column(server_default=text("'read'"))
     """missing: recdb cannot read the table, so its rows do not count."""
     changed_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether config.listed_only is on again when this catalogue is back."""
 
 
 class ForgottenUser(Base):

@@ -251,8 +251,8 @@ begin
         raise notice 'another refresh is running: nothing done';
         return false;
     end if;
-    perform recdb.refuse_broken();
     perform recdb.review_sources(false);
+    perform recdb.refuse_broken();
     select l.seen, l.started_at, l.cluster into last
     from recdb.refresh_log l
     where l.seen is not null and l.error is null

@@ -24,8 +24,8 @@ begin
     perform recdb.require_read_committed();
     perform pg_advisory_xact_lock(recdb.refresh_lock());
     horizon := pg_snapshot_xmin(pg_current_snapshot());
-    perform recdb.refuse_broken();
     perform recdb.review_sources(false);
+    perform recdb.refuse_broken();
     if not coalesce(force, false) then
         perform recdb.refuse_hidden_rows();
         before := recdb.learned_size();

@@ -33,10 +33,16 @@ set search_path from current
 as $$
 declare
     key constant text := case source.role when 'interactions' then 'user' else 'item' end;
+    renamed text;
     foreign_view text;
 begin
     if to_regclass(source.relation) is null then
-        return 'there is no such table';
+        select format('%I.%I', n.nspname, c.relname) into renamed
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where c.oid = any (source.seen) and not format('%I.%I', n.nspname, c.relname) = any (source.reads)
+        limit 1;
+        return 'there is no such table' || coalesce(', which may be called ' || renamed || ' now', '');
     elsif source.query is null then
         return 'its columns are not known any more';
     end if;
@@ -69,7 +75,7 @@ comment on function recdb.source_problem(recdb.attachment) is
 --                        longer count. False: nothing, the caller raises an error
 --   returns     one row for each table whose state changed: the new state, and the reason of missing
 --   writes      attachment; the functions that read the sources, if a table came or went, or the type of a column
---               changed
+--               changed; config.listed_only, which would hide every item while there is no catalogue
 create or replace function recdb.review_sources(give_up boolean)
 returns table (relation text, role text, state text, problem text)
 language plpgsql volatile
@@ -95,6 +101,18 @@ begin
         end if;
     end loop;
     perform recdb.combine_interactions(), recdb.combine_items();
+
+    if exists (select from recdb.attachment a where a.role = 'items' and a.state = 'read') then
+        update recdb.config c set listed_only = true
+        where exists (select from recdb.attachment a where a.listed_only and a.state = 'read');
+        update recdb.attachment a set listed_only = false where a.listed_only and a.state = 'read';
+    elsif not exists (select from recdb.item) then
+        update recdb.attachment a set listed_only = true
+        from recdb.config c
+        where c.listed_only and a.role = 'items';
+        update recdb.config c set listed_only = false
+        where c.listed_only and exists (select from recdb.attachment a where a.listed_only);
+    end if;
 end
 $$;
 comment on function recdb.review_sources(boolean) is
@@ -152,50 +170,80 @@ comment on function recdb.check_sources() is
     'Internal: error 42501 if another role has put a view in the place of an attached table.';
 
 
--- recdb.refuse_broken: say what recdb cannot do without, and `recdb init` can repair. Functions call it when one of
--- their statements failed for a missing table, column, type or function.
+-- recdb.broken: what recdb cannot do without, and `recdb init` can repair.
+--   returns     one row for each: pgvector is missing or has moved, a part of recdb is missing, or recdb cannot read an
+--               attached table; and how to go on
 --   reads       attachment, the system catalogues
---   errors      55000 if pgvector is missing or has moved, a part of recdb is missing, or recdb cannot read an attached
---               table. The hint says how to go on
+create or replace function recdb.broken()
+returns table (problem text, hint text)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    lives_in text;
+begin
+    select quote_ident(n.nspname) into lives_in
+    from pg_catalog.pg_extension e
+    join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+    where e.extname = 'vector';
+    return query
+    select 'the extension vector (pgvector), which recdb needs, is missing',
+        'Run: recdb init; then: recdb refresh, which trains a new model. No interaction is lost.'
+    where lives_in is null
+    union all
+    select format('the extension vector (pgvector) has moved from schema %s to %s', recdb.vector_schema(), lives_in),
+        'Run: recdb init'
+    where lives_in <> recdb.vector_schema()
+    union all
+    select p.part || ' is missing', 'Run: recdb init; then: recdb refresh. No interaction is lost.'
+    from recdb.missing_parts() p(part)
+    where lives_in is not null
+    union all
+    select format('recdb cannot read %s, which is attached as %s: %s', s.relation, s.role, s.reason),
+        format('If the table or its columns have other names now: recdb attach it again. To go on without it: recdb '
+            'init, which takes it in again when it is back; or for good: recdb detach %s', s.relation)
+    from (
+        select a.relation, a.role, recdb.source_problem(a) as reason
+        from recdb.attachment a
+        where a.state = 'read'
+        order by a.attachment_id
+        offset 0
+    ) s
+    where s.reason is not null;
+    if found or exists (select from recdb.missing_parts()) then
+        return;
+    end if;
+    -- The queries work, but perhaps not what recdb compares with their columns.
+    perform from recdb.interactions_of('') limit 0;
+    perform from recdb.users_since('0', now()) limit 0;
+    perform from recdb.attached_interactions() limit 0;
+    perform from recdb.read_item('') limit 0;
+    perform from recdb.read_items() limit 0;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    return query
+    select 'a column of an attached table has another type now: ' || sqlerrm, 'Run: recdb refresh, or recdb init';
+end
+$$;
+comment on function recdb.broken() is
+    'What recdb cannot do without and something dropped or changed: pgvector, parts of recdb, attached tables; with '
+    'the way to go on.';
+
+
+-- recdb.refuse_broken: say what recdb cannot do without. Functions call it when one of their statements failed for a
+-- missing table, column, type or function.
+--   reads       broken()
+--   errors      55000 with the first row of broken(), and 42501 as check_sources()
 create or replace function recdb.refuse_broken()
 returns void
 language plpgsql stable
 as $$
 declare
-    lives_in text;
-    gone text;
-    broken record;
+    first record;
 begin
     perform recdb.check_sources();
-    select quote_ident(n.nspname) into lives_in
-    from pg_catalog.pg_extension e
-    join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-    where e.extname = 'vector';
-    if lives_in is null then
-        raise exception 'the extension vector (pgvector), which recdb needs, is missing'
-            using errcode = 'object_not_in_prerequisite_state',
-                hint = 'Run: recdb init; then recdb refresh, which trains a new model. No interaction is lost.';
-    elsif lives_in <> recdb.vector_schema() then
-        raise exception 'the extension vector (pgvector) has moved from schema % to %', recdb.vector_schema(), lives_in
-            using errcode = 'object_not_in_prerequisite_state', hint = 'Run: recdb init';
-    end if;
-    select p.part into gone from recdb.missing_parts() p(part) limit 1;
-    if gone is not null then
-        raise exception '% is missing', gone
-            using errcode = 'object_not_in_prerequisite_state',
-                hint = 'Run: recdb init; then recdb refresh. No interaction is lost.';
-    end if;
-    select a.relation, a.role, recdb.source_problem(a) as problem into broken
-    from recdb.attachment a
-    where a.state = 'read' and recdb.source_problem(a) is not null
-    order by a.attachment_id
-    limit 1;
+    select b.problem, b.hint into first from recdb.broken() b limit 1;
     if found then
-        raise exception 'recdb cannot read %, which is attached as %: %', broken.relation, broken.role, broken.problem
-            using errcode = 'object_not_in_prerequisite_state',
-                hint = format('With other names of the table or its columns: recdb attach it again. To go on without '
-                    'it: recdb init, which takes it in again when it is back; or for good: recdb detach %s',
-                    broken.relation);
+        raise exception '%', first.problem using errcode = 'object_not_in_prerequisite_state', hint = first.hint;
     end if;
 end
 $$;

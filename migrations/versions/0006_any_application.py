@@ -37,7 +37,8 @@ alter table recdb.attachment
     add column reads text[] not null default '{}',
     add column seen oid[] not null default '{}',
     add column state text not null default 'read' check (state in ('read', 'missing')),
-    add column changed_at timestamptz not null default now();
+    add column changed_at timestamptz not null default now(),
+    add column listed_only boolean not null default false;
 comment on table recdb.attachment is
     'The application''s own tables that recdb reads beside its own store, one row for each `recdb attach`.';
 comment on column recdb.attachment.relation is
@@ -52,6 +53,8 @@ comment on column recdb.attachment.seen is
 comment on column recdb.attachment.state is
     'read; or missing: `recdb init` found that recdb cannot read the table, so its rows do not count. The next refresh '
     'or `recdb init` that can read it again takes it in again.';
+comment on column recdb.attachment.listed_only is
+    'True while this catalogue is missing and config.listed_only is therefore off: it is on again with the catalogue.';
 comment on column recdb.attachment.changed_at is 'When the table was attached, or the state changed: a rebuild follows.';
 
 -- The views attached_N become queries.
@@ -186,6 +189,7 @@ comment on view recdb.interactions is
     'Every interaction that counts for others: recdb''s own store and all attached tables, without forgotten users and '
     'without those of ignored_user.';
 alter table recdb.attachment
+    drop column listed_only,
     drop column changed_at,
     drop column state,
     drop column seen,

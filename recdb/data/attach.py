@@ -91,6 +91,7 @@ def attach(
             connection.rollback()
             return found
         replaced = [n for n, old in known.items() if (old.role, old.relation) in {(a.role, a.relation) for a in found}]
+        replaced += renamed(connection, found)
         connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [replaced])
         report("redefining recdb's functions")
         for number in made:
@@ -319,6 +320,20 @@ def combine_sources(connection: psycopg.Connection, roles: set[Role]) -> None:
 
 
 # Helpers ------------------------------------------------------------------------------------------------------
+
+
+def renamed(connection: psycopg.Connection, found: Sequence[Attached]) -> list[int]:
+    """Find the attached tables whose old names are gone, and which are now attached by their new names."""
+    rows = connection.execute(
+        """
+        select a.attachment_id
+        from recdb.attachment a, unnest(%s::text[], %s::text[]) f(role, relation)
+        where a.role = f.role and a.relation <> f.relation and to_regclass(a.relation) is null
+          and to_regclass(f.relation)::oid = any (a.seen)
+        """,
+        [[attached.role for attached in found], [attached.relation for attached in found]],
+    )
+    return [number for (number,) in rows.fetchall()]
 
 
 def is_named(connection: psycopg.Connection, attached: Attached, name: str, path: str) -> bool:

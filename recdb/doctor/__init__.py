@@ -19,6 +19,7 @@ SERVER_CHECKS: Mapping[str, Check] = {
     "postgresql": installation.check_server,
     "pgvector": installation.check_pgvector,
     "recdb": installation.check_revision,
+    "parts": attached.check_parts,
 }
 INSTALLATION_CHECKS: Mapping[str, Check] = {
     "kinds": serving.check_kinds,
@@ -94,6 +95,8 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
     except psycopg.errors.InsufficientPrivilege as error:
         message = f"this role lacks a privilege: {error.diag.message_primary}"
         verdict = Verdict("warn", message, "run recdb doctor as the owner of schema recdb")
-    except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+    except psycopg.errors.DatabaseError as error:
+        if not isinstance(error, (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)):
+            return Finding(name, "fail", error.diag.message_primary or str(error), error.diag.message_hint)
         verdict = Verdict("warn", f"cancelled after {seconds} s", "run recdb doctor when the database is less busy")
     return Finding(name, verdict.state, verdict.message, verdict.fix) if verdict else None

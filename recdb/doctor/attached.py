@@ -6,6 +6,24 @@ from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
 
 
+def check_parts(connection: psycopg.Connection) -> Verdict | None:
+    """Nothing that recdb needs went with something that an application dropped."""
+    connection.execute("select recdb.check_sources()")
+    rows = connection.execute("select problem, hint from recdb.broken()").fetchall()
+    (published,) = fetch_row(
+        connection,
+        "select (select count(*) from pg_proc p where p.proname = 'recommend' and p.pronamespace = "
+        "to_regnamespace('public') and obj_description(p.oid, 'pg_proc') like 'recdb: %') = "
+        "(select count(*) from pg_proc p where p.proname = 'recommend' and p.pronamespace = 'recdb'::regnamespace)",
+    )
+    if not published:
+        rows.append(("public.recommend is missing", "Run: recdb init"))
+    if rows:
+        hints = dict.fromkeys(hint.removeprefix("Run: ") for _, hint in rows)
+        return Verdict("fail", "; ".join(problem for problem, _ in rows), " ".join(hints))
+    return Verdict("ok", "nothing of recdb is missing")
+
+
 def check_attached(connection: psycopg.Connection) -> Verdict | None:
     """Attached tables: recdb's owner can read all their rows, and their indexes serve recdb's queries."""
     (relations,) = fetch_row(connection, "select array(select distinct a.relation from recdb.attachment a order by 1)")
@@ -16,6 +34,13 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
         return Verdict("fail", message, " ".join(dict.fromkeys(statement for _, statement in hidden)))
     if not relations:
         return None
+    (gone,) = fetch_row(
+        connection,
+        "select array(select distinct a.relation from recdb.attachment a where a.state = 'missing' order by 1)",
+    )
+    if gone:
+        message = f"recdb cannot read {some(gone)}: the rows do not count until recdb init can read them again"
+        return Verdict("warn", message, f"recdb attach with its new names; or for good: recdb detach {gone[0]}")
     owner, foreign = fetch_row(
         connection,
         """

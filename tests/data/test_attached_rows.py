@@ -55,7 +55,7 @@ def test_the_tables_own_indexes_serve(attached: psycopg.Connection, mode: str) -
     attached.execute(f"set plan_cache_mode = {mode}")
     plan = plan_of(attached, "select * from recdb.interactions_of(%s)", mine)
     assert "user_interaction_user_id_created_at_idx" in plan and "like_pkey" in plan and "Seq Scan" not in plan
-    plan = plan_of(attached, "select * from recdb.item_of(%s)", post)
+    plan = plan_of(attached, "select * from recdb.read_item(%s)", post)
     assert "post_pkey" in plan and "Seq Scan" not in plan
     plan = plan_of(attached, "select * from recdb.users_since(%s, now() - interval '10 minutes')", "1")
     assert "user_interaction_created_at_idx" in plan and "like_created_at_idx" in plan
