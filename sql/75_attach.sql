@@ -18,16 +18,35 @@ begin atomic
     select case
         when as_id.type in ('text'::regtype, 'varchar'::regtype) then as_id.parameter
         when as_id.type = 'uuid'::regtype then
-            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'' then %1$s end)::uuid',
+            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$''::text then %1$s end)::uuid',
                 as_id.parameter)
         when as_id.type in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) then
             -- Wide enough for all three: a column may become wider.
-            format('(case when %1$s ~ ''^(0|-?[1-9][0-9]*)$'' and pg_input_is_valid(%1$s, ''bigint'') then %1$s end)'
-                '::bigint', as_id.parameter)
+            format('(case when %1$s ~ ''^(0|-?[1-9][0-9]*)$''::text and pg_input_is_valid(%1$s, ''bigint''::text) '
+                'then %1$s end)::bigint', as_id.parameter)
     end;
 end;
 comment on function recdb.as_id(text, regtype) is
     'Internal: the SQL that turns a text into an id of a type; it is NULL for a text that is no such id.';
+
+
+-- recdb.is_id: the SQL that compares ids with a text.
+--   parameters  ids        an SQL expression of that type, such as a column
+--               parameter  an SQL expression of type text
+--               type       the type of the ids; NULL if it is not known
+--   returns     a condition that an index of the ids serves. All types are exact: PostgreSQL parses the body of a
+--               function that it inlines on the caller's search path, where another operator could fit better
+create or replace function recdb.is_id(ids text, parameter text, type regtype)
+returns text
+language sql immutable parallel safe
+begin atomic
+    select coalesce(
+        case when is_id.type not in ('text'::regtype, 'varchar'::regtype) then
+            is_id.ids || ' = ' || recdb.as_id(is_id.parameter, is_id.type) end,
+        is_id.ids || '::text = ' || is_id.parameter);
+end;
+comment on function recdb.is_id(text, text, regtype) is
+    'Internal: the SQL that compares ids of a type with a text.';
 
 
 -- recdb.as_time: the SQL that turns a time of any type into a timestamptz.
@@ -42,8 +61,8 @@ begin atomic
         when 'timestamptz'::regtype then as_time.expression
         when 'date'::regtype then
             format('(case when %1$s > date ''9999-12-31'' then ''infinity'' else %1$s end)::timestamp'
-                ' at time zone ''UTC''', as_time.expression)
-        else format('%s::timestamp at time zone ''UTC''', as_time.expression)
+                ' at time zone ''UTC''::text', as_time.expression)
+        else format('%s::timestamp at time zone ''UTC''::text', as_time.expression)
     end;
 end;
 comment on function recdb.as_time(text, regtype) is
@@ -142,23 +161,21 @@ declare
           and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
               or i.recorded_in = pg_current_xact_id_if_assigned())';
     forgotten constant text := 'exists (select from recdb.forgotten_user f where f.user_digest = sha256(
-                (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(%s, ''UTF8''))))';
+                (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(%s, ''UTF8''::name))))';
     changed boolean[];
 begin
     for source in
         select t.query, t.attached_at,
             coalesce(recdb.mapped_type(t.relation, t.mapping ->> 'at'), 'timestamptz'::regtype) as time_type,
-            coalesce(
-                's.user_id = ' || recdb.as_id('interactions_of.user_id',
-                    recdb.mapped_type(t.relation, t.mapping ->> 'user')),
-                's.user_id::text = interactions_of.user_id') as is_user
+            recdb.is_id('s.user_id', 'interactions_of.user_id', recdb.mapped_type(t.relation, t.mapping ->> 'user'))
+                as is_user
         from recdb.attachment t
         where t.role = 'interactions' and t.state = 'read' and t.query is not null
         order by t.attachment_id
     loop
         bound := case source.time_type
             when 'timestamptz'::regtype then 'users_since.since'
-            else format('(users_since.since at time zone ''UTC'')::%s', source.time_type) end;
+            else format('(users_since.since at time zone ''UTC''::text)::%s', source.time_type) end;
         moment := format('coalesce(%s, %L::timestamptz)',
             recdb.as_time('s.created_at', source.time_type), source.attached_at);
 
@@ -218,10 +235,8 @@ declare
 begin
     for source in
         select t.query,
-            coalesce('s.item_id = ' || recdb.as_id('i.item_id::text', t.type),
-                's.item_id::text = i.item_id::text') as is_taken,
-            coalesce('s.item_id = ' || recdb.as_id('read_item.item_id', t.type),
-                's.item_id::text = read_item.item_id') as is_item
+            recdb.is_id('s.item_id', 'i.item_id::text', t.type) as is_taken,
+            recdb.is_id('s.item_id', 'read_item.item_id', t.type) as is_item
         from (
             select a.attachment_id, a.query,
                 coalesce(recdb.mapped_type(a.relation, a.mapping ->> 'item'), 'text'::regtype) as type

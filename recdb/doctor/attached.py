@@ -26,14 +26,32 @@ def check_parts(connection: psycopg.Connection) -> Verdict | None:
 
 def check_attached(connection: psycopg.Connection) -> Verdict | None:
     """Attached tables: recdb's owner can read all their rows, and their indexes serve recdb's queries."""
+    verdict = find_trouble(connection)
+    if verdict:
+        return verdict
     (relations,) = fetch_row(connection, "select array(select distinct a.relation from recdb.attachment a order by 1)")
+    if not relations:
+        return None
+    mistaken = connection.execute("select relation, catalogue, statement from recdb.mistaken_items()").fetchall()
+    if mistaken:
+        tables = some(list(dict.fromkeys(relation for relation, *_ in mistaken)))
+        message = f"{tables}: its item ids belong to another table than those of {mistaken[0][1]}"
+        return Verdict("warn", message, " ".join(statement for *_, statement in mistaken))
+    missing = connection.execute("select relation, reason, statement from recdb.missing_indexes()").fetchall()
+    if missing:
+        tables = some(list(dict.fromkeys(relation for relation, *_ in missing)))
+        message = f"an index that recdb needs is missing: {tables}: {missing[0][1]}"
+        return Verdict("warn", message, " ".join(statement for *_, statement in missing))
+    return Verdict("ok", f"{some(relations)}, read by index")
+
+
+def find_trouble(connection: psycopg.Connection) -> Verdict | None:
+    """The attached tables that recdb cannot read, or of which it may see no rows, or should not read."""
     hidden = connection.execute("select relation, statement from recdb.hidden_sources() order by relation").fetchall()
     if hidden:
         tables = some([relation for relation, _ in hidden])
         message = f"row-level security may hide rows of {tables} from recdb: lists are empty, and no refresh runs"
         return Verdict("fail", message, " ".join(dict.fromkeys(statement for _, statement in hidden)))
-    if not relations:
-        return None
     (gone,) = fetch_row(
         connection,
         "select array(select distinct a.relation from recdb.attachment a where a.state = 'missing' order by 1)",
@@ -54,17 +72,7 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
         statements = " ".join(f"alter view {view} owner to {owner};" for view in foreign)
         message = f"functions of others would run as {owner}, for they own {some(foreign)}"
         return Verdict("fail", message, statements)
-    mistaken = connection.execute("select relation, catalogue, statement from recdb.mistaken_items()").fetchall()
-    if mistaken:
-        tables = some(list(dict.fromkeys(relation for relation, *_ in mistaken)))
-        message = f"{tables}: its item ids belong to another table than those of {mistaken[0][1]}"
-        return Verdict("warn", message, " ".join(statement for *_, statement in mistaken))
-    missing = connection.execute("select relation, reason, statement from recdb.missing_indexes()").fetchall()
-    if missing:
-        tables = some(list(dict.fromkeys(relation for relation, *_ in missing)))
-        message = f"an index that recdb needs is missing: {tables}: {missing[0][1]}"
-        return Verdict("warn", message, " ".join(statement for *_, statement in missing))
-    return Verdict("ok", f"{some(relations)}, read by index")
+    return None
 
 
 def check_weights(connection: psycopg.Connection) -> Verdict | None:

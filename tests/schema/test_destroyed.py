@@ -1,4 +1,4 @@
-"""An application owns its schema: whatever it drops or changes, recdb loses nothing of its own, and `recdb init` repairs."""
+"""Whatever an application drops or changes in its schema, recdb loses nothing of its own, and `recdb init` repairs."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -61,10 +61,6 @@ DESTROYED: dict[str, tuple[str, str | None]] = {
     "weights dropped": ("drop materialized view recdb.user_item_settled cascade", None),
     "owned by another": ("drop owned by app_owner cascade", "public.events"),
     "truncated": ("truncate events", None),
-    "privileges lost": (
-        "drop schema public cascade; create schema public; revoke all on schema public from public",
-        "vector",
-    ),
 }
 
 CALLS = (
