@@ -7,7 +7,9 @@
 create or replace function recdb.vector_schema()
 returns text
 language sql immutable parallel safe
-as $$ select '@vector@'::text $$;
+begin atomic
+    select '@vector@'::text;
+end;
 comment on function recdb.vector_schema() is
     'Internal: the schema of pgvector that recdb''s functions name, as of the last `recdb init`.';
 
@@ -17,7 +19,9 @@ comment on function recdb.vector_schema() is
 create or replace function recdb.vector_dimension()
 returns integer
 language sql immutable parallel safe
-as $$ select @dimension@ $$;
+begin atomic
+    select @dimension@;
+end;
 comment on function recdb.vector_dimension() is
     'Internal: the width of the vector columns, which the first install set.';
 
@@ -44,7 +48,7 @@ begin
         limit 1;
         return 'there is no such table' || coalesce(', which may be called ' || renamed || ' now', '');
     elsif source.query is null then
-        return 'its columns are not known any more';
+        return 'its columns are not known any more: attach it again';
     end if;
     select f.view::text into foreign_view
     from unnest(source.reads) r(name)
@@ -152,8 +156,9 @@ begin
     then
         return;
     end if;
-    select a.relation, f.view::text as view into taken
+    select a.relation, f.view::text as view, n.nspowner::regrole::text as owner into taken
     from recdb.attachment a
+    join pg_catalog.pg_namespace n on n.nspname = 'recdb'
     cross join lateral unnest(a.reads) r(name)
     cross join lateral recdb.foreign_views(to_regclass(r.name)) f(view)
     where a.state = 'read'
@@ -161,8 +166,8 @@ begin
     if found then
         raise exception '%, which recdb reads, belongs to a role that is not recdb''s owner', taken.view
             using errcode = 'insufficient_privilege', hint = format(
-                'Its functions would run with the rights of recdb''s owner. If they may: alter view %s owner to <this '
-                'owner>; else: recdb detach %s', taken.view, taken.relation);
+                'Its functions would run with the rights of %2$s, who owns schema recdb. If they may: alter view %1$s '
+                'owner to %2$s; else: recdb detach %3$s', taken.view, taken.owner, taken.relation);
     end if;
 end
 $$;
@@ -225,8 +230,8 @@ exception when syntax_error_or_access_rule_violation or invalid_schema_name then
 end
 $$;
 comment on function recdb.broken() is
-    'What recdb cannot do without and something dropped or changed: pgvector, parts of recdb, attached tables; with '
-    'the way to go on.';
+    'The things that recdb needs and that something dropped or changed: pgvector, parts of recdb, attached tables; '
+    'with the way to go on.';
 
 
 -- recdb.refuse_broken: say what recdb cannot do without. Functions call it when one of their statements failed for a
@@ -364,17 +369,20 @@ comment on function recdb.item_of(text) is
 
 
 -- recdb.sources_changed: whether an attached table went missing or came back since the last rebuild.
+--   returns     true or false
 --   reads       attachment, refresh_log
 create or replace function recdb.sources_changed()
 returns boolean
-language sql stable
-begin atomic
-    select exists (
+language plpgsql stable
+as $$
+begin
+    return exists (
         select from recdb.attachment a
         where a.changed_at > a.attached_at
           and a.changed_at > coalesce(
               (select max(l.finished_at) from recdb.refresh_log l where l.kind = 'rebuild' and l.state = 'succeeded'),
               '-infinity'));
-end;
+end
+$$;
 comment on function recdb.sources_changed() is
     'Internal: whether an attached table went missing or came back since the last rebuild.';

@@ -1,13 +1,6 @@
 -- The views for analysts: text ids instead of integer keys.
 
 
--- The rule for an interaction's weight. Five places repeat it:
---   sql/10_profile.sql: profile_of() reads one user through the index of each source.
---   migrations/versions/0002_weighted_interactions.py and migrations/versions/0005_safety.py: the materialized view
---       user_item_settled belongs to a revision,
---       and may not depend on a view that a replay replaces and a downgrade drops.
---   recdb/arrays/events.py: read_events() applies the rule once to each kind, not to each interaction.
---   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions.
 create or replace view recdb.all_interactions as
 select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i
 union all
@@ -29,6 +22,14 @@ select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
 comment on view recdb.items is
     'The catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
 
+
+-- The rule for an interaction's weight. Five places repeat it:
+--   sql/10_profile.sql: profile_of() reads one user through the index of each source.
+--   sql/05_missing.sql: the materialized view user_item_settled may not depend on a view that a replay replaces and a
+--       downgrade drops. Its earlier forms are in migrations/versions/0002_weighted_interactions.py,
+--       migrations/versions/0005_safety.py and migrations/versions/0006_any_application.py.
+--   recdb/arrays/events.py: read_events() applies the rule once to each kind, not to each interaction.
+--   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions.
 create or replace view recdb.weighted_interactions as
 select
     i.user_id,

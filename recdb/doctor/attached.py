@@ -8,7 +8,13 @@ from recdb.doctor.verdict import Verdict, some
 
 def check_parts(connection: psycopg.Connection) -> Verdict | None:
     """Nothing that recdb needs went with something that an application dropped."""
-    connection.execute("select recdb.check_sources()")
+    try:
+        with connection.transaction():
+            connection.execute("select recdb.check_sources()")
+    except psycopg.errors.InsufficientPrivilege as error:
+        if error.diag.message_hint is None:  # this role may not ask
+            raise
+        return Verdict("fail", error.diag.message_primary or "", error.diag.message_hint)
     rows = connection.execute("select problem, hint from recdb.broken()").fetchall()
     (published,) = fetch_row(
         connection,

@@ -42,7 +42,7 @@ DESTROYED: dict[str, tuple[str, str | None]] = {
     "type of the ids": ("alter table events alter who type text", "another type"),
     "wider ids": ("alter table events alter who type bigint", None),
     "type of the times": ("alter table events alter at type timestamptz using at at time zone 'UTC'", None),
-    "ids of no id type": ("alter table events alter who type numeric", "public.events"),
+    "ids of no id type": ("alter table events alter who type jsonb using to_jsonb(who)", "public.events"),
     "column dropped": ("alter table events drop who", "who"),
     "column renamed": ("alter table events rename who to person", "who"),
     "column of the catalogue": ("alter table post drop title", "title"),
@@ -137,19 +137,19 @@ def test_until_it_is_repaired_there_is_one_clear_error_and_init_and_refresh_repa
         kinds = db.execute("select * from recdb.interaction_kind order by kind").fetchall()
         db.execute(statements)
 
-        for call, error in failures(db).items():
-            hint = error.diag.message_hint or ""
-            assert error.sqlstate == "55000" and re.search("recdb (init|refresh)", hint), (call, error)
-            assert named is None or named in str(error), (call, error)
         if named:
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=re.escape(named)):
                 db.execute("select * from recdb.recommend('u1', 5)")
         else:
             assert db.execute("select * from recdb.recommend('u1', 5)").fetchall()
+        for call, error in failures(db).items():
+            hint = error.diag.message_hint or ""
+            assert error.sqlstate == "55000" and re.search("recdb (init|refresh)", hint), (call, error)
+            assert named is None or named in str(error), (call, error)
         (tracked,) = db.execute("select recdb.track('u1', 'i1', 'like')").fetchone() or (None,)
         with connect(database, autocommit=True) as doctor:
             said = findings(doctor)
-        if named and named not in ("another type",):
+        if named and named != "another type":  # the refresh has followed
             assert any(finding.state == "fail" and named in finding.message for finding in said.values()), said
 
         migrate.upgrade(database)
@@ -173,6 +173,7 @@ def test_until_it_is_repaired_there_is_one_clear_error_and_init_and_refresh_repa
 def test_init_makes_the_schema_of_a_fresh_install_again(copy: Copy) -> None:
     database = copy()
     detach(database, None)
+    migrate.upgrade(database)
     before = dump_schema(database)
     run(
         database,
