@@ -8,7 +8,6 @@ in the same transaction. Revisions do not use this module, which changes, but on
 
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 
-from recdb.database import Database, connect, require_primary
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
 from recdb.faults import reach
@@ -39,6 +38,7 @@ from recdb.repair import (
     restore_revision,
     restore_vectors,
     review,
+    shut_public,
 )
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
@@ -215,21 +215,9 @@ def _remove(database: Database) -> list[str]:
         if _extension_is_ours(connection):
             left += _try_to_drop(connection, "extension", "vector")
         for role in roles:
-            _shut_public(connection, role)
+            shut_public(connection, role)
             left += _try_to_drop(connection, "role", role)
     return left
-
-
-def _shut_public(connection: psycopg.Connection, role: str) -> None:
-    """Take back the right on schema public that repair.open_public() gave to a role."""
-    granted = connection.execute(
-        "select 1 from pg_namespace n, aclexplode(n.nspacl) a, pg_roles r "
-        "where n.nspname = 'public' and a.grantee = r.oid and r.rolname = %s",
-        [role],
-    ).fetchone()
-    if granted:
-        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-            connection.execute(sql.SQL("revoke usage on schema public from {}").format(sql.Identifier(role)))
 
 
 def _try_to_drop(connection: psycopg.Connection, kind: str, name: str) -> list[str]:
@@ -275,6 +263,17 @@ def require_installed(connection: psycopg.Connection) -> None:
         raise NotInstalled("recdb is not installed in this database", "run: recdb init")
     if found != wanted:
         raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", "run: recdb init")
+
+
+def require_whole(connection: psycopg.Connection) -> None:
+    """Raise an error if recdb is not installed, or if something that it needs is gone; the hint says how to go on."""
+    require_installed(connection)
+    query = "select has_function_privilege(to_regprocedure('recdb.refuse_broken()'), 'execute')"
+    (may_ask,) = fetch_row(connection, query)
+    if may_ask is None:
+        raise RecdbError("functions of recdb are missing", "run: recdb init")
+    if may_ask:
+        connection.execute("select recdb.refuse_broken()")
 
 
 # Functions that migrations/env.py calls -------------------------------------------------------------------

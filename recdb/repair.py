@@ -5,6 +5,8 @@ and views of recdb come back with the replay. This module brings back what a rep
 revision and the first rows of a dump without data, and the vector columns, whose models are gone with them.
 """
 
+from contextlib import suppress
+
 import psycopg
 from psycopg import sql
 
@@ -190,6 +192,18 @@ def open_public(raw: psycopg.Connection, roles: list[str]) -> list[str]:
         except psycopg.errors.InsufficientPrivilege:
             return [f"{', '.join(shut_out)} may not use schema public: grant usage on schema public to {role};"]
     return []
+
+
+def shut_public(connection: psycopg.Connection, role: str) -> None:
+    """Take back the right on schema public that open_public() gave to a role."""
+    granted = connection.execute(
+        "select 1 from pg_namespace n, aclexplode(n.nspacl) a, pg_roles r "
+        "where n.nspname = 'public' and a.grantee = r.oid and r.rolname = %s",
+        [role],
+    ).fetchone()
+    if granted:
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(sql.SQL("revoke usage on schema public from {}").format(sql.Identifier(role)))
 
 
 def dependents(connection: psycopg.Connection) -> list[str]:

@@ -37,7 +37,7 @@ from recdb.data.behaviour import (
 )
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
-from recdb.migrate import require_installed
+from recdb.migrate import require_whole
 from recdb.progress import Report, silent
 
 TOPICS = (
@@ -95,7 +95,7 @@ def generate(
     end = (until or datetime.now(UTC)).timestamp() / DAY_SECONDS
     rng = np.random.default_rng(seed)
     with connect(database) as connection:
-        require_installed(connection)
+        require_whole(connection)
         if existing:
             report("reading users and items")
             user_ids = read_users(connection, users)

@@ -97,6 +97,8 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
         verdict = Verdict("warn", message, "run recdb doctor as the owner of schema recdb")
     except psycopg.errors.DatabaseError as error:
         if not isinstance(error, (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)):
-            return Finding(name, "fail", error.diag.message_primary or str(error), error.diag.message_hint)
+            missing = isinstance(error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable))
+            fix = "recdb init" if missing else error.diag.message_hint
+            return Finding(name, "fail", error.diag.message_primary or str(error), fix)
         verdict = Verdict("warn", f"cancelled after {seconds} s", "run recdb doctor when the database is less busy")
     return Finding(name, verdict.state, verdict.message, verdict.fix) if verdict else None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -204,6 +205,24 @@ def test_uninstall_leaves_nothing_behind(copy: Copy, statements: str) -> None:
     assert all(line.startswith("role ") for line in left)
     names = catalogue(database)
     assert "recdb" not in names["pg_namespace"] and "recommend" not in names["pg_proc"]
+
+
+@pytest.mark.parametrize("statement", ["drop table events", "drop extension vector cascade"])
+def test_every_command_says_how_to_go_on(copy: Copy, tmp_path: Path, statement: str) -> None:
+    database = copy()
+    run(database, statement)
+    named = "public.events" if "events" in statement else "vector"
+    for command in (
+        ("recommend", "u1"),
+        ("refresh",),
+        ("refresh", "--full"),
+        ("tune", "--budget", "5s"),
+        ("evaluate",),
+        ("recommend-all", str(tmp_path / "lists.csv")),
+        ("doctor",),
+    ):
+        said = recdb(*command, database=database, code=1)
+        assert "Traceback" not in said and named in said and "recdb init" in said, (command, said)
 
 
 # The attached tables ------------------------------------------------------------------------------------------
