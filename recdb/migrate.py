@@ -269,11 +269,12 @@ def require_whole(connection: psycopg.Connection) -> None:
     """Raise an error if recdb is not installed, or if something that it needs is gone; the hint says how to go on."""
     require_installed(connection)
     query = "select has_function_privilege(to_regprocedure('recdb.refuse_broken()'), 'execute')"
-    (may_ask,) = fetch_row(connection, query)
-    if may_ask is None:
-        raise RecdbError("functions of recdb are missing", "run: recdb init")
-    if may_ask:
-        connection.execute("select recdb.refuse_broken()")
+    with connection.transaction():
+        (may_ask,) = fetch_row(connection, query)
+        if may_ask is None:
+            raise RecdbError("functions of recdb are missing", "run: recdb init")
+        if may_ask:
+            connection.execute("select recdb.refuse_broken()")
 
 
 # Functions that migrations/env.py calls -------------------------------------------------------------------

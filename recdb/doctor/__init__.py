@@ -19,9 +19,9 @@ SERVER_CHECKS: Mapping[str, Check] = {
     "postgresql": installation.check_server,
     "pgvector": installation.check_pgvector,
     "recdb": installation.check_revision,
-    "parts": attached.check_parts,
 }
 INSTALLATION_CHECKS: Mapping[str, Check] = {
+    "parts": attached.check_parts,
     "kinds": serving.check_kinds,
     "times": oddities.check_times,
     "shares": oddities.check_shares,
@@ -94,7 +94,8 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
             verdict = check(connection)
     except psycopg.errors.InsufficientPrivilege as error:
         message = f"this role lacks a privilege: {error.diag.message_primary}"
-        verdict = Verdict("warn", message, "run recdb doctor as the owner of schema recdb")
+        hint = error.diag.message_hint or "run recdb doctor as the owner of schema recdb"
+        verdict = Verdict("warn", message, hint)
     except psycopg.errors.DatabaseError as error:
         if not isinstance(error, (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)):
             missing = isinstance(error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable))

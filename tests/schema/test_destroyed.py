@@ -320,6 +320,24 @@ def test_nobody_puts_a_view_in_the_place_of_a_table(copy: Copy) -> None:
         db.execute("drop owned by app_owner cascade")
 
 
+def test_nobody_puts_a_function_beside_one_of_a_condition(copy: Copy) -> None:
+    """The condition is parsed at each call, and names exact types: no function can fit its arguments better."""
+    database = copy()
+    detach(database, None)
+    run(database, "create function public.shown(bigint) returns boolean language sql immutable as 'select true'")
+    mapping = {"user": "who", "item": "what", "kind": "kind", "at": "at", "where": "public.shown(who)"}
+    attach(database, [Source("interactions", "public.events", mapping)])
+    with psycopg.connect(database.conninfo, autocommit=True) as db:
+        before = db.execute("select count(*) from recdb.interactions").fetchone()
+        db.execute("grant create on schema public to app_owner; set role app_owner")
+        db.execute(
+            "create function public.shown(integer) returns boolean language plpgsql as "
+            "$$ begin raise exception 'called as %', current_user; end $$; reset role"
+        )
+        assert failures(db) == {}
+        assert db.execute("select count(*) from recdb.interactions").fetchone() == before
+
+
 # An installation from before ----------------------------------------------------------------------------------
 
 
