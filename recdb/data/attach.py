@@ -92,13 +92,14 @@ def attach(
             return found
         replaced = [n for n, old in known.items() if (old.role, old.relation) in {(a.role, a.relation) for a in found}]
         replaced += renamed(connection, found)
+        (resumed,) = fetch_row(connection, "select exists (select from recdb.attachment a where a.listed_only)")
         connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [replaced])
         report("redefining recdb's functions")
         for number in made:
             keep_query(connection, number)
         combine_sources(connection, roles)
         reach("views combined")
-        if "items" in roles and not any(old.role == "items" for old in known.values()):
+        if "items" in roles and (resumed or not any(old.role == "items" for old in known.values())):
             connection.execute("update recdb.config set listed_only = true where not listed_only")
     reach("attached")
     return found
