@@ -66,8 +66,7 @@ begin
         select a.attachment_id, to_regclass(format('recdb.attached_%s', a.attachment_id)) as view
         from recdb.attachment a
     loop
-        if source.view is null then  -- it went with its table
-            update recdb.attachment a set state = 'missing' where a.attachment_id = source.attachment_id;
+        if source.view is null then  -- it went with its table: the replay says so
             continue;
         end if;
         update recdb.attachment a
@@ -146,15 +145,20 @@ begin
     end loop;
     -- The bodies of the functions, which are SQL over the same queries, bind to the tables.
     execute 'create view recdb.all_interactions as
-        select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i union all '
-        || (select p.prosrc from pg_proc p where p.oid = 'recdb.attached_interactions()'::regprocedure);
+        select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i
+        union all
+        select s.user_id, s.item_id, s.kind, s.created_at from ('
+        || (select p.prosrc from pg_proc p where p.oid = 'recdb.attached_interactions()'::regprocedure)
+        || ') s(user_id, item_id, kind, created_at)';
     execute 'create view recdb.items as '
         || (select p.prosrc from pg_proc p where p.oid = 'recdb.read_items()'::regprocedure);
     execute format('
         create or replace function recdb.interactions_of(user_id text)
         returns table (item_id text, kind text, created_at timestamptz)
         language sql stable parallel safe
-        begin atomic %s; end',
+        begin atomic
+            select s.item_id, s.kind, s.created_at from (%s) s(item_id, kind, created_at);
+        end',
         (select p.prosrc from pg_proc p where p.oid = 'recdb.interactions_of(text)'::regprocedure));
     execute format('
         create or replace function recdb.users_since(seen xid8, since timestamptz)

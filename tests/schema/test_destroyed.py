@@ -367,4 +367,5 @@ def test_an_upgrade_of_an_installation_whose_tables_were_dropped_goes_through(co
 
     job.run(database)
     with psycopg.connect(database.conninfo, autocommit=True) as db:
-        assert recommend(db, "u1", 5), said
+        assert recommend(db, "u1", 5)
+    assert "public.events, attached as interactions, cannot be read" in " ".join(said)
