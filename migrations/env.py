@@ -27,11 +27,13 @@ def migrate_online() -> None:
             transactional_ddl=True,
         )
         with context.begin_transaction():
-            prepare(connection, dimension=int(dimension) if dimension else None, role_prefix=prefix)
+            width = int(dimension) if dimension else None
+            remarks = context.config.attributes.setdefault("remarks", [])
+            prepare(connection, dimension=width, role_prefix=prefix, remarks=remarks)
             context.run_migrations()
             if set(context.get_context().get_current_heads()) == set(context.script.get_heads()):
                 create_roles(connection)
-                replay(connection)
+                replay(connection, dimension=width, remarks=remarks)
 
 
 if context.is_offline_mode():

@@ -18,7 +18,7 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 
-from recdb.database import Database, connect, require_primary
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
 from recdb.faults import reach
@@ -28,10 +28,19 @@ from recdb.preconditions import (
     check_dimension,
     check_owner,
     check_public_recommend,
-    check_restored,
     check_vector_owner,
     ensure_pgvector,
     lock_out_installs,
+)
+from recdb.repair import (
+    dependents,
+    find_missing,
+    open_public,
+    restore_public,
+    restore_revision,
+    restore_vectors,
+    review,
+    shut_public,
 )
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
@@ -67,20 +76,23 @@ def alembic_config(
     config.attributes["database"] = database
     config.attributes["dimension"] = dimension
     config.attributes["role_prefix"] = role_prefix
+    config.attributes["remarks"] = []
     return config
 
 
 def upgrade(
     database: Database, *, dimension: int | None = None, role_prefix: str | None = None, revision: str = "head"
-) -> None:
-    """Migrate to `revision`.
+) -> list[str]:
+    """Migrate to `revision`, and repair what is missing; return one line for each repair.
 
     The first install fixes `dimension`, the width of the vector columns, and `role_prefix`, with which the names of
     the roles begin ('recdb').
     """
     if dimension is not None and not 8 <= dimension <= MAXIMUM_DIMENSION:
         raise InvalidInput(f"a dimension of {dimension} is outside 8..{MAXIMUM_DIMENSION}")
-    _run(alembic.command.upgrade, alembic_config(database, dimension, role_prefix), revision)
+    config = alembic_config(database, dimension, role_prefix)
+    _run(alembic.command.upgrade, config, revision)
+    return list(config.attributes["remarks"])
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -92,17 +104,23 @@ def _run(command: Any, config: alembic.config.Config, revision: str) -> None:
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE)
+        config.attributes["remarks"].clear()
         try:
             _try_to_run(command, config, revision)
         except psycopg.errors.LockNotAvailable as error:
-            blocker = find_blocker(config.attributes["database"])
+            refusal = in_use(config.attributes["database"])
             if attempt == ATTEMPTS - 1:
-                raise RecdbError(
-                    f"recdb's tables are in use by {blocker or 'another transaction'}: nothing was changed",
-                    "run it again when that transaction has ended",
-                ) from error
+                raise refusal from error
         else:
             return
+
+
+def in_use(database: Database) -> RecdbError:
+    """Return the error that another transaction uses recdb's tables."""
+    return RecdbError(
+        f"recdb's tables are in use by {find_blocker(database) or 'another transaction'}: nothing was changed",
+        "run it again when that transaction has ended",
+    )
 
 
 def find_blocker(database: Database) -> str | None:
@@ -155,20 +173,48 @@ def uninstall(database: Database) -> list[str]:
     Returns one line for each role or extension that stays, with the reason. If the application has views or functions
     of its own on recdb's objects, nothing is removed and a RecdbError names them.
     """
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE)
+        try:
+            return _remove(database)
+        except psycopg.errors.LockNotAvailable as error:
+            refusal = in_use(database)
+            if attempt == ATTEMPTS - 1:
+                raise refusal from error
+    raise refusal
+
+
+def _remove(database: Database) -> list[str]:
+    """Remove everything at once. Nothing here relies on recdb being whole."""
     with connect(database) as connection:
         if not connection.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone():
             raise NotInstalled("recdb is not installed in this database")
-        installed = installed_revision(connection)
-        roles = role_comments(installed_prefix(connection))
-    if installed:
-        downgrade(database, "base")
-    left: list[str] = []
-    with connect(database) as connection:
+        require_primary(connection)
         lock_out_installs(connection)
-        connection.execute("drop schema if exists recdb cascade")
+        connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+        check_owner(connection)
+        others = dependents(connection)
+        if others:
+            raise RecdbError("objects of the application depend on recdb's: nothing was changed", "\n".join(others))
+        roles = role_comments(installed_prefix(connection))
+        for (routine,) in connection.execute(
+            """
+            select p.oid::regprocedure::text from pg_proc p
+            where p.pronamespace = to_regnamespace('public') and p.proname = 'recommend'
+              and obj_description(p.oid, 'pg_proc') like 'recdb: %'
+              and p.proowner = (select n.nspowner from pg_namespace n where n.nspname = 'recdb')
+            """
+        ).fetchall():
+            connection.execute(sql.SQL("drop function {}").format(sql.SQL(routine)))
+        connection.execute("drop schema recdb cascade")
+        reach("schema dropped")
+        connection.execute("set local lock_timeout = 0")
+        left: list[str] = []
         if _extension_is_ours(connection):
             left += _try_to_drop(connection, "extension", "vector")
         for role in roles:
+            shut_public(connection, role)
             left += _try_to_drop(connection, "role", role)
     return left
 
@@ -218,10 +264,27 @@ def require_installed(connection: psycopg.Connection) -> None:
         raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", "run: recdb init")
 
 
+def require_whole(connection: psycopg.Connection) -> None:
+    """Raise an error if recdb is not installed, or if something that it needs is gone; the hint says how to go on."""
+    require_installed(connection)
+    query = "select has_function_privilege(to_regprocedure('recdb.refuse_broken()'), 'execute')"
+    with connection.transaction():
+        (may_ask,) = fetch_row(connection, query)
+        if may_ask is None:
+            raise RecdbError("functions of recdb are missing", "run: recdb init")
+        if may_ask:
+            connection.execute("select recdb.refuse_broken()")
+
+
 # Functions that migrations/env.py calls -------------------------------------------------------------------
 
 
-def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefix: str | None = None) -> None:
+def prepare(
+    connection: sqlalchemy.Connection,
+    dimension: int | None,
+    role_prefix: str | None = None,
+    remarks: list[str] | None = None,
+) -> None:
     """Lock, check the server and the rights, create the schema, and set the search path for the revisions.
 
     Views, generated columns and functions look their names up while they are created. So no schema that others may
@@ -238,6 +301,7 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
             f"PostgreSQL {raw.info.server_version // 10000} is too old",
             f"recdb needs {MINIMUM_POSTGRESQL} or newer",
         )
+    found = restore_public(raw)
     ensure_pgvector(raw)
     check_vector_owner(raw)
     check_owner(raw)
@@ -247,7 +311,9 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
         raise RecdbError(
             "this role may not create a schema in this database", "run recdb init as the database's owner"
         ) from error
-    check_restored(raw)
+    found += restore_revision(raw)
+    if remarks is not None:
+        remarks.extend(found)
     check_dimension(raw, dimension)
     _set_prefix(raw, role_prefix)
     raw.execute("select set_config('recdb.dimension', %s, true)", [str(dimension or "")])
@@ -275,14 +341,22 @@ def create_roles(connection: sqlalchemy.Connection) -> None:
             ) from error
 
 
-def replay(connection: sqlalchemy.Connection) -> None:
-    """Replace everything in `sql/`, in the order of its file names."""
+def replay(connection: sqlalchemy.Connection, dimension: int | None = None, remarks: list[str] | None = None) -> None:
+    """Replace everything in `sql/`, in the order of its file names, and repair what it needs and reads."""
     raw = _raw(connection)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     check_public_recommend(raw)
     vector, prefix = vector_schema(raw), installed_prefix(raw)
+    found = find_missing(raw, vector)
+    width, gone = restore_vectors(raw, vector, dimension)
+    found += gone
     for file in sorted((database_folder() / "sql").glob("*.sql")):
-        raw.execute(with_prefix(fill_in(file.read_text(encoding="utf-8"), vector), prefix))
+        statements = file.read_text(encoding="utf-8").replace("@dimension@", str(width))
+        raw.execute(with_prefix(fill_in(statements, vector), prefix))
+    found += review(raw)
+    found += open_public(raw, [f"{prefix}_reader", f"{prefix}_analyst"])
+    if remarks is not None:
+        remarks.extend(found)
     reach("replayed")
 
 

@@ -171,22 +171,6 @@ def find_vector_owner(connection: psycopg.Connection) -> tuple[str, str] | None:
     return (str(row[0]), str(row[1])) if row else None
 
 
-def check_restored(raw: psycopg.Connection) -> None:
-    """Refuse tables without a revision: a dump of the schema alone has left out the row that names it."""
-    try:
-        with raw.transaction():
-            row = raw.execute(
-                "select to_regclass('recdb.config') is not null and not exists (select from recdb.alembic_version)"
-            ).fetchone()
-    except psycopg.errors.UndefinedTable:
-        return
-    if row and row[0]:
-        raise RecdbError(
-            "the tables of recdb are here without their data: a dump of the schema alone was restored",
-            "restore the data as well; or begin again: recdb uninstall --yes, then recdb init",
-        )
-
-
 def check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:
     """Refuse another dimension than the one that recdb was installed with."""
     row = raw.execute(

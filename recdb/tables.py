@@ -28,7 +28,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, REAL
+from sqlalchemy.dialects.postgresql import JSONB, OID, REAL
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
@@ -165,13 +165,27 @@ class Attachment(Base):
     """A table of the application that recdb reads as interactions or items."""
 
     __tablename__ = "attachment"
-    __table_args__ = (CheckConstraint("role in ('interactions', 'items')"),)
+    __table_args__ = (
+        CheckConstraint("role in ('interactions', 'items')"),
+        CheckConstraint("state in ('read', 'missing')"),
+    )
 
     attachment_id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     role: Mapped[str]
     relation: Mapped[str]
     mapping: Mapped[dict[str, Any]]
     attached_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    query: Mapped[str | None]
+    """The query that reads the table, with recdb's names of the columns."""
+    reads: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """The tables and views that the query names."""
+    seen: Mapped[list[int]] = mapped_column(ARRAY(OID), server_default=text("'{}'"))
+    """Their oids when recdb looked at them last."""
+    state: Mapped[str] = mapped_column(server_default=text("'read'"))
+    """missing: recdb cannot read the table, so its rows do not count."""
+    changed_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether config.listed_only is on again when this catalogue is back."""
 
 
 class ForgottenUser(Base):

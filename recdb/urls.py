@@ -73,7 +73,7 @@ def split_url(rest: str) -> tuple[str, str, str]:
     and behind which a host, a database and known parameters stand; they are percent-encoded.
     """
     if re.search(r"[?&]\w*password=.*@", rest, re.IGNORECASE):
-        raise InvalidInput("not a PostgreSQL URL: the password in its query has an @, which is written %40 there", EXAMPLE)
+        raise InvalidInput("not a PostgreSQL URL: an @ in the password of its query is written %40", EXAMPLE)
     ends = [found.start() for found in re.finditer("@", rest)]
     for end in ends:
         if CREDENTIALS.fullmatch(rest[:end]) and (found := split_place(rest[end + 1 :])):

@@ -29,30 +29,32 @@
 -- refreshed, and sum_popularity() sums the popularity of all items. After that, `recdb refresh --full` trains a model
 -- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
--- The other files: 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
--- has track(), merge_users() and forget_user(), 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild
--- belong to the refresh, 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources
--- check these tables, 80_views has the views for
--- analysts, and 90_grants grants all of this to four roles.
+-- The other files: 05_missing makes what went with something that an application dropped, 50_explore has neighbors()
+-- and similar_items() for analysts, 55_explain explains a list, 60_write has track(), merge_users() and forget_user(),
+-- 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild belong to the refresh, 75_attach reads an application's
+-- own tables beside recdb's store, 76_trust and 77_sources check these tables, 78_broken says what is missing until
+-- `recdb init` has repaired it, 80_views has the views for analysts, and 90_grants grants all of this to four roles.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands
 -- for its schema, which the replay writes in, and operator(@vector@.<=>) is the cosine distance.
 --
--- The tables live in migrations/. So do a few functions and views, because a replay must not touch them:
---   interactions, all_interactions, interactions_of(), users_since(), items, item_of()
---       The functions above read interactions and items only through these. `recdb attach` redefines them, to add an
---       application's tables (combine_interactions() and combine_items() in 75_attach). A replay would undo that.
---       interactions is all_interactions without the users of ignored_user: the one place that leaves them out of
---       everything learned. interactions_of() has their rows: their own lists go on.
+-- recdb reads sources without depending on them. These functions read interactions and items; their bodies are strings,
+-- which 75_attach writes again with the queries of the attached tables:
+--   interactions_of(), read_item()   one user, one item, by index: what recommend() calls
+--   users_since()                    who has new interactions: what a refresh calls
+--   attached_interactions(), read_items()   everything. read_interactions() adds recdb's own store, without the users
+--       of ignored_user: the one place that leaves them out of everything learned. interactions_of() has their rows:
+--       their own lists go on.
+-- PostgreSQL inlines all of them, with the caller's rights on the tables. So they are for recdb's owner; analysts have
+-- the views interactions and items, which call show_interactions() and show_items().
+--
+-- The tables live in migrations/. So do a few functions, because a replay must not touch them:
 --   decay(), settle()
 --       The materialized view user_item_settled calls them. A downgrade drops everything in sql/, and PostgreSQL does
 --       not drop a function that a materialized view needs.
 --   precedence()
 --       The materialized view calls it to give each item its place in a user's profile.
---   user_item
---       This view joins the two tables of weighted interactions, user_item_settled and user_item_recent. A revision
---       made it with them, and a revision that changes them changes it too.
 --   queue_ignored(), keep_config()
 --       The triggers of ignored_user and config call them.
 

@@ -71,14 +71,14 @@ comment on function recdb.score_sources(record, record, integer) is
 --               owner        the user, whose own items are not eligible; NULL for a guest
 --               listed_only  config.listed_only: whether an item that no catalogue has is not eligible
 --   returns     one row, or none if the item is not eligible; attributes are NULL if no catalogue has the item
---   reads       item_key, item_of() (an index of each source)
+--   reads       item_key, read_item() (an index of each source)
 create or replace function recdb.eligible(item_key integer, owner text, listed_only boolean)
 returns table (item_id text, attributes jsonb)
 language sql stable rows 1
 begin atomic
     select t.item_id, i.attributes
     from recdb.item_key t
-    left join lateral recdb.item_of(t.item_id) i on true
+    left join lateral recdb.read_item(t.item_id) i on true
     where t.item_key = eligible.item_key
       and coalesce(i.available, not eligible.listed_only)
       and coalesce(i.published_at <= now(), true)

@@ -39,7 +39,7 @@ declare
         order by p.weight desc, p.item_id;
     without_interactions cursor for
         select i.item_id, i.published_at
-        from recdb.items i
+        from recdb.read_items() i
         where cardinality(found_ids) < missing  -- else the catalogue is not read at all
           and i.available
           and coalesce(i.published_at <= now(), true)

@@ -28,6 +28,7 @@ as $$
 declare
     profile record;
 begin
+    perform recdb.check_sources();
     select p.* into profile from recdb.profile(recommend.user_id) p;
 
     return query
@@ -36,6 +37,9 @@ begin
         profile, recommend.user_id,
         (select u.user_key from recdb.user_key u where u.user_id = recommend.user_id),
         recommend.k, recommend.exclude, recommend.fallback, recommend.filter, recommend.model) r;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    perform recdb.refuse_broken();
+    raise;
 end
 $$;
 comment on function recdb.recommend(text, bigint, text[], text, jsonb, text) is
@@ -163,6 +167,7 @@ as $$
 declare
     profile record;
 begin
+    perform recdb.check_sources();
     if cardinality(weights) <> cardinality(items) then
         raise exception '% items have % weights', cardinality(items), cardinality(weights)
             using errcode = 'invalid_parameter_value';
@@ -195,6 +200,9 @@ begin
         profile, null, null,
         recommend_for_items.k, recommend_for_items.exclude, recommend_for_items.fallback,
         recommend_for_items.filter, recommend_for_items.model) r;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    perform recdb.refuse_broken();
+    raise;
 end
 $$;
 comment on function recdb.recommend_for_items(text[], bigint, text[], real[], text, jsonb, text) is

@@ -42,25 +42,30 @@ declare
     wanted constant bigint := recdb.check_k(k, 20);
     served record;
     profile record;
-    query @vector@.vector;
+    folded record;  -- not a vector: while pgvector is missing, the function could not even start, and say so
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = neighbors.user_id);
 begin
+    perform recdb.check_sources();
     select * into served from recdb.serving(null);
     select p.* into profile from recdb.profile(neighbors.user_id) p;
-    query := recdb.fold_in(
+    select recdb.fold_in(
         served.model_id, profile.item_keys[:served.profile_limit],
         recdb.profile_weights(
             profile.weights[:served.profile_limit], profile.ranks[:served.profile_limit],
-            served.people_weight_exponent, served.people_recency));
-    if query is null then
+            served.people_weight_exponent, served.people_recency)) as query
+    into folded;
+    if folded.query is null then
         return;
     end if;
     return query
     select i.user_id, v.similarity,
         recdb.shared_items(v.user_key, profile.item_keys)
-    from recdb.nearest_users(served.model_id, query, own_key, wanted) v
+    from recdb.nearest_users(served.model_id, folded.query, own_key, wanted) v
     cross join lateral (select u.user_id from recdb.user_key u where u.user_key = v.user_key offset 0) i
     order by v.similarity desc, i.user_id;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    perform recdb.refuse_broken();
+    raise;
 end
 $$;
 comment on function recdb.neighbors(text, bigint) is
@@ -86,17 +91,20 @@ declare
     wanted constant bigint := recdb.check_k(k, 20);
     of_model constant integer := (select s.model_id from recdb.serving(null) s);
     of_item constant integer := (select t.item_key from recdb.item_key t where t.item_id = similar_items.item_id);
-    query @vector@.halfvec;
+    found_vector record;
 begin
-    select v.embedding into query from recdb.item_vector v where v.model_id = of_model and v.item_key = of_item;
-    if query is null then
+    select v.embedding into found_vector from recdb.item_vector v where v.model_id = of_model and v.item_key = of_item;
+    if not found then
         return;
     end if;
     return query
     select i.item_id, v.similarity
-    from recdb.nearest_items(of_model, query::@vector@.vector, of_item, wanted) v
+    from recdb.nearest_items(of_model, found_vector.embedding::@vector@.vector, of_item, wanted) v
     cross join lateral (select t.item_id from recdb.item_key t where t.item_key = v.item_key offset 0) i
     order by v.similarity desc, i.item_id;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    perform recdb.refuse_broken();
+    raise;
 end
 $$;
 comment on function recdb.similar_items(text, bigint) is

@@ -23,6 +23,7 @@ declare
     seen_rank bigint;
     top integer;
 begin
+    perform recdb.check_sources();
     select p.* into profile from recdb.profile(contributions.user_id) p;
     if not exists (select from recdb.config c, recdb.eligible(wanted, contributions.user_id, c.listed_only)) then
         return;
@@ -67,6 +68,9 @@ begin
     from part p
     cross join total t
     where p.item_key = wanted and p.amount <> 0 and t.of_wanted > 0;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    perform recdb.refuse_broken();
+    raise;
 end
 $$;
 comment on function recdb.contributions(text, text, text) is

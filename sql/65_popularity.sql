@@ -9,11 +9,18 @@
 --   errors      22023 for k outside 1..1000
 create or replace function recdb.popular(k bigint default 50)
 returns table (item_id text, score double precision)
-language sql stable security definer rows 50
+language plpgsql stable security definer rows 50
 set search_path from current
 as $$
+begin
+    perform recdb.check_sources();
+    return query
     select f.item_id, f.score
-    from recdb.popular_filler(recdb.check_k(popular.k, 50), null, '{}', null, '{}', null, null) f
+    from recdb.popular_filler(recdb.check_k(popular.k, 50), null, '{}', null, '{}', null, null) f;
+exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+    perform recdb.refuse_broken();
+    raise;
+end
 $$;
 comment on function recdb.popular(bigint) is
     'The k most popular available items, for nobody in particular; the most popular has score 1. Items of the '

@@ -12,7 +12,7 @@ language sql stable rows 3
 begin atomic
     with counted as materialized (
         select i.user_id, count(*) as interactions
-        from recdb.interactions i
+        from recdb.read_interactions() i
         group by i.user_id
     ), fair as (
         select sum(c.interactions) as total,

@@ -11,7 +11,9 @@ returns boolean
 language plpgsql stable
 as $$
 begin
-    if not (select c.relispopulated from pg_catalog.pg_class c where c.oid = 'recdb.user_item_settled'::regclass) then
+    if (select c.relispopulated from pg_catalog.pg_class c where c.oid = to_regclass('recdb.user_item_settled'))
+        is not true
+    then
         return false;
     end if;
     -- By the index: PostgreSQL might read all pages to find that none has a row.

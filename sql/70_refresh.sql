@@ -81,12 +81,12 @@ set search_path from current
 as $$
 begin
     insert into recdb.user_key (user_id)
-    select distinct i.user_id from recdb.interactions i
+    select distinct i.user_id from recdb.read_interactions() i
     where not exists (select from recdb.user_key u where u.user_id = i.user_id)
       and octet_length(i.user_id) <= 2600
     order by i.user_id;
     insert into recdb.item_key (item_id)
-    select distinct i.item_id from recdb.interactions i
+    select distinct i.item_id from recdb.read_interactions() i
     where not exists (select from recdb.item_key t where t.item_id = i.item_id)
       and octet_length(i.item_id) <= 2600
     order by i.item_id;
@@ -289,15 +289,18 @@ begin
     if not recdb.take_refresh_lock(false) then
         return false;
     end if;
+    perform recdb.review_sources(false);
+    perform recdb.refuse_broken();
     select l.seen, l.started_at, l.cluster into last
     from recdb.refresh_log l
     where l.seen is not null and l.error is null
     order by l.run_id desc
     limit 1;
     if last.seen is null or last.cluster is distinct from recdb.cluster()
-        or last.seen > pg_snapshot_xmax(pg_current_snapshot()) or not recdb.weights_ready()
+        or last.seen > pg_snapshot_xmax(pg_current_snapshot()) or not recdb.weights_ready() or recdb.sources_changed()
     then
         -- Never refreshed, or restored: into another cluster, which numbers transactions differently, or without rows.
+        -- Or an attached table went missing, or is back.
         perform recdb.rebuild();
         return true;
     end if;

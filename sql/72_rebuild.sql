@@ -24,6 +24,8 @@ begin
     perform recdb.require_read_committed();
     perform recdb.take_refresh_lock(true);
     horizon := pg_snapshot_xmin(pg_current_snapshot());
+    perform recdb.review_sources(false);
+    perform recdb.refuse_broken();
     if not coalesce(force, false) then
         perform recdb.refuse_hidden_rows();
         before := recdb.learned_size();
@@ -45,7 +47,7 @@ begin
     update recdb.config c set decay_origin = i.newest
     from (
         select max(least(e.created_at, now())) as newest
-        from recdb.interactions e
+        from recdb.read_interactions() e
         where e.created_at > '-infinity' and (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
@@ -58,7 +60,8 @@ begin
     delete from recdb.user_item_recent;
     delete from recdb.recent_user;
     perform recdb.sum_popularity();
-    if not coalesce(force, false) then
+    -- `recdb init` has said so when it took an attached table out: its rows are meant to go.
+    if not coalesce(force, false) and not recdb.sources_changed() then
         after := recdb.learned_size();
         perform recdb.refuse_loss(before.pairs, after.pairs, before.users, after.users);
     end if;

@@ -1,6 +1,7 @@
--- An application's own tables. `recdb attach` makes a view recdb.attached_N for each of them; N is its attachment_id in
--- recdb.attachment. The view leaves user_id and item_id in the table's own types, so that the table's indexes can be
--- used, and it follows a table or column that is renamed. The functions here add these views to recdb's own store.
+-- An application's own tables. recdb keeps a query for each of them in recdb.attachment, which `recdb attach` wrote: it
+-- leaves user_id and item_id in the table's own types, so that the table's indexes can be used. The functions here
+-- write these queries into functions whose bodies are strings. PostgreSQL inlines such a function, but records nothing
+-- that its body names: so the application may drop and alter its tables, and no `cascade` reaches recdb.
 
 
 -- recdb.as_id: the SQL that turns a text into an id of another type.
@@ -17,15 +18,35 @@ begin atomic
     select case
         when as_id.type in ('text'::regtype, 'varchar'::regtype) then as_id.parameter
         when as_id.type = 'uuid'::regtype then
-            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'' then %1$s end)::uuid',
+            format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$''::text then %1$s end)::uuid',
                 as_id.parameter)
         when as_id.type in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) then
-            format('(case when %1$s ~ ''^(0|-?[1-9][0-9]*)$'' and pg_input_is_valid(%1$s, %2$L) then %1$s end)::%2$s',
-                as_id.parameter, as_id.type)
+            -- Wide enough for all three: a column may become wider.
+            format('(case when %1$s ~ ''^(0|-?[1-9][0-9]*)$''::text and pg_input_is_valid(%1$s, ''bigint''::text) '
+                'then %1$s end)::bigint', as_id.parameter)
     end;
 end;
 comment on function recdb.as_id(text, regtype) is
     'Internal: the SQL that turns a text into an id of a type; it is NULL for a text that is no such id.';
+
+
+-- recdb.is_id: the SQL that compares ids with a text.
+--   parameters  ids        an SQL expression of that type, such as a column
+--               parameter  an SQL expression of type text
+--               type       the type of the ids; NULL if it is not known
+--   returns     a condition that an index of the ids serves. All types are exact: PostgreSQL parses the body of a
+--               function that it inlines on the caller's search path, where another operator could fit better
+create or replace function recdb.is_id(ids text, parameter text, type regtype)
+returns text
+language sql immutable parallel safe
+begin atomic
+    select coalesce(
+        case when is_id.type not in ('text'::regtype, 'varchar'::regtype) then
+            is_id.ids || ' = ' || recdb.as_id(is_id.parameter, is_id.type) end,
+        is_id.ids || '::text = ' || is_id.parameter);
+end;
+comment on function recdb.is_id(text, text, regtype) is
+    'Internal: the SQL that compares ids of a type with a text.';
 
 
 -- recdb.as_time: the SQL that turns a time of any type into a timestamptz.
@@ -40,8 +61,8 @@ begin atomic
         when 'timestamptz'::regtype then as_time.expression
         when 'date'::regtype then
             format('(case when %1$s > date ''9999-12-31'' then ''infinity'' else %1$s end)::timestamp'
-                ' at time zone ''UTC''', as_time.expression)
-        else format('%s::timestamp at time zone ''UTC''', as_time.expression)
+                ' at time zone ''UTC''::text', as_time.expression)
+        else format('%s::timestamp at time zone ''UTC''::text', as_time.expression)
     end;
 end;
 comment on function recdb.as_time(text, regtype) is
@@ -71,15 +92,57 @@ comment on function recdb.column_type(regclass, text) is
     'Internal: the type of a column, for a domain its base type; NULL if there is no such column.';
 
 
--- recdb.combine_interactions: define all_interactions, interactions_of() and users_since() again, over recdb's own
--- store and every view that is attached as interactions.
---   reads       attachment, and the column types of the views attached_N
---   writes      the definitions of the view all_interactions and of the functions interactions_of() and users_since()
+-- recdb.mapped_type: the type of a column of an attached table.
+--   parameters  relation  the table's name
+--               name      the column as it was given to `recdb attach`, perhaps in double quotes
+--   returns     the type; NULL if the table or the column is gone
+create or replace function recdb.mapped_type(relation text, name text)
+returns regtype
+language sql stable
+begin atomic
+    select coalesce(
+        recdb.column_type(to_regclass(mapped_type.relation), mapped_type.name),
+        recdb.column_type(to_regclass(mapped_type.relation), btrim(mapped_type.name, '"')));
+end;
+comment on function recdb.mapped_type(text, text) is
+    'Internal: the type of a column of an attached table; NULL if the table or the column is gone.';
+
+
+-- recdb.write_body: give a function another body, unless it has this body already.
+--   parameters  target    the function
+--               settings  what stands between its result and its body
+--               body      SQL
+--   returns     whether the body changed
+--   writes      the function. PostgreSQL does not check the body, which may name a table that is gone
+create or replace function recdb.write_body(target regprocedure, settings text, body text)
+returns boolean
+language plpgsql volatile
+set search_path from current
+set check_function_bodies = off
+as $$
+begin
+    if (select p.prosrc = body from pg_catalog.pg_proc p where p.oid = target) then
+        return false;
+    end if;
+    execute format('create or replace function recdb.%I(%s) returns %s %s as %L',
+        (select p.proname from pg_catalog.pg_proc p where p.oid = target),
+        pg_get_function_arguments(target), pg_get_function_result(target), settings, body);
+    return true;
+end
+$$;
+comment on function recdb.write_body(regprocedure, text, text) is
+    'Internal: gives a function another body, unless it has this body already; whether it changed.';
+
+
+-- recdb.combine_interactions: write attached_interactions(), interactions_of() and users_since() again, over recdb's
+-- own store and every table that is attached as interactions and can be read.
+--   returns     whether anything changed
+--   reads       attachment, and the types of the columns of the attached tables
+--   writes      the bodies of these functions
 -- A row without a time has the time at which its table was attached. A timestamp without time zone is read as UTC. The
--- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table. The view
--- interactions, which leaves out the users of ignored_user, reads all_interactions and stays as it is.
+-- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table.
 create or replace function recdb.combine_interactions()
-returns void
+returns boolean
 language plpgsql volatile
 set search_path from current
 as $$
@@ -87,86 +150,78 @@ declare
     source record;
     moment text;
     bound text;
-    everything text := '';
-    of_user text := '';
-    since text := '';
+    everything text[] := '{}';
+    of_user text := 'select i.item_id, i.kind, i.created_at
+        from recdb.interaction i
+        where i.user_id = interactions_of.user_id';
+    since text := 'select distinct i.user_id
+        from recdb.interaction i
+        where i.recorded_in >= users_since.seen
+          -- A larger number: a row restored from a server that has numbered more transactions. A rebuild reads it.
+          and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
+              or i.recorded_in = pg_current_xact_id_if_assigned())';
+    forgotten constant text := 'exists (select from recdb.forgotten_user f where f.user_digest = sha256(
+                (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(%s, ''UTF8''::name))))';
+    changed boolean[];
 begin
     for source in
-        select v.view, t.attached_at, recdb.column_type(v.view, 'created_at') as time_type,
-            recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id
+        select t.query, t.attached_at,
+            coalesce(recdb.mapped_type(t.relation, t.mapping ->> 'at'), 'timestamptz'::regtype) as time_type,
+            recdb.is_id('s.user_id', 'interactions_of.user_id', recdb.mapped_type(t.relation, t.mapping ->> 'user'))
+                as is_user
         from recdb.attachment t
-        cross join lateral (select format('recdb.attached_%s', t.attachment_id)::regclass as view) v
-        where t.role = 'interactions'
+        where t.role = 'interactions' and t.state = 'read' and t.query is not null
         order by t.attachment_id
     loop
         bound := case source.time_type
             when 'timestamptz'::regtype then 'users_since.since'
-            else format('(users_since.since at time zone ''UTC'')::%s', source.time_type) end;
+            else format('(users_since.since at time zone ''UTC''::text)::%s', source.time_type) end;
         moment := format('coalesce(%s, %L::timestamptz)',
             recdb.as_time('s.created_at', source.time_type), source.attached_at);
 
         everything := everything || format('
-            union all
-            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %2$s
-            from %1$s s
+            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %s
+            from (%s) s
             where not exists (select from recdb.forgotten_user)
-               or not exists (
-                   select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, moment);
+               or not %s', moment, source.query, format(forgotten, 's.user_id::text'));
         of_user := of_user || format('
             union all
-            select s.item_id::text collate "default", s.kind, %3$s
-            from %1$s s
-            where s.user_id = %2$s
-              and not exists (
-                  select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(interactions_of.user_id, ''UTF8''))))', source.view, source.id, moment);
+            select s.item_id::text collate "default", s.kind, %s
+            from (%s) s
+            where %s
+              and not %s', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
         since := since || format('
             union
             select s.user_id::text
-            from %1$s s
-            where s.created_at >= %2$s
+            from (%s) s
+            where s.created_at >= %s
               and (not exists (select from recdb.forgotten_user)
-                or not exists (
-                    select from recdb.forgotten_user f
-                    where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id::text, ''UTF8'')))))', source.view, bound);
+                or not %s)', source.query, bound, format(forgotten, 's.user_id::text'));
     end loop;
 
-    execute format('
-        create or replace view recdb.all_interactions as
-        select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i %s', everything);
-    execute format('
-        create or replace function recdb.interactions_of(user_id text)
-        returns table (item_id text, kind text, created_at timestamptz)
-        language sql stable parallel safe
-        begin atomic
-            select i.item_id, i.kind, i.created_at
-            from recdb.interaction i
-            where i.user_id = interactions_of.user_id %s;
-        end', of_user);
-    execute format('
-        create or replace function recdb.users_since(seen xid8, since timestamptz)
-        returns table (user_id text)
-        language sql stable
-        begin atomic
-            select distinct i.user_id
-            from recdb.interaction i
-            where i.recorded_in >= users_since.seen
-              and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
-                  or i.recorded_in = pg_current_xact_id_if_assigned()) %s;
-        end', since);
+    changed := array[
+        recdb.write_body('recdb.attached_interactions()', 'language sql stable parallel safe', case
+            when everything = '{}'
+            then 'select null::text, null::text, null::text, null::timestamptz where false'
+            else array_to_string(everything, ' union all ') end),
+        recdb.write_body('recdb.interactions_of(text)', 'language sql stable parallel safe', of_user),
+        recdb.write_body('recdb.users_since(xid8, timestamptz)', 'language sql stable', since)];
+    return true = any (changed);
 end
 $$;
 comment on function recdb.combine_interactions() is
-    'Internal: defines all_interactions, interactions_of() and users_since() again, over recdb''s own store and the '
-    'attached tables.';
+    'Internal: writes attached_interactions(), interactions_of() and users_since() again, over recdb''s own store and '
+    'the attached tables; whether anything changed.';
 
 
--- recdb.combine_items: define items and item_of() again, over every view that is attached as items and recdb's own
--- catalogue.
---   reads       attachment, and the column types of the views attached_N
---   writes      the definitions of the view items and of the function item_of()
+-- recdb.combine_items: write read_items() and read_item() again, over every table that is attached as items and can be
+-- read, and recdb's own catalogue.
+--   returns     whether anything changed
+--   reads       attachment, and the types of the columns of the attached tables
+--   writes      the bodies of these functions
 -- If several tables have an item, the table that was attached first counts, and recdb's own catalogue counts last.
 create or replace function recdb.combine_items()
-returns void
+returns boolean
 language plpgsql volatile
 set search_path from current
 as $$
@@ -176,54 +231,48 @@ declare
     of_item text := '';
     taken text := '';
     taken_of text := '';
+    changed boolean[];
 begin
     for source in
-        select v.view, v.type, recdb.as_id('item_of.item_id', v.type) as id
+        select t.query,
+            recdb.is_id('s.item_id', 'i.item_id::text', t.type) as is_taken,
+            recdb.is_id('s.item_id', 'read_item.item_id', t.type) as is_item
         from (
-            select a.attachment_id, a.view, recdb.column_type(a.view, 'item_id') as type
-            from (
-                select t.attachment_id, format('recdb.attached_%s', t.attachment_id)::regclass as view
-                from recdb.attachment t
-                where t.role = 'items'
-            ) a
-        ) v
-        order by v.attachment_id
+            select a.attachment_id, a.query,
+                coalesce(recdb.mapped_type(a.relation, a.mapping ->> 'item'), 'text'::regtype) as type
+            from recdb.attachment a
+            where a.role = 'items' and a.state = 'read' and a.query is not null
+        ) t
+        order by t.attachment_id
     loop
         everything := everything || format('
             select i.item_id::text collate "default" as item_id,
                 i.owner_id, i.published_at, i.available, i.attributes, i.title
-            from %s i
+            from (%s) i
             where true %s
-            union all', source.view, taken);
+            union all', source.query, taken);
         of_item := of_item || format('
-            select i.item_id::text collate "default", i.owner_id, i.published_at, i.available, i.attributes, i.title
-            from %s i
-            where i.item_id = %s %s
-            union all', source.view, source.id, taken_of);
+            select s.item_id::text collate "default", s.owner_id, s.published_at, s.available, s.attributes, s.title
+            from (%s) s
+            where %s %s
+            union all', source.query, source.is_item, taken_of);
         taken := taken || format('
-            and not exists (select from %s s where s.item_id = %s)',
-            source.view, recdb.as_id('i.item_id::text', source.type));
+            and not exists (select from (%s) s where %s)', source.query, source.is_taken);
         taken_of := taken_of || format('
-            and not exists (select from %s s where s.item_id = %s)', source.view, source.id);
+            and not exists (select from (%s) s where %s)', source.query, source.is_item);
     end loop;
 
-    execute format('
-        create or replace view recdb.items as %s
-        select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
-        from recdb.item i %s', everything, regexp_replace(taken, '^[[:space:]]*and', ' where'));
-    execute format('
-        create or replace function recdb.item_of(item_id text)
-        returns table (
-            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
-        )
-        language sql stable parallel safe
-        begin atomic %s
+    changed := array[
+        recdb.write_body('recdb.read_items()', 'language sql stable parallel safe', format('%s
+            select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
+            from recdb.item i %s', everything, regexp_replace(taken, '^[[:space:]]*and', ' where'))),
+        recdb.write_body('recdb.read_item(text)', 'language sql stable parallel safe', format('%s
             select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
             from recdb.item i
-            where i.item_id = item_of.item_id %s;
-        end', of_item, taken_of);
+            where i.item_id = read_item.item_id %s', of_item, taken_of))];
+    return true = any (changed);
 end
 $$;
 comment on function recdb.combine_items() is
-    'Internal: defines items and item_of() again, over the attached tables and recdb''s own catalogue; the row of an '
-    'attached table replaces the row of the same item in recdb''s own catalogue.';
+    'Internal: writes read_items() and read_item() again, over the attached tables and recdb''s own catalogue; the row '
+    'of an attached table replaces the row of the same item in recdb''s own catalogue. Whether anything changed.';

@@ -1,20 +1,5 @@
 -- Checks of the attached tables: their indexes, their policies, the tables that their items are numbered in, and the
--- views and tombstones that may go.
-
-
--- recdb.stale_sources: the views that a detach, or attaching the same table again, left behind.
---   returns     views attached_N without a row in attachment
---   reads       attachment, the system catalogues
-create or replace function recdb.stale_sources()
-returns setof regclass
-language sql stable
-begin atomic
-    select c.oid::regclass
-    from pg_catalog.pg_class c
-    where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_[0-9]+$'
-      and not exists (select from recdb.attachment a where c.relname = format('attached_%s', a.attachment_id));
-end;
-comment on function recdb.stale_sources() is 'Internal: the views of tables that are no longer attached.';
+-- tombstones that may go.
 
 
 -- recdb.hidden_tables: the tables under a view whose row-level security may hide rows from recdb's owner.
@@ -26,15 +11,7 @@ create or replace function recdb.hidden_tables(relation regclass)
 returns setof regclass
 language sql stable
 begin atomic
-    with recursive beneath as (
-        select hidden_tables.relation::oid as oid
-        union
-        select d.refobjid
-        from beneath b
-        join pg_catalog.pg_rewrite r on r.ev_class = b.oid
-        join pg_catalog.pg_depend d
-            on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
-    ), policies as (
+    with policies as (
         select p.polrelid, p.polpermissive, pg_get_expr(p.polqual, p.polrelid) = 'true' as open
         from pg_catalog.pg_policy p
         cross join pg_catalog.pg_namespace n
@@ -43,7 +20,7 @@ begin atomic
               select from unnest(p.polroles) g(role) where g.role = 0 or pg_has_role(n.nspowner, g.role, 'usage'))
     )
     select c.oid::regclass
-    from beneath b
+    from recdb.beneath(hidden_tables.relation) b(oid)
     join pg_catalog.pg_class c on c.oid = b.oid
     join pg_catalog.pg_namespace n on n.nspname = 'recdb'
     join pg_catalog.pg_roles r on r.oid = n.nspowner
@@ -59,7 +36,7 @@ comment on function recdb.hidden_tables(regclass) is
 -- recdb.hidden_sources: the tables that recdb reads and whose row-level security may hide rows from recdb's owner.
 --   returns     one row per table, with the statement that lets the owner read all rows of it. Under a restrictive
 --               policy that statement does not suffice: then the owner needs the attribute bypassrls
---   reads       the views interactions and items with all that is beneath them, the system catalogues
+--   reads       attachment, the system catalogues
 create or replace function recdb.hidden_sources()
 returns table (relation text, statement text)
 language sql stable security definer
@@ -73,8 +50,16 @@ begin atomic
             then format('alter role %I bypassrls;', t.owner)
             else format('create policy recdb_reads on %s for select to %I using (true);', t.relation, t.owner)
         end
-    from (values ('recdb.interactions'::regclass), ('recdb.items'::regclass)) v(view)
-    cross join lateral recdb.hidden_tables(v.view) h(oid)
+    from (
+        select to_regclass(r.name) as oid
+        from recdb.attachment a cross join lateral unnest(a.reads) r(name)
+        where a.state = 'read'
+        union
+        select c.oid::regclass
+        from pg_catalog.pg_class c
+        where c.relnamespace = 'recdb'::regnamespace and c.relname in ('interaction', 'item')
+    ) v
+    cross join lateral recdb.hidden_tables(v.oid) h(oid)
     cross join lateral (
         select format('%I.%I', n.nspname, c.relname) as relation, o.nspowner::regrole::name as owner
         from pg_catalog.pg_class c
@@ -168,7 +153,7 @@ comment on function recdb.mistaken_items() is
 
 
 -- recdb.lift_tombstones: remove the tombstones of forgotten users who have no row left in any attached table.
---   reads       the views attached_N, all rows
+--   reads       the attached tables, all rows
 --   writes      forgotten_user
 create or replace function recdb.lift_tombstones()
 returns void
@@ -176,12 +161,15 @@ language plpgsql volatile
 set search_path from current
 as $$
 declare
-    views text[];
+    queries text[];
 begin
-    if not exists (select from recdb.forgotten_user) then
+    -- A table that is missing may come back, with the rows of a forgotten user.
+    if not exists (select from recdb.forgotten_user)
+        or exists (select from recdb.attachment a where a.role = 'interactions' and a.state <> 'read')
+    then
         return;
     end if;
-    select array_agg(format('select s.user_id::text from recdb.attached_%s s', a.attachment_id)) into views
+    select array_agg(format('select s.user_id::text from (%s) s', a.query)) into queries
     from recdb.attachment a
     where a.role = 'interactions';
     execute format('
@@ -190,7 +178,7 @@ begin
             select sha256(
                 (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id, ''UTF8'')))
             from (%s) s(user_id))',
-        coalesce(array_to_string(views, ' union '), 'select null where false'));
+        coalesce(array_to_string(queries, ' union '), 'select null where false'));
 end
 $$;
 comment on function recdb.lift_tombstones() is

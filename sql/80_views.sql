@@ -1,11 +1,33 @@
 -- The views for analysts: text ids instead of integer keys.
 
 
+create or replace view recdb.all_interactions as
+select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i
+union all
+select s.user_id, s.item_id, s.kind, s.created_at from recdb.show_interactions() s;
+comment on view recdb.all_interactions is
+    'Every interaction of recdb''s own store and of all attached tables, without forgotten users; ignored users are in '
+    'it.';
+
+create or replace view recdb.interactions as
+select a.user_id, a.item_id, a.kind, a.created_at
+from recdb.all_interactions a
+where not exists (select from recdb.ignored_user g where g.user_id = a.user_id);
+comment on view recdb.interactions is
+    'Every interaction that counts for others: recdb''s own store and all attached tables, without forgotten users and '
+    'without those of ignored_user.';
+
+create or replace view recdb.items as
+select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title from recdb.show_items() i;
+comment on view recdb.items is
+    'The catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
+
+
 -- The rule for an interaction's weight. Five places repeat it:
 --   sql/10_profile.sql: profile_of() reads one user through the index of each source.
---   migrations/versions/0002_weighted_interactions.py and migrations/versions/0005_safety.py: the materialized view
---       user_item_settled belongs to a revision,
---       and may not depend on a view that a replay replaces and a downgrade drops.
+--   sql/05_missing.sql: the materialized view user_item_settled may not depend on a view that a replay replaces and a
+--       downgrade drops. Its earlier forms are in migrations/versions/0002_weighted_interactions.py,
+--       migrations/versions/0005_safety.py and migrations/versions/0006_any_application.py.
 --   recdb/arrays/events.py: read_events() applies the rule once to each kind, not to each interaction.
 --   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions.
 create or replace view recdb.weighted_interactions as

@@ -51,22 +51,11 @@ grant execute on function
     recdb.settle(double precision, double precision)
 to recdb_analyst;
 grant select on all tables in schema recdb to recdb_analyst;
--- Who was forgotten stays unknown. So analysts read interactions by the view, and not by the functions that ask this,
--- nor by the views of attached tables, which have the rows of forgotten users too.
+-- Who was forgotten stays unknown. So analysts read interactions by the view, and not by the functions that ask this.
 revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
-do $$
-declare
-    attached regclass;
-begin
-    for attached in
-        select c.oid from pg_catalog.pg_class c
-        where c.relnamespace = 'recdb'::regnamespace and c.relname ~ '^attached_[0-9]+$' and c.relkind = 'v'
-    loop
-        execute format('revoke all on %s from recdb_analyst', attached);
-    end loop;
-end
-$$;
 revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
+-- The views interactions and items, and item_of(), call them.
+grant execute on function recdb.show_interactions(), recdb.show_items(), recdb.show_item(text) to recdb_analyst;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text),

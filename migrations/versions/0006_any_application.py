@@ -13,17 +13,94 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# The views and routines that this revision and those before it created.
-KEEP = (
+# The views and routines that the revisions before this one created.
+KEEP_BEFORE = (
     "all_interactions", "decay", "interactions", "interactions_of", "item_of", "items", "keep_config", "precedence",
     "queue_ignored", "settle", "user_item", "users_since",
 )  # fmt: skip
 
+# What this revision leaves of them. The replay makes those that read sources, in sql/05_missing.sql, if they are
+# missing: so `recdb init` repairs them by the text that made them.
+KEEP = (
+    "attached_interactions", "decay", "interactions_of", "keep_config", "precedence", "queue_ignored",
+    "read_interactions", "read_item", "read_items", "settle", "user_item", "users_since",
+)  # fmt: skip
+
 
 def upgrade() -> None:
-    withdraw(keep=KEEP)
+    withdraw(keep=KEEP_BEFORE)
 
     # Sources: recdb reads an application's tables without depending on them.
+    execute("""
+alter table recdb.attachment
+    add column query text,
+    add column reads text[] not null default '{}',
+    add column seen oid[] not null default '{}',
+    add column state text not null default 'read' check (state in ('read', 'missing')),
+    add column changed_at timestamptz not null default now(),
+    add column listed_only boolean not null default false;
+comment on table recdb.attachment is
+    'The application''s own tables that recdb reads beside its own store, one row for each `recdb attach`.';
+comment on column recdb.attachment.relation is
+    'The table''s name. recdb reads whatever table has this name, and follows no renamed table or column.';
+comment on column recdb.attachment.query is
+    'The query that reads the table with recdb''s names of the columns; it is written into recdb''s functions as text, '
+    'so recdb depends on nothing of the application''s.';
+comment on column recdb.attachment.reads is 'The tables and views that the query names.';
+comment on column recdb.attachment.seen is
+    'The oids that these had when recdb looked at them last: another table of the same name is checked before it is '
+    'read.';
+comment on column recdb.attachment.state is
+    'read; or missing: `recdb init` found that recdb cannot read the table, so its rows do not count. The next refresh '
+    'or `recdb init` that can read it again takes it in again.';
+comment on column recdb.attachment.listed_only is
+    'True while this catalogue is missing and config.listed_only is therefore off: it is on again with the catalogue.';
+comment on column recdb.attachment.changed_at is 'When the table was attached, or the state changed: a rebuild follows.';
+
+-- The views attached_N become queries.
+do $$
+declare
+    source record;
+begin
+    for source in
+        select a.attachment_id, to_regclass(format('recdb.attached_%s', a.attachment_id)) as view
+        from recdb.attachment a
+    loop
+        if source.view is null then  -- it went with its table: the replay says so
+            continue;
+        end if;
+        update recdb.attachment a
+        set query = rtrim(pg_get_viewdef(source.view), ';'),
+            reads = array(
+                select distinct format('%I.%I', n.nspname, c.relname)
+                from pg_rewrite r
+                join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+                    and d.refclassid = 'pg_class'::regclass and d.refobjid <> source.view
+                join pg_class c on c.oid = d.refobjid
+                join pg_namespace n on n.oid = c.relnamespace
+                where r.ev_class = source.view)
+        where a.attachment_id = source.attachment_id;
+    end loop;
+end
+$$;
+update recdb.attachment set changed_at = attached_at where state = 'read';
+drop view if exists recdb.user_item;
+drop materialized view if exists recdb.user_item_settled;
+drop function if exists recdb.item_of(text), recdb.users_since(xid8, timestamptz), recdb.interactions_of(text);
+drop view if exists recdb.items, recdb.interactions, recdb.all_interactions;
+do $$
+declare
+    view text;
+begin
+    for view in
+        select c.oid::regclass::text from pg_class c
+        where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_[0-9]+$'
+    loop
+        execute format('drop view %s', view);
+    end loop;
+end
+$$;
+""")
 
     # Values: a number on an interaction.
 
@@ -52,6 +129,16 @@ comment on column recdb.secret.activation_lock is
 
 
 def downgrade() -> None:
+    # A table that recdb cannot read can have no view: it is left out.
+    execute("""
+do $$
+begin
+    if to_regprocedure('recdb.review_sources(boolean)') is not null then
+        perform recdb.review_sources(true);
+    end if;
+end
+$$;
+""")
     withdraw(keep=KEEP)
 
     # Locks.
@@ -69,3 +156,143 @@ drop table recdb.refresh_lock;
     # Values.
 
     # Sources.
+    execute("""
+drop view recdb.user_item;
+drop materialized view recdb.user_item_settled;
+do $$
+declare
+    source record;
+begin
+    for source in select a.attachment_id, a.query from recdb.attachment a loop
+        if source.query is not null then
+            begin
+                execute format('create view recdb.attached_%s as %s', source.attachment_id, source.query);
+                continue;
+            exception when syntax_error_or_access_rule_violation or invalid_schema_name then
+                null;
+            end;
+        end if;
+        delete from recdb.attachment a where a.attachment_id = source.attachment_id;
+    end loop;
+    -- The bodies of the functions, which are SQL over the same queries, bind to the tables.
+    execute 'create view recdb.all_interactions as
+        select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i
+        union all
+        select s.user_id, s.item_id, s.kind, s.created_at from ('
+        || (select p.prosrc from pg_proc p where p.oid = 'recdb.attached_interactions()'::regprocedure)
+        || ') s(user_id, item_id, kind, created_at)';
+    execute 'create view recdb.items as '
+        || (select p.prosrc from pg_proc p where p.oid = 'recdb.read_items()'::regprocedure);
+    execute format('
+        create or replace function recdb.interactions_of(user_id text)
+        returns table (item_id text, kind text, created_at timestamptz)
+        language sql stable parallel safe
+        begin atomic
+            select s.item_id, s.kind, s.created_at from (%s) s(item_id, kind, created_at);
+        end',
+        (select p.prosrc from pg_proc p where p.oid = 'recdb.interactions_of(text)'::regprocedure));
+    execute format('
+        create or replace function recdb.users_since(seen xid8, since timestamptz)
+        returns table (user_id text)
+        language sql stable
+        begin atomic %s; end',
+        (select p.prosrc from pg_proc p where p.oid = 'recdb.users_since(xid8, timestamptz)'::regprocedure));
+    execute format('
+        create function recdb.item_of(item_id text)
+        returns table (
+            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
+        )
+        language sql stable parallel safe
+        begin atomic %s; end',
+        replace((select p.prosrc from pg_proc p where p.oid = 'recdb.read_item(text)'::regprocedure),
+            'read_item.item_id', 'item_of.item_id'));
+end
+$$;
+drop function recdb.read_interactions(), recdb.attached_interactions(), recdb.read_items(), recdb.read_item(text);
+comment on view recdb.all_interactions is
+    'Every interaction of recdb''s own store and of all attached tables, without forgotten users; ignored users are in '
+    'it.';
+comment on view recdb.items is
+    'The catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
+comment on function recdb.item_of(text) is
+    'The row of the catalogue for one item, read through an index of recdb.item and of each attached table.';
+create view recdb.interactions as
+select a.user_id, a.item_id, a.kind, a.created_at
+from recdb.all_interactions a
+where not exists (select from recdb.ignored_user g where g.user_id = a.user_id);
+comment on view recdb.interactions is
+    'Every interaction that counts for others: recdb''s own store and all attached tables, without forgotten users and '
+    'without those of ignored_user.';
+alter table recdb.attachment
+    drop column listed_only,
+    drop column changed_at,
+    drop column state,
+    drop column seen,
+    drop column reads,
+    drop column query;
+comment on table recdb.attachment is
+    'The application''s own tables that `recdb attach` added to the views interactions and items. recdb reads the '
+    'table with attachment_id N through the view recdb.attached_N.';
+comment on column recdb.attachment.relation is
+    'The table''s name when it was attached; the view follows a table that is renamed.';
+
+create materialized view recdb.user_item_settled as
+with weighted as (
+    select
+        u.user_key,
+        t.item_key,
+        coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+        i.created_at
+    from recdb.interactions i
+    cross join recdb.config c
+    join recdb.user_key u on u.user_id = i.user_id
+    join recdb.item_key t on t.item_id = i.item_id
+    left join recdb.interaction_kind k on k.kind = i.kind
+), summed as (
+    select
+        w.user_key,
+        w.item_key,
+        recdb.settle(sum(w.weight), sum(abs(w.weight))) as weight,
+        max(least(w.created_at, now())) as last_at
+    from weighted w
+    group by w.user_key, w.item_key
+), ranked as (
+    select
+        s.*,
+        rank() over (partition by s.user_key, s.weight = 0 order by s.last_at desc)::integer as rank
+    from summed s
+)
+select
+    s.user_key,
+    row_number() over (
+        partition by s.user_key
+        order by recdb.precedence(s.weight, s.rank) desc, s.last_at desc, s.item_key)::integer as position,
+    s.item_key,
+    s.rank,
+    s.weight,
+    s.last_at
+from ranked s;
+comment on materialized view recdb.user_item_settled is
+    'The weighted interactions as of the last full refresh, one row per user and item. The rows of users in '
+    'recent_user are out of date: read the view user_item.';
+comment on column recdb.user_item_settled.position is
+    '1 is the item with the largest precedence() in the user''s profile; items of weight 0 come last.';
+comment on column recdb.user_item_settled.rank is
+    'The rank by time among the user''s items that have a weight: 1 is the newest; items with the same timestamp share '
+    'a rank.';
+comment on column recdb.user_item_settled.weight is
+    'The decayed weights of all interactions of this user with this item, summed.';
+comment on column recdb.user_item_settled.last_at is 'When the newest of these interactions happened.';
+create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
+
+create view recdb.user_item as
+select s.user_key, s.position, s.item_key, s.rank, s.weight, s.last_at
+from recdb.user_item_settled s
+where not exists (select from recdb.recent_user r where r.user_key = s.user_key)
+union all
+select n.user_key, n.position, n.item_key, n.rank, n.weight, n.last_at
+from recdb.user_item_recent n;
+comment on view recdb.user_item is
+    'The weighted interactions of all users by integer keys: settled and recent. user_item_weights has them by ids.';
+alter materialized view recdb.user_item_settled set (vacuum_truncate = off);
+""")

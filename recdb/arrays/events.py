@@ -37,7 +37,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
                     -- A number: Python cannot hold every timestamp of PostgreSQL. The future counts as now.
                     date_part('epoch', max(least(e.created_at, now()))
                         filter (where e.created_at > '-infinity')) as newest
-                from recdb.interactions e group by e.kind
+                from recdb.read_interactions() e group by e.kind
             ) i
             cross join recdb.config c
             left join recdb.interaction_kind k on k.kind = i.kind
@@ -50,7 +50,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             """
             select u.user_key, t.item_key, k.number::smallint,
                 greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer
-            from recdb.interactions i
+            from recdb.read_interactions() i
             join recdb.user_key u on u.user_id = i.user_id and {sampled}
             join recdb.item_key t on t.item_id = i.item_id
             join (

@@ -140,7 +140,7 @@ def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
             coalesce(u.user_key, 0)
         from recdb.item_key t
         cross join recdb.config c
-        left join recdb.items i on i.item_id = t.item_id
+        left join recdb.read_items() i on i.item_id = t.item_id
         left join recdb.user_key u on u.user_id = i.owner_id
         """,
         [("items", np.int32), ("places", np.int64), ("available", np.int32), ("owners", np.int32)],

@@ -126,9 +126,7 @@ def detach(
     """Stop reading an attached table. The table and recdb's own store stay as they are."""
     if (relation is None) != everything:
         raise typer.BadParameter("name a table, or --all")
-    gone, left = attaching.detach(open_database(url), relation)
+    gone = attaching.detach(open_database(url), relation)
     for attached in gone:
         output.print(f"detached {attached.relation} as {attached.role}", markup=False)
-    for view in left:
-        output.print(f"a transaction still reads {view}: the next attach or detach removes it", markup=False)
     output.print("next: recdb refresh --full" if gone else "nothing is attached")

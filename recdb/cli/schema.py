@@ -20,9 +20,10 @@ def init(
         typer.Option(metavar="NAME", help="What the names of the roles begin with; only the first install sets it."),
     ] = None,
 ) -> None:
-    """Install recdb, or migrate it to the newest revision."""
+    """Install recdb, migrate it to the newest revision, and repair what is missing."""
     database = open_database(url)
-    migrate.upgrade(database, dimension=dimension, role_prefix=role_prefix)
+    for line in migrate.upgrade(database, dimension=dimension, role_prefix=role_prefix):
+        output.print(line, markup=False)
     output.print(f"recdb is at revision {migrate.newest_revision()}")
 
 

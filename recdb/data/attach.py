@@ -1,14 +1,13 @@
 """Attaching an application's own tables: recdb reads them in place, and never alters them.
 
-Each attached table gets a view `recdb.attached_N`, which names the columns as recdb does. Then SQL functions define
-recdb.interactions, recdb.items and the functions beside them again, from recdb's own store and these views
-(sql/75_attach.sql). All of it is one transaction, and the application's writers wait for none of its locks.
+A view `recdb.attached_N`, which names the columns as recdb does, serves the checks, and is dropped with them. Its query
+stays, in recdb.attachment, and SQL functions write the queries of all attached tables into the bodies of recdb's
+functions (sql/75_attach.sql), which depend on nothing. All of it is one transaction, and the application's writers wait
+for none of its locks.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -28,17 +27,13 @@ from recdb.data.sources import (
     select_items,
     use_safe_part,
 )
-from recdb.database import Database, callers_path, connect, fetch_row
+from recdb.database import SEARCH_PATH, Database, callers_path, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
 from recdb.migrate import require_installed
 from recdb.preconditions import lock_out_installs
 from recdb.progress import Report, silent
 
-# Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
-LOCK_TIMEOUT = "20ms"
-ATTEMPTS = 20
-PAUSE = 0.2
 JOB_TIMEOUT = "1s"  # how long we wait for a refresh to end
 
 
@@ -98,23 +93,22 @@ def attach(
             connection.rollback()
             return found
         replaced = [n for n, old in known.items() if (old.role, old.relation) in {(a.role, a.relation) for a in found}]
+        replaced += renamed(connection, found)
+        (resumed,) = fetch_row(connection, "select exists (select from recdb.attachment a where a.listed_only)")
         connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [replaced])
-        report("redefining recdb's views")
+        report("redefining recdb's functions")
+        for number in made:
+            keep_query(connection, number)
         combine_sources(connection, roles)
         reach("views combined")
-        if "items" in roles and not any(old.role == "items" for old in known.values()):
+        if "items" in roles and (resumed or not any(old.role == "items" for old in known.values())):
             connection.execute("update recdb.config set listed_only = true where not listed_only")
     reach("attached")
-    drop_stale(database)
     return found
 
 
-def detach(database: Database, relation: str | None) -> tuple[list[Attached], list[str]]:
-    """Detach a table in all its roles, or every table for None; recdb's own store stays.
-
-    Returns the detached tables, and the views that other transactions still read: the next attach or detach removes
-    these views.
-    """
+def detach(database: Database, relation: str | None) -> list[Attached]:
+    """Detach a table in all its roles, or every table for None; return what was detached. recdb's own store stays."""
     with connect(database) as connection:
         require_installed(connection)
         become_owner(connection)
@@ -134,7 +128,7 @@ def detach(database: Database, relation: str | None) -> tuple[list[Attached], li
                 "update recdb.config set listed_only = false where listed_only and not exists (select from recdb.item) "
                 "and not exists (select from recdb.attachment a where a.role = 'items')"
             )
-    return list(gone.values()), drop_stale(database)
+    return list(gone.values())
 
 
 def read_attached(connection: psycopg.Connection) -> dict[int, Attached]:
@@ -221,10 +215,6 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     )
     view = sql.Identifier("recdb", f"attached_{number}")
     connection.execute(sql.SQL("create view {} as {}").format(view, selection))
-    connection.execute(
-        sql.SQL("comment on view {} is {}").format(view, sql.Literal(f"{relation.name}, as recdb reads it."))
-    )
-    connection.execute(sql.SQL("revoke all on {} from public").format(view))
     return {number: Attached(source.role, relation.name, mapping)}
 
 
@@ -303,53 +293,58 @@ def is_first_catalogue(connection: psycopg.Connection, number: int) -> bool:
     return bool(first)
 
 
+def keep_query(connection: psycopg.Connection, number: int) -> None:
+    """Keep the query of an attached view, with every name in it qualified, and drop the view."""
+    (path,) = fetch_row(connection, "select current_setting('search_path')")
+    set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
+    connection.execute(set_path, [SEARCH_PATH])
+    connection.execute(
+        """
+        update recdb.attachment a
+        set query = rtrim(pg_get_viewdef(v.oid), ';'),
+            reads = array(
+                select format('%%I.%%I', n.nspname, c.relname)
+                from pg_rewrite r
+                join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+                    and d.refclassid = 'pg_class'::regclass and d.refobjid <> v.oid
+                join pg_class c on c.oid = d.refobjid
+                join pg_namespace n on n.oid = c.relnamespace
+                where r.ev_class = v.oid
+                group by 1
+                order by 1)
+        from pg_class v
+        where a.attachment_id = %s and v.oid = format('recdb.attached_%%s', a.attachment_id)::regclass
+        """,
+        [number],
+    )
+    connection.execute(
+        "update recdb.attachment set seen = recdb.current_oids(reads) where attachment_id = %s", [number]
+    )
+    connection.execute(sql.SQL("drop view {}").format(sql.Identifier("recdb", f"attached_{number}")))
+    connection.execute(set_path, [path])
+
+
 def combine_sources(connection: psycopg.Connection, roles: set[Role]) -> None:
-    """Define recdb.interactions, recdb.items and the functions beside them again.
-
-    It is one step: while it waits for one view, it does not hold the other.
-    """
-
-    def define() -> None:
-        with connection.transaction():
-            connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-            for role in sorted(roles):
-                connection.execute(sql.SQL("select recdb.{}()").format(sql.Identifier(f"combine_{role}")))
-
-    if not try_again(define):
-        raise RecdbError(
-            "recdb's views are in use by an open transaction: nothing was changed",
-            "try again; select * from pg_stat_activity where state = 'idle in transaction' shows which",
-        )
-
-
-def drop_stale(database: Database) -> list[str]:
-    """Drop the views of detached tables, each in a transaction of its own; return the views still in use."""
-
-    def drop(view: str) -> None:
-        with connection.transaction():
-            become_owner(connection)
-            connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-            connection.execute(sql.SQL("drop view {}").format(sql.SQL(view)))
-
-    with connect(database, autocommit=True) as connection:
-        stale = [row[0] for row in connection.execute("select s::text from recdb.stale_sources() s")]
-        return [view for view in stale if not try_again(partial(drop, view))]
+    """Write recdb's functions over the attached tables again."""
+    for role in sorted(roles):
+        connection.execute(sql.SQL("select recdb.{}()").format(sql.Identifier(f"combine_{role}")))
 
 
 # Helpers ------------------------------------------------------------------------------------------------------
 
 
-def try_again(step: Callable[[], None]) -> bool:
-    """Run a step until it gets its lock, at most ATTEMPTS times; return False if it never does."""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(PAUSE)
-        try:
-            step()
-        except psycopg.errors.LockNotAvailable:
-            continue
-        return True
-    return False
+def renamed(connection: psycopg.Connection, found: Sequence[Attached]) -> list[int]:
+    """Find the attached tables whose old names are gone, and which are now attached by their new names."""
+    rows = connection.execute(
+        """
+        select a.attachment_id
+        from recdb.attachment a, unnest(%s::text[], %s::text[]) f(role, relation)
+        where a.role = f.role and a.relation <> f.relation and to_regclass(a.relation) is null
+          and to_regclass(f.relation)::oid = any (a.seen)
+        """,
+        [[attached.role for attached in found], [attached.relation for attached in found]],
+    )
+    return [number for (number,) in rows.fetchall()]
 
 
 def is_named(connection: psycopg.Connection, attached: Attached, name: str, path: str) -> bool:

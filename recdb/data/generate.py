@@ -37,7 +37,7 @@ from recdb.data.behaviour import (
 )
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
-from recdb.migrate import require_installed
+from recdb.migrate import require_whole
 from recdb.progress import Report, silent
 
 TOPICS = (
@@ -95,7 +95,7 @@ def generate(
     end = (until or datetime.now(UTC)).timestamp() / DAY_SECONDS
     rng = np.random.default_rng(seed)
     with connect(database) as connection:
-        require_installed(connection)
+        require_whole(connection)
         if existing:
             report("reading users and items")
             user_ids = read_users(connection, users)
@@ -134,7 +134,7 @@ def read_users(connection: psycopg.Connection, most: int | None) -> list[str]:
     rows = connection.execute(
         """
         select e.user_id
-        from (select i.user_id from recdb.interactions i union select t.owner_id from recdb.items t) e
+        from (select i.user_id from recdb.read_interactions() i union select t.owner_id from recdb.read_items() t) e
         where e.user_id is not null
         order by md5(e.user_id), e.user_id
         limit %s
@@ -154,9 +154,9 @@ def read_items(connection: psycopg.Connection, most: int | None) -> tuple[list[s
         from (
             select t.item_id, case when t.published_at between '1700-01-01' and '2300-01-01'
                 then extract(epoch from t.published_at)::double precision end as published_at
-            from recdb.items t
+            from recdb.read_items() t
             union all
-            select distinct i.item_id, null::double precision from recdb.interactions i
+            select distinct i.item_id, null::double precision from recdb.read_interactions() i
         ) e
         group by e.item_id
         order by md5(e.item_id), e.item_id

@@ -21,6 +21,7 @@ SERVER_CHECKS: Mapping[str, Check] = {
     "recdb": installation.check_revision,
 }
 INSTALLATION_CHECKS: Mapping[str, Check] = {
+    "parts": attached.check_parts,
     "kinds": serving.check_kinds,
     "times": oddities.check_times,
     "shares": oddities.check_shares,
@@ -93,7 +94,12 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
             verdict = check(connection)
     except psycopg.errors.InsufficientPrivilege as error:
         message = f"this role lacks a privilege: {error.diag.message_primary}"
-        verdict = Verdict("warn", message, "run recdb doctor as the owner of schema recdb")
-    except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+        hint = error.diag.message_hint or "run recdb doctor as the owner of schema recdb"
+        verdict = Verdict("warn", message, hint)
+    except psycopg.errors.DatabaseError as error:
+        if not isinstance(error, (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)):
+            missing = isinstance(error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable))
+            fix = "recdb init" if missing else error.diag.message_hint
+            return Finding(name, "fail", error.diag.message_primary or str(error), fix)
         verdict = Verdict("warn", f"cancelled after {seconds} s", "run recdb doctor when the database is less busy")
     return Finding(name, verdict.state, verdict.message, verdict.fix) if verdict else None

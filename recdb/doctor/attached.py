@@ -6,29 +6,38 @@ from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
 
 
+def check_parts(connection: psycopg.Connection) -> Verdict | None:
+    """Nothing that recdb needs went with something that an application dropped."""
+    try:
+        with connection.transaction():
+            connection.execute("select recdb.check_sources()")
+    except psycopg.errors.InsufficientPrivilege as error:
+        if error.diag.message_hint is None:  # this role may not ask
+            raise
+        return Verdict("fail", error.diag.message_primary or "", error.diag.message_hint)
+    rows = connection.execute("select problem, hint from recdb.broken()").fetchall()
+    (published,) = fetch_row(
+        connection,
+        "select (select count(*) from pg_proc p where p.proname = 'recommend' and p.pronamespace = "
+        "to_regnamespace('public') and obj_description(p.oid, 'pg_proc') like 'recdb: %') = "
+        "(select count(*) from pg_proc p where p.proname = 'recommend' and p.pronamespace = 'recdb'::regnamespace)",
+    )
+    if not published:
+        rows.append(("public.recommend is missing", "Run: recdb init"))
+    if rows:
+        hints = dict.fromkeys(hint.removeprefix("Run: ") for _, hint in rows)
+        return Verdict("fail", "; ".join(problem for problem, _ in rows), " ".join(hints))
+    return Verdict("ok", "nothing of recdb is missing")
+
+
 def check_attached(connection: psycopg.Connection) -> Verdict | None:
     """Attached tables: recdb's owner can read all their rows, and their indexes serve recdb's queries."""
+    verdict = find_trouble(connection)
+    if verdict:
+        return verdict
     (relations,) = fetch_row(connection, "select array(select distinct a.relation from recdb.attachment a order by 1)")
-    hidden = connection.execute("select relation, statement from recdb.hidden_sources() order by relation").fetchall()
-    if hidden:
-        tables = some([relation for relation, _ in hidden])
-        message = f"row-level security may hide rows of {tables} from recdb: lists are empty, and no refresh runs"
-        return Verdict("fail", message, " ".join(dict.fromkeys(statement for _, statement in hidden)))
     if not relations:
         return None
-    owner, foreign = fetch_row(
-        connection,
-        """
-        select n.nspowner::regrole::text, array(
-            select distinct h::text
-            from recdb.attachment a, recdb.foreign_views(format('recdb.attached_%s', a.attachment_id)::regclass) h)
-        from pg_namespace n where n.nspname = 'recdb'
-        """,
-    )
-    if foreign:
-        statements = " ".join(f"alter view {view} owner to {owner};" for view in foreign)
-        message = f"functions of others would run as {owner}, for they own {some(foreign)}"
-        return Verdict("fail", message, statements)
     mistaken = connection.execute("select relation, catalogue, statement from recdb.mistaken_items()").fetchall()
     if mistaken:
         tables = some(list(dict.fromkeys(relation for relation, *_ in mistaken)))
@@ -40,6 +49,36 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
         message = f"an index that recdb needs is missing: {tables}: {missing[0][1]}"
         return Verdict("warn", message, " ".join(statement for *_, statement in missing))
     return Verdict("ok", f"{some(relations)}, read by index")
+
+
+def find_trouble(connection: psycopg.Connection) -> Verdict | None:
+    """The attached tables that recdb cannot read, or of which it may see no rows, or should not read."""
+    hidden = connection.execute("select relation, statement from recdb.hidden_sources() order by relation").fetchall()
+    if hidden:
+        tables = some([relation for relation, _ in hidden])
+        message = f"row-level security may hide rows of {tables} from recdb: lists are empty, and no refresh runs"
+        return Verdict("fail", message, " ".join(dict.fromkeys(statement for _, statement in hidden)))
+    (gone,) = fetch_row(
+        connection,
+        "select array(select distinct a.relation from recdb.attachment a where a.state = 'missing' order by 1)",
+    )
+    if gone:
+        message = f"recdb cannot read {some(gone)}: the rows do not count until recdb init can read them again"
+        return Verdict("warn", message, f"recdb attach with its new names; or for good: recdb detach {gone[0]}")
+    owner, foreign = fetch_row(
+        connection,
+        """
+        select n.nspowner::regrole::text, array(
+            select distinct h::text
+            from recdb.attachment a, unnest(a.reads) r(name), recdb.foreign_views(to_regclass(r.name)) h)
+        from pg_namespace n where n.nspname = 'recdb'
+        """,
+    )
+    if foreign:
+        statements = " ".join(f"alter view {view} owner to {owner};" for view in foreign)
+        message = f"functions of others would run as {owner}, for they own {some(foreign)}"
+        return Verdict("fail", message, statements)
+    return None
 
 
 def check_weights(connection: psycopg.Connection) -> Verdict | None:

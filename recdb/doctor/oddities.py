@@ -57,6 +57,7 @@ def check_repeats(connection: psycopg.Connection) -> Verdict | None:
 
 def check_shares(connection: psycopg.Connection) -> Verdict | None:
     """No user holds more than a fair share of all interactions. Scans all interactions."""
+    connection.execute("select recdb.check_sources()")
     users = heavy_users(connection)
     if users:
         statements = f"if these are no people: {leave_out(users)} then: recdb refresh --full"

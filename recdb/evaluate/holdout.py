@@ -41,8 +41,8 @@ SETTINGS = "half_life, default_weight, default_hides, profile_limit, training_li
 COPIED = (
     ("recdb.config", SETTINGS, "recdb.config"),
     ("recdb.interaction_kind", "kind, weight, hides", "recdb.interaction_kind"),
-    ("(select distinct on (i.item_id) i.* from recdb.items i) i", "item_id, owner_id, available", "recdb.item"),
-    ("recdb.interactions", "user_id, item_id, kind, created_at", "copied"),
+    ("(select distinct on (i.item_id) i.* from recdb.read_items() i) i", "item_id, owner_id, available", "recdb.item"),
+    ("recdb.read_interactions()", "user_id, item_id, kind, created_at", "copied"),
 )
 
 

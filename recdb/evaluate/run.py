@@ -22,7 +22,7 @@ from recdb.evaluate.reading import read_test
 from recdb.evaluate.scoring import score
 from recdb.job.versions import active_params
 from recdb.learn import Params
-from recdb.migrate import require_installed
+from recdb.migrate import require_whole
 from recdb.progress import Report, silent
 from recdb.tuning.tune import tune
 
@@ -64,7 +64,7 @@ def evaluate_database(
     """
     stopwatch = Stopwatch()
     with connect(database, autocommit=True) as source:
-        require_installed(source)
+        require_whole(source)
         params = Params.from_json(active_params(source).to_json() | dict(plan.params))
         width = read_settings(source).dimension
     with scratch_database(scratch_url) as scratch:

@@ -21,7 +21,7 @@ from recdb.database import Database, connect
 from recdb.errors import InvalidInput, RecdbError
 from recdb.everyone.rank import Lists, rank_everybody
 from recdb.faults import reach
-from recdb.migrate import require_installed
+from recdb.migrate import require_whole
 from recdb.progress import Report, silent
 
 HEADER = "user_id,rank,item_id,score,reason,model_version\n"
@@ -54,7 +54,7 @@ def recommend_all(database: Database, path: str, *, k: int = 50, report: Report 
     with open_output(path) as file:
         reach("lists opened")
         with connect(database) as connection:
-            require_installed(connection)
+            require_whole(connection)
             snapshot = read_snapshot(connection, report)
         write_text = renderer(snapshot)
         file.write(HEADER.encode())

@@ -16,7 +16,7 @@ from recdb.job.partitions import LEARNED_TABLES
 from recdb.job.rebuild import vacuum
 from recdb.job.trace import traced
 from recdb.learn import Params
-from recdb.migrate import require_installed
+from recdb.migrate import require_whole
 from recdb.progress import Report
 
 # How long a step waits for transactions that still read an old version. The next run tries again.
@@ -39,7 +39,7 @@ def activate(database: Database, label: str, report: Report) -> str | None:
     """
     notices: list[str] = []
     with connect(database, autocommit=True) as connection:
-        require_installed(connection)
+        require_whole(connection)
         connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
         report("activating")
         kept = connection.execute("select from recdb.model where label = %s and state = 'ready'", [label]).fetchone()

@@ -23,7 +23,7 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("calls", "preconditions"),
+    ("calls", "preconditions", "repair"),
     ("database", "terminal"),
     ("embedded", "records", "tables", "latency", "progress", "roles", "urls"),
     ("errors", "distribution", "faults", "revisions"),

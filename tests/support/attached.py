@@ -72,7 +72,7 @@ def plan_of(db: psycopg.Connection, query: str, *parameters: object) -> str:
 
 def schema_and_mappings(database: Database) -> object:
     with psycopg.connect(database.conninfo) as connection:
-        mappings = connection.execute("select role, relation, mapping from recdb.attachment").fetchall()
+        mappings = connection.execute("select role, relation, mapping from recdb.attachment order by 1, 2").fetchall()
         settings = connection.execute("select listed_only from recdb.config").fetchone()
     return dump_schema(database), mappings, settings
 

@@ -1,0 +1,170 @@
+-- What reads the sources, and what went with something that an application dropped `cascade`.
+--
+-- The first of the files that `recdb init` replays: the others call what is here. Of what holds data or has its text
+-- from `recdb attach`, it makes only what is missing, and leaves the rest as it is.
+
+
+-- The functions that 75_attach.sql writes again with the attached tables; here without any.
+do $$
+begin
+    if to_regprocedure('recdb.attached_interactions()') is null then
+        create function recdb.attached_interactions()
+        returns table (user_id text, item_id text, kind text, created_at timestamptz)
+        language sql stable parallel safe
+        as 'select null::text, null::text, null::text, null::timestamptz where false';
+    end if;
+    if to_regprocedure('recdb.interactions_of(text)') is null then
+        create function recdb.interactions_of(user_id text)
+        returns table (item_id text, kind text, created_at timestamptz)
+        language sql stable parallel safe
+        as 'select null::text, null::text, null::timestamptz where false';
+    end if;
+    if to_regprocedure('recdb.users_since(xid8, timestamptz)') is null then
+        create function recdb.users_since(seen xid8, since timestamptz)
+        returns table (user_id text)
+        language sql stable
+        as 'select null::text where false';
+    end if;
+    if to_regprocedure('recdb.read_items()') is null then
+        create function recdb.read_items()
+        returns table (
+            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
+        )
+        language sql stable parallel safe
+        as 'select null::text, null::text, null::timestamptz, null::boolean, null::jsonb, null::text where false';
+    end if;
+    if to_regprocedure('recdb.read_item(text)') is null then
+        create function recdb.read_item(item_id text)
+        returns table (
+            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
+        )
+        language sql stable parallel safe
+        as 'select null::text, null::text, null::timestamptz, null::boolean, null::jsonb, null::text where false';
+    end if;
+end
+$$;
+comment on function recdb.attached_interactions() is
+    'Internal: the interactions of all attached tables, without forgotten users.';
+comment on function recdb.interactions_of(text) is
+    'The interactions of one user, read through an index of recdb''s own store and of each attached table.';
+comment on function recdb.users_since(xid8, timestamptz) is
+    'Internal: the users with new interactions. seen: written by this transaction or a later one, in recdb''s own '
+    'store; since: created at this time or later, in attached tables.';
+comment on function recdb.read_items() is
+    'Internal: the catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
+comment on function recdb.read_item(text) is
+    'Internal: the row of the catalogue for one item, read through an index of recdb.item and of each attached table.';
+
+
+-- recdb.read_interactions: the interactions that count for others.
+--   returns     recdb's own store and all attached tables, without forgotten users and without those of ignored_user
+--   reads       interaction, attached_interactions(), ignored_user
+-- PostgreSQL inlines it. So it reads attached tables with the rights of its caller, who is recdb's owner; analysts have
+-- the view interactions.
+create or replace function recdb.read_interactions()
+returns table (user_id text, item_id text, kind text, created_at timestamptz)
+language sql stable parallel safe
+begin atomic
+    select a.user_id, a.item_id, a.kind, a.created_at
+    from (
+        select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i
+        union all
+        select s.user_id, s.item_id, s.kind, s.created_at from recdb.attached_interactions() s
+    ) a
+    where not exists (select from recdb.ignored_user g where g.user_id = a.user_id);
+end;
+comment on function recdb.read_interactions() is
+    'Internal: every interaction that counts for others, as the view interactions has them, for recdb''s owner.';
+
+
+-- The materialized view holds data, so it is only made if it is missing. The replay fills it at its end; until then
+-- weights_ready() is false. The weight of an interaction follows the rule of the view weighted_interactions.
+do $$
+begin
+    if to_regclass('recdb.user_item_settled') is not null then
+        return;
+    end if;
+    create materialized view recdb.user_item_settled with (vacuum_truncate = off) as
+    with weighted as (
+        select
+            u.user_key,
+            t.item_key,
+            coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+            i.created_at
+        from recdb.read_interactions() i
+        cross join recdb.config c
+        join recdb.user_key u on u.user_id = i.user_id
+        join recdb.item_key t on t.item_id = i.item_id
+        left join recdb.interaction_kind k on k.kind = i.kind
+    ), summed as (
+        select
+            w.user_key,
+            w.item_key,
+            recdb.settle(sum(w.weight), sum(abs(w.weight))) as weight,
+            max(least(w.created_at, now())) as last_at
+        from weighted w
+        group by w.user_key, w.item_key
+    ), ranked as (
+        select
+            s.*,
+            rank() over (partition by s.user_key, s.weight = 0 order by s.last_at desc)::integer as rank
+        from summed s
+    )
+    select
+        s.user_key,
+        row_number() over (
+            partition by s.user_key
+            order by recdb.precedence(s.weight, s.rank) desc, s.last_at desc, s.item_key)::integer as position,
+        s.item_key,
+        s.rank,
+        s.weight,
+        s.last_at
+    from ranked s
+    with no data;
+    comment on materialized view recdb.user_item_settled is
+        'The weighted interactions as of the last full refresh, one row per user and item. The rows of users in '
+        'recent_user are out of date: read the view user_item.';
+    comment on column recdb.user_item_settled.position is
+        '1 is the item with the largest precedence() in the user''s profile; items of weight 0 come last.';
+    comment on column recdb.user_item_settled.rank is
+        'The rank by time among the user''s items that have a weight: 1 is the newest; items with the same timestamp '
+        'share a rank.';
+    comment on column recdb.user_item_settled.weight is
+        'The decayed weights of all interactions of this user with this item, summed.';
+    comment on column recdb.user_item_settled.last_at is 'When the newest of these interactions happened.';
+    create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
+end
+$$;
+
+do $$
+begin
+    if to_regclass('recdb.user_item_settled_key') is null then
+        create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
+    end if;
+    if to_regclass('recdb.interaction_user') is null then
+        create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind);
+    end if;
+    if to_regclass('recdb.interaction_recorded') is null then
+        create index interaction_recorded on recdb.interaction (recorded_in);
+    end if;
+    if to_regclass('recdb.item_published') is null then
+        create index item_published on recdb.item (published_at desc nulls last, item_id);
+    end if;
+    if to_regclass('recdb.item_popularity_rank') is null then
+        create index item_popularity_rank on recdb.item_popularity (weight desc, item_id);
+    end if;
+    if to_regclass('recdb.user_item') is not null then
+        return;
+    end if;
+    create view recdb.user_item as
+    select s.user_key, s.position, s.item_key, s.rank, s.weight, s.last_at
+    from recdb.user_item_settled s
+    where not exists (select from recdb.recent_user r where r.user_key = s.user_key)
+    union all
+    select n.user_key, n.position, n.item_key, n.rank, n.weight, n.last_at
+    from recdb.user_item_recent n;
+    comment on view recdb.user_item is
+        'The weighted interactions of all users by integer keys: settled and recent. user_item_weights has them by '
+        'ids.';
+end
+$$;
