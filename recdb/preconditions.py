@@ -87,7 +87,7 @@ def ensure_pgvector(raw: psycopg.Connection) -> None:
         except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
             raise RecdbError(
                 "pgvector is not installed on this server",
-                "install pgvector 0.8.0 or newer, better 0.8.4 (Debian: postgresql-18-pgvector), then run recdb init again",
+                "install pgvector 0.8.0 or newer, better 0.8.4 (Debian: postgresql-18-pgvector), then: recdb init",
             ) from error
         found = fetch_row(raw, query)
     version, schema = found

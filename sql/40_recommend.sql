@@ -52,7 +52,7 @@ comment on function recdb.recommend(text, bigint, text[], text, jsonb, text) is
 --   returns     the ids; an empty array for NULL
 --   errors      22P02 for any other text
 -- The regular expression and is_input() tell a good array or JSON text from a bad one before the cast, which would fail.
--- The first is quick, and knows the arrays that most callers and drivers write.
+-- The first is quick, and knows the arrays that most callers and drivers write. E'' reads alike under every setting.
 create or replace function recdb.parse_exclude(exclude_list text)
 returns text[]
 language plpgsql immutable
@@ -62,7 +62,8 @@ declare
 begin
     if list is null or list in ('', '<>') then
         return '{}';
-    elsif list ~ '^{(?:(?:[^"{}\\,[:space:]]+|"(?:[^"\\]|\\.)*")(?:,(?:[^"{}\\,[:space:]]+|"(?:[^"\\]|\\.)*"))*)?}$' then
+    elsif list ~ E'^{(?:(?:[^"{}\\\\,[:space:]]+|"(?:[^"\\\\]|\\\\.)*")(?:,(?:[^"{}\\\\,[:space:]]+|"(?:[^"\\\\]|\\\\.)*"))*)?}$'
+    then
         return list::text[];
     elsif (list like '{%' or list ~ '^[[]-?[0-9]+:') and recdb.is_input(list, 'text[]') then
         return list::text[];

@@ -75,7 +75,7 @@ def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> I
     for name, check in SERVER_CHECKS.items():
         finding = _run(connection, name, check, seconds)
         if finding:
-            usable = usable and (finding.state == "ok" or name == "pgvector" and finding.state == "warn")
+            usable = usable and (finding.state == "ok" or (name == "pgvector" and finding.state == "warn"))
             yield finding
     if not usable:
         return

@@ -8,7 +8,7 @@ import pytest
 from support.data import column, record, tastes, train
 from support.doctor import find
 from support.outside import recdb
-from support.servers import Server, programs, run_server, bin_folder
+from support.servers import Server, bin_folder, programs, run_server
 
 from recdb import migrate
 from recdb.database import Database

