@@ -29,11 +29,30 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SERVER_FIXTURES = {"server", "other_server", "postgres_16", "template", "postgresql"}
 
 
+# The tests that differ from server to server: `make test-server` runs them on the server that RECDB_TEST_BIN names.
+CORE = {
+    "data": ("test_attach", "test_attached_rows", "test_load"),
+    "faces": ("test_doctor", "test_doctor_storage"),
+    "job": ("test_job", "test_memory", "test_refresh", "test_row_level_security", "test_times_and_settings"),
+    "schema": ("test_input", "test_migrations", "test_privileges", "test_restores", "test_tables", "test_uninstall"),
+    "serving": (
+        "test_call_spellings", "test_contract", "test_explain", "test_fallback", "test_filters_and_catalogue",
+        "test_forget_user", "test_guests_and_batches", "test_ids", "test_live", "test_merge_users", "test_plans",
+        "test_neighbors_and_similar_items", "test_popularity", "test_scores",
+    ),
+}  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses a server fixture, directly or through another fixture, with `server`."""
+    """Mark every test that uses a server fixture, directly or through another fixture, with `server`.
+
+    Mark those of them with `core` that are in a file of CORE.
+    """
     for item in items:
         if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
+        if item.get_closest_marker("server") and item.path.stem in CORE.get(item.path.parent.name, ()):
+            item.add_marker(pytest.mark.core)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ the server has less, the build goes on without parallel workers, and then with l
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -15,6 +16,7 @@ from psycopg import sql
 from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.faults import reach
+from recdb.job.memory import lacks_memory, sparing
 from recdb.progress import Report
 
 INDEX_OPTIONS = "m = 12, ef_construction = 128"
@@ -97,12 +99,10 @@ def build_indexes(connection: psycopg.Connection, model_id: int, report: Report)
             note = build_hnsw(connection, table, measure(connection, table))
             if note:
                 notes.append(note)
-        retry_alone(
-            connection,
-            sql.SQL("alter table recdb.{} add primary key (model_id, {})").format(
-                sql.Identifier(table), sql.Identifier(key)
-            ),
+        statement = sql.SQL("alter table recdb.{} add primary key (model_id, {})").format(
+            sql.Identifier(table), sql.Identifier(key)
         )
+        sparing(connection, partial(connection.execute, statement), report)
         reach("one index built")
     return notes
 
@@ -134,10 +134,7 @@ def attempts(memory: int) -> Iterator[tuple[bool, int]]:
 
 
 def build_hnsw(connection: psycopg.Connection, table: str, memory: Memory) -> str | None:
-    """Build a table's HNSW index with what the server has; return what was slower than it could be, or None.
-
-    The errors of a server without memory: 53100 (/dev/shm is full), 53200, and 58000 (it cannot make the segment).
-    """
+    """Build a table's HNSW index with what the server has; return what was slower than it could be, or None."""
     (schema,) = fetch_row(
         connection,
         "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'",
@@ -154,9 +151,8 @@ def build_hnsw(connection: psycopg.Connection, table: str, memory: Memory) -> st
                 connection.execute("select set_config('maintenance_work_mem', %s, true)", [f"{taken // 1024}kB"])
                 connection.execute(statement)
         except psycopg.Error as error:
-            code = error.sqlstate or ""
             # A full disk is no lack of memory, and ends every attempt; only shared memory looks the same.
-            if code != "53200" and not (parallel and code[:2] in ("53", "58")):
+            if error.sqlstate != "53200" and not (parallel and lacks_memory(error)):
                 raise
             failure = error
         else:
@@ -191,15 +187,3 @@ def megabytes(count: int) -> str:
 def wanted(memory: Memory) -> str:
     """Write the setting that suffices for an index."""
     return f"{-(-memory.needed // MB)}MB"
-
-
-def retry_alone(connection: psycopg.Connection, statement: sql.Composed) -> None:
-    """Run a statement; if the server has no shared memory for parallel workers, run it again without them."""
-    try:
-        connection.execute(statement)
-    except psycopg.Error as error:
-        if (error.sqlstate or "")[:2] not in ("53", "58"):
-            raise
-        with connection.transaction():
-            connection.execute("set local max_parallel_maintenance_workers = 0")
-            connection.execute(statement)

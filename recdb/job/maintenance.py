@@ -18,6 +18,7 @@ from recdb.errors import Rejected
 from recdb.faults import reach
 from recdb.job.guard import measure_setting
 from recdb.job.lock import open_job, require_lock
+from recdb.job.memory import sparing
 from recdb.job.publish import publish
 from recdb.job.rebuild import rebuild
 from recdb.job.shares import HeavyUser, heavy_users, leave_out
@@ -68,7 +69,7 @@ def run(
         if not (full or is_stale(connection, if_stale)):
             report("refreshing changed users")
             reach("before refresh")
-            connection.execute("call recdb.refresh()")
+            sparing(connection, lambda: connection.execute("call recdb.refresh()"), report)
             reach("after refresh")
             return Outcome(ran=True, refreshed=True, seconds=time.monotonic() - began)
         rebuild(connection, database, report, force=force)
@@ -77,7 +78,7 @@ def run(
         with traced(connection, database, "train"):
             reach("training begun")
             started = time.monotonic()
-            figure = measure_setting(connection, params, settings, report)
+            figure = sparing(connection, lambda: measure_setting(connection, params, settings, report), report)
             reach("measured")
             trained = train(connection, params, settings, report)
             seconds = time.monotonic() - started

