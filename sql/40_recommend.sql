@@ -51,8 +51,9 @@ comment on function recdb.recommend(text, bigint, text[], text, jsonb, text) is
 --   parameters  exclude_list  {a,b} (an array), <a,b>, <>, an empty string, or a JSON array of strings or numbers
 --   returns     the ids; an empty array for NULL
 --   errors      22P02 for any other text
--- The regular expression and is_input() tell a good array or JSON text from a bad one before the cast, which would fail.
--- The first is quick, and knows the arrays that most callers and drivers write. E'' reads alike under every setting.
+-- The regular expression and is_input() tell a good array or JSON text from a bad one before the cast, which would
+-- fail. The first is quick, and knows the arrays that most callers and drivers write; E'' reads alike under every
+-- setting.
 create or replace function recdb.parse_exclude(exclude_list text)
 returns text[]
 language plpgsql immutable
@@ -62,7 +63,8 @@ declare
 begin
     if list is null or list in ('', '<>') then
         return '{}';
-    elsif list ~ E'^{(?:(?:[^"{}\\\\,[:space:]]+|"(?:[^"\\\\]|\\\\.)*")(?:,(?:[^"{}\\\\,[:space:]]+|"(?:[^"\\\\]|\\\\.)*"))*)?}$'
+    elsif list ~ E'^{(?:(?:[^"{}\\\\,[:space:]]+|"(?:[^"\\\\]|\\\\.)*")'
+        '(?:,(?:[^"{}\\\\,[:space:]]+|"(?:[^"\\\\]|\\\\.)*"))*)?}$'
     then
         return list::text[];
     elsif (list like '{%' or list ~ '^[[]-?[0-9]+:') and recdb.is_input(list, 'text[]') then

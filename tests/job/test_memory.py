@@ -157,9 +157,8 @@ def test_an_index_that_misses_neighbours_is_found_and_its_fix_works(database: Da
     train(database)
     assert find(db, "recall").state == "ok"
     # A graph with hardly any links misses as much as a damaged one.
-    row = db.execute(
-        HNSW.replace("select ", "select i.indrelid::regclass::text, ") + " and c.relname ~ 'user'"
-    ).fetchone()
+    query = HNSW.replace("select ", "select i.indrelid::regclass::text, ")
+    row = db.execute(f"{query} and c.relname ~ 'user'").fetchone()
     table, index = row or ("", "")
     db.execute(f"drop index {index}")
     options = "(embedding halfvec_cosine_ops) with (m = 2, ef_construction = 4)"
@@ -174,3 +173,18 @@ def test_an_index_that_misses_neighbours_is_found_and_its_fix_works(database: Da
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         assert find(connection, "recall").state == "ok"
     db.execute(f"alter database {db.info.dbname} reset enable_seqscan")
+
+
+def test_an_old_pgvector_builds_without_parallel_workers(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes())
+    db.execute("update pg_extension set extversion = '0.8.1' where extname = 'vector'")
+    train(database)
+
+    tables = "select reloptions from pg_class where relkind = 'r' and relname ~ '^(user|item)_vector_[0-9]+$'"
+    # A REINDEX and a restore build an index of such a table without parallel workers, too.
+    assert ["parallel_workers=0" in options for options in column(db.execute(tables))] == [True, True]
+    db.execute("update pg_extension set extversion = '0.8.2' where extname = 'vector'")
+    db.execute("update recdb.config set kept_models = 1")
+    train(database)
+
+    assert ["parallel_workers=0" in (options or []) for options in column(db.execute(tables))] == [False, False]
