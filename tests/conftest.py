@@ -89,7 +89,8 @@ postgresql = factories.postgresql("template")
 @pytest.fixture
 def database(postgresql: psycopg.Connection) -> Database:
     """A database of the test's own with recdb installed."""
-    return Database(postgresql.info.dsn, "test")
+    info = postgresql.info  # its dsn names options of libpq that the programs of an older PostgreSQL do not know
+    return Database(make_conninfo(host=info.host, port=info.port, user=info.user, dbname=info.dbname), "test")
 
 
 @pytest.fixture

@@ -18,7 +18,10 @@ def check_recall(connection: psycopg.Connection) -> Verdict | None:
         return None
     shares, damaged = [], []
     for kind in ("user", "item"):
-        share = found_share(connection, row[0], kind)
+        try:
+            share = found_share(connection, row[0], kind)
+        except (psycopg.errors.UndefinedObject, psycopg.errors.UndefinedFunction) as error:
+            return Verdict("fail", f"searches fail: {error.diag.message_primary}", "recdb init")
         if share is None:
             continue
         shares.append(f"{share:.0%} of the {kind}s")
