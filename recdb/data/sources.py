@@ -96,6 +96,16 @@ def parse_source(text: str) -> Source:
     return Source("interactions", relation, mapping | ({"where": where} if where else {}))
 
 
+def look_up(connection: psycopg.Connection, name: str) -> int | None:
+    """Return the OID of a relation; None if there is none, or if no relation can have such a name."""
+    try:
+        with connection.transaction():
+            (oid,) = fetch_row(connection, "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid", [name])
+    except (psycopg.errors.InvalidName, psycopg.errors.SyntaxError):  # PostgreSQL 15 raises them
+        return None
+    return None if oid is None else int(oid)
+
+
 def find_relation(connection: psycopg.Connection, name: str, path: str = "") -> Relation:
     """Find a table by its name, with or without SQL's quotes: public."like", public.like, public.UserInteraction.
 
@@ -108,12 +118,7 @@ def find_relation(connection: psycopg.Connection, name: str, path: str = "") -> 
             set_path = "select pg_catalog.set_config('search_path'::pg_catalog.text, %s::pg_catalog.text, true)"
             if path:
                 connection.execute(set_path, [path])
-            oids = fetch_row(
-                connection,
-                "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid, "
-                "pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid",
-                [name, exact],
-            )
+            oids = [look_up(connection, spelling) for spelling in (name, exact)]
             if path:
                 connection.execute(set_path, [SEARCH_PATH])
             row = connection.execute(

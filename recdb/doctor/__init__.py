@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.doctor import attached, installation, oddities, privileges, serving, storage
+from recdb.doctor import attached, installation, oddities, privileges, recall, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
 
 SECONDS_A_CHECK = 60
@@ -33,6 +33,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "refresh": serving.check_refresh,
     "last run": serving.check_last_run,
     "user vectors": serving.check_vectors,
+    "recall": recall.check_recall,
     "roles": installation.check_roles,
     "grants": installation.check_grants,
     "public": installation.check_public,
@@ -75,7 +76,7 @@ def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> I
     for name, check in SERVER_CHECKS.items():
         finding = _run(connection, name, check, seconds)
         if finding:
-            usable = usable and finding.state == "ok"
+            usable = usable and (finding.state == "ok" or (name == "pgvector" and finding.state == "warn"))
             yield finding
     if not usable:
         return

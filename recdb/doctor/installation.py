@@ -5,6 +5,7 @@ import psycopg
 from recdb.database import fetch_row
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.doctor.verdict import Verdict, some
+from recdb.job.indexes import SAFE_PARALLEL, SAFE_VACUUM, version_of
 from recdb.migrate import installed_revision, newest_revision
 from recdb.preconditions import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL
 from recdb.roles import installed_prefix, role_comments
@@ -34,18 +35,26 @@ def check_pgvector(connection: psycopg.Connection) -> Verdict:
         return Verdict(
             "fail", "pgvector is not on this server", f"install pgvector {wanted} or newer, then: recdb init"
         )
-    if _version(found) < MINIMUM_PGVECTOR:
-        update = "alter extension vector update;"
-        if available is None or _version(available) < MINIMUM_PGVECTOR:
-            update = f"install pgvector {wanted} or newer on the server, then: {update}"
-        return Verdict("fail", f"pgvector {found} is too old: {wanted} fixes a bug that corrupts indexes", update)
+    newest = max(version_of(found), version_of(available or found))
+    if version_of(found) < MINIMUM_PGVECTOR:
+        return Verdict("fail", f"pgvector {found} is too old", _update(newest, MINIMUM_PGVECTOR))
     if installed is None:
         return Verdict("fail", f"pgvector {available} is on the server, but not in this database", "recdb init")
+    if version_of(installed) < SAFE_VACUUM:
+        message = f"pgvector {installed}: a VACUUM can damage an HNSW index, so that searches miss neighbours"
+        if version_of(installed) < SAFE_PARALLEL:
+            message += "; recdb builds these indexes without parallel workers, which are unsafe before 0.8.2"
+        until = "until then: recdb refresh --full, which builds new indexes, whenever the check recall warns"
+        return Verdict("warn", message, f"{_update(newest, SAFE_VACUUM)} {until}")
     return Verdict("ok", f"pgvector {installed}")
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
+def _update(available: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Say how to get a pgvector that is at least `wanted` from a server that has `available`."""
+    update = "alter extension vector update;"
+    if available >= wanted:
+        return update
+    return f"install pgvector {'.'.join(map(str, wanted))} or newer on the server, then: {update}"
 
 
 def check_revision(connection: psycopg.Connection) -> Verdict:

@@ -6,12 +6,12 @@ import psycopg
 
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, age_of, size, some
-from recdb.job.partitions import INDEX_OPTIONS, LEARNED_TABLES
+from recdb.job.indexes import INDEX_OPTIONS, Memory, allowed_memory, needed_memory, wanted
+from recdb.job.partitions import LEARNED_TABLES
 
 DEAD_SHARE, DEAD_ROWS = 0.2, 1000
 UNKNOWN_SIZE = 1 << 20
 TRANSACTION_AGE = timedelta(hours=1)
-JOB_MEMORY = 1 << 30  # The job builds an index with at least this maintenance_work_mem.
 WORK_MEMORY = 4 << 20
 
 
@@ -198,7 +198,7 @@ def check_index_memory(connection: psycopg.Connection) -> Verdict | None:
     """The memory for building the largest HNSW index suffices: a build that needs more is many times slower."""
     row = connection.execute(
         """
-        select pg_size_bytes(current_setting('maintenance_work_mem')), max(greatest(c.reltuples, 0)), max(a.atttypmod)
+        select m.metrics -> 'notes' ->> 0, max(greatest(c.reltuples, 0)), max(a.atttypmod)
         from recdb.model m
         join pg_class c on c.relnamespace = 'recdb'::regnamespace
             and c.relname = any (select t || '_' || m.model_id from unnest(array['user_vector', 'item_vector']) t)
@@ -209,16 +209,15 @@ def check_index_memory(connection: psycopg.Connection) -> Verdict | None:
     ).fetchone()
     if row is None:
         return None
-    setting, rows, dimension = int(row[0]), float(row[1]), int(row[2])
-    given = max(setting, JOB_MEMORY)
-    # pgvector's own graph takes about 1.3 (8 + 4 d) bytes a vector of single precision, and half that for halfvec.
-    needed = 0.65 * rows * (8 + 4 * dimension)
-    if needed > given:
-        message = f"an HNSW index needs about {size(needed)} and is built in {size(given)}: many times slower"
-        wanted = round(needed * 1.2 / (1 << 20))
-        statement = f"alter system set maintenance_work_mem = '{wanted}MB'; select pg_reload_conf();"
+    note, rows, dimension = row
+    memory = Memory(needed_memory(float(rows), int(dimension)), allowed_memory(connection))
+    if memory.needed > memory.taken:
+        message = f"an HNSW index needs about {size(memory.needed)} and gets {size(memory.taken)}: many times slower"
+        statement = f"alter system set maintenance_work_mem = '{wanted(memory)}'; select pg_reload_conf();"
         return Verdict("warn", message, statement)
-    return Verdict("ok", f"an HNSW index needs about {size(needed)} and is built in {size(given)}")
+    if note:
+        return Verdict("warn", f"in the last training, {note}", "change that, then: recdb refresh --full")
+    return Verdict("ok", f"an HNSW index needs about {size(memory.needed)} and may take {size(memory.taken)}")
 
 
 def check_work_mem(connection: psycopg.Connection) -> Verdict:

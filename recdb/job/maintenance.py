@@ -18,6 +18,7 @@ from recdb.errors import Rejected
 from recdb.faults import reach
 from recdb.job.guard import measure_setting
 from recdb.job.lock import open_job, require_lock
+from recdb.job.memory import sparing
 from recdb.job.publish import publish
 from recdb.job.rebuild import rebuild
 from recdb.job.shares import HeavyUser, heavy_users, leave_out
@@ -40,6 +41,8 @@ class Outcome:
     seconds: float = 0.0
     heavy: Sequence[HeavyUser] = ()
     """The users who hold more than a fair share of the interactions that a training learned from."""
+    notes: Sequence[str] = ()
+    """The steps that were slower than they could be, and the remedy; a line for each."""
 
 
 def run(
@@ -66,7 +69,7 @@ def run(
         if not (full or is_stale(connection, if_stale)):
             report("refreshing changed users")
             reach("before refresh")
-            connection.execute("call recdb.refresh()")
+            sparing(connection, lambda: connection.execute("call recdb.refresh()"), report)
             reach("after refresh")
             return Outcome(ran=True, refreshed=True, seconds=time.monotonic() - began)
         rebuild(connection, database, report, force=force)
@@ -75,7 +78,7 @@ def run(
         with traced(connection, database, "train"):
             reach("training begun")
             started = time.monotonic()
-            figure = measure_setting(connection, params, settings, report)
+            figure = sparing(connection, lambda: measure_setting(connection, params, settings, report), report)
             reach("measured")
             trained = train(connection, params, settings, report)
             seconds = time.monotonic() - started
@@ -89,7 +92,7 @@ def run(
             if heavy:
                 hint = f"to leave out whoever is no person: {leave_out(heavy)} then: recdb refresh --full\nhint: {hint}"
             raise Rejected(message, hint, trained.label)
-        return Outcome(True, True, trained.label, time.monotonic() - began, heavy)
+        return Outcome(True, True, trained.label, time.monotonic() - began, heavy, trained.notes)
 
 
 def is_stale(connection: psycopg.Connection, age: timedelta | None) -> bool:

@@ -14,7 +14,6 @@ from recdb.arrays.copy import copy_blocks_in, copy_in
 from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_profiles
 from recdb.database import fetch_row
-from recdb.faults import reach
 from recdb.learn import Basis, ItemNeighbors, Params, fold_in
 from recdb.learn.limits import limit_sums
 from recdb.learn.matrix import Float32, power, with_data
@@ -22,12 +21,6 @@ from recdb.progress import Report
 
 LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 USER_BLOCK = 50_000
-INDEX_OPTIONS = "m = 12, ef_construction = 128"
-"""The HNSW index: links of each vector, and candidates when a vector is inserted (pgvector's defaults: 16, 64).
-
-Users may form tight groups, and with ef_construction = 64 one search in five ended in a wrong group. With m = 12
-instead of 16 each new entry costs a fifth less, and a build a quarter less; searches compensate by reading a quarter
-more candidates than they return."""
 
 
 @dataclass(frozen=True)
@@ -128,39 +121,6 @@ def write_user_vectors(
             ["model_id", "user_key", "embedding", "item_keys", "weights", "total_weight"],
             block,
         )
-
-
-def build_indexes(connection: psycopg.Connection, model_id: int, report: Report) -> None:
-    """Build the primary keys and the HNSW indexes of a version's tables, and analyse the tables."""
-    for name, key in (
-        ("item_vector", "item_key"),
-        ("item_neighbor", "item_key"),
-        ("user_vector", "user_key"),
-    ):
-        report(f"indexing {name}")
-        table = sql.Identifier(f"{name}_{model_id}")
-        with connection.transaction():
-            connection.execute(
-                "select set_config('maintenance_work_mem', greatest(pg_size_bytes(current_setting("
-                "'maintenance_work_mem')), pg_size_bytes('1GB')) / 1024 || 'kB', true)"
-            )
-            connection.execute("set local max_parallel_maintenance_workers = 2")
-            connection.execute(
-                sql.SQL("alter table recdb.{} add primary key (model_id, {})").format(table, sql.Identifier(key))
-            )
-            if name != "item_neighbor":
-                (schema,) = fetch_row(
-                    connection,
-                    "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace "
-                    "where e.extname = 'vector'",
-                )
-                connection.execute(
-                    sql.SQL("create index on recdb.{} using hnsw (embedding {}.halfvec_cosine_ops) with ({})").format(
-                        table, sql.Identifier(schema), sql.SQL(INDEX_OPTIONS)
-                    )
-                )
-        connection.execute(sql.SQL("analyze recdb.{}").format(table))
-        reach("one index built")
 
 
 def attach_partitions(connection: psycopg.Connection, model_id: int) -> None:

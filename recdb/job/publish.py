@@ -25,6 +25,8 @@ def publish(
     publish() returns the reason and the old version stays active; else it returns None.
     """
     metrics: dict[str, Any] = {"train_seconds": round(seconds, 2)}
+    if trained.notes:
+        metrics["notes"] = list(trained.notes)
     if figure is not None:
         metrics["validation"] = figure.to_json()
     with connection.transaction():

@@ -4,6 +4,7 @@ import psycopg
 
 from recdb.database import Database
 from recdb.faults import reach
+from recdb.job.memory import sparing
 from recdb.job.trace import traced
 from recdb.progress import Report
 
@@ -17,7 +18,8 @@ def rebuild(connection: psycopg.Connection, database: Database, report: Report, 
     report("weighting interactions")
     with traced(connection, database, "rebuild"):
         reach("rebuild begun")
-        connection.execute("select recdb.rebuild(force => %s)", [force])
+        statement = "select recdb.rebuild(force => %s)"
+        sparing(connection, lambda: connection.execute(statement, [force]), report)
     vacuum(connection)
     reach("rebuilt")
 

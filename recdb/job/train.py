@@ -1,6 +1,6 @@
 """Training: read the weighted interactions, learn from them, write the learned tables, build their indexes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,9 +13,10 @@ from recdb.arrays.weighted import read_interactions
 from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.faults import reach
+from recdb.job.indexes import build_indexes
+from recdb.job.memory import sparing
 from recdb.job.partitions import (
     Limits,
-    build_indexes,
     create_partitions,
     write_item_neighbors,
     write_item_vectors,
@@ -34,13 +35,15 @@ class Trained:
     label: str
     began_at: datetime
     """The server's time before the first read."""
+    notes: Sequence[str] = ()
+    """What was slower than it could be, and what would make it faster; a line for each."""
 
 
 def train(connection: psycopg.Connection, params: Params, settings: Settings, report: Report) -> Trained:
     """Train a version from the weighted interactions; raise RecdbError if there are none."""
     began_at = read_clock(connection)
     report("reading interactions")
-    known = read_interactions(connection, most=settings.training_interactions)
+    known = sparing(connection, lambda: read_interactions(connection, most=settings.training_interactions), report)
     if not len(known.users):
         raise nothing_to_learn(connection)
     limits = find_limits(known, params, settings)
@@ -57,9 +60,9 @@ def train(connection: psycopg.Connection, params: Params, settings: Settings, re
         params = replace(params, self_weight=0.0)
     write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
     reach("item neighbors written")
-    build_indexes(connection, model_id, report)
+    notes = build_indexes(connection, model_id, report)
     reach("indexed")
-    return Trained(model_id, label, began_at)
+    return Trained(model_id, label, began_at, notes)
 
 
 def fit_width(params: Params, settings: Settings) -> Params:

@@ -207,6 +207,8 @@ def settle(
             require_lock(connection)
             publish(connection, version, figure, time.monotonic() - started, "never")
         reach("version trained")
+        for note in version.notes:
+            report(note)
         report("measuring recommend()")
         measured.append(median_latency(database, version.label))
         latency = tuning.latency.corrected(tuning.best.rows, measured[-1])

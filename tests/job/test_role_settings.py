@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from support.data import column, recommend, record, tastes, train
 from support.nights import remains
 from support.outside import program
+from support.servers import since
 from typer.testing import CliRunner
 
 from recdb.cli import app
@@ -63,6 +64,8 @@ def configure(database: Database, db: psycopg.Connection) -> Iterator[Callable[[
 
     def set_all(settings: dict[str, str]) -> None:
         whose = with_role if settings == SETTINGS[ROLES] else alone
+        if "transaction_timeout" in settings:
+            since(17, db)
         for setting, value in settings.items():
             db.execute(
                 sql.SQL("alter {} set {} = {}").format(whose, sql.Identifier(setting), sql.Literal(value))

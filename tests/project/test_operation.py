@@ -267,7 +267,7 @@ def test_the_script_runs_every_check() -> None:
 
     checks = [line for line in lines if line.startswith("make ")]
     assert checks == [
-        "make test", "make docs", "make test-nextjs", "make test-callers", "make test-workflows"
+        "make test", "make test-server", "make docs", "make test-nextjs", "make test-callers", "make test-workflows"
     ]  # fmt: skip
 
 

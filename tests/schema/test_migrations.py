@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support.data import column, recommend, record, tastes
 from support.outside import catalogue, dump_schema
-from support.servers import Server
+from support.servers import Server, since
 
 from recdb import job, migrate
 from recdb.database import Database
@@ -250,6 +250,8 @@ def provide_pgvector(database: Database, folder: Path, version: str | None) -> N
 @pytest.fixture
 def readable_folder(server: Server) -> Path:
     """A folder that the server's own user can read; it is removed with the server."""
+    with psycopg.connect(server.conninfo("postgres")) as connection:
+        since(18, connection)  # extension_control_path
     number = sum(1 for _ in server.folder.parent.glob("extensions*"))
     return server.folder.parent / f"extensions{number}"
 
@@ -258,25 +260,25 @@ def test_a_server_without_pgvector_is_said_to_lack_it(empty_database: Make, read
     database = empty_database()
     provide_pgvector(database, readable_folder, None)
 
-    assert "install pgvector 0.8.4 or newer" in refuse(database, "pgvector is not installed on this server")
+    assert "install pgvector 0.8.0 or newer" in refuse(database, "pgvector is not installed on this server")
 
 
-def test_a_pgvector_with_known_bugs_is_refused(empty_database: Make, readable_folder: Path) -> None:
+def test_a_pgvector_without_iterative_scans_is_refused(empty_database: Make, readable_folder: Path) -> None:
     database = empty_database()
-    provide_pgvector(database, readable_folder, "0.8.3")
+    provide_pgvector(database, readable_folder, "0.7.4")
 
-    hint = refuse(database, "pgvector 0.8.3 is too old: recdb needs 0.8.4 or newer")
+    hint = refuse(database, "pgvector 0.7.4 is too old: recdb needs 0.8.0 or newer")
     assert "alter extension vector update" in hint
 
 
-def test_the_oldest_good_pgvector_is_accepted(empty_database: Make, readable_folder: Path) -> None:
+def test_the_oldest_pgvector_that_providers_have_is_accepted(empty_database: Make, readable_folder: Path) -> None:
     database = empty_database()
-    provide_pgvector(database, readable_folder, "0.8.4")
+    provide_pgvector(database, readable_folder, "0.8.0")
 
     migrate.upgrade(database)
 
     with psycopg.connect(database.conninfo) as connection:
-        assert column(connection.execute("select extversion from pg_extension where extname = 'vector'")) == ["0.8.4"]
+        assert column(connection.execute("select extversion from pg_extension where extname = 'vector'")) == ["0.8.0"]
 
 
 def test_an_applications_own_recommend_is_left_alone(empty_database: Make) -> None:

@@ -26,7 +26,7 @@ def old(older_database: Callable[[], Database]) -> Database:
 def db(old: Database) -> Iterator[psycopg.Connection]:
     """A connection in a transaction that is rolled back."""
     with psycopg.connect(old.conninfo) as connection:
-        assert connection.info.server_version // 10000 == migrate.MINIMUM_POSTGRESQL
+        assert connection.info.server_version // 10000 == 16
         yield connection
         connection.rollback()
 

@@ -13,6 +13,7 @@ from support.attached import SOURCES, owned_by_librarian
 from support.data import column, recommend, record, tastes, train
 from support.doctor import find
 from support.outside import program, recdb, run
+from support.servers import since
 
 from recdb import job, migrate
 from recdb.data.attach import attach
@@ -62,6 +63,8 @@ def test_an_owner_without_superuser_dumps_and_restores(other_database: Make, tmp
     _, restored = owned_by_shop(other_database)
 
     # The extension belongs to the administrator who made it in both databases.
+    with psycopg.connect(restored.conninfo) as connection:
+        since(17, connection)  # pg_dump --exclude-extension
     run(DUMP, "--format=directory", "--exclude-extension=vector", "--file", tmp_path / "dump", "-d", original.conninfo)
     restore(tmp_path / "dump", restored, "--exit-on-error", f"--jobs={jobs}")
 
@@ -79,6 +82,8 @@ def test_a_dump_of_postgresql_16_answers_alike_on_18(
     older_database: Make, empty_database: Make, database: Database, tmp_path: Path
 ) -> None:
     original, restored = older_database(), empty_database()
+    with psycopg.connect(restored.conninfo) as newer:
+        since(18, newer)
     migrate.upgrade(original)
     live(original)
     run(DUMP, "--format=custom", "--file", tmp_path / "dump", "--dbname", original.conninfo)

@@ -14,7 +14,7 @@ from support.application import post_id, user_id
 from support.attached import SOURCES, interact
 from support.data import column, recommend, record, tastes, train
 from support.outside import recdb
-from support.servers import Server, run_server
+from support.servers import Server, given_server, run_server
 from support.standby import run_standby, wait_for_replay
 from support.waiting import until
 
@@ -39,7 +39,7 @@ VIEWS = (
 @pytest.fixture(scope="module")
 def primary() -> Iterator[Server]:
     """A server with the application's database: recdb has learned from its tables and from recdb's own store."""
-    with run_server(get_server) as server:
+    with run_server(given_server(get_server)) as server:
         with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
             connection.execute("create database shop")
         database = Database(server.conninfo("shop"), "test")

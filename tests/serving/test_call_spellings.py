@@ -311,8 +311,9 @@ def test_plans_that_go_parallel(shared: psycopg.Connection) -> None:
     shared.execute("set local parallel_setup_cost = 0")
     shared.execute("set local parallel_tuple_cost = 0")
     shared.execute("set local min_parallel_table_scan_size = 0")
+    setting = "debug_parallel_query" if shared.info.server_version >= 160000 else "force_parallel_mode"
     for forced in ("off", "on", "regress"):
-        shared.execute(f"set local debug_parallel_query = {forced}")
+        shared.execute(f"set local {setting} = {forced}")
         again = shared.execute('select u.id, r.* from "user" u, lateral recommend(u.id, 5) r order by 1, 3 desc, 2')
         assert again.fetchall() == rows
         calls = "select count(*) from \"user\" u where exists (select from recommend(u.id, 3, '{}'))"

