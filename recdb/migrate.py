@@ -27,12 +27,14 @@ from recdb.preconditions import (
     administrator_statements,
     check_dimension,
     check_owner,
-    check_public_recommend,
     check_restored,
+    check_schema_is_ours,
     ensure_pgvector,
 )
+from recdb.public import PUBLIC, drop_stand_ins, may_make_public_recommend
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
+from recdb.schemas import DEFAULT_SCHEMA, schema_of
 
 VERSION_TABLE = "alembic_version"
 ROLES = tuple(role_comments())
@@ -151,14 +153,15 @@ def _failed(error: BaseException | None) -> RecdbError:
 
 
 def uninstall(database: Database) -> list[str]:
-    """Remove the schema with all its data, `public.recommend`, and the roles no other database needs.
+    """Remove the schema with all its data, its `public.recommend`, and the roles that nothing else needs.
 
     Returns one line for each role or extension that stays, with the reason. If the application has views or functions
     of its own on recdb's objects, nothing is removed and a RecdbError names them.
     """
     with connect(database) as connection:
         if not connection.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone():
-            raise NotInstalled("recdb is not installed in this database")
+            raise NotInstalled(f"recdb is not installed in {_place(connection)}")
+        check_schema_is_ours(connection)
         installed = installed_revision(connection)
         roles = role_comments(installed_prefix(connection))
     if installed:
@@ -214,9 +217,14 @@ def require_installed(connection: psycopg.Connection) -> None:
     """Raise NotInstalled unless the database is at this package's newest revision."""
     found, wanted = installed_revision(connection), newest_revision()
     if found is None:
-        raise NotInstalled("recdb is not installed in this database", "run: recdb init")
+        raise NotInstalled(f"recdb is not installed in {_place(connection)}", "run: recdb init")
     if found != wanted:
         raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", "run: recdb init")
+
+
+def _place(connection: psycopg.Connection) -> str:
+    schema = schema_of(connection) or DEFAULT_SCHEMA
+    return "this database" if schema == DEFAULT_SCHEMA else f"schema {schema} of this database"
 
 
 # Functions that migrations/env.py calls -------------------------------------------------------------------
@@ -240,6 +248,7 @@ def prepare(connection: sqlalchemy.Connection, dimension: int | None, role_prefi
             f"recdb needs {MINIMUM_POSTGRESQL} or newer",
         )
     ensure_pgvector(raw)
+    check_schema_is_ours(raw)
     check_owner(raw)
     try:
         raw.execute("create schema if not exists recdb")
@@ -279,10 +288,15 @@ def replay(connection: sqlalchemy.Connection) -> None:
     """Replace everything in `sql/`, in the order of its file names."""
     raw = _raw(connection)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-    check_public_recommend(raw)
-    vector, prefix = vector_schema(raw), installed_prefix(raw)
+    makes_public = may_make_public_recommend(raw)
+    vector, prefix, schema = vector_schema(raw), installed_prefix(raw), schema_of(raw) or DEFAULT_SCHEMA
     for file in sorted((database_folder() / "sql").glob("*.sql")):
-        raw.execute(with_prefix(fill_in(file.read_text(encoding="utf-8"), vector), prefix))
+        statements = file.read_text(encoding="utf-8")
+        if not makes_public:
+            statements = PUBLIC.sub("pg_temp.", statements)
+        # A cursor that writes no name in: fill_in() has written it.
+        psycopg.Cursor(raw).execute(with_prefix(fill_in(statements, vector, schema), prefix))
+    drop_stand_ins(raw)
     reach("replayed")
 
 

@@ -33,6 +33,7 @@ from recdb.faults import reach
 from recdb.migrate import INSTALL_LOCK, require_installed
 from recdb.progress import Report, silent
 from recdb.roles import installed_prefix
+from recdb.schemas import in_schema, schema_of
 
 # Our lock requests make readers of recdb's views wait for at most LOCK_TIMEOUT; we try ATTEMPTS times.
 LOCK_TIMEOUT = "20ms"
@@ -231,7 +232,9 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
     """Read some rows of an attached view as recdb will, and collect the warnings."""
     view = sql.Identifier("recdb", f"attached_{number}")
     relation = find_relation(connection, attached.relation)
-    hidden = connection.execute("select recdb.hidden_tables(%s::regclass)::text", [f"recdb.attached_{number}"])
+    hidden = connection.execute(
+        "select recdb.hidden_tables(%s::regclass)::text", [f"{schema_of(connection)}.attached_{number}"]
+    )
     for (table,) in hidden.fetchall():
         (owner,) = fetch_row(connection, "select quote_ident(current_user)")
         raise RecdbError(
@@ -239,7 +242,9 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"create policy recdb_reads on {table} for select to {owner} using (true); "
             f"or, as a superuser: alter role {owner} bypassrls;",
         )
-    foreign = connection.execute("select recdb.foreign_views(%s::regclass)::text", [f"recdb.attached_{number}"])
+    foreign = connection.execute(
+        "select recdb.foreign_views(%s::regclass)::text", [f"{schema_of(connection)}.attached_{number}"]
+    )
     for (table,) in foreign.fetchall():
         (owner,) = fetch_row(connection, "select quote_ident(current_user)")
         raise RecdbError(
@@ -278,6 +283,8 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
     ):
         message = f"{numbered} holds numbers of {numbers}, not of {catalogue}; attach a view instead:"
         warnings.append(Remark(message, statement))
+    schema = str(schema_of(connection))
+    warnings = [Remark(in_schema(each.message, schema), each.fix and in_schema(each.fix, schema)) for each in warnings]
     return Attached(attached.role, attached.relation, attached.mapping, sample, warnings)
 
 

@@ -12,6 +12,7 @@ import psycopg
 
 from recdb.doctor import attached, installation, oddities, privileges, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
+from recdb.schemas import DEFAULT_SCHEMA, in_schema, schema_of
 
 SECONDS_A_CHECK = 60
 
@@ -96,4 +97,8 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
         verdict = Verdict("warn", message, "run recdb doctor as the owner of schema recdb")
     except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
         verdict = Verdict("warn", f"cancelled after {seconds} s", "run recdb doctor when the database is less busy")
-    return Finding(name, verdict.state, verdict.message, verdict.fix) if verdict else None
+    if verdict is None:
+        return None
+    schema = schema_of(connection) or DEFAULT_SCHEMA
+    fix = in_schema(verdict.fix, schema) if verdict.fix else None
+    return Finding(name, verdict.state, in_schema(verdict.message, schema), fix)

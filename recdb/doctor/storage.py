@@ -8,6 +8,7 @@ from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, age_of, size, some
 from recdb.job.lock import JOB_LOCK
 from recdb.job.partitions import INDEX_OPTIONS, LEARNED_TABLES
+from recdb.schemas import DEFAULT_SCHEMA, lock_key, schema_of
 
 DEAD_SHARE, DEAD_ROWS = 0.2, 1000
 UNKNOWN_SIZE = 1 << 20
@@ -81,7 +82,7 @@ def check_leftovers(connection: psycopg.Connection) -> Verdict:
             where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
               and l.classid::bigint = %(key)s::bigint >> 32 and l.objid::bigint = %(key)s::bigint & 4294967295)
         """,
-        {"key": JOB_LOCK},
+        {"key": lock_key(JOB_LOCK, schema_of(connection) or DEFAULT_SCHEMA)},
     )
     if running:
         return Verdict("ok", "a training is running")

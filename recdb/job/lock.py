@@ -13,6 +13,7 @@ from recdb.job.versions import clean_up
 from recdb.migrate import require_installed
 from recdb.preconditions import check_owner
 from recdb.progress import Report
+from recdb.schemas import DEFAULT_SCHEMA, lock_key, schema_of
 
 # The key of an advisory lock: "recjob" in ASCII; recdb.is_running() knows it. The session that does all of the job's
 # work holds the lock: whatever ends that session ends the work too, so no two jobs ever work at once.
@@ -45,7 +46,7 @@ def job_lock(database: Database) -> Iterator[psycopg.Connection | None]:
     Yields None if another job holds the lock.
     """
     with connect(database, autocommit=True) as connection:
-        (locked,) = fetch_row(connection, "select pg_try_advisory_lock(%s)", [JOB_LOCK])
+        (locked,) = fetch_row(connection, "select pg_try_advisory_lock(%s)", [lock_key(JOB_LOCK, database.schema)])
         try:
             yield connection if locked else None
         finally:
@@ -60,7 +61,7 @@ def require_lock(connection: psycopg.Connection) -> None:
         connection,
         "select exists (select from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid() "
         "and l.granted and l.objsubid = 1 and (l.classid::bigint << 32) + l.objid::bigint = %s)",
-        [JOB_LOCK],
+        [lock_key(JOB_LOCK, schema_of(connection) or DEFAULT_SCHEMA)],
     )
     if not held:
         raise RecdbError(

@@ -15,6 +15,7 @@ from recdb.job.trace import traced
 from recdb.learn import Params
 from recdb.migrate import require_installed
 from recdb.progress import Report
+from recdb.schemas import lock_key
 
 # How long a step waits for transactions that still read an old version. The next run tries again.
 PATIENCE = "2s"
@@ -42,7 +43,7 @@ def activate(database: Database, label: str, report: Report) -> str | None:
         kept = connection.execute("select from recdb.model where label = %s and state = 'ready'", [label]).fetchone()
         if kept is None:
             connection.execute("select recdb.activate(%s)", [label])  # raises the error
-        connection.execute("select pg_advisory_lock(%s)", [ACTIVATION_LOCK])
+        connection.execute("select pg_advisory_lock(%s)", [lock_key(ACTIVATION_LOCK, database.schema)])
         with traced(connection, database, "activate") as run_id:
             reach("before activating")
             with connection.transaction():
