@@ -39,8 +39,8 @@ _NAMES = re.compile(
     | (?<= \bsearch_path[ ]=[ ] ) recdb \b | (?<= \bsearch_path[ ]to[ ] ) recdb \b
     # a text of its own, but not the name of a database or of a program
     | (?<! datname[ ]=[ ]') (?<! rolname[ ]=[ ]') (?<! application_name[ ]=[ ]') (?<= ') recdb (?= ')
-    # the pattern of a statement: recdb[[:space:]]*[.]
-    | \b recdb (?= \[\[:space:\]\]\*\[\.\] )
+    # the pattern of a statement, where space may stand before the dot
+    | \b recdb (?= (?: \[\[:space:\]\]\* \[\.\] ) )
     # the name of a policy, which its table has only once
     | (?<= \bpolicy[ ] ) recdb (?= _ )
     """,

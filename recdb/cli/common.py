@@ -42,16 +42,15 @@ Schema = Annotated[
 
 
 class Application(typer.Typer):
-    """The commands of recdb: each command with an option --url also gets the option --schema, for open_database()."""
+    """The commands of recdb: each one with an option --url also gets --schema, for open_database(). The demo needs none."""
 
     def command(self, *arguments: Any, **options: Any) -> Callable[[Command], Command]:
         """Return a decorator that registers a command."""
         register = super().command(*arguments, **options)
 
         def decorate(function: Command) -> Command:
-            register(
-                take_schema(function) if Url in get_type_hints(function, include_extras=True).values() else function
-            )
+            has_url = "url" in inspect.signature(function).parameters and function.__name__ != "demo"
+            register(take_schema(function) if has_url else function)
             return function
 
         return decorate
@@ -67,7 +66,7 @@ def take_schema(function: Command) -> Command:
 
     hints = get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())
-    place = 1 + [hints[parameter.name] for parameter in parameters].index(Url)
+    place = 1 + [parameter.name for parameter in parameters].index("url")
     option = inspect.Parameter("schema", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Schema)
     named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     named.insert(place, option)
