@@ -42,7 +42,7 @@ Schema = Annotated[
 
 
 class Application(typer.Typer):
-    """The commands of recdb: each one with an option --url also gets --schema, for open_database(). The demo needs none."""
+    """The commands of recdb: each one with --url also gets --schema, for open_database(); the demo needs none."""
 
     def command(self, *arguments: Any, **options: Any) -> Callable[[Command], Command]:
         """Return a decorator that registers a command."""

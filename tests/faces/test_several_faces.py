@@ -3,10 +3,12 @@
 import asyncio
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -48,9 +50,16 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             found = stop.code or 0
         captured = capsys.readouterr()
         assert found == code, captured.out + captured.err
-        return captured.out + captured.err
+        return captured.err + captured.out
 
     return call
+
+
+def answer(printed: str) -> Any:
+    """Read the JSON that a command printed below its progress."""
+    found = re.search(r"^[\[{].*", printed, re.MULTILINE | re.DOTALL)
+    assert found, printed
+    return json.loads(found[0])
 
 
 # Commands -----------------------------------------------------------------------------------------------------
@@ -89,7 +98,7 @@ def test_the_commands_work_on_the_schema_alone(
     command("refresh", *here, "--full", "--force")
     assert "collaborative_filtering_v1" in command("models", *here)
     command("activate", *here, "collaborative_filtering_v1")
-    listed = json.loads(command("recommend", *here, "ana", "-k", "3", "--json").partition("\n")[2])
+    listed = answer(command("recommend", *here, "ana", "-k", "3", "--json"))
     assert [row["item_id"] for row in listed] == ask(database, "select item_id from people.recommend('ana', 3)")
     assert len(listed) == 3
     command("recommend-all", *here, str(tmp_path / "all.csv"), "-k", "3")
@@ -98,7 +107,7 @@ def test_the_commands_work_on_the_schema_alone(
             row["item_id"] for row in listed
         ]
     checks = command("doctor", *here, "--json")
-    assert json.loads(checks.partition("\n")[2])["healthy"], checks
+    assert answer(checks)["healthy"], checks
     assert command("psql", *here, "-c", "\\dv attached*", "-c", "select count(*) from interaction").count("people") >= 1
     assert "detached" in command("detach", *here, "follow")
     monkeypatch.setenv("RECDB_SCHEMA", "people")
