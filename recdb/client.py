@@ -202,17 +202,15 @@ class Recommender:
             if self._connection is None:
                 connection.autocommit = True
             try:
-                connection.execute(self._fill_in("call recdb.refresh()"))
+                connection.execute(with_schema("call recdb.refresh()", self._schema))
             finally:
                 if self._connection is None:
                     connection.autocommit = False
 
     def _rows(self, call: Call[Row]) -> list[Row]:
+        call = call.in_schema(self._schema)
         with self._connected() as connection, connection.cursor(row_factory=class_row(call.record)) as cursor:
-            return cursor.execute(self._fill_in(call.statement), call.parameters).fetchall()
-
-    def _fill_in(self, statement: str) -> Any:
-        return with_schema(statement, self._schema)
+            return cursor.execute(call.statement, call.parameters).fetchall()
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
@@ -350,21 +348,19 @@ class AsyncRecommender:
             if self._connection is None:
                 await connection.set_autocommit(True)
             try:
-                await connection.execute(self._fill_in("call recdb.refresh()"))
+                await connection.execute(with_schema("call recdb.refresh()", self._schema))
             finally:
                 if self._connection is None:
                     await connection.set_autocommit(False)
 
     async def _rows(self, call: Call[Row]) -> list[Row]:
+        call = call.in_schema(self._schema)
         async with (
             self._connected() as connection,
             connection.cursor(row_factory=class_row(call.record)) as cursor,
         ):
-            await cursor.execute(self._fill_in(call.statement), call.parameters)
+            await cursor.execute(call.statement, call.parameters)
             return await cursor.fetchall()
-
-    def _fill_in(self, statement: str) -> Any:
-        return with_schema(statement, self._schema)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:

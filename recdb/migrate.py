@@ -31,7 +31,7 @@ from recdb.preconditions import (
     check_schema_is_ours,
     ensure_pgvector,
 )
-from recdb.public import PUBLIC, drop_stand_ins, may_make_public_recommend
+from recdb.public import PUBLIC, drop_stand_ins, find_public_recommend, may_make_public_recommend
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
 from recdb.schemas import DEFAULT_SCHEMA, schema_of
@@ -169,6 +169,9 @@ def uninstall(database: Database) -> list[str]:
     left: list[str] = []
     with connect(database) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
+        for function in find_public_recommend(connection):
+            if not function.of_others and not function.is_foreign:
+                connection.execute(f"drop function {function.name}")
         connection.execute("drop schema if exists recdb cascade")
         if _extension_is_ours(connection):
             left += _try_to_drop(connection, "extension", "vector")

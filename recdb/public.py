@@ -5,6 +5,7 @@ is removed, its public.recommend goes, and the next `recdb init` of another one 
 """
 
 import re
+from typing import NamedTuple
 
 import psycopg
 
@@ -16,13 +17,18 @@ from recdb.schemas import DEFAULT_SCHEMA, schema_of
 PUBLIC = re.compile(r"\bpublic\.(?=recommend\()")
 
 
-def may_make_public_recommend(raw: psycopg.Connection) -> bool:
-    """Return whether public.recommend is, or may become, the one of this connection's schema.
+class Found(NamedTuple):
+    """A function public.recommend."""
 
-    In schema recdb, raises RecdbError if an application or another role has a function of this name, or if this role
-    may not create one.
-    """
-    schema = schema_of(raw) or DEFAULT_SCHEMA
+    name: str
+    of_others: bool
+    """It is another recommender's."""
+    is_foreign: bool
+    """It is no recommender's, or of another role."""
+
+
+def find_public_recommend(raw: psycopg.Connection) -> list[Found]:
+    """Find the forms of public.recommend, with whose they are; those of neither sort are this schema's own."""
     rows = raw.execute(
         """
         select f.name, f.ours and f.of_others, not f.ours or not f.of_others and f.owner <> (
@@ -44,9 +50,19 @@ def may_make_public_recommend(raw: psycopg.Connection) -> bool:
         """,
         {},
     ).fetchall()
-    if any(of_others for _, of_others, _ in rows):
+    return [Found(*row) for row in rows]
+
+
+def may_make_public_recommend(raw: psycopg.Connection) -> bool:
+    """Return whether public.recommend is, or may become, the one of this connection's schema.
+
+    In schema recdb, raises RecdbError if an application or another role has a function of this name, or if this role
+    may not create one.
+    """
+    schema, found = schema_of(raw) or DEFAULT_SCHEMA, find_public_recommend(raw)
+    if any(each.of_others for each in found):
         return False
-    foreign = [name for name, _, is_foreign in rows if is_foreign]
+    foreign = [each.name for each in found if each.is_foreign]
     if foreign and schema == DEFAULT_SCHEMA:
         raise RecdbError(
             f"this database has a function {foreign[0]} of its own",

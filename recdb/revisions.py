@@ -31,7 +31,7 @@ _NAMES = re.compile(
     # before a name, a format's placeholder or a quoted name: recdb.config, 'recdb.attached_%s', recdb.%I
     (?<![\w.$@/]) (?<!current_setting\(') (?<!set_config\(') (?<!\bset[ ]) (?<!\blocal[ ]) (?<!\breset[ ])
     (?<!\bshow[ ]) recdb (?= \. (?! (?: dimension | user_id ) \b ) [a-z_%{"] )
-    | (?<= ") recdb (?= "\. )
+    | (?<= ") recdb (?= "\. ) | (?<= ') recdb (?= \.' )
     # schema recdb, and in a list: search_path = recdb, pg_temp
     | (?<= \bschema[ ] ) recdb \b
     | (?<= \bschema[ ]if[ ]not[ ]exists[ ] ) recdb \b
@@ -48,10 +48,10 @@ _NAMES = re.compile(
 )
 # The key of an advisory lock: two recommenders do not wait for each other.
 _KEYS = re.compile(r"(?<=\bx')[0-9A-Fa-f]{10,16}(?='::bigint)")
-# A command, which needs the name as an option.
+# A command, which needs the name as an option; a long text may go on in the next line.
 _COMMANDS = re.compile(
-    r"(?<![\w./-])recdb (?:init|uninstall|attach|detach|load|generate|refresh|recommend-all|recommend|evaluate|tune"
-    r"|models|activate|doctor|serve|psql)(?![\w-])(?! --schema)"
+    r"(?<![\w./-])recdb (?:'\s*\n\s*')?(?:init|uninstall|attach|detach|load|generate|refresh|recommend-all|recommend"
+    r"|evaluate|tune|models|activate|doctor|serve|psql)(?![\w-])(?! --schema)"
 )
 
 

@@ -153,6 +153,8 @@ def test_statements_and_commands_in_messages_name_the_schema(both: Database, com
         ("recdb recommends; recdb recommend-all", "recdb recommends; recdb recommend-all --schema people"),
         ("current_setting('recdb.any', true), recdb.user_id, set recdb.x = 1",
          "current_setting('recdb.any', true), recdb.user_id, set recdb.x = 1"),
+        ("to_regclass('recdb.' || t.name), all of recdb.'", "to_regclass('people.' || t.name), all of recdb.'"),
+        ("'or: recdb '\n    'init; then'", "'or: recdb '\n    'init --schema people; then'"),
         ("https://x.org/recdb.git my_recdb.t recdb_x.t", "https://x.org/recdb.git my_recdb.t recdb_x.t"),
         ("recdb/arrays/events.py", "recdb/arrays/events.py"),
     ],
