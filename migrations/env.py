@@ -11,7 +11,10 @@ from recdb.migrate import VERSION_TABLE, create_roles, prepare, replay
 
 
 def migrate_online() -> None:
-    """Run the revisions on `config.attributes["database"]` or `["url"]`, else `-x url=...`, else where recdb finds its database."""
+    """Run the revisions on `config.attributes["database"]` or `["url"]`, else `-x url=...`, else where recdb finds its database.
+
+    The schema is that of the database, else `-x schema=...`, else RECDB_SCHEMA, else recdb.
+    """
     url = context.config.attributes.get("url") or context.get_x_argument(as_dictionary=True).get("url")
     dimension = context.config.attributes.get("dimension") or context.get_x_argument(as_dictionary=True).get(
         "dimension"
@@ -19,11 +22,13 @@ def migrate_online() -> None:
     prefix = context.config.attributes.get("role_prefix") or context.get_x_argument(as_dictionary=True).get(
         "role_prefix"
     )
-    with connect_engine(context.config.attributes.get("database") or find_database(url)) as connection:
+    schema = context.get_x_argument(as_dictionary=True).get("schema")
+    database = context.config.attributes.get("database") or find_database(url, schema=schema)
+    with connect_engine(database) as connection:
         context.configure(
             connection=connection,
             version_table=VERSION_TABLE,
-            version_table_schema="recdb",
+            version_table_schema=database.schema,
             transactional_ddl=True,
         )
         with context.begin_transaction():

@@ -5,7 +5,7 @@ between two forms of a function.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, LiteralString, TypeVar
 
@@ -20,6 +20,7 @@ from recdb.records import (
     Recommendation,
     SimilarItem,
 )
+from recdb.schemas import with_schema
 
 Row = TypeVar("Row")
 
@@ -31,6 +32,10 @@ class Call(Generic[Row]):
     statement: LiteralString
     parameters: Sequence[Any]
     record: type[Row]
+
+    def in_schema(self, schema: str) -> "Call[Row]":
+        """Return the same call of the recommender in another schema."""
+        return replace(self, statement=with_schema(self.statement, schema))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from recdb import calls
 from recdb.calls import Call, Row
-from recdb.database import APPLICATION_NAME, Database, connect, find_database, prepares_statements
+from recdb.database import APPLICATION_NAME, Database, connect, find_database, find_schema, prepares_statements
 from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.records import (
     BatchRecommendation,
@@ -29,6 +29,7 @@ from recdb.records import (
     Recommendation,
     SimilarItem,
 )
+from recdb.schemas import schema_of, with_schema
 
 ERRORS: Mapping[str, type[RecdbError]] = {  # by SQLSTATE
     "22023": InvalidInput,  # invalid_parameter_value
@@ -66,9 +67,9 @@ def explain_timeout(database: Database | None) -> RecdbError:
     return Unavailable("all connections of the pool are busy", "allow more, or keep them for a shorter time")
 
 
-def _find_database(source: str | None) -> tuple[Database, dict[str, Any]]:
+def _find_database(source: str | None, schema: str | None) -> tuple[Database, dict[str, Any]]:
     """Find the database that a client connects to; return it with the options of each connection."""
-    database = find_database(source)
+    database = find_database(source, schema=schema)
     options: dict[str, Any] = {"application_name": APPLICATION_NAME}
     if source and not prepares_statements(source):
         options["prepare_threshold"] = None
@@ -83,6 +84,8 @@ class Recommender:
     calls run at once, in as many threads, and further calls wait up to 10 seconds for a free connection. For a
     connection or a pool of your own it has no effect.
 
+    `schema` is the schema of the recommender, if the database has several; None takes RECDB_SCHEMA, or else recdb.
+
     Every method raises InvalidInput, ModelNotFound, NotInstalled or RecdbError.
     """
 
@@ -91,13 +94,15 @@ class Recommender:
         source: str | psycopg.Connection[Any] | ConnectionPool[Any] | None = None,
         *,
         max_connections: int = 4,
+        schema: str | None = None,
     ) -> None:
+        self._schema = find_schema(schema or schema_of(source))
         self._connection = source if isinstance(source, psycopg.Connection) else None
         self._own_pool = not isinstance(source, psycopg.Connection | ConnectionPool)
         self._pool: ConnectionPool[Any] | None = source if isinstance(source, ConnectionPool) else None
         self._database: Database | None = None
         if source is None or isinstance(source, str):
-            self._database, options = _find_database(source)
+            self._database, options = _find_database(source, self._schema)
             self._pool = ConnectionPool(
                 self._database.conninfo,
                 kwargs=options,
@@ -197,12 +202,13 @@ class Recommender:
             if self._connection is None:
                 connection.autocommit = True
             try:
-                connection.execute("call recdb.refresh()")
+                connection.execute(with_schema("call recdb.refresh()", self._schema))
             finally:
                 if self._connection is None:
                     connection.autocommit = False
 
     def _rows(self, call: Call[Row]) -> list[Row]:
+        call = call.in_schema(self._schema)
         with self._connected() as connection, connection.cursor(row_factory=class_row(call.record)) as cursor:
             return cursor.execute(call.statement, call.parameters).fetchall()
 
@@ -234,13 +240,15 @@ class AsyncRecommender:
         source: str | psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | None = None,
         *,
         max_connections: int = 4,
+        schema: str | None = None,
     ) -> None:
+        self._schema = find_schema(schema or schema_of(source))
         self._connection = source if isinstance(source, psycopg.AsyncConnection) else None
         self._own_pool = not isinstance(source, psycopg.AsyncConnection | AsyncConnectionPool)
         self._pool: AsyncConnectionPool[Any] | None = source if isinstance(source, AsyncConnectionPool) else None
         self._database: Database | None = None
         if source is None or isinstance(source, str):
-            self._database, options = _find_database(source)
+            self._database, options = _find_database(source, self._schema)
             self._pool = AsyncConnectionPool(
                 self._database.conninfo,
                 kwargs=options,
@@ -340,12 +348,13 @@ class AsyncRecommender:
             if self._connection is None:
                 await connection.set_autocommit(True)
             try:
-                await connection.execute("call recdb.refresh()")
+                await connection.execute(with_schema("call recdb.refresh()", self._schema))
             finally:
                 if self._connection is None:
                     await connection.set_autocommit(False)
 
     async def _rows(self, call: Call[Row]) -> list[Row]:
+        call = call.in_schema(self._schema)
         async with (
             self._connected() as connection,
             connection.cursor(row_factory=class_row(call.record)) as cursor,

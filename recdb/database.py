@@ -18,6 +18,7 @@ from psycopg.rows import Row
 
 from recdb.embedded import embedded_folder, start_embedded, stop_embedded
 from recdb.errors import RecdbError, Unavailable
+from recdb.schemas import DEFAULT_SCHEMA, check_schema, use_schema
 from recdb.urls import describe_url, normalize_url, prepares_statements
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "connect_engine",
     "fetch_row",
     "find_database",
+    "find_schema",
     "normalize_url",
     "prepares_statements",
     "require_primary",
@@ -73,14 +75,16 @@ KEEPALIVES = {
 
 @dataclass(frozen=True)
 class Database:
-    """A database: its libpq connection string, and where this string comes from."""
+    """A database: its libpq connection string, where this string comes from, and the schema of the recommender."""
 
     conninfo: str
     origin: str
+    schema: str = DEFAULT_SCHEMA
 
     def __str__(self) -> str:
         """Describe the database in a message, without its password."""
-        return f"{describe_url(self.conninfo)} ({self.origin})"
+        schema = "" if self.schema == DEFAULT_SCHEMA else f", schema {self.schema}"
+        return f"{describe_url(self.conninfo)} ({self.origin}){schema}"
 
 
 @contextmanager
@@ -107,16 +111,29 @@ def scratch_database(url: str | None = None) -> Iterator[Database]:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
-def find_database(url: str | None = None, environment: Mapping[str, str] | None = None) -> Database:
-    """Find the database: `url`, else RECDB_DATABASE_URL, else DATABASE_URL, else the embedded server."""
+def find_database(
+    url: str | None = None, environment: Mapping[str, str] | None = None, schema: str | None = None
+) -> Database:
+    """Find the database: `url`, else RECDB_DATABASE_URL, else DATABASE_URL, else the embedded server.
+
+    The recommender is in `schema`, else in RECDB_SCHEMA, else in schema recdb. Raises InvalidInput for a name that
+    cannot be one.
+    """
     environment = os.environ if environment is None else environment
+    schema = find_schema(schema, environment)
     if url:
-        return Database(normalize_url(url), "given by --url")
+        return Database(normalize_url(url), "given by --url", schema)
     for variable in ("RECDB_DATABASE_URL", "DATABASE_URL"):
         if environment.get(variable):
-            return Database(normalize_url(environment[variable]), f"from {variable}")
+            return Database(normalize_url(environment[variable]), f"from {variable}", schema)
     folder = embedded_folder()
-    return Database(start_embedded(folder), f"embedded server in {folder}")
+    return Database(start_embedded(folder), f"embedded server in {folder}", schema)
+
+
+def find_schema(schema: str | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """Find the schema of the recommender: `schema`, else RECDB_SCHEMA, else recdb."""
+    environment = os.environ if environment is None else environment
+    return check_schema(schema or environment.get("RECDB_SCHEMA") or DEFAULT_SCHEMA)
 
 
 def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:
@@ -124,7 +141,8 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
 
     Its statements run with all rights of the role, often recdb's owner. An operator or a function that another role
     made in `public` could fit one of them better than PostgreSQL's own, and would run with these rights. So statements
-    name every other schema. Raises Unavailable, which names the database, if it cannot connect.
+    name every other schema: they say `recdb`, and the cursors write the schema of `database` in its place. Raises
+    Unavailable, which names the database, if it cannot connect.
     """
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
@@ -139,6 +157,7 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
             connection = _open(database, autocommit=True, prepare_threshold=None)
         except psycopg.OperationalError as again:
             raise _unreachable(database, again) from again
+    use_schema(connection, database.schema)
     try:
         require_safe_path(connection)
         pin_settings(connection)

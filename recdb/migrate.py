@@ -27,11 +27,12 @@ from recdb.preconditions import (
     administrator_statements,
     check_dimension,
     check_owner,
-    check_public_recommend,
+    check_schema_is_ours,
     check_vector_owner,
     ensure_pgvector,
     lock_out_installs,
 )
+from recdb.public import PUBLIC, drop_stand_ins, find_public_recommend, may_make_public_recommend
 from recdb.repair import (
     dependents,
     find_missing,
@@ -44,6 +45,7 @@ from recdb.repair import (
 )
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
+from recdb.schemas import DEFAULT_SCHEMA, Verbatim, schema_of
 
 VERSION_TABLE = "alembic_version"
 ROLES = tuple(role_comments())
@@ -83,7 +85,7 @@ def alembic_config(
 def upgrade(
     database: Database, *, dimension: int | None = None, role_prefix: str | None = None, revision: str = "head"
 ) -> list[str]:
-    """Migrate to `revision`, and repair what is missing; return one line for each repair.
+    """Migrate to `revision`, and repair the missing parts; return one line for each repair.
 
     The first install fixes `dimension`, the width of the vector columns, and `role_prefix`, with which the names of
     the roles begin ('recdb').
@@ -168,7 +170,7 @@ def _failed(error: BaseException | None) -> RecdbError:
 
 
 def uninstall(database: Database) -> list[str]:
-    """Remove the schema with all its data, `public.recommend`, and the roles no other database needs.
+    """Remove the schema with all its data, its `public.recommend`, and the roles that nothing else needs.
 
     Returns one line for each role or extension that stays, with the reason. If the application has views or functions
     of its own on recdb's objects, nothing is removed and a RecdbError names them.
@@ -189,8 +191,9 @@ def _remove(database: Database) -> list[str]:
     """Remove everything at once. Nothing here relies on recdb being whole."""
     with connect(database) as connection:
         if not connection.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone():
-            raise NotInstalled("recdb is not installed in this database")
+            raise NotInstalled(f"recdb is not installed in {_place(connection)}")
         require_primary(connection)
+        check_schema_is_ours(connection)
         lock_out_installs(connection)
         connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
         check_owner(connection)
@@ -198,15 +201,9 @@ def _remove(database: Database) -> list[str]:
         if others:
             raise RecdbError("objects of the application depend on recdb's: nothing was changed", "\n".join(others))
         roles = role_comments(installed_prefix(connection))
-        for (routine,) in connection.execute(
-            """
-            select p.oid::regprocedure::text from pg_proc p
-            where p.pronamespace = to_regnamespace('public') and p.proname = 'recommend'
-              and obj_description(p.oid, 'pg_proc') like 'recdb: %'
-              and p.proowner = (select n.nspowner from pg_namespace n where n.nspname = 'recdb')
-            """
-        ).fetchall():
-            connection.execute(sql.SQL("drop function {}").format(sql.SQL(routine)))
+        for function in find_public_recommend(connection):
+            if not function.of_others and not function.is_foreign:
+                connection.execute(sql.SQL("drop function {}").format(Verbatim(function.name)))
         connection.execute("drop schema recdb cascade")
         reach("schema dropped")
         connection.execute("set local lock_timeout = 0")
@@ -259,7 +256,7 @@ def require_installed(connection: psycopg.Connection) -> None:
     """Raise NotInstalled unless the database is at this package's newest revision."""
     found, wanted = installed_revision(connection), newest_revision()
     if found is None:
-        raise NotInstalled("recdb is not installed in this database", "run: recdb init")
+        raise NotInstalled(f"recdb is not installed in {_place(connection)}", "run: recdb init")
     if found != wanted:
         raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", "run: recdb init")
 
@@ -274,6 +271,11 @@ def require_whole(connection: psycopg.Connection) -> None:
             raise RecdbError("functions of recdb are missing", "run: recdb init")
         if may_ask:
             connection.execute("select recdb.refuse_broken()")
+
+
+def _place(connection: psycopg.Connection) -> str:
+    schema = schema_of(connection) or DEFAULT_SCHEMA
+    return "this database" if schema == DEFAULT_SCHEMA else f"schema {schema} of this database"
 
 
 # Functions that migrations/env.py calls -------------------------------------------------------------------
@@ -304,6 +306,7 @@ def prepare(
     found = restore_public(raw)
     ensure_pgvector(raw)
     check_vector_owner(raw)
+    check_schema_is_ours(raw)
     check_owner(raw)
     try:
         raw.execute("create schema if not exists recdb")
@@ -342,19 +345,24 @@ def create_roles(connection: sqlalchemy.Connection) -> None:
 
 
 def replay(connection: sqlalchemy.Connection, dimension: int | None = None, remarks: list[str] | None = None) -> None:
-    """Replace everything in `sql/`, in the order of its file names, and repair what it needs and reads."""
+    """Replace everything in `sql/`, in the order of its file names, and repair the parts that it needs and reads."""
     raw = _raw(connection)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-    check_public_recommend(raw)
-    vector, prefix = vector_schema(raw), installed_prefix(raw)
+    makes_public = may_make_public_recommend(raw)
+    vector, prefix, schema = vector_schema(raw), installed_prefix(raw), schema_of(raw) or DEFAULT_SCHEMA
     found = find_missing(raw, vector)
     width, gone = restore_vectors(raw, vector, dimension)
     found += gone
     for file in sorted((database_folder() / "sql").glob("*.sql")):
         statements = file.read_text(encoding="utf-8").replace("@dimension@", str(width))
-        raw.execute(with_prefix(fill_in(statements, vector), prefix))
+        if not makes_public:
+            statements = PUBLIC.sub("pg_temp.", statements)
+        # A cursor that writes no name in: fill_in() has written it.
+        psycopg.Cursor(raw).execute(with_prefix(fill_in(statements, vector, schema), prefix))
+    drop_stand_ins(raw)
     found += review(raw)
-    found += open_public(raw, [f"{prefix}_reader", f"{prefix}_analyst"])
+    if makes_public:
+        found += open_public(raw, [f"{prefix}_reader", f"{prefix}_analyst"])
     if remarks is not None:
         remarks.extend(found)
     reach("replayed")

@@ -8,6 +8,7 @@ import psycopg
 from recdb.database import fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.roles import DEFAULT_PREFIX, role_comments
+from recdb.schemas import DEFAULT_SCHEMA, schema_of
 
 # The key of an advisory lock, "recdb" in ASCII: several installs at once run one after another.
 INSTALL_LOCK = 0x7265636462
@@ -183,24 +184,27 @@ def check_dimension(raw: psycopg.Connection, dimension: int | None) -> None:
         )
 
 
-def check_public_recommend(raw: psycopg.Connection) -> None:
-    """Refuse to replace a `public.recommend` that an application made itself, or that another role owns."""
-    row = raw.execute(
+def check_schema_is_ours(connection: psycopg.Connection) -> None:
+    """Refuse a schema that an application uses: an uninstall drops the schema with everything in it.
+
+    The comment on the schema says that it is recdb's. Nobody but recdb has a schema of the default name.
+    """
+    schema = schema_of(connection) or DEFAULT_SCHEMA
+    row = connection.execute(
         """
-        select p.oid::regprocedure::text from pg_proc p
-        where p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
-          and (coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'recdb: %'
-              or p.proowner <> (select n.nspowner from pg_namespace n where n.nspname = 'recdb'))
-        """
+        select coalesce(obj_description(n.oid, 'pg_namespace'), '') like 'recdb: %%'
+            or not exists (select from pg_class c where c.relnamespace = n.oid)
+            and not exists (select from pg_proc p where p.pronamespace = n.oid)
+            and not exists (select from pg_type t where t.typnamespace = n.oid)
+        from pg_namespace n
+        where n.nspname = %s::name
+        """,
+        [schema],
     ).fetchone()
-    if row:
+    (quoted,) = fetch_row(connection, "select quote_ident(%s) <> %s", [schema, schema])
+    if quoted:
+        raise InvalidInput(f"{schema} is a word of SQL, and no name for a schema of recdb", "take another name")
+    if row and not row[0] and schema != DEFAULT_SCHEMA:
         raise RecdbError(
-            f"this database has a function {row[0]} of its own",
-            "rename it: recdb needs the name public.recommend",
-        )
-    allowed = raw.execute("select has_schema_privilege('public', 'create')").fetchone()
-    if allowed and not allowed[0]:
-        raise RecdbError(
-            "this role may not create public.recommend",
-            "run recdb init as the database's owner, or: grant create on schema public to <the owner>",
+            f"schema {schema} has objects that are not recdb's", "give recdb a schema of its own: --schema NAME"
         )

@@ -1,7 +1,7 @@
-"""What `recdb init` repairs before and after the replay of `sql/`: whatever something dropped with `cascade`.
+"""The repairs that `recdb init` makes before and after the replay of `sql/`: the parts that something dropped with `cascade`.
 
 An application owns its schema: it may drop schema `public`, pgvector, and every table that recdb reads. The functions
-and views of recdb come back with the replay. This module brings back what a replay does not make: schema `public`, the
+and views of recdb come back with the replay. This module brings back the parts that a replay does not make: schema `public`, the
 revision and the first rows of a dump without data, and the vector columns, whose models are gone with them.
 """
 
@@ -26,7 +26,7 @@ SIGNS = {
 
 
 def restore_public(raw: psycopg.Connection) -> list[str]:
-    """Create schema `public` if somebody dropped it; return what was done."""
+    """Create schema `public` if somebody dropped it; return the repairs."""
     if raw.execute("select 1 from pg_namespace where nspname = 'public'").fetchone():
         return []
     try:
@@ -98,7 +98,7 @@ def find_missing(raw: psycopg.Connection, vector: str) -> list[str]:
 def restore_vectors(raw: psycopg.Connection, vector: str, dimension: int | None) -> tuple[int, list[str]]:
     """Add the vector columns that went with pgvector, and retire the models that lost them.
 
-    Returns the width of the columns, and what was done. `vector` is pgvector's schema, quoted for SQL.
+    Returns the width of the columns, and the repairs. `vector` is pgvector's schema, quoted for SQL.
     """
     rows = raw.execute(
         """
@@ -161,7 +161,7 @@ def drop_partitions(raw: psycopg.Connection) -> None:
 
 
 def review(raw: psycopg.Connection) -> list[str]:
-    """Look at every attached table again, and fill the weighted interactions if they are new; return what changed."""
+    """Look at every attached table again, and fill the weighted interactions if they are new; return the changes."""
     lines = []
     for relation, role, state, problem in raw.execute("select * from recdb.review_sources(true)").fetchall():
         if state == "read":
@@ -207,7 +207,7 @@ def shut_public(connection: psycopg.Connection, role: str) -> None:
 
 
 def dependents(connection: psycopg.Connection) -> list[str]:
-    """Name what an application built on recdb's objects: views, functions, columns and foreign keys of its own."""
+    """Name the objects that an application built on recdb's: views, functions, columns and foreign keys of its own."""
     rows = connection.execute(
         """
         with recdb as (select n.oid, n.nspowner from pg_namespace n where n.nspname = 'recdb'),

@@ -5,23 +5,80 @@ its hash together with the revisions, and this module imports nothing from recdb
 release: a later revision that needs another helper brings its own, or gets it in a new module.
 
 Revisions rely on this much of the living code, which therefore has to stay: before the first revision runs,
-`recdb.migrate.prepare()` has created pgvector and schema `recdb`, set the search path to `pg_catalog, pg_temp`, and set
+`recdb.migrate.prepare()` has created pgvector and the schema, set the search path to `pg_catalog, pg_temp`, and set
 `recdb.dimension` to the width of the vector columns, or to the empty string.
 
 No schema that others may write is on the path. So a revision names every object of recdb and of pgvector by schema: it
 writes `@vector@.halfvec`, and fill_in() puts the schema of the extension there.
+
+A database may hold several recommenders, each in a schema of its own. A revision names schema `recdb`, and in_schema()
+writes the name of another one there.
 """
 
+import hashlib
+import re
 from collections.abc import Collection
 
 import psycopg
 from alembic import op
 
+DEFAULT_SCHEMA = "recdb"
+
+# Where `recdb` is the name of the schema, in SQL and in texts about it. It is also the name of the project ("recdb: ",
+# "recdb reads"), of the command, of roles (recdb_reader) and of settings (recdb.user_id), which stay as they are.
+_NAMES = re.compile(
+    r"""
+    # before a name, a format's placeholder or a quoted name: recdb.config, 'recdb.attached_%s', recdb.%I
+    (?<![\w.$@/]) (?<!current_setting\(') (?<!set_config\(') (?<!\bset[ ]) (?<!\blocal[ ]) (?<!\breset[ ])
+    (?<!\bshow[ ]) recdb (?= \. (?! (?: dimension | user_id ) \b ) [a-z_%{"] )
+    | (?<= ") recdb (?= "\. ) | (?<= ') recdb (?= \.' )
+    # schema recdb, and in a list: search_path = recdb, pg_temp
+    | (?<= \bschema[ ] ) recdb \b
+    | (?<= \bschema[ ]if[ ]not[ ]exists[ ] ) recdb \b
+    | (?<= \bschema[ ]if[ ]exists[ ] ) recdb \b
+    | (?<= \bsearch_path[ ]=[ ] ) recdb \b | (?<= \bsearch_path[ ]to[ ] ) recdb \b
+    # a text of its own, but not the name of a database or of a program
+    | (?<! datname[ ]=[ ]') (?<! rolname[ ]=[ ]') (?<! application_name[ ]=[ ]') (?<= ') recdb (?= ')
+    # the pattern of a statement, where space may stand before the dot
+    | \b recdb (?= (?: "\?)? \[\[:space:\]\]\* \[\.\] )
+    # the name of a policy, which its table has only once
+    | (?<= \bpolicy[ ] ) recdb (?= _ )
+    """,
+    re.VERBOSE,
+)
+# The key of an advisory lock: two recommenders do not wait for each other.
+_KEYS = re.compile(r"(?<=\bx')[0-9A-Fa-f]{10,16}(?='::bigint)")
+# A command, which needs the name as an option; a long text may go on in the next line.
+_COMMANDS = re.compile(
+    r"(?<![\w./-])recdb (?:'\s*\n\s*')?(?:init|uninstall|attach|detach|load|generate|refresh|recommend-all|recommend"
+    r"|evaluate|tune|models|activate|doctor|serve|psql)(?![\w-])(?! --schema)"
+)
+
 
 def execute(statements: str) -> None:
     """Run a revision's SQL: several statements, no parameters; `@vector@` is the schema of pgvector."""
     connection = _connection()
-    connection.execute(fill_in(statements, vector_schema(connection)))
+    # A cursor that writes no name in: fill_in() has written it.
+    psycopg.Cursor(connection).execute(fill_in(statements, vector_schema(connection), _schema()))
+
+
+def in_schema(text: str, schema: str) -> str:
+    """Write the name of another schema into SQL, or into a text about it, in the place of `recdb`.
+
+    A command becomes one for that schema: `recdb refresh --schema people`. For schema `recdb` nothing changes.
+    """
+    if schema == DEFAULT_SCHEMA:
+        return text
+    text = _NAMES.sub(schema, text)
+    text = _KEYS.sub(lambda key: f"{lock_key(int(key[0], 16), schema):x}", text)
+    return _COMMANDS.sub(lambda command: f"{command[0]} --schema {schema}", text)
+
+
+def lock_key(key: int, schema: str) -> int:
+    """Return the key of an advisory lock in another schema than `recdb`, from its key there."""
+    if schema == DEFAULT_SCHEMA:
+        return key
+    return int.from_bytes(hashlib.sha256(f"{key:x} {schema}".encode()).digest()[:7])
 
 
 def vector_schema(connection: psycopg.Connection) -> str:
@@ -34,9 +91,9 @@ def vector_schema(connection: psycopg.Connection) -> str:
     return str(row[0])
 
 
-def fill_in(statements: str, vector: str) -> str:
-    """Write the schema of pgvector into SQL, in the place of `@vector@`, also inside the bodies of functions."""
-    return statements.replace("@vector@", vector)
+def fill_in(statements: str, vector: str, schema: str = DEFAULT_SCHEMA) -> str:
+    """Write schemas into SQL, also inside the bodies of functions: pgvector's for `@vector@`, and recdb's own."""
+    return in_schema(statements, schema).replace("@vector@", vector)
 
 
 def withdraw(*, keep: Collection[str]) -> None:
@@ -46,8 +103,7 @@ def withdraw(*, keep: Collection[str]) -> None:
     `recdb attach` makes, stay too. All are dropped at once and without cascade: if an application's own view depends on
     one of them, PostgreSQL raises an error that names it.
     """
-    views, routines = _connection().execute(
-        """
+    statement = """
         select
             (select string_agg(c.oid::regclass::text, ', ') from pg_class c
              where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' and c.relname <> all (%(keep)s)
@@ -56,14 +112,21 @@ def withdraw(*, keep: Collection[str]) -> None:
              where p.pronamespace = 'recdb'::regnamespace and p.proname <> all (%(keep)s)
                 or p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
                     and obj_description(p.oid, 'pg_proc') like 'recdb: %%'
-                    and p.proowner = (select n.nspowner from pg_namespace n where n.nspname = 'recdb'))
-        """,
-        {"keep": list(keep)},
-    ).fetchone() or (None, None)
+                    and p.proowner = (select n.nspowner from pg_namespace n where n.nspname = 'recdb')
+                    -- It may belong to another recommender of this database.
+                    and pg_get_functiondef(p.oid) ~ format('[^a-z0-9_]%%s[.]', 'recdb'))
+    """
+    cursor = psycopg.Cursor(_connection())
+    views, routines = cursor.execute(in_schema(statement, _schema()), {"keep": list(keep)}).fetchone() or (None, None)
     if views:
-        _connection().execute(f"drop view {views}")
+        cursor.execute(f"drop view {views}")
     if routines:
-        _connection().execute(f"drop routine {routines}")
+        cursor.execute(f"drop routine {routines}")
+
+
+def _schema() -> str:
+    """Return the schema that is migrated: the one of Alembic's version table."""
+    return op.get_context().version_table_schema or DEFAULT_SCHEMA
 
 
 def _connection() -> psycopg.Connection:

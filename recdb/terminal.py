@@ -17,6 +17,8 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
+from recdb.schemas import DEFAULT_SCHEMA, in_schema
+
 # A file or a pipe has no width, so tables that go there are never folded.
 UNBOUNDED = 10_000
 
@@ -32,9 +34,16 @@ def visible(text: str) -> str:
 class _Console(Console):
     """A console that prints texts from anywhere; the styles that a terminal shows come from recdb alone."""
 
+    schema = DEFAULT_SCHEMA
+
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print texts and tables, and nothing that a terminal acts on in a text."""
-        super().print(*(visible(one) if isinstance(one, str) else one for one in objects), **options)
+        """Print texts and tables, and nothing that a terminal acts on in a text.
+
+        Statements and commands in a text are for the recommender that the command works on.
+        """
+        super().print(
+            *(visible(in_schema(one, self.schema)) if isinstance(one, str) else one for one in objects), **options
+        )
 
     def print_json(self, json: str | None = None, **options: Any) -> None:
         """Print JSON; where it holds a character that a terminal acts on, escape all that is not ASCII."""
@@ -44,6 +53,11 @@ class _Console(Console):
 
 output = _Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED)
 errors = _Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else UNBOUNDED)
+
+
+def speak_of(schema: str) -> None:
+    """Let every later message name this schema."""
+    output.schema = errors.schema = schema
 
 
 @contextmanager

@@ -57,7 +57,7 @@ comment on function recdb.refuse_hidden_rows() is
 
 -- recdb.learned_size: the size of the weighted interactions.
 --   parameters  none: pairs and users are results
---   returns     pairs: users' items; users: those with at least one. Rows of forgotten users and of ignored users do not
+--   returns     pairs: users' items; users: those with at least one. Rows of forgotten and of ignored users do not
 --               count. users is NULL while the settled weights cannot be read
 --   reads       item_popularity, whose numbers of users add up to the pairs; user_item; ignored_user
 create or replace function recdb.learned_size(out pairs bigint, out users bigint)

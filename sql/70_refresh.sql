@@ -32,7 +32,7 @@ comment on function recdb.take_refresh_lock(boolean) is
 
 
 -- recdb.refresh_holder: the session that holds the lock of take_refresh_lock().
---   returns     a text for messages: process, role, application and the start of its transaction; NULL if nobody holds it
+--   returns     a text for messages: process, role, application, start of its transaction; NULL if nobody holds it
 --   reads       the system catalogues; without rights on the other session's role, the last two are unknown
 create or replace function recdb.refresh_holder()
 returns text

@@ -23,8 +23,8 @@ begin atomic
         when as_id.type in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) then
             -- Wide enough for all three: a column may become wider.
             format('(case when (case when %1$s ~ ''^(0|-?[1-9][0-9]{0,18})$''::text then %1$s end)::numeric'
-                ' between ''-9223372036854775808''::numeric and ''9223372036854775807''::numeric then %1$s end)::bigint',
-                as_id.parameter)
+                ' between ''-9223372036854775808''::numeric and ''9223372036854775807''::numeric'
+                ' then %1$s end)::bigint', as_id.parameter)
     end;
 end;
 comment on function recdb.as_id(text, regtype) is

@@ -205,8 +205,8 @@ begin
     where lives_in is not null
     union all
     select format('recdb cannot read %s, which is attached as %s: %s', s.relation, s.role, s.reason),
-        format('If the table or its columns have other names now: recdb attach it again. To go on without it: recdb '
-            'init, which takes it in again when it is back; or for good: recdb detach %s', s.relation)
+        format('If the table or its columns have other names now, attach it again: recdb attach. Or go on without '
+            'it: recdb init, which takes it in again when it is back; or for good: recdb detach %s', s.relation)
     from (
         select a.relation, a.role, recdb.source_problem(a) as reason
         from recdb.attachment a
@@ -276,7 +276,7 @@ begin atomic
         'recdb.read_items', 'recdb.users_since']) p(name)
     where not exists (
         select from pg_catalog.pg_proc f
-        where f.pronamespace = 'recdb'::regnamespace and f.proname = substr(p.name, 7))
+        where f.pronamespace = 'recdb'::regnamespace and f.proname = split_part(p.name, '.', 2))
     union all
     select t.name || '.embedding'
     from unnest(array['recdb.user_vector', 'recdb.item_vector']) t(name)

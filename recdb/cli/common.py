@@ -1,8 +1,11 @@
 """Code that the commands share: the application, common options, parsing of options, opening the database."""
 
+import inspect
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 from rich.markup import escape
@@ -13,9 +16,66 @@ from recdb.database import Database, find_database
 from recdb.distribution import install_command, installed_version
 from recdb.errors import InvalidInput
 from recdb.job import tracking
-from recdb.terminal import UNBOUNDED, errors, output, table
+from recdb.terminal import UNBOUNDED, errors, output, speak_of, table
 
-app = typer.Typer(
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="The database. Default: RECDB_DATABASE_URL, DATABASE_URL, or else an embedded server.",
+        show_default=False,
+    ),
+]
+_schema: ContextVar[str | None] = ContextVar("_schema", default=None)
+
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        metavar="NAME",
+        help="The schema of the recommender, if the database has several. Default: RECDB_SCHEMA, or else recdb.",
+        show_default=False,
+    ),
+]
+
+
+class Application(typer.Typer):
+    """The commands of recdb: each one with --url also gets --schema, for open_database(); the demo needs none."""
+
+    def command(self, *arguments: Any, **options: Any) -> Callable[[Command], Command]:
+        """Return a decorator that registers a command."""
+        register = super().command(*arguments, **options)
+
+        def decorate(function: Command) -> Command:
+            has_url = "url" in inspect.signature(function).parameters and function.__name__ != "demo"
+            register(take_schema(function) if has_url else function)
+            return function
+
+        return decorate
+
+
+def take_schema(function: Command) -> Command:
+    """Add the option --schema to a command, behind --url."""
+
+    @wraps(function)
+    def command(*arguments: Any, schema: str | None, **options: Any) -> Any:
+        _schema.set(schema)
+        return function(*arguments, **options)
+
+    hints = get_type_hints(function, include_extras=True)
+    parameters = list(inspect.signature(function).parameters.values())
+    place = 1 + [parameter.name for parameter in parameters].index("url")
+    option = inspect.Parameter("schema", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Schema)
+    named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    named.insert(place, option)
+    command.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    command.__annotations__ = hints | {"schema": Schema}
+    return cast("Command", command)
+
+
+app = Application(
     name="recdb",
     no_args_is_help=True,
     add_completion=False,
@@ -39,14 +99,6 @@ def recdb(
     """Recommendations inside PostgreSQL."""
 
 
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        help="The database. Default: RECDB_DATABASE_URL, DATABASE_URL, or else an embedded server.",
-        show_default=False,
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Mlflow = Annotated[
     str | None,
@@ -65,7 +117,8 @@ LatencyOption = Annotated[
 
 def open_database(url: str | None, *, quiet: bool = False) -> Database:
     """Find the database and print which one; with `quiet` to standard error, because a program reads the output."""
-    database = find_database(url)
+    database = find_database(url, schema=_schema.get())
+    speak_of(database.schema)
     (errors if quiet else output).print(f"database: {database}", markup=False)
     return database
 

@@ -20,7 +20,7 @@ def init(
         typer.Option(metavar="NAME", help="What the names of the roles begin with; only the first install sets it."),
     ] = None,
 ) -> None:
-    """Install recdb, migrate it to the newest revision, and repair what is missing."""
+    """Install recdb, migrate it to the newest revision, and repair the missing parts."""
     database = open_database(url)
     for line in migrate.upgrade(database, dimension=dimension, role_prefix=role_prefix):
         output.print(line, markup=False)

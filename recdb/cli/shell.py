@@ -9,6 +9,7 @@ import typer
 
 from recdb.cli.common import Url, app, open_database
 from recdb.embedded import find_program, stop_servers
+from recdb.schemas import DEFAULT_SCHEMA
 from recdb.terminal import output
 
 
@@ -27,11 +28,17 @@ def psql(
     ] = None,
     url: Url = None,
 ) -> None:
-    """Open psql on the database, also on the embedded server; exits with psql's code."""
+    """Open psql on the database, also on the embedded server; exits with psql's code.
+
+    With --schema, that schema is the first one of the search path.
+    """
     program = find_program("psql")
     database = open_database(url, quiet=True)
     # Other users of the machine can read a command line, but not an environment.
     environment = os.environ | libpq_environment(database.conninfo)
+    if database.schema != DEFAULT_SCHEMA:
+        path = f"-c search_path={database.schema},public"
+        environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} {path}".strip()
     process = subprocess.Popen([program, *(arguments or [])], env=environment)
     while True:
         try:

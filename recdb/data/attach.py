@@ -33,6 +33,7 @@ from recdb.faults import reach
 from recdb.migrate import require_installed
 from recdb.preconditions import lock_out_installs
 from recdb.progress import Report, silent
+from recdb.schemas import in_schema, schema_of
 
 JOB_TIMEOUT = "1s"  # how long we wait for a refresh to end
 
@@ -108,7 +109,7 @@ def attach(
 
 
 def detach(database: Database, relation: str | None) -> list[Attached]:
-    """Detach a table in all its roles, or every table for None; return what was detached. recdb's own store stays."""
+    """Detach a table in all its roles, or every table for None; return the detached tables. recdb's own store stays."""
     with connect(database) as connection:
         require_installed(connection)
         become_owner(connection)
@@ -237,7 +238,9 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
     """Read some rows of an attached view as recdb will, and collect the warnings."""
     view = sql.Identifier("recdb", f"attached_{number}")
     relation = find_relation(connection, attached.relation)
-    hidden = connection.execute("select recdb.hidden_tables(%s::regclass)::text", [f"recdb.attached_{number}"])
+    hidden = connection.execute(
+        "select recdb.hidden_tables(%s::regclass)::text", [f"{schema_of(connection)}.attached_{number}"]
+    )
     for (table,) in hidden.fetchall():
         (owner,) = fetch_row(connection, "select quote_ident(current_user)")
         raise RecdbError(
@@ -276,6 +279,8 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
     ):
         message = f"{numbered} holds numbers of {numbers}, not of {catalogue}; attach a view instead:"
         warnings.append(Remark(message, statement))
+    schema = str(schema_of(connection))
+    warnings = [Remark(in_schema(each.message, schema), each.fix and in_schema(each.fix, schema)) for each in warnings]
     return Attached(attached.role, attached.relation, attached.mapping, sample, warnings)
 
 

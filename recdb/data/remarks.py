@@ -6,6 +6,7 @@ import psycopg
 from psycopg import sql
 
 from recdb.data.sources import Relation, read_relation
+from recdb.schemas import schema_of
 
 SAMPLE = 3
 KINDS_READ = 1_000_000
@@ -58,7 +59,7 @@ def sample_query(connection: psycopg.Connection, number: int, view: sql.Composab
     columns = connection.execute(
         "select a.attname, recdb.column_type(a.attrelid, a.attname)::text from pg_attribute a "
         "where a.attrelid = %s::regclass and a.attnum > 0 order by a.attnum",
-        [f"recdb.attached_{number}"],
+        [f"{schema_of(connection)}.attached_{number}"],
     ).fetchall()
     texts = {"timestamp with time zone": "({} at time zone 'UTC')::text", "timestamp without time zone": "{}::text"}
     zoned = "case when isfinite({0}) then regexp_replace({1}, '( BC)?$', '+00:00\\1') else {1} end as {0}"

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from recdb.database import SEARCH_PATH, fetch_row, split_path
 from recdb.errors import InvalidInput, RecdbError
+from recdb.schemas import Verbatim, schema_of
 
 Role = Literal["interactions", "items"]
 
@@ -140,7 +141,11 @@ def find_relation(connection: psycopg.Connection, name: str, path: str = "") -> 
     if row is None:
         raise InvalidInput(f"there is no table {name}", suggest_tables(connection))
     oid, full_name, kind, schema, persistence = row
-    if schema in ("recdb", "pg_catalog", "information_schema") or kind not in READABLE or persistence == "t":
+    if (
+        schema in ("recdb", schema_of(connection), "pg_catalog", "information_schema")
+        or kind not in READABLE
+        or persistence == "t"
+    ):
         raise InvalidInput(f"{full_name} cannot be attached", "attach a table or a view of the application")
     return Relation(full_name, READABLE[kind], read_columns(connection, oid))
 
@@ -152,7 +157,7 @@ def suggest_tables(connection: psycopg.Connection) -> str:
         select format('%I.%I', n.nspname, c.relname)
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not in ('recdb', 'information_schema')
-          and n.nspname !~ '^pg_'
+          and n.nspname !~ '^pg_' and coalesce(obj_description(n.oid, 'pg_namespace'), '') not like 'recdb: %'
           and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e')
         order by 1
         limit 20
@@ -324,7 +329,7 @@ def use_safe_part(connection: psycopg.Connection, path: str) -> None:
 def expression(connection: psycopg.Connection, relation: Relation, text: str, key: str) -> sql.Composable:
     """Put a condition in brackets and try it on its relation."""
     # The line end closes a comment. A prepared statement cannot be more than one statement.
-    condition = sql.SQL("(\n{}\n)").format(sql.SQL(text))
+    condition = sql.SQL("(\n{}\n)").format(Verbatim(text))
     try:
         with connection.transaction():
             query = sql.SQL("select {}::boolean from {} limit 0").format(condition, relation.identifier)

@@ -12,6 +12,7 @@ import psycopg
 
 from recdb.doctor import attached, installation, oddities, privileges, recall, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
+from recdb.schemas import DEFAULT_SCHEMA, in_schema, schema_of
 
 SECONDS_A_CHECK = 60
 
@@ -103,4 +104,8 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
             fix = "recdb init" if missing else error.diag.message_hint
             return Finding(name, "fail", error.diag.message_primary or str(error), fix)
         verdict = Verdict("warn", f"cancelled after {seconds} s", "run recdb doctor when the database is less busy")
-    return Finding(name, verdict.state, verdict.message, verdict.fix) if verdict else None
+    if verdict is None:
+        return None
+    schema = schema_of(connection) or DEFAULT_SCHEMA
+    fix = in_schema(verdict.fix, schema) if verdict.fix else None
+    return Finding(name, verdict.state, in_schema(verdict.message, schema), fix)

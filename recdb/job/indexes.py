@@ -1,7 +1,7 @@
 """The HNSW indexes of a version, built with the memory that the server has.
 
 A parallel build takes all of maintenance_work_mem as shared memory, which lies in /dev/shm; containers have 64 MB there
-by default. So build_indexes() asks for what an index needs, and no more than the server's settings say that it has. If
+by default. So build_indexes() asks for the memory that an index needs, and no more than the server's settings allow. If
 the server has less, the build goes on without parallel workers, and then with less memory.
 """
 
@@ -40,7 +40,7 @@ KEYS = {"item_vector": "item_key", "item_neighbor": "item_key", "user_vector": "
 
 @dataclass(frozen=True)
 class Memory:
-    """What the build of an index needs, and what it may take."""
+    """The memory that the build of an index needs, and the most that it may take."""
 
     needed: int
     """The bytes that hold the whole index; with less, the build is many times slower."""
@@ -84,7 +84,7 @@ def version_of(text: str) -> tuple[int, ...]:
 def build_indexes(connection: psycopg.Connection, model_id: int, report: Report) -> list[str]:
     """Analyse a version's tables, and build their primary keys and HNSW indexes; needs autocommit.
 
-    Returns a line for each index that was built more slowly than it could be: what happened, and what makes it faster.
+    Returns a line for each index that was built more slowly than it could be: the event, and the remedy.
     Raises RecdbError if the server has no memory for an index.
     """
     parallel = pgvector_version(connection) >= SAFE_PARALLEL
@@ -113,7 +113,7 @@ def without_workers(connection: psycopg.Connection, table: str) -> None:
 
 
 def measure(connection: psycopg.Connection, table: str) -> Memory:
-    """Return what the HNSW index of an analysed table needs and may take."""
+    """Return the memory that the HNSW index of an analysed table needs and may take."""
     rows, dimension = fetch_row(
         connection,
         "select greatest(c.reltuples, 0), a.atttypmod from pg_class c "
@@ -134,7 +134,7 @@ def attempts(memory: int) -> Iterator[tuple[bool, int]]:
 
 
 def build_hnsw(connection: psycopg.Connection, table: str, memory: Memory) -> str | None:
-    """Build a table's HNSW index with what the server has; return what was slower than it could be, or None."""
+    """Build a table's HNSW index with the server's memory; return a line if it was slower than it could be."""
     (schema,) = fetch_row(
         connection,
         "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'",
@@ -164,7 +164,7 @@ def build_hnsw(connection: psycopg.Connection, table: str, memory: Memory) -> st
 
 
 def slowdown(table: str, memory: Memory, taken: int, *, failed: bool) -> str | None:
-    """Say how the build of an index was slower than it could be, and what makes it faster; None if it was not."""
+    """Say how the build of an index was slower than it could be, and the remedy; None if it was not."""
     name = table.rpartition("_")[0]
     if taken < memory.needed:
         return (

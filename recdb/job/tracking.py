@@ -11,6 +11,7 @@ from typing import Any
 from recdb.database import Database, connect
 from recdb.distribution import install_command
 from recdb.errors import RecdbError
+from recdb.schemas import DEFAULT_SCHEMA
 from recdb.urls import quotes_credentials, without_credentials
 
 EXPERIMENT = "recdb"
@@ -84,7 +85,8 @@ def log_version(database: Database, label: str, place: str) -> str:
         experiment_id(client, uri),
         run_name=label,
         start_time=milliseconds(created_at),
-        tags={"recdb.database": name, "recdb.model": label, "recdb.active": str(active).lower()},
+        tags={"recdb.database": name, "recdb.model": label, "recdb.active": str(active).lower()}
+        | ({} if database.schema == DEFAULT_SCHEMA else {"recdb.schema": database.schema}),
     )
     now = int(time.time() * 1000)
     sizes = {"users": users, "items": items, "interactions": interactions}

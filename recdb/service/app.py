@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from recdb.database import Database
 from recdb.distribution import installed_version
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Unavailable
+from recdb.schemas import in_schema
 from recdb.service.backend import Backend
 from recdb.service.bodies import (
     Alive,
@@ -99,6 +100,7 @@ def create_app(database: Database, *, max_connections: int = 8, timeout: float =
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.schema = database.schema
     app.add_middleware(Observe, metrics=metrics)
     _add_error_handlers(app)
     _add_recommending(app, backend, metrics)
@@ -164,7 +166,7 @@ def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
 
 
 def _not_ready(request: Request, reason: RecdbError, shape: type[Error] = Error) -> JSONResponse:
-    hint = reason.hint or HINTS.get(type(reason))
+    hint = in_schema(reason.hint or HINTS.get(type(reason)) or "", request.app.state.schema) or None
     return error_response(request.scope, 503, "unavailable", str(reason), hint, headers=RETRY_AFTER, shape=shape)
 
 

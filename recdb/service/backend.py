@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from recdb.client import AsyncRecommender, translate
 from recdb.database import APPLICATION_NAME, Database
 from recdb.errors import RecdbError, Unavailable
+from recdb.schemas import with_schema
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ class Backend:
         self._asking += 1
         try:
             async with asyncio.timeout(self.timeout):
-                return await call(AsyncRecommender(self.pool))
+                return await call(AsyncRecommender(self.pool, schema=self.database.schema))
         except TimeoutError as error:
             raise Unavailable(
                 f"the database gave no answer within {self.timeout:g} s", "try again, or raise --timeout"
@@ -124,7 +125,7 @@ class Backend:
                     reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
                     return Unavailable(f"cannot connect to {self.database}: {reason}", "is the server up?")
                 async with connection:
-                    await AsyncRecommender(connection).recommend("", 1)
+                    await AsyncRecommender(connection, schema=self.database.schema).recommend("", 1)
         except TimeoutError:
             return Unavailable(f"{self.database} gave no answer within {PROBE_LIMIT:g} s", "is the server up?")
         except psycopg.Error as error:
@@ -137,7 +138,7 @@ class Backend:
         """Return the active version; None if there is none, or if the database does not answer."""
         try:
             async with asyncio.timeout(self.timeout), self.pool.connection() as connection:
-                row = await (await connection.execute(ACTIVE_MODEL)).fetchone()
+                row = await (await connection.execute(with_schema(ACTIVE_MODEL, self.database.schema))).fetchone()
         except (TimeoutError, psycopg.Error):
             return None
         return ActiveModel(*row) if row else None

@@ -220,7 +220,7 @@ def test_renamed_tables_and_columns_are_attached_again(database: Database, train
     trained.execute('alter table post rename to "Article"; alter table user_interaction rename user_id to "userId"')
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=r"public\.user_interaction") as refused:
         recommend(trained, mine)
-    assert "recdb attach it again" in (refused.value.diag.message_hint or "")
+    assert "attach it again: recdb attach" in (refused.value.diag.message_hint or "")
     items = next(source for source in SOURCES if source.role == "items")
     interactions = parse_source("user_interaction user=userId item=post_id kind=interaction_type at=created_at")
     attach(database, [replace(items, relation='"Article"'), interactions])

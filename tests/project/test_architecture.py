@@ -23,9 +23,9 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("calls", "preconditions", "repair"),
+    ("calls", "preconditions", "public", "repair"),
     ("database", "terminal"),
-    ("embedded", "records", "tables", "latency", "progress", "roles", "urls"),
+    ("embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
     ("errors", "distribution", "faults", "revisions"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
