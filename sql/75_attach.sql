@@ -30,9 +30,10 @@ comment on function recdb.as_id(text, regtype) is
 
 -- recdb.as_time: the SQL that turns a time of any type into a timestamptz.
 --   parameters  expression  an SQL expression of that type
---               type        timestamptz, timestamp or date; without a time zone it is read as UTC
+--               type        timestamptz, timestamp or date
+--               zone        the time zone of a time that has none
 --   returns     an SQL expression. A date reaches further than a timestamp: one after the year 9999 is infinity
-create or replace function recdb.as_time(expression text, type regtype)
+create or replace function recdb.as_time(expression text, type regtype, zone text default 'UTC')
 returns text
 language sql immutable parallel safe
 begin atomic
@@ -40,12 +41,36 @@ begin atomic
         when 'timestamptz'::regtype then as_time.expression
         when 'date'::regtype then
             format('(case when %1$s > date ''9999-12-31'' then ''infinity'' else %1$s end)::timestamp'
-                ' at time zone ''UTC''', as_time.expression)
-        else format('%s::timestamp at time zone ''UTC''', as_time.expression)
+                ' at time zone %2$L', as_time.expression, as_time.zone)
+        else format('%s::timestamp at time zone %L', as_time.expression, as_time.zone)
     end;
 end;
-comment on function recdb.as_time(text, regtype) is
-    'Internal: the SQL that turns a time of type timestamptz, timestamp or date into a timestamptz.';
+comment on function recdb.as_time(text, regtype, text) is
+    'Internal: the SQL that turns a time of type timestamptz, timestamp or date into a timestamptz; zone is the time '
+    'zone of a time that has none.';
+
+
+-- recdb.as_local: the SQL for the first time that a column of some type may show from a moment on.
+--   parameters  expression  an SQL expression of type timestamptz: the moment
+--               type, zone  as in as_time()
+--   returns     an SQL expression of that type
+-- Where a clock is put back, the hour before is shown twice. Then the first time is one that the clock shows after it
+-- was put back, within the next three hours.
+create or replace function recdb.as_local(expression text, type regtype, zone text default 'UTC')
+returns text
+language sql immutable parallel safe
+begin atomic
+    select case
+        when as_local.type = 'timestamptz'::regtype then as_local.expression
+        when as_local.zone = 'UTC' then format('(%s at time zone ''UTC'')::%s', as_local.expression, as_local.type)
+        else
+            format('least(%1$s at time zone %2$L, '
+                '(%1$s + interval ''3 hours'') at time zone %2$L - interval ''3 hours'')::%3$s',
+                as_local.expression, as_local.zone, as_local.type)
+    end;
+end;
+comment on function recdb.as_local(text, regtype, text) is
+    'Internal: the SQL for the first time that a column of some type may show from a moment on, in a time zone.';
 
 
 -- recdb.column_type: the type of a column.
@@ -75,9 +100,10 @@ comment on function recdb.column_type(regclass, text) is
 -- store and every view that is attached as interactions.
 --   reads       attachment, and the column types of the views attached_N
 --   writes      the definitions of the view all_interactions and of the functions interactions_of() and users_since()
--- A row without a time has the time at which its table was attached. A timestamp without time zone is read as UTC. The
--- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table. The view
--- interactions, which leaves out the users of ignored_user, reads all_interactions and stays as it is.
+-- A row without a time has the time at which its table was attached. A time without time zone is read in the mapping's
+-- time zone, else as UTC. The rows of forgotten users are left out; if nobody was forgotten, this costs one look at an
+-- empty table. The view interactions, which leaves out the users of ignored_user, reads all_interactions and stays as
+-- it is.
 create or replace function recdb.combine_interactions()
 returns void
 language plpgsql volatile
@@ -93,17 +119,16 @@ declare
 begin
     for source in
         select v.view, t.attached_at, recdb.column_type(v.view, 'created_at') as time_type,
+            coalesce(t.mapping ->> 'timezone', 'UTC') as zone,
             recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id
         from recdb.attachment t
         cross join lateral (select format('recdb.attached_%s', t.attachment_id)::regclass as view) v
         where t.role = 'interactions'
         order by t.attachment_id
     loop
-        bound := case source.time_type
-            when 'timestamptz'::regtype then 'users_since.since'
-            else format('(users_since.since at time zone ''UTC'')::%s', source.time_type) end;
+        bound := recdb.as_local('users_since.since', source.time_type, source.zone);
         moment := format('coalesce(%s, %L::timestamptz)',
-            recdb.as_time('s.created_at', source.time_type), source.attached_at);
+            recdb.as_time('s.created_at', source.time_type, source.zone), source.attached_at);
 
         everything := everything || format('
             union all
