@@ -220,7 +220,7 @@ def check_plans(connection: psycopg.Connection, new: Mapped, everything: Sequenc
     """Tables that a view, or a condition, reads whole for one user or one item."""
     for whole in find_whole_reads(connection, new.relation, new.role, new.mapping):
         message, fix = describe(connection, new.relation.name, whole)
-        yield Remark(message, advise_index(connection, whole.table, fix) if fix and whole.columns else fix)
+        yield Remark(message, advise_index(connection, whole.indexed, fix) if fix and whole.columns else fix)
 
 
 CHECKS: Sequence[Check] = (

@@ -6,7 +6,7 @@ nested loops: what is still read whole then has no index that serves.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -28,11 +28,15 @@ DUMMIES = {
 
 @dataclass(frozen=True)
 class WholeRead:
-    """A table that is read whole, for which question, and the columns to index; none if no index would help."""
+    """A table that is read whole, for which question, and the column to index, perhaps of another table.
+
+    Without columns no index would help.
+    """
 
     table: str
     question: str
     columns: tuple[str, ...]
+    indexed: str
 
     @property
     def reason(self) -> str:
@@ -50,10 +54,19 @@ def find_whole_reads(
     found: dict[WholeRead, None] = {}
     for question, query in questions(relation, role, mapping):
         plan = explain(connection, query)
-        for schema, table, columns in whole_reads(plan, []) if plan else ():
-            (name,) = fetch_row(connection, "select format('%%I.%%I', %s::text, %s::text)", [schema, table])
-            whole = WholeRead(name, question, columns)
-            if relation.kind == "view" or whole.table != relation.name:
+        if plan is None:
+            continue
+        wholes, filtered = list(whole_reads(plan, [])), list(filtered_reads(plan))
+        for schema, table, columns in wholes:
+            # The table stands first in a join, because another one, which has the condition, lacks an index.
+            where = (schema, table) if columns or not filtered else filtered[0][:2]
+            name, other = fetch_row(
+                connection,
+                "select format('%%I.%%I', %s::text, %s::text), format('%%I.%%I', %s::text, %s::text)",
+                [schema, table, *where],
+            )
+            whole = WholeRead(name, question, columns or (filtered[0][2] if filtered else ()), other)
+            if relation.kind == "view" or name != relation.name:
                 found[leave_indexed(connection, whole)] = None
     return list(found)
 
@@ -113,6 +126,16 @@ def whole_reads(node: dict[str, Any], conditions: list[str]) -> Iterator[tuple[s
         yield from whole_reads(child, [*own, *conditions])
 
 
+def filtered_reads(node: dict[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Find the tables of a plan that are read by an index for a join, while a condition on them has no index."""
+    if "Relation Name" in node and "Filter" in node and node.get("Index Cond"):
+        columns = compared(node["Alias"], [str(node["Filter"])])
+        if columns:
+            yield node["Schema"], node["Relation Name"], columns
+    for child in node.get("Plans", ()):
+        yield from filtered_reads(child)
+
+
 def compared(alias: str, conditions: list[str]) -> tuple[str, ...]:
     """Find the columns of a table that conditions compare: they are what an index would need."""
     name = r'"?' + re.escape(alias) + r'"?\.("(?:[^"]|"")+"|\w+)'
@@ -138,9 +161,9 @@ def leave_indexed(connection: psycopg.Connection, whole: WholeRead) -> WholeRead
             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
             where i.indrelid = to_regclass(%s) and i.indisvalid and i.indpred is null and a.attname = %s)
         """,
-        [whole.table, whole.columns[0]],
+        [whole.indexed, whole.columns[0]],
     )
-    return WholeRead(whole.table, whole.question, () if indexed else whole.columns)
+    return replace(whole, columns=() if indexed else whole.columns)
 
 
 def describe(connection: psycopg.Connection, relation: str, whole: WholeRead) -> tuple[str, str | None]:
@@ -155,6 +178,6 @@ def describe(connection: psycopg.Connection, relation: str, whole: WholeRead) ->
         connection,
         "select quote_ident(%s), case relkind when 'p' then '' else 'concurrently ' end from pg_class "
         "where oid = %s::regclass",
-        [whole.columns[0], whole.table],
+        [whole.columns[0], whole.indexed],
     )
-    return message, f"create index {concurrently}on {whole.table} ({name});"
+    return message, f"create index {concurrently}on {whole.indexed} ({name});"

@@ -82,7 +82,7 @@ def recognise_tool(connection: psycopg.Connection) -> str | None:
               where i.indexrelid = c.oid)
         """
     ).fetchone()
-    return "Prisma" if prisma else None
+    return "Prisma" if prisma is not None else None
 
 
 def advise_index(connection: psycopg.Connection, relation: str, statement: str) -> str:

@@ -64,7 +64,9 @@ def check_sources(connection: psycopg.Connection) -> Verdict | None:
     ]
     if not found:
         return None
-    advice = [advise_index(connection, whole.table, fix) if whole.columns and fix else fix for (_, fix), whole in found]
+    advice = [
+        advise_index(connection, whole.indexed, fix) if whole.columns and fix else fix for (_, fix), whole in found
+    ]
     return Verdict("warn", found[0][0][0], "\n".join(dict.fromkeys(text for text in advice if text)))
 
 
