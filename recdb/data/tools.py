@@ -135,9 +135,8 @@ def listed(names: Sequence[str], form: str = "{}") -> str:
 def for_prisma(index: Index) -> str:
     """Write the index for schema.prisma, which names fields and not columns."""
     fields = [camel(column) for column in index.columns]
-    mapped = [f"{field} is the field of column {column}" for field, column in zip(fields, index.columns, strict=True)]
-    renamed = [text for text, field, column in zip(mapped, fields, index.columns, strict=True) if field != column]
-    note = f" ({'; '.join(renamed)}: write the field that has @map)" if renamed else ""
+    maps = [f'@map("{column}")' for field, column in zip(fields, index.columns, strict=True) if field != column]
+    note = f" (the fields with {' and '.join(maps)})" if maps else ""
     return (
         f"add to the model of table {index.table}: @@index([{listed(fields)}]){note}; then run npx prisma migrate dev"
     )

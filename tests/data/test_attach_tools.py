@@ -12,7 +12,7 @@ from recdb.doctor import examine
 TOOLS = {
     "create table _prisma_migrations (id text)": [
         "Prisma: add to the model of table likes: @@index([userId, createdAt]) "
-        "(userId is the field of column user_id: write the field that has @map); then run npx prisma migrate dev"
+        '(the fields with @map("user_id")); then run npx prisma migrate dev'
     ],
     'create table "_PostLikes" ("A" text, "B" text, constraint "_PostLikes_AB_pkey" primary key ("A", "B"))': [
         "@@index([userId, createdAt])"
