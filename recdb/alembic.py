@@ -42,7 +42,7 @@ def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | 
     return type_ != "schema" or name is None or not is_ours(name)
 
 
-def leave_out(*schemas: str) -> Include:
+def leaving_out(*schemas: str) -> Include:
     """Make an include_object() for schemas of recdb that cannot be recognised, as when their comments are gone."""
 
     def include(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:

@@ -12,7 +12,7 @@ from psycopg import sql
 from recdb.data.belonging import INTEGERS, check_all, check_catalogues, check_users
 from recdb.data.mapped import Mapped, Named, joined, literal, look, option, quoted, read_again, usage
 from recdb.data.naming import GONE, find_mark, find_shown, find_state, find_type_column, singular
-from recdb.data.plans import describe, find_whole_reads
+from recdb.data.plans import describe_read, find_whole_reads
 from recdb.data.remarks import Remark
 from recdb.data.timezones import describe_shift, find_shift
 from recdb.data.tools import advise_index
@@ -175,7 +175,7 @@ def check_states(connection: psycopg.Connection, new: Mapped, everything: Sequen
     )
 
 
-def check_times(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
+def check_moments(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
     """Times that say nothing: all the same, in the future, before 1990."""
     column = new.column("at")
     values = new.values("at")
@@ -204,7 +204,7 @@ def check_times(connection: psycopg.Connection, new: Mapped, everything: Sequenc
         yield Remark(f"{name} is the same in all {len(values):,} rows", "is it the time of the interaction?")
 
 
-def check_clock(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
+def check_newest(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
     """New rows that seem to come from the future, or from some hours ago."""
     column = new.column("at")
     if not column:
@@ -219,7 +219,7 @@ def check_clock(connection: psycopg.Connection, new: Mapped, everything: Sequenc
 def check_plans(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
     """Tables that a view, or a condition, reads whole for one user or one item."""
     for whole in find_whole_reads(connection, new.relation, new.role, new.mapping):
-        message, fix = describe(connection, new.relation.name, whole)
+        message, fix = describe_read(connection, new.relation.name, whole)
         yield Remark(message, advise_index(connection, whole.indexed, fix) if fix and whole.columns else fix)
 
 
@@ -232,6 +232,6 @@ CHECKS: Sequence[Check] = (
     check_own_store,
     check_marks,
     check_states,
-    check_times,
-    check_clock,
+    check_moments,
+    check_newest,
 )

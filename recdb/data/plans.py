@@ -53,7 +53,7 @@ def find_whole_reads(
     """
     found: dict[WholeRead, None] = {}
     for question, query in questions(relation, role, mapping):
-        plan = explain(connection, query)
+        plan = plan_query(connection, query)
         if plan is None:
             continue
         wholes, filtered = list(whole_reads(plan, [])), list(filtered_reads(plan))
@@ -99,7 +99,7 @@ def questions(relation: Relation, role: Role, mapping: Mapping[str, str]) -> Ite
         )
 
 
-def explain(connection: psycopg.Connection, query: sql.Composed) -> dict[str, Any] | None:
+def plan_query(connection: psycopg.Connection, query: sql.Composed) -> dict[str, Any] | None:
     """Plan a query as if every table were large; None if it cannot be planned by this role."""
     try:
         with connection.transaction(force_rollback=True):
@@ -166,7 +166,7 @@ def leave_indexed(connection: psycopg.Connection, whole: WholeRead) -> WholeRead
     return replace(whole, columns=() if indexed else whole.columns)
 
 
-def describe(connection: psycopg.Connection, relation: str, whole: WholeRead) -> tuple[str, str | None]:
+def describe_read(connection: psycopg.Connection, relation: str, whole: WholeRead) -> tuple[str, str | None]:
     """Write the warning about a whole read, and the statement that makes an index, or what to change in the view."""
     message = f"{relation}: {whole.reason}"
     if not whole.columns:

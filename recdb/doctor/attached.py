@@ -2,7 +2,7 @@
 
 import psycopg
 
-from recdb.data.plans import describe, find_whole_reads
+from recdb.data.plans import describe_read, find_whole_reads
 from recdb.data.sources import Relation, Role, find_relation
 from recdb.data.timezones import describe_shift, find_shift
 from recdb.data.tools import advise_index
@@ -58,8 +58,8 @@ def check_weights(connection: psycopg.Connection) -> Verdict | None:
 def check_sources(connection: psycopg.Connection) -> Verdict | None:
     """Attached views and conditions: no table beneath them is read whole for one user or one item."""
     found = [
-        (describe(connection, relation.name, whole), whole)
-        for role, relation, mapping in sources(connection)
+        (describe_read(connection, relation.name, whole), whole)
+        for role, relation, mapping in attached_relations(connection)
         for whole in find_whole_reads(connection, relation, role, mapping)
     ]
     if not found:
@@ -72,7 +72,7 @@ def check_sources(connection: psycopg.Connection) -> Verdict | None:
 
 def check_clock(connection: psycopg.Connection) -> Verdict | None:
     """The newest rows of attached tables agree with the clock."""
-    for role, relation, mapping in sources(connection):
+    for role, relation, mapping in attached_relations(connection):
         column = relation.column(mapping.get("at", "")) if role == "interactions" else None
         zone = mapping.get("timezone")
         shift = find_shift(connection, relation, column.name, zone or "UTC") if column else None
@@ -81,7 +81,7 @@ def check_clock(connection: psycopg.Connection) -> Verdict | None:
     return None
 
 
-def sources(connection: psycopg.Connection) -> list[tuple[Role, Relation, dict[str, str]]]:
+def attached_relations(connection: psycopg.Connection) -> list[tuple[Role, Relation, dict[str, str]]]:
     """Find the attached tables and views that are still there."""
     rows = connection.execute(
         "select role, relation, mapping from recdb.attachment where to_regclass(relation) is not null "

@@ -29,7 +29,7 @@ OPTIONS = {
     "none": "{}",
     "include_object": '{"include_object": recdb.alembic.include_object}',
     "include_name": '{"include_name": recdb.alembic.include_name}',
-    "leave_out": '{"include_object": recdb.alembic.leave_out("nameless")}',
+    "leaving_out": '{"include_object": recdb.alembic.leaving_out("nameless")}',
 }
 
 
@@ -60,8 +60,8 @@ def test_autogenerate_finds_the_applications_own_changes_alone(
         db.execute(f"create table {schema}.model (id int); create index on {schema}.model (id)")
     found = {name: check(database, tmp_path / name, options) for name, options in OPTIONS.items()}
     assert "removed table 'recdb." in found["none"] or "'recdb'" in found["none"], found["none"]
-    for name in ("include_object", "include_name", "leave_out"):
+    for name in ("include_object", "include_name", "leaving_out"):
         assert "gone" in found[name] and "old" in found[name], found[name]
         assert "'recdb'" not in found[name] and "recdb.model" not in found[name], found[name]
         assert "people" not in found[name], found[name]
-        assert ("nameless" in found[name]) == (name != "leave_out"), found[name]
+        assert ("nameless" in found[name]) == (name != "leaving_out"), found[name]
