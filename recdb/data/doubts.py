@@ -37,8 +37,7 @@ def weigh_doubts(
     doubts = list(find_doubts(connection, new, [other for other in others if other]))
     for _, doubt in doubts:
         if doubt.grave and not force:
-            hint = f"{doubt.fix}; " if doubt.fix else ""
-            raise InvalidInput(doubt.message, f"{hint}to attach it all the same: --force")
+            raise InvalidInput(doubt.message, f"{doubt.fix or ''} (--force attaches it all the same)".strip())
     return [
         [
             *describe_replaced(named.relation, named.role, named.mapping, [known[number] for number in replaced]),
