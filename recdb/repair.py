@@ -1,7 +1,7 @@
-"""The repairs that `recdb init` makes before and after the replay of `sql/`: the parts that something dropped with `cascade`.
+"""The repairs that `recdb init` makes before and after the replay of `sql/`: parts that were dropped with `cascade`.
 
 An application owns its schema: it may drop schema `public`, pgvector, and every table that recdb reads. The functions
-and views of recdb come back with the replay. This module brings back the parts that a replay does not make: schema `public`, the
+and views of recdb come back with the replay. This module brings back the rest: schema `public`, the
 revision and the first rows of a dump without data, and the vector columns, whose models are gone with them.
 """
 

@@ -52,9 +52,10 @@ comment on function recdb.is_id(text, text, regtype) is
 
 -- recdb.as_time: the SQL that turns a time of any type into a timestamptz.
 --   parameters  expression  an SQL expression of that type
---               type        timestamptz, timestamp or date; without a time zone it is read as UTC
+--               type        timestamptz, timestamp or date
+--               zone        the time zone of a time that has none
 --   returns     an SQL expression. A date reaches further than a timestamp: one after the year 9999 is infinity
-create or replace function recdb.as_time(expression text, type regtype)
+create or replace function recdb.as_time(expression text, type regtype, zone text default 'UTC')
 returns text
 language sql immutable parallel safe
 begin atomic
@@ -62,12 +63,36 @@ begin atomic
         when 'timestamptz'::regtype then as_time.expression
         when 'date'::regtype then
             format('(case when %1$s > date ''9999-12-31'' then ''infinity'' else %1$s end)::timestamp'
-                ' at time zone ''UTC''::text', as_time.expression)
-        else format('%s::timestamp at time zone ''UTC''::text', as_time.expression)
+                ' at time zone %2$L::text', as_time.expression, as_time.zone)
+        else format('%s::timestamp at time zone %L::text', as_time.expression, as_time.zone)
     end;
 end;
-comment on function recdb.as_time(text, regtype) is
-    'Internal: the SQL that turns a time of type timestamptz, timestamp or date into a timestamptz.';
+comment on function recdb.as_time(text, regtype, text) is
+    'Internal: the SQL that turns a time of type timestamptz, timestamp or date into a timestamptz; zone is the time '
+    'zone of a time that has none.';
+
+
+-- recdb.as_local: the SQL for the first time that a column of some type may show from a moment on.
+--   parameters  expression  an SQL expression of type timestamptz: the moment
+--               type, zone  as in as_time()
+--   returns     an SQL expression of that type
+-- Where a clock is put back, the hour before is shown twice. Then the first time is one that the clock shows after it
+-- was put back, within the next three hours.
+create or replace function recdb.as_local(expression text, type regtype, zone text default 'UTC')
+returns text
+language sql immutable parallel safe
+begin atomic
+    select case
+        when as_local.type = 'timestamptz'::regtype then as_local.expression
+        when as_local.zone = 'UTC' then format('(%s at time zone ''UTC''::text)::%s', as_local.expression, as_local.type)
+        else
+            format('least(%1$s at time zone %2$L::text, '
+                '(%1$s + interval ''3 hours'') at time zone %2$L::text - interval ''3 hours'')::%3$s',
+                as_local.expression, as_local.zone, as_local.type)
+    end;
+end;
+comment on function recdb.as_local(text, regtype, text) is
+    'Internal: the SQL for the first time that a column of some type may show from a moment on, in a time zone.';
 
 
 -- recdb.column_type: the type of a column.
@@ -140,8 +165,9 @@ comment on function recdb.write_body(regprocedure, text, text) is
 --   returns     whether anything changed
 --   reads       attachment, and the types of the columns of the attached tables
 --   writes      the bodies of these functions
--- A row without a time has the time at which its table was attached. A timestamp without time zone is read as UTC. The
--- rows of forgotten users are left out; if nobody was forgotten, this costs one look at an empty table.
+-- A row without a time has the time at which its table was attached. A time without time zone is read in the
+-- mapping's time zone, else as UTC. The rows of forgotten users are left out; if nobody was forgotten, this costs one
+-- look at an empty table.
 create or replace function recdb.combine_interactions()
 returns boolean
 language plpgsql volatile
@@ -166,7 +192,7 @@ declare
     changed boolean[];
 begin
     for source in
-        select t.query, t.attached_at,
+        select t.query, t.attached_at, coalesce(t.mapping ->> 'timezone', 'UTC') as zone,
             coalesce(recdb.mapped_type(t.relation, t.mapping ->> 'at'), 'timestamptz'::regtype) as time_type,
             recdb.is_id('s.user_id', 'interactions_of.user_id', recdb.mapped_type(t.relation, t.mapping ->> 'user'))
                 as is_user
@@ -174,11 +200,9 @@ begin
         where t.role = 'interactions' and t.state = 'read' and t.query is not null
         order by t.attachment_id
     loop
-        bound := case source.time_type
-            when 'timestamptz'::regtype then 'users_since.since'
-            else format('(users_since.since at time zone ''UTC''::text)::%s', source.time_type) end;
+        bound := recdb.as_local('users_since.since', source.time_type, source.zone);
         moment := format('coalesce(%s, %L::timestamptz)',
-            recdb.as_time('s.created_at', source.time_type), source.attached_at);
+            recdb.as_time('s.created_at', source.time_type, source.zone), source.attached_at);
 
         everything := everything || format('
             select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %s

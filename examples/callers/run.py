@@ -48,6 +48,12 @@ def run_psql(url: str, user: str) -> None:
         raise SystemExit(f"psql: {answer.stdout}")
 
 
+def run_migrations(url: str) -> None:
+    """Run Prisma's engine of migrations beside recdb, as the owner of the tables. Raises CalledProcessError."""
+    environment = {**os.environ, "DATABASE_URL": url}
+    subprocess.run(["node", "migrations.mjs"], cwd=HERE, env=environment, check=True)
+
+
 @contextmanager
 def pgbouncer(server: Server) -> Iterator[str | None]:
     """Run pgbouncer in front of the server and yield its URL, or None if pgbouncer is not installed."""
@@ -96,7 +102,7 @@ def wait_for(port: int) -> None:
 
 def main() -> None:
     """Run the callers that the command line names, or all."""
-    wanted = sys.argv[1:] or [*CALLERS, "psql"]
+    wanted = sys.argv[1:] or [*CALLERS, "psql", "migrations"]
     with run_server(users=300, posts=300, interactions=10_000) as server, pgbouncer(server) as pooled:
         with psycopg.connect(server.url("postgres")) as connection:
             (user,) = connection.execute('select id from "user" order by id limit 1').fetchone() or ("",)
@@ -105,6 +111,10 @@ def main() -> None:
             for way, url in urls.items():
                 if url is None:
                     print(f"{name}, {way}: not run, pgbouncer is not installed")
+                elif name == "migrations":
+                    if way == "straight":
+                        run_migrations(server.url("postgres"))
+                        print("Prisma's migrations beside recdb: ok")
                 elif name == "psql":
                     run_psql(url, user)
                     print(f"{name}, {way}: ok")

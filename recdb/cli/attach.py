@@ -1,6 +1,7 @@
 """Commands for an application's own tables: attach and detach."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from rich.markup import escape
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import attach as attaching
 from recdb.data.attach import Attached
-from recdb.data.sources import Source, parse_source
+from recdb.data.sources import Source, constant_kind, parse_source
 from recdb.database import connect
 from recdb.migrate import require_installed
 from recdb.terminal import cut, errors, output, progress, table
@@ -29,14 +30,18 @@ def attach(
     kind: Annotated[
         str, option("COLUMN|'CONSTANT'", "The kind of interaction: a column (also an enum) or a constant.")
     ] = "",
+    kind_is: Annotated[str, option("KIND", "The kind of all rows, in place of --kind: --kind-is play.")] = "",
     at: Annotated[str, option("COLUMN", "The time; a timestamp without time zone is read as UTC.")] = "",
+    timezone: Annotated[
+        str, option("ZONE", "The zone of times without time zone in all named tables, such as Europe/Berlin.")
+    ] = "",
     where: Annotated[str, option("SQL", "Keep only the rows that meet this condition.")] = "",
     also: Annotated[
         list[str] | None,
         option(
             "SOURCE",
             "Another table of interactions: 'TABLE user=COLUMN item=COLUMN kind=COLUMN|CONSTANT [at=COLUMN] "
-            "[where=SQL]'. May be repeated.",
+            "[where=SQL]'; kind-is=KIND and timezone=ZONE as above. May be repeated.",
         ),
     ] = None,
     items: Annotated[str | None, option("TABLE", "The table, or view, of items.")] = None,
@@ -52,6 +57,7 @@ def attach(
     attributes: Annotated[
         str, option("COLUMN,...", "The attributes that filter => matches: one jsonb column, or several columns.")
     ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Attach although the mapping seems to be of no use.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show everything, change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -60,15 +66,19 @@ def attach(
     recdb never alters the tables. A table that you attach again gets the new mapping.
     """
     sources: list[Source] = []
+    if kind and kind_is:
+        raise typer.BadParameter("--kind names a column and --kind-is the kind of all rows: give one of them")
+    kind = constant_kind(kind_is) if kind_is else kind
     if interactions:
-        mapping = {"user": user, "item": item, "kind": kind, "at": at, "where": where}
+        mapping = {"user": user, "item": item, "kind": kind, "at": at, "timezone": timezone, "where": where}
         require({"--user": user, "--item": item, "--kind": kind}, "--interactions")
         sources.append(Source("interactions", interactions, mapping))
     elif user or item or kind or at or where:
         raise typer.BadParameter("name the table: --interactions TABLE")
-    sources += [parse_source(text) for text in also or ()]
+    sources += [with_zone(parse_source(text), timezone) for text in also or ()]
     if items:
         catalogue = {"owner": owner, "published": published, "available": available, "title": title}
+        catalogue |= {"timezone": timezone} if timezone else {}
         sources.append(Source("items", items, {"item": item_id, **catalogue, "attributes": attributes}))
     elif owner or published or available or title or attributes:
         raise typer.BadParameter("name the table: --items TABLE")
@@ -79,7 +89,9 @@ def attach(
             show(list(attaching.read_attached(connection).values()), as_json)
         return
     with progress("attach") as report:
-        found = attaching.attach(database, sources, dry_run=dry_run, report=report)
+        found = attaching.attach(database, sources, dry_run=dry_run, force=force, report=report)
+    if timezone and not any("timezone" in attached.mapping for attached in found):
+        errors.print("warning: --timezone changes nothing: every time has a time zone of its own")
     show(found, as_json)
     if not as_json:
         output.print("dry run: nothing was changed" if dry_run else "attached; next: recdb refresh --full")
@@ -90,6 +102,11 @@ def require(options: dict[str, str], table_option: str) -> None:
     missing = [name for name, value in options.items() if not value]
     if missing:
         raise typer.BadParameter(f"{table_option} also needs {', '.join(missing)}")
+
+
+def with_zone(source: Source, zone: str) -> Source:
+    """Give a source the zone of --timezone, unless it names its own."""
+    return replace(source, mapping={"timezone": zone} | dict(source.mapping)) if zone else source
 
 
 def show(found: list[Attached], as_json: bool) -> None:
@@ -111,8 +128,8 @@ def show(found: list[Attached], as_json: bool) -> None:
     for attached in found:
         for warning in attached.warnings:
             errors.print(f"warning: {warning.message}", markup=False)
-            if warning.fix:
-                errors.print(f"  {warning.fix}", markup=False)
+            for line in (warning.fix or "").splitlines():
+                errors.print(f"  {line}", markup=False)
 
 
 @app.command()

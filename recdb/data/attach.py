@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from recdb.data.doubts import weigh_doubts
 from recdb.data.remarks import Remark, inspect_kinds, sample_query
 from recdb.data.sources import (
     KEYS,
@@ -27,6 +28,8 @@ from recdb.data.sources import (
     select_items,
     use_safe_part,
 )
+from recdb.data.timezones import keep_zone
+from recdb.data.tools import advise_index
 from recdb.database import SEARCH_PATH, Database, callers_path, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
@@ -62,12 +65,14 @@ def attach(
     sources: Sequence[Source],
     *,
     dry_run: bool = False,
+    force: bool = False,
     report: Report = silent,
 ) -> list[Attached]:
     """Attach tables, all or none; a table that is already attached in the same role gets the new mapping.
 
     With `dry_run` all checks run and nothing changes. Raises InvalidInput for a table, column, type or expression
-    that recdb cannot read, RecdbError if a privilege is missing, or row-level security or a lock prevents it.
+    that recdb cannot read, and, without `force`, for a mapping that would be of no use; RecdbError if a privilege is
+    missing, or row-level security or a lock prevents it.
     """
     with connect(database) as connection:
         require_installed(connection)
@@ -85,6 +90,12 @@ def attach(
                 made |= create_view(connection, source)
             reach("view made")
             found = [inspect(connection, number, attached) for number, attached in made.items()]
+            report("checking the mapping")
+            new = {(attached.role, attached.relation) for attached in found}
+            replaced = [number for number, old in known.items() if (old.role, old.relation) in new]
+            replaced += renamed(connection, found)
+            doubts = weigh_doubts(connection, found, known, replaced, force=force)
+            found = [replace(each, warnings=[*each.warnings, *more]) for each, more in zip(found, doubts, strict=True)]
         except psycopg.errors.LockNotAvailable as error:
             raise RecdbError(
                 "a table is locked by another transaction, perhaps a migration: nothing was changed", "try again"
@@ -93,8 +104,6 @@ def attach(
         if dry_run:
             connection.rollback()
             return found
-        replaced = [n for n, old in known.items() if (old.role, old.relation) in {(a.role, a.relation) for a in found}]
-        replaced += renamed(connection, found)
         (resumed,) = fetch_row(connection, "select exists (select from recdb.attachment a where a.listed_only)")
         connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [replaced])
         report("redefining recdb's functions")
@@ -203,6 +212,7 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     missing = [key for key in REQUIRED[source.role] if key not in mapping]
     if missing:
         raise InvalidInput(f"{relation.name} as {source.role}: no column is named for the {missing[0]}")
+    keep_zone(connection, relation, mapping)
     known_kinds = [kind for (kind,) in connection.execute("select kind from recdb.interaction_kind")]
     selection = (
         select_interactions(connection, relation, mapping, known_kinds)
@@ -248,7 +258,8 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"create policy recdb_reads on {table} for select to {owner} using (true); "
             f"or, as a superuser: alter role {owner} bypassrls;",
         )
-    cursor = read_relation(connection, relation, sample_query(connection, number, view))
+    zone = attached.mapping.get("timezone", "UTC") if attached.role == "interactions" else "UTC"
+    cursor = read_relation(connection, relation, sample_query(connection, number, view, zone))
     names = [column.name for column in cursor.description or ()]
     sample = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     warnings = [] if sample else [Remark(f"{attached.relation} has no rows yet")]
@@ -271,7 +282,8 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
     for reason, statement in connection.execute(
         "select reason, statement from recdb.missing_indexes() where attachment_id = %s", [number]
     ):
-        warnings.append(Remark(f"{attached.relation} lacks an index: {reason}", statement))
+        fix = advise_index(connection, attached.relation, statement)
+        warnings.append(Remark(f"{attached.relation} lacks an index: {reason}", fix))
     for numbered, numbers, catalogue, statement in connection.execute(
         "select relation || '.' || item_column, refers_to, catalogue, statement from recdb.mistaken_items() "
         "where %s in (attachment_id, catalogue_id)",

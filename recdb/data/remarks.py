@@ -15,10 +15,11 @@ WEIGHT_RULE = "a dislike needs a negative weight"
 
 @dataclass(frozen=True)
 class Remark:
-    """A warning, and the statement that fixes it."""
+    """A warning, and the statement that fixes it; a grave one means that the mapping is of no use."""
 
     message: str
     fix: str | None = None
+    grave: bool = False
 
 
 def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation: Relation, kind: str) -> list[Remark]:
@@ -26,6 +27,9 @@ def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation
     column = relation.column(kind)
     if column and column.labels:
         found: list[str] = list(column.labels)
+    elif column is None:
+        query = sql.SQL("select s.kind from {} s limit 1")
+        found = [row[0] for row in read_relation(connection, relation, query.format(view))]
     else:
         query = sql.SQL("select distinct s.kind from (select kind from {} limit {}) s where s.kind is not null")
         found = [row[0] for row in read_relation(connection, relation, query.format(view, KINDS_READ))]
@@ -51,7 +55,7 @@ def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation
     return [Remark(message, statement.as_string(connection))]
 
 
-def sample_query(connection: psycopg.Connection, number: int, view: sql.Composable) -> sql.Composed:
+def sample_query(connection: psycopg.Connection, number: int, view: sql.Composable, zone: str = "UTC") -> sql.Composed:
     """Compose the query for some rows of an attached view as text; times in UTC, as recdb reads them.
 
     PostgreSQL writes the times: Python can hold neither infinity nor the years before 1 and after 9999.
@@ -61,13 +65,16 @@ def sample_query(connection: psycopg.Connection, number: int, view: sql.Composab
         "where a.attrelid = %s::regclass and a.attnum > 0 order by a.attnum",
         [f"{schema_of(connection)}.attached_{number}"],
     ).fetchall()
-    texts = {"timestamp with time zone": "({} at time zone 'UTC')::text", "timestamp without time zone": "{}::text"}
+    texts = {
+        "timestamp with time zone": "({} at time zone 'UTC')::text",
+        "timestamp without time zone": "({} at time zone {zone} at time zone 'UTC')::text",
+    }
     zoned = "case when isfinite({0}) then regexp_replace({1}, '( BC)?$', '+00:00\\1') else {1} end as {0}"
     selected = []
     for name, kind in columns:
         column = sql.Identifier(name)
         if kind in texts:
-            selected.append(sql.SQL(zoned).format(column, sql.SQL(texts[kind]).format(column)))
+            selected.append(sql.SQL(zoned).format(column, sql.SQL(texts[kind]).format(column, zone=sql.Literal(zone))))
         else:
             selected.append(sql.SQL("{0}::text as {0}").format(column))
     return sql.SQL("select {} from {} limit {}").format(sql.SQL(", ").join(selected), view, SAMPLE)

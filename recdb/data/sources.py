@@ -15,8 +15,8 @@ from recdb.schemas import Verbatim, schema_of
 Role = Literal["interactions", "items"]
 
 KEYS: Mapping[Role, Sequence[str]] = {
-    "interactions": ("user", "item", "kind", "at", "where"),
-    "items": ("item", "owner", "published", "available", "title", "attributes"),
+    "interactions": ("user", "item", "kind", "at", "timezone", "where"),
+    "items": ("item", "owner", "published", "timezone", "available", "title", "attributes"),
 }
 
 REQUIRED: Mapping[Role, Sequence[str]] = {"interactions": ("user", "item", "kind"), "items": ("item",)}
@@ -25,9 +25,9 @@ ID_TYPES = "text, varchar, uuid, bigint, integer and smallint"
 
 TIMES: Mapping[str, LiteralString] = {
     "timestamp with time zone": "{}",
-    "timestamp without time zone": "{} at time zone 'UTC'",
+    "timestamp without time zone": "{} at time zone {zone}",
     # A date reaches further than a timestamp.
-    "date": "(case when {0} > date '9999-12-31' then 'infinity' else {0} end)::timestamp at time zone 'UTC'",
+    "date": "(case when {0} > date '9999-12-31' then 'infinity' else {0} end)::timestamp at time zone {zone}",
 }
 
 READABLE = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "f": "foreign table"}
@@ -81,7 +81,8 @@ class Relation:
 def parse_source(text: str) -> Source:
     """Parse a source of interactions written as 'TABLE user=COLUMN item=COLUMN kind=COLUMN [at=COLUMN] [where=SQL]'.
 
-    where= comes last and takes all text that follows. Raises InvalidInput.
+    kind-is= names a constant, timezone= the zone of at=; where= comes last and takes all text that follows. Raises
+    InvalidInput.
     """
     form = "write 'public.\"like\" user=user_id item=post_id kind=like [at=created_at] [where=SQL]'"
     found = re.fullmatch(r"\s*(\S+)(.*?)(?:\swhere=(.*))?", text, re.DOTALL)
@@ -89,6 +90,8 @@ def parse_source(text: str) -> Source:
         raise InvalidInput("no table is named", form)
     relation, settings, where = found[1], found[2].split(), (found[3] or "").strip()
     mapping = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
+    if mapping.get("kind-is") and "kind" not in mapping:
+        mapping["kind"] = constant_kind(mapping.pop("kind-is"))
     unknown = [key for key, value in mapping.items() if key not in KEYS["interactions"] or not value]
     missing = [key for key in REQUIRED["interactions"] if key not in mapping]
     if unknown or missing:
@@ -105,6 +108,11 @@ def look_up(connection: psycopg.Connection, name: str) -> int | None:
     except (psycopg.errors.InvalidName, psycopg.errors.SyntaxError):  # PostgreSQL 15 raises them
         return None
     return None if oid is None else int(oid)
+
+
+def constant_kind(kind: str) -> str:
+    """Write a kind as the constant that a mapping holds."""
+    return "'" + kind.replace("'", "''") + "'"
 
 
 def find_relation(connection: psycopg.Connection, name: str, path: str = "") -> Relation:
@@ -223,7 +231,9 @@ def select_items(connection: psycopg.Connection, relation: Relation, mapping: di
     published: sql.Composable = sql.SQL("null::timestamptz")
     if "published" in mapping:
         column = require_time(relation, mapping["published"], "--published")
-        published = sql.SQL(TIMES[column.type]).format(identifier(column))
+        published = sql.SQL(TIMES[column.type]).format(
+            identifier(column), zone=sql.Literal(mapping.get("timezone", "UTC"))
+        )
     available: sql.Composable = sql.SQL("true")
     if "available" in mapping:
         column_or_none = relation.column(mapping["available"])
@@ -294,9 +304,18 @@ def require_time(relation: Relation, name: str, key: str) -> Column:
     if column.type not in TIMES:
         raise InvalidInput(
             f"{relation.name}.{column.name} ({key}) is of type {column.type}, which is not a time",
-            "recdb reads timestamptz, timestamp (as UTC) and date; for another type attach a view that casts it",
+            epoch_hint(column)
+            or "recdb reads timestamptz, timestamp (as UTC) and date; for another type attach a view that casts it",
         )
     return column
+
+
+def epoch_hint(column: Column) -> str | None:
+    """Say how to read a number of seconds or milliseconds since 1970."""
+    if column.type not in ("bigint", "integer", "numeric", "double precision"):
+        return None
+    name = identifier(column).as_string()
+    return f"attach a view that has to_timestamp({name}) for seconds, or to_timestamp({name} / 1000.0) for milliseconds"
 
 
 def require_distinct(connection: psycopg.Connection, relation: Relation, key: Column) -> None:

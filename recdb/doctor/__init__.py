@@ -41,6 +41,8 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "owner": privileges.check_role_of_owner,
     "schemas": privileges.check_schemas,
     "attached": attached.check_attached,
+    "sources": attached.check_sources,
+    "clock": attached.check_clock,
     "weights": attached.check_weights,
     "indexes": storage.check_indexes,
     "leftovers": storage.check_leftovers,

@@ -2,6 +2,10 @@
 
 import psycopg
 
+from recdb.data.plans import describe_read, find_whole_reads
+from recdb.data.sources import Relation, Role, find_relation
+from recdb.data.timezones import describe_shift, find_shift
+from recdb.data.tools import advise_index
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
 
@@ -47,7 +51,8 @@ def check_attached(connection: psycopg.Connection) -> Verdict | None:
     if missing:
         tables = some(list(dict.fromkeys(relation for relation, *_ in missing)))
         message = f"an index that recdb needs is missing: {tables}: {missing[0][1]}"
-        return Verdict("warn", message, " ".join(statement for *_, statement in missing))
+        advice = [advise_index(connection, relation, statement) for relation, _, statement in missing]
+        return Verdict("warn", message, "\n".join(advice))
     return Verdict("ok", f"{some(relations)}, read by index")
 
 
@@ -87,3 +92,38 @@ def check_weights(connection: psycopg.Connection) -> Verdict | None:
     if ready:
         return Verdict("ok", "the weighted interactions can be read")
     return Verdict("fail", "a restore left the weighted interactions without their rows", "recdb refresh")
+
+
+def check_sources(connection: psycopg.Connection) -> Verdict | None:
+    """Attached views and conditions: no table beneath them is read whole for one user or one item."""
+    found = [
+        (describe_read(connection, relation.name, whole), whole)
+        for role, relation, mapping in attached_relations(connection)
+        for whole in find_whole_reads(connection, relation, role, mapping)
+    ]
+    if not found:
+        return None
+    advice = [
+        advise_index(connection, whole.indexed, fix) if whole.columns and fix else fix for (_, fix), whole in found
+    ]
+    return Verdict("warn", found[0][0][0], "\n".join(dict.fromkeys(text for text in advice if text)))
+
+
+def check_clock(connection: psycopg.Connection) -> Verdict | None:
+    """The newest rows of attached tables agree with the clock."""
+    for role, relation, mapping in attached_relations(connection):
+        column = relation.column(mapping.get("at", "")) if role == "interactions" else None
+        zone = mapping.get("timezone")
+        shift = find_shift(connection, relation, column.name, zone or "UTC") if column else None
+        if column and shift:
+            return Verdict("warn", *describe_shift(relation.name, column.name, column.type, shift, zone))
+    return None
+
+
+def attached_relations(connection: psycopg.Connection) -> list[tuple[Role, Relation, dict[str, str]]]:
+    """Find the attached tables and views that are still there."""
+    rows = connection.execute(
+        "select role, relation, mapping from recdb.attachment where to_regclass(relation) is not null "
+        "order by attachment_id"
+    ).fetchall()
+    return [(role, find_relation(connection, relation), mapping) for role, relation, mapping in rows]

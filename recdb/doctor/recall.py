@@ -86,7 +86,8 @@ def indexes_of(connection: psycopg.Connection, model_id: int, kind: str) -> list
     """Return the names of the HNSW indexes of a version's users or items."""
     rows = connection.execute(
         "select i.indexrelid::regclass::text from pg_index i join pg_class c on c.oid = i.indexrelid "
-        "join pg_am a on a.oid = c.relam where a.amname = 'hnsw' and i.indrelid = format('recdb.%%s', %s::text)::regclass",
+        "join pg_am a on a.oid = c.relam "
+        "where a.amname = 'hnsw' and i.indrelid = format('recdb.%%s', %s::text)::regclass",
         [f"{kind}_vector_{model_id}"],
     )
     return [name for (name,) in rows]

@@ -99,7 +99,7 @@ def messages(found: list[Attached]) -> dict[str, str | None]:
 
 def test_warnings_come_with_statements_that_fix_them(database: Database, app_db: psycopg.Connection) -> None:
     app_db.execute("drop index user_interaction_user_id_created_at_idx")
-    app_db.execute("create type mood as enum ('VIEW', 'LOVE'); alter table \"like\" add mood mood")
+    app_db.execute("create type mood as enum ('VIEW', 'LOVE'); alter table \"like\" add mood mood default 'VIEW'")
     sources = [INTERACTIONS, parse_source('"like" user=user_id item=post_id kind=mood at=created_at')]
     found = messages(attach(database, sources))
     fixes = set(found.values())

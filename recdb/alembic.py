@@ -1,0 +1,67 @@
+"""For applications that use Alembic: `alembic revision --autogenerate` leaves recdb's tables alone.
+
+With `include_schemas=True` Alembic compares all schemas of the database with the application's models, and proposes to
+drop what the models do not have. Put this into env.py:
+
+    import recdb.alembic
+
+    context.configure(..., include_schemas=True, include_object=recdb.alembic.include_object)
+
+A schema of recdb is recognised by its name, recdb, or by its comment, which begins with 'recdb: '.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+SCHEMA = "recdb"
+FIND_SCHEMAS = text(
+    "select n.nspname from pg_catalog.pg_namespace n "
+    "where pg_catalog.obj_description(n.oid, 'pg_namespace') like 'recdb: %'"
+)
+
+Include = Callable[[Any, str | None, str, bool, Any], bool]
+
+
+def include_object(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
+    """Tell Alembic whether to compare an object: not one that was found in a schema of recdb.
+
+    An application with a filter of its own asks both: `recdb.alembic.include_object(*args) and mine(*args)`.
+    """
+    if not reflected or compare_to is not None:
+        return True
+    table = object if type_ == "table" else getattr(object, "table", None)
+    schema = getattr(table, "schema", None)
+    return schema is None or not is_ours(schema)
+
+
+def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
+    """Tell Alembic whether to read a schema at all: faster than include_object(), for the same effect."""
+    return type_ != "schema" or name is None or not is_ours(name)
+
+
+def leaving_out(*schemas: str) -> Include:
+    """Make an include_object() for schemas of recdb that cannot be recognised, as when their comments are gone."""
+
+    def include(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
+        table = object if type_ == "table" else getattr(object, "table", None)
+        named = reflected and compare_to is None and getattr(table, "schema", None) in schemas
+        return not named and include_object(object, name, type_, reflected, compare_to)
+
+    return include
+
+
+def is_ours(schema: str) -> bool:
+    """Tell whether a schema is one of recdb's."""
+    return schema == SCHEMA or schema in find_schemas()
+
+
+def find_schemas() -> set[str]:
+    """Find the schemas of recdb in the database that Alembic is connected to; none outside of env.py."""
+    try:
+        bind = context.get_bind()
+    except (NameError, AttributeError):  # no env.py is running
+        return set()
+    return set(bind.execute(FIND_SCHEMAS).scalars()) if isinstance(bind, Connection) else set()

@@ -1,0 +1,203 @@
+"""Where the ids of a mapping belong: to a catalogue of items, to the table of users, or to neither."""
+
+from collections.abc import Iterator, Sequence
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from recdb.data.mapped import Mapped, option
+from recdb.data.naming import sounds_like_user
+from recdb.data.remarks import Remark
+from recdb.data.samples import try_to_read
+from recdb.database import fetch_row
+
+MOST = 0.5  # a share that is no accident
+INTEGERS = ("bigint", "integer", "smallint")
+
+
+def check_catalogues(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
+    """Items of no catalogue, and columns that were swapped."""
+    catalogues = [other for other in everything if other.role == "items"]
+    ids = list(dict.fromkeys(new.values("item")))
+    user, item, name = new.column("user"), new.column("item"), new.relation.name
+    swapped = f"did you mean --user {item} --item {user}?"
+    if not catalogues:
+        if sounds_like_user(item) and not sounds_like_user(user) and user != item:
+            yield Remark(f"{name}: {item} sounds like a user's id, and {user} does not", swapped)
+        return
+    found = known_items(connection, ids, catalogues)
+    if not ids or found is None:
+        return
+    names = " and ".join(other.relation.name for other in catalogues)
+    points_at, at_catalogue = references(connection, name), {other.relation.name for other in catalogues}
+    of_user, of_item = (points_at.get(column, ("",))[0] for column in (user, item))
+    if of_user in at_catalogue and of_item not in at_catalogue:
+        yield Remark(f"{name}.{user} refers to {of_user}, which holds items", swapped, grave=True)
+    elif found == 0:
+        message = f"0 of {len(ids):,} item ids of {name} are in {names}"
+        grave = None if of_user else find_swap(connection, new, everything)
+        if grave is not None:
+            yield Remark(f"{message}, but its user ids are", swapped, grave=grave)
+            return
+        hint = better_column(connection, new, catalogues)
+        hint = hint or "recommend() never returns them; they only tell which users are alike"
+        yield Remark(f"{message}, such as '{ids[0]}'", hint)
+    elif found < len(ids):
+        message = f"{len(ids) - found:,} of {len(ids):,} item ids of {name} are in no catalogue"
+        yield Remark(f"{message}: recommend() does not return them")
+
+
+def find_swap(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> bool | None:
+    """Tell whether the user ids are items: True if this is certain, False if numbers may agree by accident."""
+    catalogues = [other for other in everything if other.role == "items"]
+    users, items = (list(dict.fromkeys(new.values(key))) for key in ("user", "item"))
+    if (known_items(connection, users, catalogues) or 0) <= MOST * len(users):
+        return None
+    if not all(user.isdecimal() for user in users):
+        return True
+    table = users_table(connection, everything)
+    if table is not None:
+        return True if (count_known(connection, items, *table) or 0) > MOST * len(items) else None
+    return False if all(item.isdecimal() for item in items) else None
+
+
+def check_all(connection: psycopg.Connection, everything: Sequence[Mapped]) -> Iterator[Remark]:
+    """Catalogues that hold no item of any interaction: recommend() would return nothing that anybody touched."""
+    catalogues = [other for other in everything if other.role == "items"]
+    sources = [other for other in everything if other.role == "interactions"]
+    ids = list(dict.fromkeys(value for source in sources for value in source.values("item")))
+    shown = [value for catalogue in catalogues for value in catalogue.values("item")[:1]]
+    (own,) = fetch_row(connection, "select exists (select from recdb.interaction)")
+    if not ids or not shown or own or known_items(connection, ids, catalogues) != 0:
+        return
+    names = " and ".join(other.relation.name for other in catalogues)
+    better = [hint for source in sources if (hint := better_column(connection, source, catalogues))]
+    yield Remark(
+        f"0 of {len(ids):,} item ids are in {names}, so recommend() would return nothing that anybody touched: an "
+        f"interaction has '{ids[0]}', and {catalogues[0].relation.name} has '{shown[0]}'",
+        better[0] if better else "name the columns that hold the same ids: --item and --item-id",
+        grave=True,
+    )
+
+
+def check_users(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
+    """User ids that are not in the table of users, where foreign keys tell which table this is."""
+    key = "user" if new.role == "interactions" else "owner"
+    column, ids = new.column(key), list(dict.fromkeys(new.values(key)))
+    if not ids or column in references(connection, new.relation.name):
+        return
+    table = users_table(connection, everything)
+    if table is None or table[0] == new.relation.name:
+        return
+    known = count_known(connection, ids, *table)
+    if known is None or known == len(ids):
+        return
+    hint = None
+    if known == 0:
+        better = other_columns(connection, new, table, {column, new.column("item")})
+        hint = f"did you mean --{option(new, key)} {better}?" if better else "is it the column of the user's id?"
+    yield Remark(f"{known:,} of {len(ids):,} user ids of {new.relation.name}.{column} are in {table[0]}", hint)
+
+
+def other_columns(connection: psycopg.Connection, new: Mapped, table: tuple[str, str], taken: set[str]) -> str | None:
+    """Find a column whose ids are in a table."""
+    for name in new.sample.columns if new.sample else ():
+        values = list(dict.fromkeys(new.sample.values(name) if new.sample else ()))
+        if name in taken or not new.relation.columns[name].is_id or not values:
+            continue
+        if (count_known(connection, values, *table) or 0) > MOST * len(values):
+            return name
+    return None
+
+
+# Helpers ------------------------------------------------------------------------------------------------------
+
+
+def known_ids(connection: psycopg.Connection, ids: Sequence[str], table: LiteralString, column: str) -> set[str] | None:
+    """Return the ids that a table has in a column, each read by the column's index; None if it cannot be read."""
+    (read, hidden) = fetch_row(
+        connection,
+        "select recdb.as_id('u.id', recdb.column_type(%s::regclass, %s)), row_security_active(%s::regclass::oid)",
+        [table, column, table],
+    )
+    if read is None or hidden:
+        return None
+    query = sql.SQL(
+        "select u.id from unnest({}::text[]) u(id) where exists (select from {} t where t.{} = {} offset 0)"
+    ).format(sql.Literal(list(ids)), sql.SQL(table), sql.Identifier(column), sql.SQL(read))
+    rows = try_to_read(connection, query)
+    return None if rows is None else {str(known) for (known,) in rows}
+
+
+def count_known(connection: psycopg.Connection, ids: Sequence[str], table: LiteralString, column: str) -> int | None:
+    """Count the ids that a table has in a column; None if it cannot be read."""
+    known = known_ids(connection, ids, table, column)
+    return None if known is None else len(known)
+
+
+def known_items(connection: psycopg.Connection, ids: Sequence[str], catalogues: Sequence[Mapped]) -> int | None:
+    """Count the ids that are in a catalogue, recdb's own among them; None if one cannot be read."""
+    left = set(ids)
+    for catalogue in catalogues:
+        known = known_ids(connection, list(left), catalogue.relation.name, catalogue.column("item"))
+        if known is None:
+            return None
+        left -= known
+    rows = connection.execute("select i.item_id from recdb.item i where i.item_id = any (%s)", [list(left)])
+    return len(set(ids)) - len(left - {known for (known,) in rows})
+
+
+def better_column(connection: psycopg.Connection, new: Mapped, catalogues: Sequence[Mapped]) -> str | None:
+    """Find a column of the interactions, or a unique one of a catalogue, with which the ids would meet."""
+    ids = list(dict.fromkeys(new.values("item")))
+    for catalogue in catalogues:
+        table = (catalogue.relation.name, catalogue.column("item"))
+        found = other_columns(connection, new, table, {new.column("item"), new.column("user")})
+        if found:
+            return f"did you mean --item {found}?"
+        for column in catalogue.relation.columns.values():
+            if not (column.is_unique and column.is_id) or column.name == catalogue.column("item"):
+                continue
+            if (count_known(connection, ids, catalogue.relation.name, column.name) or 0) > MOST * len(ids):
+                return f"did you mean --item-id {column.name}?"
+    return None
+
+
+def references(connection: psycopg.Connection, relation: str) -> dict[str, tuple[str, str]]:
+    """Read a table's foreign keys of one column: the table and column that each refers to."""
+    rows = connection.execute(
+        """
+        select a.attname::text, format('%%I.%%I', n.nspname, t.relname), b.attname::text
+        from pg_constraint f
+        join pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.conkey[1]
+        join pg_class t on t.oid = f.confrelid
+        join pg_namespace n on n.oid = t.relnamespace
+        join pg_attribute b on b.attrelid = f.confrelid and b.attnum = f.confkey[1]
+        where f.conrelid = to_regclass(%s) and f.contype = 'f' and cardinality(f.conkey) = 1
+        """,
+        [relation],
+    ).fetchall()
+    return {column: (table, referred) for column, table, referred in rows}
+
+
+def users_table(connection: psycopg.Connection, everything: Sequence[Mapped]) -> tuple[str, str] | None:
+    """Find the table of users: one that another attached table's users refer to, or a table of people in many keys."""
+    for other in everything:
+        key = "user" if other.role == "interactions" else "owner"
+        found = references(connection, other.relation.name).get(other.column(key))
+        if found and sounds_like_user(found[0].split(".")[-1].strip('"')):
+            return found
+    rows = connection.execute(
+        """
+        select format('%I.%I', n.nspname, t.relname), a.attname::text, t.relname::text
+        from pg_constraint f
+        join pg_class t on t.oid = f.confrelid
+        join pg_namespace n on n.oid = t.relnamespace
+        join pg_attribute a on a.attrelid = t.oid and a.attnum = f.confkey[1]
+        where f.contype = 'f' and cardinality(f.confkey) = 1 and has_column_privilege(t.oid, a.attnum, 'select')
+        group by n.nspname, t.relname, a.attname
+        order by count(*) desc
+        """
+    ).fetchall()
+    return next(((name, column) for name, column, table in rows if sounds_like_user(table)), None)
