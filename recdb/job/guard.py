@@ -66,12 +66,15 @@ def measure_setting(
     connection: psycopg.Connection, params: Params, settings: Settings, report: Report
 ) -> Figure | None:
     """Measure a setting on the interactions of a sample of users; None, with a line in the report, if no user has
-    two items with a weight.
+    two items with a weight. Where all weights are negative, it ranks nothing.
 
     The connection is in autocommit.
     """
     report("measuring on a validation part")
-    evaluator = OfflineEvaluator(read_events(connection, most=MOST_EVENTS), settings.profile_limit)
+    events = read_events(connection, most=MOST_EVENTS)
+    if len(events.users) and not (events.weights[events.kinds] > 0).any():
+        return Figure(0.0, 0.0, (0.0, 0.0), 0)
+    evaluator = OfflineEvaluator(events, settings.profile_limit)
     if not len(evaluator.users) or not len(evaluator.known.users):
         report("nobody has two items with a weight, one of them of a kind that hides: this training is not measured")
         return None
