@@ -86,8 +86,8 @@ def fit_cooccurrence(
 
     N_ji = (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where j and i occur
     together, and c_r is the row's count; the diagonal is the same sum, times `self_weight`. With s = 1 and lambda = 0
-    this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph filter of Turbo-CF (Park et al.
-    2024); lambda adds GF-CF's ideal low-pass filter (Shen et al. 2021).
+    this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph filter of Turbo-CF (Park et
+    al. 2024); lambda adds GF-CF's ideal low-pass filter (Shen et al. 2021).
     """
     weights = rows.weights
     item_sums = rows.item_sums()
