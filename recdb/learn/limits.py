@@ -28,7 +28,7 @@ from recdb.learn.matrix import (
 
 PAIR_QUANTILE = 0.9
 """One user's weight for one item counts at most as much as this quantile of the users' largest weights."""
-USER_QUANTILE = 0.95
+USER_QUANTILE = 0.9
 """A user's row has at most this quantile of the users' masses."""
 NEIGHBOR_QUANTILE = 0.95
 """As a neighbour, a user gives at most this quantile of the weights that users give."""

@@ -42,11 +42,11 @@ def crawl(bots: int, views: int, items: int, pause: int) -> Bots:
 
 
 def drop_in(bots: int, visits: int, size: int) -> Bots:
-    """Bots that come back every hour, for a few random items within two minutes."""
+    """Bots that come back every two hours, for a few random items within two minutes."""
 
     def make(events: Events, generator: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
         known = np.unique(events.items)
-        when = (np.arange(-visits + 1, 1)[:, None] * 3600 + 30 * np.arange(size)).ravel()
+        when = (np.arange(-visits + 1, 1)[:, None] * 7200 + 30 * np.arange(size)).ravel()
         return [(generator.choice(known, visits * size), when) for _ in range(bots)]
 
     return make
@@ -171,8 +171,10 @@ HITS = """
 """
 
 
-def test_a_crawler_neither_bends_the_lists_of_others_nor_keeps_a_new_version_from_serving(generated: Database) -> None:
-    """Through SQL: 20,000 views, one each 130 seconds, over all items."""
+def test_a_crawler_neither_bends_the_lists_of_others_nor_keeps_a_new_version_from_serving(
+    generated: Database, events: Events
+) -> None:
+    """Through SQL: 20,000 views, one each 130 seconds, over all items. It changes the database that `events` read."""
     with psycopg.connect(generated.conninfo, autocommit=True) as connection:
         connection.execute(f"create table held_out as {HELD_OUT}")
         connection.execute(

@@ -268,12 +268,12 @@ def rows_to_learn_from(learned: reference.Reference) -> tuple[reference.Array, r
     """W with one row per user, and below it sqrt(session weight) W with one row per session, (rows, items), and how
     often each row counts.
 
-    A user's row has at most the mass of 95 % of the users, and a user's sessions at most 2 % of the mass of all. Only
+    A user's row has at most the mass of 90 % of the users, and a user's sessions at most 2 % of the mass of all. Only
     EASE has rows for sessions of one item; they have limits of their own.
     """
     weights, seconds = learned.learned_from("item_weight_exponent"), learned.profiles.seconds
     exponent = learned.params["item_user_exponent"]
-    rows = reference.limit_masses(weights, exponent, 0.95)
+    rows = reference.limit_masses(weights, exponent, 0.9)
     counts = np.ones(len(rows))
     if len(np.unique(seconds[weights != 0])) == 1 or learned.params["session_weight"] == 0:
         return rows, counts
