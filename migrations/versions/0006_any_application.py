@@ -29,8 +29,25 @@ def upgrade() -> None:
 
     # Callers who may ask for themselves alone.
 
-    # Learning: a user counts for one in the popularity of an item.
+    # Learning: a user counts for one in the popularity of an item, and a time in the future for no more than others.
     execute("""
+create or replace function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
+returns double precision
+language sql stable parallel safe
+begin atomic
+    select case
+        when decay.half_life is null then 1
+        -- A time that cannot be right must not outweigh what came before it, however long ago that ended.
+        when decay.created_at > now() + interval '1 day' then 1
+        else exp(greatest(-600, least(600, ln(2::double precision)
+            * (date_part('epoch', least(decay.created_at, now())) - date_part('epoch', decay.origin))
+            / date_part('epoch', decay.half_life))))
+    end;
+end;
+comment on function recdb.decay(timestamptz, timestamptz, interval) is
+    'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
+    'NULL. A time in the future counts as now, one more than a day ahead as the origin. It is bounded, so that it neither overflows nor underflows.';
+
 drop view recdb.user_item;
 drop materialized view recdb.user_item_settled;
 -- As above, with the column heaviest.
@@ -115,6 +132,21 @@ def downgrade() -> None:
 
     # Learning.
     execute("""
+create or replace function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
+returns double precision
+language sql stable parallel safe
+begin atomic
+    select case
+        when decay.half_life is null then 1
+        else exp(greatest(-600, least(600, ln(2::double precision)
+            * (date_part('epoch', least(decay.created_at, now())) - date_part('epoch', decay.origin))
+            / date_part('epoch', decay.half_life))))
+    end;
+end;
+comment on function recdb.decay(timestamptz, timestamptz, interval) is
+    'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
+    'NULL. A time in the future counts as now. It is bounded, so that it neither overflows nor underflows.';
+
 alter table recdb.config add column popularity_limit double precision;
 comment on column recdb.config.popularity_limit is
     'The most that one user adds to the popularity of one item: the weight of the heaviest kind. A rebuild sets it.';

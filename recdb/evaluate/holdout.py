@@ -244,9 +244,9 @@ def hold_out_last_share(connection: psycopg.Connection) -> None:
                 count(*) over (partition by c.user_id) as choices
             from choice c
             join (
-                select e.user_id, count(distinct e.item_id) as items, min(e.at) < max(e.at) as timed
+                select e.user_id, count(distinct e.item_id) filter (where e.weight <> 0) as items,
+                    min(e.at) < max(e.at) as timed
                 from event e
-                where e.weight <> 0
                 group by e.user_id
             ) u on u.user_id = c.user_id
         ), last as (

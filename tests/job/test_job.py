@@ -307,7 +307,7 @@ def test_a_limit_that_leaves_nobody_to_learn_from_is_named(database: Database, d
     record(db, tastes())
     db.execute("update recdb.config set training_interactions = 1")
 
-    with pytest.raises(RecdbError, match="config.training_interactions is 1"):
+    with pytest.raises(RecdbError, match="training_interactions is 1"):
         job.run(database)
 
 

@@ -210,16 +210,17 @@ def test_a_neighbour_beyond_the_profile_limit_recommends_the_newest_items(
     assert {row[0] for row in recommend(db, "u2")} == {"i5", "i1"}
 
 
-def test_the_future_counts_as_now(db: psycopg.Connection) -> None:
+def test_the_future_counts_as_now_and_what_is_far_ahead_as_the_newest(db: psycopg.Connection) -> None:
     db.execute("update recdb.config set half_life = '10 days', decay_origin = now()")
     db.execute(
         "insert into recdb.interaction (user_id, item_id, kind, created_at) "
-        "values ('u1', 'i1', 'share', now() + interval '1000 days'), ('u1', 'i2', 'share', now() - interval '20 days')"
+        "values ('u1', 'i1', 'share', now() + interval '1000 days'), ('u1', 'i2', 'share', now() - interval '20 days'), "
+        "('u1', 'i3', 'share', now() + interval '1 hour')"
     )
     refresh(db)
     found = db.execute("select item_id, weight from recdb.user_item_weights").fetchall()
     # The origin of the weights is the newest time that is not in the future.
-    assert dict(found) == {"i1": pytest.approx(4, abs=4e-3), "i2": pytest.approx(1, abs=1e-3)}
+    assert dict(found) == {item: pytest.approx(weight, abs=4e-3) for item, weight in (("i1", 1), ("i2", 1), ("i3", 4))}
 
 
 def test_very_old_and_very_many_half_lives_neither_overflow_nor_fail(db: psycopg.Connection) -> None:
