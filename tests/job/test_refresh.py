@@ -214,8 +214,8 @@ def test_the_future_counts_as_now_and_what_is_far_ahead_as_the_newest(db: psycop
     db.execute("update recdb.config set half_life = '10 days', decay_origin = now()")
     db.execute(
         "insert into recdb.interaction (user_id, item_id, kind, created_at) "
-        "values ('u1', 'i1', 'share', now() + interval '1000 days'), ('u1', 'i2', 'share', now() - interval '20 days'), "
-        "('u1', 'i3', 'share', now() + interval '1 hour')"
+        "select 'u1', t.item, 'share', now() + t.ahead::interval "
+        "from (values ('i1', '1000 days'), ('i2', '-20 days'), ('i3', '1 hour')) t(item, ahead)"
     )
     refresh(db)
     found = db.execute("select item_id, weight from recdb.user_item_weights").fetchall()
