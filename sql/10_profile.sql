@@ -101,7 +101,8 @@ end;
 comment on function recdb.profile_of(text) is
     'The items that a user interacted with, read live. weight: the decayed weights of all interactions, summed; '
     'last_at: the newest interaction; hides: recommend() does not give the item to this user again; '
-    'item_key: NULL until a refresh has seen the item; heaviest: the largest decayed weight of the kind of one of them.';
+    'item_key: NULL until a refresh has seen the item; heaviest: the largest decayed weight of the kind of one of '
+    'them.';
 
 
 -- recdb.profile: the result of profile_of() in arrays, the item with the largest precedence() first.

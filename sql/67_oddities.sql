@@ -53,8 +53,8 @@ begin atomic
 end;
 comment on function recdb.heavy_users() is
     'The users who hold more than a fair share of all interactions: more than 1 % of all and more than 20 times the '
-    'median, from 100 on, without those of weight 0. statement leaves the user out of everybody else''s lists. Reads all '
-    'interactions.';
+    'median, from 100 on, without those of weight 0. statement leaves the user out of everybody else''s lists. Reads '
+    'all interactions.';
 
 
 -- recdb.similar_ids: ids that differ only by case, by spaces around them, or by their Unicode form, and so may be one.

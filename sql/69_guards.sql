@@ -57,8 +57,8 @@ comment on function recdb.refuse_hidden_rows() is
 --   parameters  none: pairs and users are results
 --   returns     pairs: users' items; users: those with at least one. Rows of forgotten users do not count. users is
 --               NULL while the settled weights cannot be read
---   reads       user_item; while the settled weights cannot be read item_popularity, whose numbers of users add up to the
---               pairs that have a weight
+--   reads       user_item; while the settled weights cannot be read item_popularity, whose numbers of users add up to
+--               the pairs that have a weight
 create or replace function recdb.learned_size(out pairs bigint, out users bigint)
 language plpgsql stable
 as $$

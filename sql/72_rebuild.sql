@@ -41,7 +41,8 @@ begin
         -- Not of the future: one wrong row would make everything else weigh next to nothing.
         select max(e.created_at) as newest
         from recdb.interactions e
-        where e.created_at > '-infinity' and e.created_at <= now() and (select f.half_life is not null from recdb.config f)
+        where e.created_at > '-infinity' and e.created_at <= now()
+          and (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
     ready := recdb.weights_ready();

@@ -31,6 +31,11 @@ def upgrade() -> None:
 
     # Learning: a user counts for one in the popularity of an item, and a time in the future for no more than others.
     execute("""
+-- recdb.decay: the factor of an interaction's weight for its age.
+--   parameters  created_at  the time of the interaction
+--               origin      config.decay_origin, the time of the factor 1
+--               half_life   config.half_life; NULL for no decay
+--   returns     2^((created_at - origin) / half_life), or 1 if half_life is NULL
 create or replace function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
 returns double precision
 language sql stable parallel safe
@@ -132,6 +137,11 @@ def downgrade() -> None:
 
     # Learning.
     execute("""
+-- recdb.decay: the factor of an interaction's weight for its age.
+--   parameters  created_at  the time of the interaction
+--               origin      config.decay_origin, the time of the factor 1
+--               half_life   config.half_life; NULL for no decay
+--   returns     2^((created_at - origin) / half_life), or 1 if half_life is NULL
 create or replace function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
 returns double precision
 language sql stable parallel safe

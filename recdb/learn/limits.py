@@ -41,7 +41,7 @@ in sparse shops the few most active users make most of the sessions, and others'
 
 @dataclass(frozen=True)
 class Rows:
-    """What item neighbours are learned from: the users' rows, and a row for each session below them."""
+    """The rows that item neighbours are learned from: the users' rows, and a row for each session below them."""
 
     weights: sparse.csr_array
     """(rows, items)."""
