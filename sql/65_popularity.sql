@@ -22,8 +22,8 @@ comment on function recdb.popular(bigint) is
 
 -- recdb.popularity_weight: how much one user adds to the popularity of one item.
 --   parameters  weight, heaviest  as the columns of user_item
---   returns     the weight, at least 0, and at most that of one interaction, the heaviest of this user with the item: so
---               an item is popular with many users, and not because one user came back a thousand times
+--   returns     the weight, at least 0, and at most that of one interaction, the user's heaviest with the item: so an
+--               item is popular with many users, and not because one user came back a thousand times
 create or replace function recdb.popularity_weight(weight double precision, heaviest double precision)
 returns double precision
 language sql immutable parallel safe
