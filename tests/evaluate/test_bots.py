@@ -93,7 +93,7 @@ SCENARIOS: dict[str, tuple[Bots, str, list[str]]] = {
     "a load test within a second": (crawl(1, 20_000, 300, 0), VIEW, [DEFAULTS]),
     "a shared account that does everything": (crawl(1, 40_000, 300, 30), LIKE, [FULL]),
     "ten bots of a like each ten minutes": (crawl(10, 8_640, 300, 600), LIKE, [DEFAULTS, HALF, EASE]),
-    "ten bots that share the same items": (alike(10), SHARE, [DEFAULTS, FULL, HALF]),
+    "ten bots that share the same items": (alike(10), SHARE, [DEFAULTS, HALF]),
     "ten bots with short visits": (drop_in(10, 720, 2), LIKE, [DEFAULTS, NORMALIZED]),
     "a bot that promotes new items": (promote(1, 400, 4), SHARE, [EASE, NORMALIZED]),
     "ten bots that promote new items": (promote(10, 400, 4), SHARE, [DEFAULTS, HALF, NORMALIZED]),

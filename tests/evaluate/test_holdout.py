@@ -208,7 +208,9 @@ def test_the_training_part_is_earlier_than_every_relevant_item(
     for user, items in relevant.items():
         for item in items:
             first = min(
-                datetime.fromisoformat(at) for u, i, kind, at in rows if (u, i) == (user, item) and kind != "view"
+                datetime.fromisoformat(at)
+                for u, i, kind, at in rows
+                if (u, i) == (user, item) and kind not in ("view", "shown")
             )
             assert (latest.get(user, datetime.min.replace(tzinfo=UTC)) if holdout is None else newest) < first
             chosen += 1
