@@ -104,7 +104,6 @@ class Config(Base):
     training_interactions: Mapped[int] = mapped_column(BigInteger, server_default=text("40000000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
-    popularity_limit: Mapped[float | None]
 
 
 class InteractionKind(Base):
@@ -277,6 +276,8 @@ class UserItemRecent(Base):
     item_key: Mapped[int]
     weight: Mapped[float]
     last_at: Mapped[datetime]
+    heaviest: Mapped[float]
+    """The decayed weight of the heaviest single interaction, by its kind."""
 
 
 class ItemPopularity(Base):

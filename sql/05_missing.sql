@@ -90,7 +90,9 @@ begin
             u.user_key,
             t.item_key,
             coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
-            i.created_at
+            i.created_at,
+            greatest(0, coalesce(k.weight, c.default_weight))
+                * recdb.decay(i.created_at, c.decay_origin, c.half_life) as heaviest
         from recdb.read_interactions() i
         cross join recdb.config c
         join recdb.user_key u on u.user_id = i.user_id
@@ -101,7 +103,8 @@ begin
             w.user_key,
             w.item_key,
             recdb.settle(sum(w.weight), sum(abs(w.weight))) as weight,
-            max(least(w.created_at, now())) as last_at
+            max(least(w.created_at, now())) as last_at,
+            max(w.heaviest) as heaviest
         from weighted w
         group by w.user_key, w.item_key
     ), ranked as (
@@ -118,7 +121,8 @@ begin
         s.item_key,
         s.rank,
         s.weight,
-        s.last_at
+        s.last_at,
+        s.heaviest
     from ranked s
     with no data;
     comment on materialized view recdb.user_item_settled is
@@ -132,6 +136,9 @@ begin
     comment on column recdb.user_item_settled.weight is
         'The decayed weights of all interactions of this user with this item, summed.';
     comment on column recdb.user_item_settled.last_at is 'When the newest of these interactions happened.';
+    comment on column recdb.user_item_settled.heaviest is
+        'The decayed weight of the kind of one of these interactions, the largest; at least 0. It is the most that the '
+        'user adds to the popularity of the item.';
     create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
 end
 $$;
@@ -157,11 +164,11 @@ begin
         return;
     end if;
     create view recdb.user_item as
-    select s.user_key, s.position, s.item_key, s.rank, s.weight, s.last_at
+    select s.user_key, s.position, s.item_key, s.rank, s.weight, s.last_at, s.heaviest
     from recdb.user_item_settled s
     where not exists (select from recdb.recent_user r where r.user_key = s.user_key)
     union all
-    select n.user_key, n.position, n.item_key, n.rank, n.weight, n.last_at
+    select n.user_key, n.position, n.item_key, n.rank, n.weight, n.last_at, n.heaviest
     from recdb.user_item_recent n;
     comment on view recdb.user_item is
         'The weighted interactions of all users by integer keys: settled and recent. user_item_weights has them by '

@@ -67,24 +67,30 @@
 -- An interaction's weight follows the rule of the view weighted_interactions. This function repeats the rule, because
 -- that view cannot be read through the index of one user in every source.
 create or replace function recdb.profile_of(user_id text)
-returns table (item_id text, item_key integer, weight double precision, last_at timestamptz, hides boolean)
+returns table (
+    item_id text, item_key integer, weight double precision, last_at timestamptz, hides boolean,
+    heaviest double precision
+)
 language sql stable parallel safe
 begin atomic
-    select g.item_id, t.item_key, recdb.settle(g.total, g.magnitude), g.last_at, g.hides
+    select g.item_id, t.item_key, recdb.settle(g.total, g.magnitude), g.last_at, g.hides, g.heaviest
     from (
         select
             w.item_id,
             sum(w.weight) as total,
             sum(abs(w.weight)) as magnitude,
             max(least(w.created_at, now())) as last_at,
-            bool_or(w.hides) as hides
+            bool_or(w.hides) as hides,
+            max(w.heaviest) as heaviest
         from (
             -- PostgreSQL inlines these functions only if their arguments are plain columns, hence the subqueries.
             select
                 i.item_id,
                 coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
                 i.created_at,
-                coalesce(k.hides, c.default_hides) as hides
+                coalesce(k.hides, c.default_hides) as hides,
+                greatest(0, coalesce(k.weight, c.default_weight))
+                    * recdb.decay(i.created_at, c.decay_origin, c.half_life) as heaviest
             from (select f.* from recdb.config f offset 0) c
             cross join lateral recdb.interactions_of(profile_of.user_id) i
             left join recdb.interaction_kind k on k.kind = i.kind
@@ -98,7 +104,8 @@ end;
 comment on function recdb.profile_of(text) is
     'The items that a user interacted with, read live. weight: the decayed weights of all interactions, summed; '
     'last_at: the newest interaction; hides: recommend() does not give the item to this user again; '
-    'item_key: NULL until a refresh has seen the item.';
+    'item_key: NULL until a refresh has seen the item; heaviest: the largest decayed weight of the kind of one of '
+    'them.';
 
 
 -- recdb.profile: the result of profile_of() in arrays, the item with the largest precedence() first.

@@ -28,23 +28,18 @@ comment on function recdb.popular(bigint) is
 
 
 -- recdb.popularity_weight: how much one user adds to the popularity of one item.
---   parameters  weight, last_at  as the columns of user_item
---               settings         the row of config
---   returns     the weight, at least 0, and at most that of one interaction of the heaviest kind at last_at: so an item
---               is popular with many users, and not because one user came back a thousand times
-create or replace function recdb.popularity_weight(weight double precision, last_at timestamptz, settings recdb.config)
+--   parameters  weight, heaviest  as the columns of user_item
+--   returns     the weight, at least 0, and at most that of one interaction, the user's heaviest with the item: so an
+--               item is popular with many users, and not because one user came back a thousand times
+create or replace function recdb.popularity_weight(weight double precision, heaviest double precision)
 returns double precision
-language sql stable parallel safe
+language sql immutable parallel safe
 begin atomic
-    select greatest(0, least(popularity_weight.weight, (popularity_weight.settings).popularity_limit
-        * recdb.decay(
-            popularity_weight.last_at,
-            (popularity_weight.settings).decay_origin,
-            (popularity_weight.settings).half_life)));
+    select greatest(0, least(popularity_weight.weight, popularity_weight.heaviest));
 end;
-comment on function recdb.popularity_weight(double precision, timestamptz, recdb.config) is
-    'Internal: how much one user adds to the popularity of one item: the weight, at least 0 and at most that of one '
-    'interaction of the heaviest kind.';
+comment on function recdb.popularity_weight(double precision, double precision) is
+    'Internal: how much one user adds to the popularity of one item: the weight, at least 0 and at most that of the '
+    'user''s heaviest interaction with it.';
 
 
 -- recdb.add_popularity: add to the popularity of items.
@@ -88,17 +83,17 @@ language sql stable
 begin atomic
     select array_agg(s.item_key), array_agg(s.weight), array_agg(s.users)
     from (
-        select w.item_key, sum(recdb.popularity_weight(w.weight, w.last_at, c)) as weight, count(*) as users
+        select w.item_key, sum(recdb.popularity_weight(w.weight, w.heaviest)) as weight, count(*) as users
         from unnest(popularity_of.user_keys) u(user_key)
         cross join lateral (
-            select s.item_key, s.weight, s.last_at from recdb.user_item_settled s
+            select s.item_key, s.weight, s.heaviest from recdb.user_item_settled s
             where s.user_key = u.user_key and not exists (select from recdb.recent_user r where r.user_key = u.user_key)
             union all
-            select n.item_key, n.weight, n.last_at from recdb.user_item_recent n
+            select n.item_key, n.weight, n.heaviest from recdb.user_item_recent n
             where n.user_key = u.user_key
             offset 0
         ) w
-        cross join recdb.config c
+        where w.weight <> 0  -- What was only shown is not popular: it stays in the order of new items.
         group by w.item_key
     ) s;
 end;
@@ -119,9 +114,9 @@ begin
     insert into recdb.item_popularity (item_key, item_id, total, users)
     select s.item_key, t.item_id, s.total, s.users
     from (
-        select w.item_key, sum(recdb.popularity_weight(w.weight, w.last_at, c)) as total, count(*) as users
+        select w.item_key, sum(recdb.popularity_weight(w.weight, w.heaviest)) as total, count(*) as users
         from recdb.user_item w
-        cross join recdb.config c
+        where w.weight <> 0
         group by w.item_key
     ) s
     join recdb.item_key t on t.item_key = s.item_key

@@ -59,23 +59,22 @@ comment on function recdb.refuse_hidden_rows() is
 --   parameters  none: pairs and users are results
 --   returns     pairs: users' items; users: those with at least one. Rows of forgotten and of ignored users do not
 --               count. users is NULL while the settled weights cannot be read
---   reads       item_popularity, whose numbers of users add up to the pairs; user_item; ignored_user
+--   reads       user_item, ignored_user; while the settled weights cannot be read item_popularity, whose numbers of
+--               users add up to the pairs that have a weight
 create or replace function recdb.learned_size(out pairs bigint, out users bigint)
 language plpgsql stable
 as $$
 begin
-    select coalesce(sum(p.users), 0) into pairs from recdb.item_popularity p;
     if recdb.weights_ready() then
-        select count(*) into users
+        -- Also pairs of weight 0: whoever sets the weight of a kind to 0 loses no data.
+        select count(*), count(*) filter (where w.position = 1) into pairs, users
         from recdb.user_item w
-        where w.position = 1 and exists (
+        where exists (
             select from recdb.user_key u
             where u.user_key = w.user_key
               and not exists (select from recdb.ignored_user g where g.user_id = u.user_id));
-        select greatest(0::bigint, pairs - count(*)) into pairs
-        from recdb.ignored_user g
-        join recdb.user_key u on u.user_id = g.user_id
-        join recdb.user_item w on w.user_key = u.user_key;
+    else
+        select coalesce(sum(p.users), 0) into pairs from recdb.item_popularity p;
     end if;
 end
 $$;

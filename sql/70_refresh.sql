@@ -116,7 +116,7 @@ begin
     select unnest(user_keys)
     on conflict (user_key) do update set refreshed_at = now();
     with profile as materialized (
-        select u.user_key, p.item_id, p.item_key, p.weight, p.last_at
+        select u.user_key, p.item_id, p.item_key, p.weight, p.last_at, p.heaviest
         from recdb.user_key u
         cross join lateral recdb.profile_of(u.user_id) p
         where u.user_key = any (user_keys)
@@ -129,13 +129,13 @@ begin
         order by p.item_id
         returning item_id, item_key
     )
-    insert into recdb.user_item_recent (user_key, position, item_key, rank, weight, last_at)
+    insert into recdb.user_item_recent (user_key, position, item_key, rank, weight, last_at, heaviest)
     select k.user_key,
         row_number() over (
             partition by k.user_key order by recdb.precedence(k.weight, k.rank) desc, k.last_at desc, k.item_key),
-        k.item_key, k.rank, k.weight, k.last_at
+        k.item_key, k.rank, k.weight, k.last_at, k.heaviest
     from (
-        select p.user_key, t.item_key, p.weight, p.last_at,
+        select p.user_key, t.item_key, p.weight, p.last_at, p.heaviest,
             rank() over (partition by p.user_key, p.weight = 0 order by p.last_at desc) as rank
         from profile p
         left join added a on p.item_key is null and a.item_id = p.item_id

@@ -38,17 +38,13 @@ begin
     perform recdb.assign_keys();
     -- For PostgreSQL a table of one row that was never analysed has a thousand; the plan below would be far too slow.
     analyze recdb.user_key, recdb.item_key, recdb.config, recdb.interaction_kind, recdb.forgotten_user;
-    update recdb.config c set popularity_limit = h.weight
-    from (
-        select max(greatest(k.weight, f.default_weight)) as weight
-        from recdb.config f left join recdb.interaction_kind k on true
-    ) h
-    where c.popularity_limit is distinct from h.weight;
     update recdb.config c set decay_origin = i.newest
     from (
-        select max(least(e.created_at, now())) as newest
+        -- Not of the future: one wrong row would make everything else weigh next to nothing.
+        select max(e.created_at) as newest
         from recdb.read_interactions() e
-        where e.created_at > '-infinity' and (select f.half_life is not null from recdb.config f)
+        where e.created_at > '-infinity' and e.created_at <= now()
+          and (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
     -- Without rows nobody reads it with success, and only then may its readers wait.

@@ -23,12 +23,13 @@ comment on view recdb.items is
     'The catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
 
 
--- The rule for an interaction's weight. Five places repeat it:
+-- The rule for an interaction's weight. Six places repeat it:
 --   sql/10_profile.sql: profile_of() reads one user through the index of each source.
 --   sql/05_missing.sql: the materialized view user_item_settled may not depend on a view that a replay replaces and a
 --       downgrade drops. Its earlier forms are in migrations/versions/0002_weighted_interactions.py,
 --       migrations/versions/0005_safety.py and migrations/versions/0006_any_application.py.
 --   recdb/arrays/events.py: read_events() applies the rule once to each kind, not to each interaction.
+--   sql/67_oddities.sql: heavy_users() counts the interactions that have a weight.
 --   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions.
 create or replace view recdb.weighted_interactions as
 select

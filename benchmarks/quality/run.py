@@ -29,6 +29,7 @@ from recdb.evaluate.reading import read_eligibility, read_test
 from recdb.evaluate.run import set_kinds
 from recdb.learn import Params, fit_item_neighbors, to_matrix
 from recdb.learn.item_neighbors import EASE_ITEMS
+from recdb.learn.limits import Rows
 from recdb.offline import baselines
 from recdb.offline.baselines import TopLists
 from recdb.offline.metrics import Truth, score_lists
@@ -121,7 +122,8 @@ class Rivals:
                     learner="ease", ease_regularization=regularization, item_neighbors=2000, self_weight=0.0,
                     item_user_exponent=0.0, target_exponent=0.0,
                 )  # fmt: skip
-                learned = to_matrix(fit_item_neighbors(weights, np.empty((0, 0), np.float32), params), weights.shape[1])
+                rows = Rows(weights, np.ones(weights.shape[0], np.float32))
+                learned = to_matrix(fit_item_neighbors(rows, np.empty((0, 0), np.float32), params), weights.shape[1])
                 return self.from_scores(lambda m: lambda block: m[block] @ learned, weights)
 
             yield "EASE", best(ease(r, w) for w in inputs for r in (0.3, 1.0, 3.0, 10.0))

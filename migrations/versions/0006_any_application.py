@@ -127,6 +127,39 @@ comment on column recdb.secret.activation_lock is
     'The key of the advisory lock of a session that activates a version.';
 """)
 
+    # Learning: a user counts for one in the popularity of an item, and a time in the future for no more than others.
+    execute("""
+-- recdb.decay: the factor of an interaction's weight for its age.
+--   parameters  created_at  the time of the interaction
+--               origin      config.decay_origin, the time of the factor 1
+--               half_life   config.half_life; NULL for no decay
+--   returns     2^((created_at - origin) / half_life), or 1 if half_life is NULL
+create or replace function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
+returns double precision
+language sql stable parallel safe
+begin atomic
+    select case
+        when decay.half_life is null then 1
+        -- A time that cannot be right must not outweigh what came before it, however long ago that ended.
+        when decay.created_at > now() + interval '1 day' then 1
+        else exp(greatest(-600, least(600, ln(2::double precision)
+            * (date_part('epoch', least(decay.created_at, now())) - date_part('epoch', decay.origin))
+            / date_part('epoch', decay.half_life))))
+    end;
+end;
+comment on function recdb.decay(timestamptz, timestamptz, interval) is
+    'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
+    'NULL. A time in the future counts as now, one more than a day ahead as the origin. It is bounded, so that it '
+    'neither overflows nor underflows.';
+
+alter table recdb.user_item_recent add column heaviest double precision not null default 0;
+alter table recdb.user_item_recent alter column heaviest drop default;
+comment on column recdb.user_item_recent.heaviest is
+    'The decayed weight of the kind of one of these interactions, the largest; at least 0.';
+
+alter table recdb.config drop column popularity_limit;
+""")
+
 
 def downgrade() -> None:
     # A table that recdb cannot read can have no view: it is left out.
@@ -140,6 +173,36 @@ end
 $$;
 """)
     withdraw(keep=KEEP)
+
+    # Learning.
+    execute("""
+-- recdb.decay: the factor of an interaction's weight for its age.
+--   parameters  created_at  the time of the interaction
+--               origin      config.decay_origin, the time of the factor 1
+--               half_life   config.half_life; NULL for no decay
+--   returns     2^((created_at - origin) / half_life), or 1 if half_life is NULL
+create or replace function recdb.decay(created_at timestamptz, origin timestamptz, half_life interval)
+returns double precision
+language sql stable parallel safe
+begin atomic
+    select case
+        when decay.half_life is null then 1
+        else exp(greatest(-600, least(600, ln(2::double precision)
+            * (date_part('epoch', least(decay.created_at, now())) - date_part('epoch', decay.origin))
+            / date_part('epoch', decay.half_life))))
+    end;
+end;
+comment on function recdb.decay(timestamptz, timestamptz, interval) is
+    'The factor of an interaction''s weight for its age: 2^((created_at - origin) / half_life), or 1 if half_life is '
+    'NULL. A time in the future counts as now. It is bounded, so that it neither overflows nor underflows.';
+
+alter table recdb.config add column popularity_limit double precision;
+comment on column recdb.config.popularity_limit is
+    'The most that one user adds to the popularity of one item: the weight of the heaviest kind. A rebuild sets it.';
+drop view recdb.user_item;
+drop materialized view recdb.user_item_settled;
+alter table recdb.user_item_recent drop column heaviest;
+""")
 
     # Locks.
     execute("""
@@ -157,8 +220,6 @@ drop table recdb.refresh_lock;
 
     # Sources.
     execute("""
-drop view recdb.user_item;
-drop materialized view recdb.user_item_settled;
 do $$
 declare
     source record;

@@ -11,6 +11,41 @@ from recdb.learn.events import Events
 GOLDEN = 2_654_435_761
 
 
+MOST_OF_A_USER = 2000
+"""Of a sample, a user's newest interactions, at most this many, are read, and so many count for its size."""
+
+EVENTS = """
+    select u.user_key, t.item_key, k.number::smallint,
+        greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer
+    from (
+        select i.user_id, i.item_id, i.kind, i.created_at
+        from recdb.read_interactions() i
+        where i.kind = any ({counted}::text[]) and i.user_id <> all ({busy}::text[])
+        union all
+        select b.user_id, i.item_id, i.kind, i.created_at
+        from unnest({busy}::text[]) b(user_id)
+        cross join lateral (
+            select i.item_id, i.kind, i.created_at
+            from recdb.read_interactions() i
+            where i.user_id = b.user_id and i.kind = any ({counted}::text[])
+            order by i.created_at desc, i.item_id, i.kind
+            limit {cap}
+        ) i
+        union all
+        select i.user_id, i.item_id, i.kind, max(i.created_at)
+        from recdb.read_interactions() i
+        where i.kind = any ({only_hiding}::text[])
+        group by i.user_id, i.item_id, i.kind
+    ) i
+    join recdb.user_key u on u.user_id = i.user_id and {sampled}
+    join recdb.item_key t on t.item_id = i.item_id
+    join (
+        select d.kind, d.position - 1 as number
+        from unnest({kinds}::text[]) with ordinality d(kind, position)
+    ) k on k.kind = i.kind
+"""
+
+
 def sampled(key: str, share: float) -> sql.Composed:
     """Return the condition that a column of dense keys is in a sample, a share of all keys; always the same keys."""
     return sql.SQL("{}::bigint * {} % 4294967296 < {}").format(
@@ -19,49 +54,62 @@ def sampled(key: str, share: float) -> sql.Composed:
 
 
 def read_events(connection: psycopg.Connection, *, most: int | None = None) -> Events:
-    """Read every interaction, 14 bytes each.
+    """Read every interaction that counts, 14 bytes each.
 
-    If there are more than `most`, it reads only those of a sample of users that has about that many. The sample has the
-    same users at every call, except for those that a change of the total number adds or removes. The connection must be
-    in autocommit mode.
+    If there are more than `most`, it reads only those of a sample of users that has about that many. A user counts for
+    at most MOST_OF_A_USER in that number, and gives the newest so many: else one crawler would leave a few others in
+    the sample. The sample has the same users at every call, except for those that a change of the total number adds or
+    removes. Interactions of weight 0 are not among `most`; of those that hide their items, the newest of each user,
+    item and kind is read, so that the items stay hidden. The connection must be in autocommit mode.
     """
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
         # The rule of the view recdb.weighted_interactions, applied once to each kind instead of to each interaction.
         kinds = connection.execute(
             """
+            with counted as materialized (
+                select e.user_id, e.kind, count(*) as events,
+                    max(e.created_at) filter (where e.created_at > '-infinity' and e.created_at <= now()) as newest,
+                    bool_or(e.created_at > now()) as ahead
+                from recdb.read_interactions() e group by e.user_id, e.kind
+            ), of_user as (
+                select n.user_id, sum(n.events) filter (where coalesce(k.weight, c.default_weight) <> 0) as events
+                from counted n
+                cross join recdb.config c
+                left join recdb.interaction_kind k on k.kind = n.kind
+                group by n.user_id
+            )
             select coalesce(k.weight, c.default_weight), coalesce(k.hides, c.default_hides),
-                extract(epoch from c.half_life)::float8, i.events, i.newest, i.kind
+                extract(epoch from c.half_life)::float8, i.newest, i.ahead, i.kind,
+                (select sum(least(u.events, %(cap)s))::float8 from of_user u),
+                (select coalesce(array_agg(u.user_id), '{}') from of_user u where u.events > %(cap)s)
             from (
-                select e.kind, count(*) as events,
-                    -- A number: Python cannot hold every timestamp of PostgreSQL. The future counts as now.
-                    date_part('epoch', max(least(e.created_at, now()))
-                        filter (where e.created_at > '-infinity')) as newest
-                from recdb.read_interactions() e group by e.kind
+                -- A number: Python cannot hold every timestamp of PostgreSQL.
+                select n.kind, date_part('epoch', max(n.newest)) as newest, bool_or(n.ahead) as ahead
+                from counted n group by n.kind
             ) i
             cross join recdb.config c
             left join recdb.interaction_kind k on k.kind = i.kind
             order by i.kind collate "C"
-            """
+            """,
+            {"cap": MOST_OF_A_USER},
         ).fetchall()
-        weights, hides, half_lives, counts, newest, names = zip(*kinds, strict=True) if kinds else ((),) * 6
-        share = 1.0 if most is None else min(1.0, most / max(sum(counts), 1))
-        query = sql.SQL(
-            """
-            select u.user_key, t.item_key, k.number::smallint,
-                greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer
-            from recdb.read_interactions() i
-            join recdb.user_key u on u.user_id = i.user_id and {sampled}
-            join recdb.item_key t on t.item_id = i.item_id
-            join (
-                select d.kind, d.position - 1 as number
-                from unnest({kinds}::text[]) with ordinality d(kind, position)
-            ) k on k.kind = i.kind
-            """
-        ).format(
-            newest=sql.Literal(max((at for at in newest if at is not None), default=0.0)),
+        weights, hides, half_lives, newest, ahead, names, totals, busy = (
+            zip(*kinds, strict=True) if kinds else ((),) * 8
+        )
+        share = 1.0 if most is None or not kinds else min(1.0, most / max(totals[0] or 0, 1))
+        # The newest time that can be right is 0. One of the future counts as a second after it.
+        last = max((at for at in newest if at is not None), default=0.0) + (1 if any(ahead) else 0)
+        query = sql.SQL(EVENTS).format(
+            newest=sql.Literal(last),
             sampled=sampled("u.user_key", share),
             kinds=sql.Literal(list(names)),
+            counted=sql.Literal([name for name, weight in zip(names, weights, strict=True) if weight != 0]),
+            only_hiding=sql.Literal(
+                [name for name, weight, hiding in zip(names, weights, hides, strict=True) if weight == 0 and hiding]
+            ),
+            busy=sql.Literal([] if most is None or not kinds else busy[0]),
+            cap=sql.Literal(MOST_OF_A_USER),
         )
         columns = copy_out(
             connection,

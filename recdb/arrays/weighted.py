@@ -6,7 +6,7 @@ from psycopg import sql
 from scipy import sparse
 
 from recdb.arrays.copy import copy_out
-from recdb.arrays.events import sampled
+from recdb.arrays.events import MOST_OF_A_USER, sampled
 from recdb.database import fetch_row
 from recdb.learn import Interactions
 
@@ -18,12 +18,18 @@ WEIGHT = "(sign(w.weight) * greatest('1e-15'::float8, least('1e15'::float8, abs(
 def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
     """Read the weighted interactions, 18 bytes each, of each user's first config.training_limit items by position.
 
-    If there are more than `most`, it reads only those of a sample of users that has about that many. The sample has the
+    If there are more than `most`, it reads only those of a sample of users that has about that many; a user counts for
+    at most MOST_OF_A_USER in that number, so that no crawler makes the sample small. The sample has the
     same users at every call, except for those that a change of the total number adds or removes.
     """
     share = 1.0
     if most is not None:
-        (count,) = fetch_row(connection, "select count(*) from recdb.user_item")
+        (count,) = fetch_row(
+            connection,
+            "select count(*) from recdb.user_item w, recdb.config c "
+            "where w.weight <> 0 and w.position <= least(c.training_limit, %s)",
+            [MOST_OF_A_USER],
+        )
         share = min(1.0, most / max(count, 1))
     query = sql.SQL(
         """

@@ -4,7 +4,7 @@ import psycopg
 
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
-from recdb.job.shares import heavy_users, leave_out
+from recdb.job.shares import heavy_users, leave_out, name_some
 
 REPEATED_SHARE = 0.02
 COMPLETE = 0.9
@@ -37,10 +37,11 @@ def check_repeats(connection: psycopg.Connection) -> Verdict | None:
     total, repeated = fetch_row(
         connection,
         """
-        select count(*), count(*) filter (where s.after <= interval '1 second')
+        select count(*), count(*) filter (where s.after <= 1)
         from (
-            select a.created_at - lag(a.created_at) over (
-                partition by a.user_id, a.item_id, a.kind order by a.created_at) as after
+            -- In seconds: no interval is as long as from the first to the last time that PostgreSQL can hold.
+            select date_part('epoch', a.created_at) - date_part('epoch', lag(a.created_at) over (
+                partition by a.user_id, a.item_id, a.kind order by a.created_at)) as after
             from recdb.interactions a
             where isfinite(a.created_at)
         ) s
@@ -61,7 +62,7 @@ def check_shares(connection: psycopg.Connection) -> Verdict | None:
     users = heavy_users(connection)
     if users:
         statements = f"if these are no people: {leave_out(users)} then: recdb refresh --full"
-        return Verdict("warn", "; ".join(map(str, users)), statements)
+        return Verdict("warn", "; ".join(name_some(users)), statements)
     (ignored,) = fetch_row(connection, "select count(*) from recdb.ignored_user")
     message = "nobody holds more than a fair share of the interactions"
     return Verdict("ok", f"{message}; {ignored:,} ignored" if ignored else message)

@@ -1,6 +1,7 @@
 """Splits a database's own interactions, copied into a scratch database, into a training part and relevant items.
 
-A user chooses an item by an interaction of a hiding kind. The item is relevant if
+A user chooses an item by an interaction of a hiding kind that has a positive weight: a kind that hides and weighs 0,
+such as "shown", is no choice. The item is relevant if
 
 - its first interaction of a hiding kind, whatever its weight, is in the held-out part: before it, recommend() could
   still have shown the item;
@@ -119,7 +120,7 @@ def hold_out(
         """
         select h.user_id, array_agg(h.item_id),
             count(*) filter (where not exists (select from event e where e.item_id = h.item_id)),
-            exists (select from event e where e.user_id = h.user_id)
+            exists (select from event e where e.user_id = h.user_id and e.weight <> 0)
         from held h
         cross join recdb.config c
         left join recdb.item i on i.item_id = h.item_id
@@ -155,7 +156,8 @@ def list_choices(connection: psycopg.Connection) -> None:
     connection.execute(
         """
         create temporary table event on commit drop as
-        select i.*, least(i.created_at, now()) as at, coalesce(k.weight, c.default_weight) as weight,
+        select i.*, greatest(least(i.created_at, now()), timestamptz '4000-01-01 00:00:00+00 BC') as at,
+            coalesce(k.weight, c.default_weight) as weight,
             coalesce(k.hides, c.default_hides) as hides
         from copied i
         cross join recdb.config c
@@ -168,11 +170,13 @@ def list_choices(connection: psycopg.Connection) -> None:
     connection.execute(
         """
         create temporary table choice on commit drop as
-        select e.user_id, e.item_id, min(e.at) as chosen_at, max(e.weight) >= heaviest.weight / 2 as relevant
+        select e.user_id, e.item_id, min(e.at) filter (where e.weight > 0) as chosen_at, min(e.at) as hidden_at,
+            max(e.weight) >= heaviest.weight / 2 as relevant
         from event e
-        cross join (select greatest(0, max(h.weight)) as weight from event h where h.hides) heaviest
+        cross join (select max(h.weight) as weight from event h where h.hides) heaviest
         where e.hides
         group by e.user_id, e.item_id, heaviest.weight
+        having max(e.weight) > 0
         """
     )
 
@@ -183,7 +187,8 @@ def read_relevant_kinds(connection: psycopg.Connection) -> list[str]:
         connection,
         """
         select coalesce(array_agg(distinct e.kind collate "C") filter (
-            where e.hides and e.weight >= (select greatest(0, max(h.weight)) / 2 from event h where h.hides)), '{}'),
+            where e.hides and e.weight > 0
+              and e.weight >= (select max(h.weight) / 2 from event h where h.hides)), '{}'),
             count(*)
         from event e
         """,
@@ -192,7 +197,7 @@ def read_relevant_kinds(connection: psycopg.Connection) -> list[str]:
         raise RecdbError("no interactions to evaluate on", "run: recdb load, recdb attach, or select recdb.track(...)")
     if not kinds:
         raise InvalidInput(
-            "no interaction is of a kind that hides its item, so no item is relevant",
+            "no interaction is of a kind that hides its item and has a positive weight, so no item is relevant",
             "name the kinds that a recommendation should lead to: --hides KIND, or hides in recdb.interaction_kind",
         )
     return list(kinds)
@@ -205,7 +210,10 @@ def hold_out_last_days(connection: psycopg.Connection, holdout: timedelta) -> st
     """
     first, last, cut_at, something_left = fetch_row(
         connection,
-        "select min(at)::text, max(at)::text, (max(at) - %s)::text, min(at) < max(at) - %s from event",
+        # The newest time that can be right: one row of the future would leave nobody who has a choice after the split.
+        "select e.first::text, e.last::text, (e.last - %s)::text, e.first < e.last - %s from ("
+        "select min(i.at) as first, coalesce(max(i.at) filter (where i.created_at <= now()), now()) as last "
+        "from event i) e",
         [holdout, holdout],
     )
     if not something_left:
@@ -215,8 +223,9 @@ def hold_out_last_days(connection: psycopg.Connection, holdout: timedelta) -> st
         )
     connection.execute(
         "create temporary table held on commit drop as "
-        "select c.*, true as timed from choice c where c.chosen_at >= %s::timestamptz",
-        [cut_at],
+        "select c.user_id, c.item_id, c.chosen_at, c.relevant and c.hidden_at >= %s::timestamptz as relevant, "
+        "true as timed from choice c where c.chosen_at >= %s::timestamptz",
+        [cut_at, cut_at],
     )
     connection.execute("delete from event where at >= %s::timestamptz", [cut_at])
     return str(cut_at)
@@ -235,7 +244,8 @@ def hold_out_last_share(connection: psycopg.Connection) -> None:
                 count(*) over (partition by c.user_id) as choices
             from choice c
             join (
-                select e.user_id, count(distinct e.item_id) as items, min(e.at) < max(e.at) as timed
+                select e.user_id, count(distinct e.item_id) filter (where e.weight <> 0) as items,
+                    min(e.at) < max(e.at) as timed
                 from event e
                 group by e.user_id
             ) u on u.user_id = c.user_id
@@ -259,7 +269,7 @@ def hold_out_last_share(connection: psycopg.Connection) -> None:
         delete from event e
         using held h
         where e.user_id = h.user_id and e.item_id = h.item_id
-          and case when h.timed then e.at >= h.chosen_at - %s else e.hides end
+          and case when h.timed then e.at >= h.chosen_at - %s or e.hides else e.hides end
         """,
         [timedelta(seconds=VISIT)],
     )

@@ -52,25 +52,31 @@ class Figure:
 
 
 def is_clearly_worse(new: Figure | None, served: Figure | None) -> bool:
-    """Tell whether a new version ranks clearly worse: its interval is below the served figure, or it has no figure.
+    """Tell whether a new version ranks clearly worse: its interval is below that of the served version.
 
-    Without a served figure, or with one of fewer than GUARDED_USERS users, there is nothing to compare with.
+    Without a figure of either, or with a served one of fewer than GUARDED_USERS users, there is nothing to compare: if
+    that were worse, each training after it would be rejected too. A rebuild stops where most of the data are lost.
     """
-    if served is None or served.users < GUARDED_USERS:
+    if new is None or served is None or served.users < GUARDED_USERS:
         return False
-    return new is None or new.interval[1] < served.interval[0]
+    return new.interval[1] < served.interval[0]
 
 
 def measure_setting(
     connection: psycopg.Connection, params: Params, settings: Settings, report: Report
 ) -> Figure | None:
-    """Measure a setting on the interactions of a sample of users; None if no user has two items with a weight.
+    """Measure a setting on the interactions of a sample of users; None, with a line in the report, if no user has
+    two items with a weight. Where all weights are negative, it ranks nothing.
 
     The connection is in autocommit.
     """
     report("measuring on a validation part")
-    evaluator = OfflineEvaluator(read_events(connection, most=MOST_EVENTS), settings.profile_limit)
+    events = read_events(connection, most=MOST_EVENTS)
+    if len(events.users) and not (events.weights[events.kinds] > 0).any():
+        return Figure(0.0, 0.0, (0.0, 0.0), 0)
+    evaluator = OfflineEvaluator(events, settings.profile_limit)
     if not len(evaluator.users) or not len(evaluator.known.users):
+        report("nobody has two items with a weight, one of them of a kind that hides: this training is not measured")
         return None
     recall, ndcg = evaluator.user_metrics(params)
     return Figure(float(recall.mean()), float(ndcg.mean()), confidence_interval(ndcg), len(evaluator.users))

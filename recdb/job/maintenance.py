@@ -21,7 +21,7 @@ from recdb.job.lock import open_job, require_lock
 from recdb.job.memory import sparing
 from recdb.job.publish import publish
 from recdb.job.rebuild import rebuild
-from recdb.job.shares import HeavyUser, heavy_users, leave_out
+from recdb.job.shares import HeavyUser, heavy_users, leave_out, name_some
 from recdb.job.trace import traced
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
@@ -87,7 +87,7 @@ def run(
         clean_up(connection, report)
         heavy = heavy_users(connection)
         if rejection:
-            message = "; ".join([rejection, *map(str, heavy)])
+            message = "; ".join([rejection, *name_some(heavy)])
             hint = how_to_activate(connection, trained.label)
             if heavy:
                 hint = f"to leave out whoever is no person: {leave_out(heavy)} then: recdb refresh --full\nhint: {hint}"

@@ -62,8 +62,7 @@ def reason_to_reject(connection: psycopg.Connection, label: str, figure: Figure 
     served = Figure.from_json(row[1]) if row and row[1] else None
     if row is None or served is None or not is_clearly_worse(figure, served):
         return None
-    found = f"ndcg@20 {figure}" if figure else "no user is left to measure it on"
-    return f"{label} is clearly worse than {row[0]}, which keeps serving: {found}, before ndcg@20 {served}"
+    return f"{label} is clearly worse than {row[0]}, which keeps serving: ndcg@20 {figure}, before ndcg@20 {served}"
 
 
 def make_active(connection: psycopg.Connection, model_id: int) -> None:

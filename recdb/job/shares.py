@@ -1,8 +1,12 @@
 """The users who hold more than a fair share of all interactions: a training and the doctor name them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
+
+NAMED = 10
+"""A message names so many users; the statements that leave them out are for all."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,17 @@ class HeavyUser:
 
 
 def heavy_users(connection: psycopg.Connection) -> list[HeavyUser]:
-    """Find the users who hold more than a fair share, at most three, the heaviest first."""
+    """Find the users who hold more than a fair share, the heaviest first; at most 99, since each has more than 1 %."""
     rows = connection.execute("select user_id, interactions, share, statement from recdb.heavy_users()").fetchall()
     return [HeavyUser(*row) for row in rows]
 
 
-def leave_out(users: list[HeavyUser]) -> str:
+def name_some(users: Sequence[HeavyUser]) -> list[str]:
+    """Write the heaviest users with their shares, and how many more there are."""
+    more = len(users) - NAMED
+    return [*map(str, users[:NAMED]), *([f"and {more} more hold too much"] if more > 0 else [])]
+
+
+def leave_out(users: Sequence[HeavyUser]) -> str:
     """Return the statements that leave some users out."""
     return " ".join(user.statement for user in users)

@@ -72,7 +72,16 @@ def fit_width(params: Params, settings: Settings) -> Params:
 
 def nothing_to_learn(connection: psycopg.Connection) -> RecdbError:
     """Return the error: there are no interactions, or none has a weight."""
-    (weighted,) = fetch_row(connection, "select exists (select from recdb.user_item)")
+    weighted, counts, most = fetch_row(
+        connection,
+        "select exists (select from recdb.user_item), exists (select from recdb.user_item w where w.weight <> 0), "
+        "c.training_interactions from recdb.config c",
+    )
+    if counts:
+        return RecdbError(
+            f"no interactions to learn from: config.training_interactions is {most:,}, too few for any user",
+            "update recdb.config set training_interactions = default;",
+        )
     if weighted:
         return RecdbError("no interactions to learn from: all of them weigh 0", "see the table recdb.interaction_kind")
     return RecdbError("no interactions to learn from", "run: recdb load, recdb attach, or select recdb.track(...)")
@@ -95,7 +104,7 @@ def begin_version(
             """
             insert into recdb.model (
                 label, params, users, items, interactions, half_life, decay_origin, pair_limit, neighbor_limit)
-            select 'collaborative_filtering_v' || coalesce(max(substring(m.label from '_v([0-9]+)$')::integer), 0) + 1,
+            select 'collaborative_filtering_v' || coalesce(max(substring(m.label from '_v([0-9]+)$')::numeric), 0) + 1,
                 %s, %s, %s, %s, c.half_life, c.decay_origin, %s, %s
             from recdb.config c left join recdb.model m on m.label like 'collaborative\\_filtering\\_v%%'
             group by c.half_life, c.decay_origin
@@ -128,10 +137,15 @@ def learn_basis(known: Interactions, params: Params, report: Report) -> Basis:
 
 def learn_item_neighbors(known: Interactions, basis: Basis, params: Params, report: Report) -> Iterator[ItemNeighbors]:
     """Learn the item neighbors, a block of items at a time."""
-    weights = rows_to_learn_from(
-        known, params.item_weight_exponent, params.item_user_exponent, params.session_weight, params.session_gap
+    rows = rows_to_learn_from(
+        known,
+        params.item_weight_exponent,
+        params.item_user_exponent,
+        params.session_weight,
+        params.session_gap,
+        alone=params.learner == "ease",
     )
-    return fit_item_neighbors(weights, basis.right, params, report)
+    return fit_item_neighbors(rows, basis.right, params, report)
 
 
 def read_clock(connection: psycopg.Connection) -> datetime:

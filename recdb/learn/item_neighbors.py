@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb.errors import InvalidInput
+from recdb.learn.limits import Rows
 from recdb.learn.matrix import (
     Float32,
     Float64,
@@ -66,47 +67,48 @@ def strongest(rows: sparse.csr_array, itself: NDArray[np.bool_], count: int) -> 
 
 
 def fit_item_neighbors(
-    weights: sparse.csr_array, right: Float32, params: Params, progress: Progress | None = None
+    rows: Rows, right: Float32, params: Params, progress: Progress | None = None
 ) -> Iterator[ItemNeighbors]:
     """Learn item neighbours by `params.learner`, a block of items at a time.
 
-    `weights` (rows, items) is W to the item weight exponent, with the sessions' rows below. `right` (items, dimension)
-    is V of the basis; it is read where `params.spectral_weight` is not 0.
+    `rows` are those of rows_to_learn_from(). `right` (items, dimension) is V of the basis; it is read where
+    `params.spectral_weight` is not 0.
     """
     if params.learner == "ease":
-        return fit_ease(weights, params, progress)
-    return fit_cooccurrence(weights, right, params, progress)
+        return fit_ease(rows, params, progress)
+    return fit_cooccurrence(rows, right, params, progress)
 
 
 def fit_cooccurrence(
-    weights: sparse.csr_array, right: Float32, params: Params, progress: Progress | None = None
+    rows: Rows, right: Float32, params: Params, progress: Progress | None = None
 ) -> Iterator[ItemNeighbors]:
     """Learn from items that occur together, by degree-normalized co-occurrence.
 
-    N_ji = (d_j^-x d_i^-y sum_u d_u^-2a W_uj W_ui)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where j and i occur together;
-    the diagonal is the same sum, times `self_weight`. With s = 1 and lambda = 0 this is the random walk of RP3beta
-    (Paudel et al. 2017), with x = y = 1 - a the graph filter of Turbo-CF (Park et al. 2024); lambda adds GF-CF's ideal
-    low-pass filter (Shen et al. 2021).
+    N_ji = (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where j and i occur
+    together, and c_r is the row's count; the diagonal is the same sum, times `self_weight`. With s = 1 and lambda = 0
+    this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph filter of Turbo-CF (Park et
+    al. 2024); lambda adds GF-CF's ideal low-pass filter (Shen et al. 2021).
     """
-    row_sums, item_sums = absolute_sums(weights)
-    every_row = np.ones(len(row_sums), dtype=np.float32)
-    by_row = inverse_power(row_sums, 2 * params.item_user_exponent)
+    weights = rows.weights
+    item_sums = rows.item_sums()
+    every_row = np.ones(weights.shape[0], dtype=np.float32)
+    by_row = rows.counts * inverse_power(absolute_sums(weights)[0], 2 * params.item_user_exponent)
     sources = scale(weights, by_row, inverse_power(item_sums, params.source_exponent)).T.tocsr()
     targets = scale(weights, every_row, inverse_power(item_sums, params.target_exponent))
     known = np.flatnonzero(item_sums > 0)
     for chosen in product_blocks(known, sources, targets):
         if progress:
             progress(f"item neighbours, {np.searchsorted(known, chosen[0]):,} of {len(known):,}")
-        rows = sparse.csr_array(sources[chosen] @ targets)
+        given = sparse.csr_array(sources[chosen] @ targets)
         if params.cooccurrence_power != 1:
-            rows.data = signed_power(rows.data, params.cooccurrence_power)
-        numbers = row_numbers(rows)
-        itself = rows.indices == chosen[numbers]
-        rows.data[itself] *= np.float32(params.self_weight)
+            given.data = signed_power(given.data, params.cooccurrence_power)
+        numbers = row_numbers(given)
+        itself = given.indices == chosen[numbers]
+        given.data[itself] *= np.float32(params.self_weight)
         if params.spectral_weight > 0:
-            spectral = params.spectral_weight * spectral_similarity(right, chosen, rows, item_sums)
-            rows.data += np.where(itself, 0, spectral).astype(np.float32)
-        yield ItemNeighbors(chosen, strongest(rows, itself, params.item_neighbors))
+            spectral = params.spectral_weight * spectral_similarity(right, chosen, given, item_sums)
+            given.data += np.where(itself, 0, spectral).astype(np.float32)
+        yield ItemNeighbors(chosen, strongest(given, itself, params.item_neighbors))
 
 
 def spectral_similarity(
@@ -131,13 +133,14 @@ def product_blocks(
     return iter(np.split(known, np.flatnonzero(np.diff(block)) + 1)) if len(known) else iter(())
 
 
-def fit_ease(weights: sparse.csr_array, params: Params, progress: Progress | None = None) -> Iterator[ItemNeighbors]:
-    """Learn by EASE^R (Steck 2019): N = -P / diag(P), P = (A'A + lambda I)^-1, signs kept, A = D_u^-a W D_i^-y.
+def fit_ease(rows: Rows, params: Params, progress: Progress | None = None) -> Iterator[ItemNeighbors]:
+    """Learn by EASE^R (Steck 2019): N = -P / diag(P), P = (A'A + lambda I)^-1, signs kept, A = sqrt(c) D_r^-a W D_i^-y.
 
     Exact and dense: raises InvalidInput for more than EASE_ITEMS items. EASE gives an item no weight for itself; this
     learner gives it `self_weight` times the weight of its strongest neighbour.
     """
-    row_sums, item_sums = absolute_sums(weights)
+    weights = rows.weights
+    item_sums = rows.item_sums()
     known = np.flatnonzero(item_sums > 0)
     if len(known) > EASE_ITEMS:
         raise InvalidInput(
@@ -146,7 +149,7 @@ def fit_ease(weights: sparse.csr_array, params: Params, progress: Progress | Non
         )
     if progress:
         progress("item neighbours, inverting")
-    by_row = inverse_power(row_sums, params.item_user_exponent)
+    by_row = np.sqrt(rows.counts) * inverse_power(absolute_sums(weights)[0], params.item_user_exponent)
     scaled = scale(weights, by_row, inverse_power(item_sums, params.target_exponent))[:, known]
     gram = (scaled.T @ scaled).toarray()
     gram[np.diag_indices_from(gram)] += np.float32(params.ease_regularization * gram.trace() / max(len(known), 1))
@@ -164,6 +167,6 @@ def fit_ease(weights: sparse.csr_array, params: Params, progress: Progress | Non
         columns = np.argpartition(-magnitudes, count - 1, axis=1)[:, :count]
         values = np.take_along_axis(part, columns, axis=1)
         starts = np.arange(0, columns.size + 1, count)
-        rows = sparse.csr_array((values.ravel(), known[columns].ravel(), starts), shape=(len(part), weights.shape[1]))
-        rows.eliminate_zeros()
-        yield ItemNeighbors(known[start : start + step], rows)
+        given = sparse.csr_array((values.ravel(), known[columns].ravel(), starts), shape=(len(part), weights.shape[1]))
+        given.eliminate_zeros()
+        yield ItemNeighbors(known[start : start + step], given)

@@ -10,6 +10,8 @@ d_r^-2a W_rj W_ri, over the user's row and its sessions' rows r, with d the row 
 validation parts of several data sets, with and without bots added.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -26,7 +28,7 @@ from recdb.learn.matrix import (
 
 PAIR_QUANTILE = 0.9
 """One user's weight for one item counts at most as much as this quantile of the users' largest weights."""
-USER_QUANTILE = 0.95
+USER_QUANTILE = 0.9
 """A user's row has at most this quantile of the users' masses."""
 NEIGHBOR_QUANTILE = 0.95
 """As a neighbour, a user gives at most this quantile of the weights that users give."""
@@ -37,24 +39,52 @@ SESSION_SHARE = 0.02
 in sparse shops the few most active users make most of the sessions, and others' lists are better for them."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rows that item neighbours are learned from: the users' rows, and a row for each session below them."""
+
+    weights: sparse.csr_array
+    """(rows, items)."""
+    counts: Float32
+    """(rows,): a row counts this often, from 0 to 1. Unlike a factor on its weights, this works for any exponent a."""
+
+    def item_sums(self) -> Float64:
+        """Return the items' sums of absolute weights, (items,), each row as often as it counts."""
+        return absolute_sums(scale_rows(self.weights, self.counts))[1]
+
+
 def rows_to_learn_from(
-    known: Interactions, exponent: float, user_exponent: float, session_weight: float, session_gap: float
-) -> sparse.csr_array:
+    known: Interactions,
+    exponent: float,
+    user_exponent: float,
+    session_weight: float,
+    session_gap: float,
+    *,
+    alone: bool = False,
+) -> Rows:
     """Return W to the exponent with a row for each session below the users' rows, (users + sessions, items).
 
     The session rows are scaled so that they count `session_weight` times as much in W'W as the users' rows. Where no
     times are known, or that is 0, the users' rows are returned alone. Then the rows are limited; `user_exponent` is a.
+
+    A session of one item says nothing about which items belong together. It has a row only with `alone`: EASE trusts an
+    item more, the more often it occurs.
     """
     users = known.matrix(exponent)
     limited = limit_users(users, user_exponent)
-    if session_weight == 0 or len(known.seconds) == 0 or known.seconds.min() == known.seconds.max():
-        return limited
-    numbers = known.sessions(session_gap)
-    owners = np.zeros(int(numbers.max()) + 1, dtype=np.int64)
-    owners[numbers] = known.users
-    data = users.data * np.float32(session_weight**0.5)
-    sessions = sparse.csr_array((data, (numbers, known.items)), shape=(len(owners), known.shape[1]))
-    return sparse.vstack([limited, limit_sessions(sessions, owners, user_exponent)], format="csr")
+    weights, counts = [limited], [np.ones(users.shape[0], dtype=np.float32)]
+    if session_weight > 0 and len(known.seconds) and known.seconds.min() < known.seconds.max():
+        numbers = known.sessions(session_gap)
+        single = np.bincount(numbers)[numbers] == 1
+        everybody = np.unique(known.users)
+        for chosen in (~single, single) if alone else (~single,):
+            _, places, numbered = np.unique(numbers[chosen], return_index=True, return_inverse=True)
+            entries = (users.data[chosen] * np.float32(session_weight**0.5), (numbered, known.items[chosen]))
+            sessions = sparse.csr_array(entries, shape=(len(places), known.shape[1]))
+            often = session_counts(sessions, known.users[chosen][places], everybody, user_exponent)
+            weights.append(sessions[np.flatnonzero(often)])
+            counts.append(often[often > 0])
+    return Rows(sparse.vstack(weights, format="csr"), np.concatenate(counts))
 
 
 def pair_limit(known: Interactions) -> float:
@@ -77,19 +107,42 @@ def limit_sums(rows: sparse.csr_array, limit: float) -> sparse.csr_array:
 
 
 def limit_users(users: sparse.csr_array, exponent: float, share: float = USER_QUANTILE) -> sparse.csr_array:
-    """Scale down the users' rows, (users, items), whose mass is above a quantile; `exponent` is a."""
+    """Scale down the users' rows, (users, items), whose mass is above a quantile; `exponent` is a.
+
+    Where the rows are divided by their sums, all masses are alike. Then the sums are limited, which the items' sums
+    hold.
+    """
+    if exponent > 0.9:
+        return limit_sums(users, quantile(absolute_sums(users)[0], share))
     mass = masses(users, exponent)
     return scale_rows(users, factors(mass, quantile(mass, share), exponent))
 
 
-def limit_sessions(sessions: sparse.csr_array, owners: NDArray[np.integer], exponent: float) -> sparse.csr_array:
-    """Scale down the sessions' rows, (sessions, items), of the users who have more than their share of the mass.
+def session_counts(
+    sessions: sparse.csr_array, owners: NDArray[np.integer], everybody: NDArray[np.integer], exponent: float
+) -> Float32:
+    """Return how often each session's row counts, (sessions,).
 
-    `owners` (sessions,) are the users, `exponent` is a.
+    `owners` (sessions,) are the users, `everybody` (users,) those who may have none, `exponent` is a. A session counts
+    less than once if its sum is below that of a usual session: the division by the sum would make a pair of items in a
+    small session worth many pairs in usual ones. All sessions of a user who has more than a share of the mass count
+    less.
     """
-    mass: Float64 = np.bincount(owners, masses(sessions, exponent)).astype(np.float64)
-    mass_of_users = mass[np.unique(owners)]
-    return scale_rows(sessions, factors(mass, share_limit(mass_of_users, SESSION_SHARE), exponent)[owners])
+    sums, _ = absolute_sums(sessions)
+    counts = np.minimum(1, sums / usual_sum(sums, owners)) ** (2 * exponent)
+    of_session = counts * sums**2 * inverse_power(sums, 2 * exponent, np.float64)
+    mass: Float64 = np.bincount(owners, of_session, minlength=int(everybody.max()) + 1).astype(np.float64)
+    limit = share_limit(mass[everybody], SESSION_SHARE)
+    of_user = np.divide(limit, mass, out=np.ones(len(mass)), where=mass > limit)
+    found: Float32 = (counts * of_user[owners]).astype(np.float32)
+    return found
+
+
+def usual_sum(sums: Float64, owners: NDArray[np.integer]) -> float:
+    """Return the sum of a usual session: the median over users of the mean of their sessions' sums, weighted by
+    these."""
+    total, squares = np.bincount(owners, sums), np.bincount(owners, sums**2)
+    return quantile(np.divide(squares, total, out=np.zeros(len(total)), where=total > 0), 0.5)
 
 
 def masses(rows: sparse.csr_array, exponent: float) -> Float64:
@@ -104,8 +157,6 @@ def masses(rows: sparse.csr_array, exponent: float) -> Float64:
 
 def factors(mass: Float64, limit: float, exponent: float) -> Float32:
     """Return the factor for each row that brings its mass down to a limit: a factor s scales a mass by s^(2 - 2a)."""
-    if exponent > 0.99:  # such rows are normalized already
-        return np.ones(len(mass), dtype=np.float32)
     ratio = np.divide(limit, mass, out=np.ones(len(mass)), where=mass > limit)
     return (ratio ** (1 / (2 - 2 * exponent))).astype(np.float32)
 

@@ -352,16 +352,17 @@ class OfflineEvaluator:
         """Learn item neighbours: return them without the diagonal, and the diagonal, which self_weight multiplies."""
 
         def learn() -> tuple[sparse.csr_array, Float32]:
-            weights = rows_to_learn_from(
+            rows = rows_to_learn_from(
                 self.limited,
                 params.item_weight_exponent,
                 params.item_user_exponent,
                 params.session_weight,
                 params.session_gap,
+                alone=params.learner == "ease",
             )
             right = self._basis(params).right if params.spectral_weight > 0 else np.empty((0, 0), dtype=np.float32)
             plain = replace(params, self_weight=1.0)
-            learned = to_matrix(fit_item_neighbors(weights, right, plain), self.known.shape[1])
+            learned = to_matrix(fit_item_neighbors(rows, right, plain), self.known.shape[1])
             itself = learned.diagonal().astype(np.float32)
             learned = sparse.csr_array(learned - sparse.diags_array(itself, format="csr"))
             learned.eliminate_zeros()

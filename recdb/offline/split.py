@@ -26,18 +26,21 @@ class Validation:
 def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     """Hold out the last FRACTION (at least one) of the items that each user chose.
 
-    A user chooses an item by an event of a hiding kind: a purchase where viewed items may be recommended again, any
-    event where every kind hides. A user's items are ordered by their first such event, at random where no times are
+    A user chooses an item by an event of a hiding kind that has a positive weight: a purchase where viewed items may be
+    recommended again, any event where every kind hides. A kind that hides and weighs 0, such as "shown", is no choice.
+    A user's items are ordered by their first such event, at random where no times are
     known. For a held-out item the split removes the user's events of hiding kinds with it. Where times are known, it
     also removes the user's other events with the item from VISIT seconds before the choice on, because the same visit
     would reveal the choice.
 
     An item is relevant if one of its events has a kind that weighs at least half as much as the heaviest hiding kind.
-    Users with a single item have nothing held out. Of the others at most `most_users`, drawn at random, have.
+    Users with a single item of any weight have nothing held out. Of the others at most `most_users`, drawn at
+    random, have.
     """
     generator = np.random.default_rng(seed)
     pairs, timed = events.pairs, events.timed
-    hiding = np.flatnonzero(events.hides[events.kinds])
+    counts = events.weights[events.kinds] != 0
+    hiding = np.flatnonzero((events.hides & (events.weights > 0))[events.kinds])
     when = events.seconds[hiding].astype(np.float64) if timed else generator.random(len(hiding))
     order = np.lexsort((when, pairs[hiding]))
     chosen, first_event = np.unique(pairs[hiding][order], return_index=True)
@@ -50,7 +53,7 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     lengths = np.diff(np.r_[starts, len(users)])
     age = np.arange(len(users)) - np.repeat(starts, lengths)
     quota = np.maximum(1, np.floor(FRACTION * np.repeat(lengths, lengths)))
-    items_of = np.bincount(np.unique(pairs) // events.shape[1], minlength=events.shape[0])
+    items_of = np.bincount(np.unique(pairs[counts]) // events.shape[1], minlength=events.shape[0])
     held = (age < quota) & (items_of[users] > 1)
     candidates = np.unique(users[held])
     if len(candidates) > most_users:
@@ -63,10 +66,11 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     taken = events.hides[events.kinds]
     if timed:
         taken = taken | (events.seconds >= (when[place] if len(when) else 0) - VISIT)
-    kept = events.where(~(inside & taken))
+    taken = inside & taken
+    kept = events.where(~taken)
 
-    heavy = events.hides & (events.weights >= events.weights[events.hides].max(initial=0) / 2)
+    heavy = events.hides & (events.weights > 0) & (events.weights >= events.weights[events.hides].max(initial=0) / 2)
     left = np.zeros(events.shape[0], dtype=np.bool_)
-    left[kept.users] = True
+    left[events.users[counts & ~taken]] = True
     relevant = np.isin(chosen, pairs[heavy[events.kinds]]) & left[chosen // events.shape[1]]
     return Validation(kept, chosen[relevant] // events.shape[1], chosen[relevant] % events.shape[1])

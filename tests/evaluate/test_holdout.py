@@ -13,7 +13,7 @@ from recdb.learn.events import Events
 from recdb.offline.split import split
 
 WEEK = timedelta(days=7)
-WEIGHTS = {"view": (0.1, False), "sample": (0.2, True), "rent": (0.6, True), "buy": (1.0, True)}
+WEIGHTS = {"view": (0.1, False), "sample": (0.2, True), "rent": (0.6, True), "buy": (1.0, True), "shown": (0.0, True)}
 Row = tuple[str, str, str, str]
 
 
@@ -208,7 +208,9 @@ def test_the_training_part_is_earlier_than_every_relevant_item(
     for user, items in relevant.items():
         for item in items:
             first = min(
-                datetime.fromisoformat(at) for u, i, kind, at in rows if (u, i) == (user, item) and kind != "view"
+                datetime.fromisoformat(at)
+                for u, i, kind, at in rows
+                if (u, i) == (user, item) and kind not in ("view", "shown")
             )
             assert (latest.get(user, datetime.min.replace(tzinfo=UTC)) if holdout is None else newest) < first
             chosen += 1
@@ -267,3 +269,32 @@ def test_a_part_that_is_empty_is_one_clear_error(
 def test_no_interactions_at_all_is_one_clear_error(shared: psycopg.Connection) -> None:
     with pytest.raises(RecdbError, match="no interactions"):
         cut(shared, [], None)
+
+
+def test_one_row_of_the_future_moves_no_split(shared: psycopg.Connection) -> None:
+    rows = [("ann", "tea", "buy", day(2)), ("ann", "cup", "buy", day(20)), ("bob", "tea", "buy", day(1))]
+
+    relevant, found = cut(shared, [*rows, ("bob", "pot", "buy", "2099-01-01 12:00+00")], WEEK)
+
+    assert relevant == {"ann": {"cup"}, "bob": {"pot"}}
+    assert found.cut_at == "2026-01-13 12:00:00+00"
+
+
+@pytest.mark.parametrize("holdout", [WEEK, None])
+def test_the_first_and_the_last_time_stop_no_split(shared: psycopg.Connection, holdout: timedelta | None) -> None:
+    rows = [("ann", item, "buy", time) for item in ("tea", "cup") for time in ("4713-01-01 BC", "-infinity")]
+
+    relevant, _ = cut(shared, [*rows, ("ann", "pot", "buy", "294276-12-31"), ("ann", "cap", "buy", day(1))], holdout)
+
+    assert relevant["ann"] >= {"pot"}
+
+
+@pytest.mark.parametrize("holdout", [WEEK, None])
+def test_what_was_shown_is_no_choice_and_stays_hidden(shared: psycopg.Connection, holdout: timedelta | None) -> None:
+    rows = [("ann", item, "buy", day(2 + number)) for number, item in enumerate(("tea", "cup", "pot", "cap"))]
+    rows += [("ann", "mug", "buy", day(20)), ("ann", "jar", "shown", day(3)), ("ann", "pan", "shown", day(21))]
+
+    relevant, _ = cut(shared, rows, holdout)
+
+    assert relevant == {"ann": {"mug"}}
+    assert ("ann", "jar", "shown") in left(shared)

@@ -9,8 +9,9 @@ from support.data import recommend, record, tastes, train
 from typer.testing import CliRunner
 
 from recdb import job
-from recdb.arrays.events import read_events
+from recdb.arrays.events import MOST_OF_A_USER, read_events
 from recdb.arrays.settings import read_settings
+from recdb.arrays.weighted import read_interactions
 from recdb.cli import app
 from recdb.database import Database
 from recdb.evaluate.scoring import ask
@@ -95,6 +96,17 @@ def test_a_sample_is_of_whole_users_and_the_same_each_time(db: psycopg.Connectio
     assert 500 < len(sample.users) < 900
     assert set(np.bincount(sample.users)) == {0, 14}
     assert np.array_equal(np.sort(sample.pairs), np.sort(again.pairs))
+
+
+def test_a_crawler_leaves_as_many_others_in_a_sample(db: psycopg.Connection) -> None:
+    record(db, history(users=200))
+    record(db, [["crawler", f"i{number % 10}", "view"] for number in range(30_000)])
+    db.execute("select recdb.rebuild()")
+
+    events, weighted = read_events(db, most=4_000), read_interactions(db, most=4_000)
+
+    assert len(np.unique(events.users)) > 120 < len(np.unique(weighted.users))
+    assert np.bincount(events.users).max() <= MOST_OF_A_USER
 
 
 def test_a_search_starts_from_what_it_is_given_and_never_ends_worse(db: psycopg.Connection) -> None:

@@ -2,10 +2,11 @@
 
 import psycopg
 import pytest
-from support.data import record, tastes, train
+from support.data import column, record, tastes, train
 from support.doctor import find, findings
 
 from recdb.database import Database
+from recdb.terminal import visible
 
 CHECKS = {"times", "shares", "repeats", "ids", "catalogue", "half-life"}
 
@@ -31,16 +32,37 @@ def test_times_that_cannot_be_right_are_counted(db: psycopg.Connection) -> None:
 
 def test_a_heavy_user_is_named_with_the_statement_that_leaves_it_out(db: psycopg.Connection) -> None:
     record(db, tastes())
-    for number in range(4):
-        record(db, [[f"bot {number}", f"i{n % 9}", "view"] for n in range(1000 + number)])
+    for number in range(12):
+        record(db, [[f"bot {number}", f"i{n % 9}", "view"] for n in range(400 + number)])
     found = find(db, "shares")
     assert found.state == "warn" and found.fix is not None
-    assert "'bot 3' holds" in found.message and "bot 0" not in found.message
+    assert "'bot 11' holds" in found.message and "'bot 1' holds" not in found.message
+    assert found.message.endswith("; and 2 more hold too much")
     db.execute(found.fix[found.fix.index("insert") : found.fix.index(" then:")])
-    found = find(db, "shares")
-    assert "'bot 0' holds" in found.message and "bot 3" not in found.message
-    db.execute((found.fix or "")[(found.fix or "").index("insert") : (found.fix or "").index(" then:")])
-    assert find(db, "shares").message.endswith("; 4 ignored")
+    assert find(db, "shares").message.endswith("; 12 ignored")
+
+
+def test_a_small_database_has_heavy_users_too(db: psycopg.Connection) -> None:
+    record(db, [[f"u{n % 100}", f"i{n % 50}", "view"] for n in range(800)])
+    record(db, [["crawler", f"i{n % 50}", "view"] for n in range(999)])
+    assert "'crawler' holds 56% of all interactions (999)" in find(db, "shares").message
+
+
+def test_the_printed_statement_leaves_out_ids_of_any_characters(db: psycopg.Connection) -> None:
+    ids = ["\x1b[2J bot", "line\nfeed", "it's a \\ \u202e bot", "\u00e9\x9b", "plain \\ it's"]
+    record(db, tastes())
+    for user in ids:
+        record(db, [[user, f"i{n % 9}", "view"] for n in range(500)])
+    fix = visible(find(db, "shares").fix or "")
+    assert "\n" not in fix
+    db.execute(fix[fix.index("insert") : fix.index(" then:")])
+    assert set(column(db.execute("select user_id from recdb.ignored_user"))) == set(ids)
+    assert find(db, "shares").state == "ok"
+
+
+def test_two_times_as_far_apart_as_can_be_stop_no_check(db: psycopg.Connection) -> None:
+    record(db, [["u1", "i1", "view", time] for time in ("4713-01-01 BC", "294276-12-31", "294276-12-31")])
+    assert find(db, "repeats").message.startswith("1 of 3 interactions")
 
 
 def test_double_clicks_are_reported(db: psycopg.Connection) -> None:

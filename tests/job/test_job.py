@@ -303,6 +303,22 @@ def test_a_training_that_cannot_be_leaves_the_old_version_serving(database: Data
     assert {row[3] for row in recommend(db, "u1")} == {label}
 
 
+def test_a_limit_that_leaves_nobody_to_learn_from_is_named(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes())
+    db.execute("update recdb.config set training_interactions = 1")
+
+    with pytest.raises(RecdbError, match="training_interactions is 1"):
+        job.run(database)
+
+
+def test_a_long_number_in_a_label_of_yours_stops_no_training(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes())
+    train(database)
+    db.execute("update recdb.model set label = 'collaborative_filtering_v99999999999'")
+
+    assert train(database) == "collaborative_filtering_v100000000000"
+
+
 @pytest.mark.parametrize(
     "rows",
     [

@@ -210,15 +210,17 @@ def test_a_neighbour_beyond_the_profile_limit_recommends_the_newest_items(
     assert {row[0] for row in recommend(db, "u2")} == {"i5", "i1"}
 
 
-def test_the_future_counts_as_now(db: psycopg.Connection) -> None:
+def test_the_future_counts_as_now_and_what_is_far_ahead_as_the_newest(db: psycopg.Connection) -> None:
     db.execute("update recdb.config set half_life = '10 days', decay_origin = now()")
     db.execute(
         "insert into recdb.interaction (user_id, item_id, kind, created_at) "
-        "values ('u1', 'i1', 'share', now() + interval '1000 days'), ('u1', 'i2', 'share', now() - interval '20 days')"
+        "select 'u1', t.item, 'share', now() + t.ahead::interval "
+        "from (values ('i1', '1000 days'), ('i2', '-20 days'), ('i3', '1 hour')) t(item, ahead)"
     )
     refresh(db)
     found = db.execute("select item_id, weight from recdb.user_item_weights").fetchall()
-    assert dict(found) == {"i1": pytest.approx(1, abs=1e-3), "i2": pytest.approx(0.25, abs=1e-3)}
+    # The origin of the weights is the newest time that is not in the future.
+    assert dict(found) == {item: pytest.approx(weight, abs=4e-3) for item, weight in (("i1", 1), ("i2", 1), ("i3", 4))}
 
 
 def test_very_old_and_very_many_half_lives_neither_overflow_nor_fail(db: psycopg.Connection) -> None:
@@ -244,7 +246,8 @@ def test_popularity_is_added_to_as_if_it_were_summed_up_again(database: Database
     def assert_exact() -> None:
         kept = db.execute("select item_key, total, users from recdb.item_popularity order by item_key").fetchall()
         summed = db.execute(
-            "select item_key, sum(least(greatest(weight, 0), 1)), count(*) from recdb.user_item group by 1 order by 1"
+            "select item_key, sum(least(greatest(weight, 0), heaviest)), count(*) from recdb.user_item "
+            "where weight <> 0 group by 1 order by 1"
         ).fetchall()
         assert [(key, users) for key, _, users in kept] == [(key, users) for key, _, users in summed]
         assert [total for _, total, _ in kept] == pytest.approx([total for _, total, _ in summed])

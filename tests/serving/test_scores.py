@@ -264,16 +264,19 @@ def decompose(learned: reference.Reference) -> tuple[reference.Array, reference.
     return singular[:dimension], right[:dimension].T, by_item
 
 
-def rows_to_learn_from(learned: reference.Reference) -> reference.Array:
-    """W with one row per user, and below it sqrt(session weight) W with one row per session; (rows, items).
+def rows_to_learn_from(learned: reference.Reference) -> tuple[reference.Array, reference.Array]:
+    """W with one row per user, and below it sqrt(session weight) W with one row per session, (rows, items), and how
+    often each row counts.
 
-    A user's row has at most the mass of 95 % of the users, and a user's sessions at most 2 % of the mass of all.
+    A user's row has at most the mass of 90 % of the users, and a user's sessions at most 2 % of the mass of all. Only
+    EASE has rows for sessions of one item; they have limits of their own.
     """
     weights, seconds = learned.learned_from("item_weight_exponent"), learned.profiles.seconds
     exponent = learned.params["item_user_exponent"]
-    rows = reference.limit_masses(weights, exponent, 0.95)
+    rows = reference.limit_masses(weights, exponent, 0.9)
+    counts = np.ones(len(rows))
     if len(np.unique(seconds[weights != 0])) == 1 or learned.params["session_weight"] == 0:
-        return rows
+        return rows, counts
     sessions: list[reference.Array] = []
     owners: list[int] = []
     for user, (profile, times) in enumerate(zip(weights, seconds, strict=True)):
@@ -284,14 +287,21 @@ def rows_to_learn_from(learned: reference.Reference) -> reference.Array:
                 owners.append(user)
             sessions[-1][item] = np.sqrt(learned.params["session_weight"]) * profile[item]
             last = times[item]
-    return np.vstack([rows, reference.limit_shares(np.array(sessions), np.array(owners), exponent, 0.02)])
+    lengths = (np.array(sessions) != 0).sum(axis=1)
+    users = int((weights != 0).any(axis=1).sum())
+    for chosen in (lengths > 1, lengths == 1) if learned.params["learner"] == "ease" else (lengths > 1,):
+        if chosen.any():
+            part, of = np.array(sessions)[chosen], np.unique(np.array(owners)[chosen], return_inverse=True)[1]
+            often = reference.session_counts(part, of, users, exponent, 0.02)
+            rows, counts = np.vstack([rows, part[often > 0]]), np.r_[counts, often[often > 0]]
+    return rows, counts
 
 
 def cooccurrences(learned: reference.Reference) -> reference.Array:
-    """N_ji = (d_j^-x d_i^-y sum_u d_u^-2a W_uj W_ui)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where both occur."""
-    rows, params = rows_to_learn_from(learned), learned.params
-    item_sums = np.abs(rows).sum(axis=0)
-    by_row = reference.inverse_power(np.abs(rows).sum(axis=1), 2 * params["item_user_exponent"])
+    """N_ji = (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where both occur."""
+    (rows, counts), params = rows_to_learn_from(learned), learned.params
+    item_sums = counts @ np.abs(rows)
+    by_row = counts * reference.inverse_power(np.abs(rows).sum(axis=1), 2 * params["item_user_exponent"])
     by_source = reference.inverse_power(item_sums, params["source_exponent"])
     by_target = reference.inverse_power(item_sums, params["target_exponent"])
     together = by_source[:, None] * (rows.T @ (by_row[:, None] * rows)) * by_target
@@ -306,10 +316,11 @@ def cooccurrences(learned: reference.Reference) -> reference.Array:
 
 
 def ease(learned: reference.Reference) -> reference.Array:
-    """N_ji = -P_ji / P_ii, P = (A'A + lambda I)^-1, A = D_u^-a W D_i^-y; lambda in units of the mean diagonal."""
-    rows, params = rows_to_learn_from(learned), learned.params
-    by_row = reference.inverse_power(np.abs(rows).sum(axis=1), params["item_user_exponent"])
-    item_sums = np.abs(rows).sum(axis=0)
+    """N_ji = -P_ji / P_ii, P = (A'A + lambda I)^-1, A = sqrt(c) D_r^-a W D_i^-y; lambda in units of the mean
+    diagonal."""
+    (rows, counts), params = rows_to_learn_from(learned), learned.params
+    by_row = np.sqrt(counts) * reference.inverse_power(np.abs(rows).sum(axis=1), params["item_user_exponent"])
+    item_sums = counts @ np.abs(rows)
     by_item = reference.inverse_power(item_sums, params["target_exponent"])
     scaled = by_row[:, None] * rows * by_item
     gram = scaled.T @ scaled

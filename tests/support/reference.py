@@ -45,29 +45,34 @@ def masses(rows: Array, exponent: float) -> Array:
 
 def limit_masses(rows: Array, exponent: float, quantile: float) -> Array:
     """Scale down the rows whose mass is above a quantile of the positive masses, to that quantile."""
-    found = masses(rows, exponent)
+    found = masses(rows, exponent) if exponent <= 0.9 else np.abs(rows).sum(axis=1)
     limit = np.quantile(found[found > 0], quantile) if (found > 0).any() else np.inf
     ratio = np.where(found > limit, limit / np.where(found > 0, found, 1), 1.0)
-    scaled: Array = rows * ratio[:, None] ** (1 / (2 - 2 * exponent))
+    scaled: Array = rows * ratio[:, None] ** (1 / (2 - 2 * exponent) if exponent <= 0.9 else 1)
     return scaled
 
 
-def limit_shares(rows: Array, owners: NDArray[np.int64], exponent: float, share: float) -> Array:
-    """Scale down each owner's rows until none has more than a share of the sum of all masses, by bisection.
+def session_counts(rows: Array, owners: NDArray[np.int64], users: int, exponent: float, share: float) -> Array:
+    """How often each session counts: small ones less, and those of users with more than a share of the mass, found by
+    bisection.
 
-    Where too few owners have a mass for that, all come down to the median of all owners' masses.
+    Where too few of the `users` have a mass for that, all come down to the median of all users' masses.
     """
-    found = np.bincount(owners, masses(rows, exponent))
+    sums = np.abs(rows).sum(axis=1)
+    usual = np.median([np.average(sums[owners == owner], weights=sums[owners == owner]) for owner in np.unique(owners)])
+    small = np.where(sums < usual, sums / usual, 1) ** (2 * exponent)
+    found = np.bincount(owners, small * sums ** (2 - 2 * exponent), minlength=users)
     positive = found[found > 0]
-    limit = float(np.median(found[np.unique(owners)]))
+    everybody = np.r_[positive, np.zeros(users - len(positive))]
+    limit = float(np.median(everybody))
     if len(positive) * share > 1:
         low, high = 0.0, float(positive.max())
         for _ in range(200):
             limit = (low + high) / 2
             low, high = (limit, high) if limit < share * np.minimum(positive, limit).sum() else (low, limit)
     ratio = np.where(found > limit, limit / np.where(found > 0, found, 1), 1.0)
-    scaled: Array = rows * (ratio ** (1 / (2 - 2 * exponent)))[owners][:, None]
-    return scaled
+    counts: Array = small * ratio[owners]
+    return counts
 
 
 def shares(parts: Array) -> Array:
