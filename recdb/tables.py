@@ -128,7 +128,10 @@ class Interaction(Base):
         CheckConstraint("length(item_id) between 1 and 1000"),
         CheckConstraint("length(kind) between 1 and 100"),
         CheckConstraint("octet_length(user_id) + octet_length(item_id) + octet_length(kind) <= 2600"),
-        Index("interaction_user", "user_id", "created_at", postgresql_include=["item_id", "kind"]),
+        CheckConstraint(
+            "value between -1e6 and 1e6 and (value = 0 or abs(value) >= 1e-9)", name="interaction_value_range"
+        ),
+        Index("interaction_user", "user_id", "created_at", postgresql_include=["item_id", "kind", "value"]),
         Index("interaction_recorded", "recorded_in"),
     )
 
@@ -140,6 +143,22 @@ class Interaction(Base):
     # SQLAlchemy uses the name `metadata` itself.
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     recorded_in: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
+    value: Mapped[float | None]
+    """The weight of the kind is multiplied by it; None is 1."""
+
+
+class LoadLog(Base):
+    """A file of interactions that `recdb load` has stored."""
+
+    __tablename__ = "load_log"
+    __table_args__ = (Index("load_log_digest", "digest"),)
+
+    load_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    file: Mapped[str]
+    digest: Mapped[bytes]
+    """The SHA-256 hash of the content, unpacked."""
+    rows: Mapped[int] = mapped_column(BigInteger)
+    loaded_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class Item(Base):

@@ -93,7 +93,10 @@ declare
 begin
     for source in
         select v.view, t.attached_at, recdb.column_type(v.view, 'created_at') as time_type,
-            recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id
+            recdb.as_id('interactions_of.user_id', recdb.column_type(v.view, 'user_id')) as id,
+            -- A table that an older recdb attached has no such column.
+            case when recdb.column_type(v.view, 'value') is null then 'null::double precision' else 's.value' end
+                as value
         from recdb.attachment t
         cross join lateral (select format('recdb.attached_%s', t.attachment_id)::regclass as view) v
         where t.role = 'interactions'
@@ -107,18 +110,18 @@ begin
 
         everything := everything || format('
             union all
-            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %2$s
+            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %2$s, %3$s
             from %1$s s
             where not exists (select from recdb.forgotten_user)
                or not exists (
-                   select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, moment);
+                   select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id::text, ''UTF8''))))', source.view, moment, source.value);
         of_user := of_user || format('
             union all
-            select s.item_id::text collate "default", s.kind, %3$s
+            select s.item_id::text collate "default", s.kind, %3$s, %4$s
             from %1$s s
             where s.user_id = %2$s
               and not exists (
-                  select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(interactions_of.user_id, ''UTF8''))))', source.view, source.id, moment);
+                  select from recdb.forgotten_user f where f.user_digest = sha256((select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(interactions_of.user_id, ''UTF8''))))', source.view, source.id, moment, source.value);
         since := since || format('
             union
             select s.user_id::text
@@ -132,13 +135,13 @@ begin
 
     execute format('
         create or replace view recdb.all_interactions as
-        select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i %s', everything);
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value from recdb.interaction i %s', everything);
     execute format('
         create or replace function recdb.interactions_of(user_id text)
-        returns table (item_id text, kind text, created_at timestamptz)
+        returns table (item_id text, kind text, created_at timestamptz, value double precision)
         language sql stable parallel safe
         begin atomic
-            select i.item_id, i.kind, i.created_at
+            select i.item_id, i.kind, i.created_at, i.value
             from recdb.interaction i
             where i.user_id = interactions_of.user_id %s;
         end', of_user);

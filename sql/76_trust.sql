@@ -30,10 +30,11 @@ comment on function recdb.foreign_views(regclass) is
     'Internal: the views and foreign tables under a view that belong to roles who may not act for recdb''s owner.';
 
 
--- An older recdb defined interactions_of() over attached tables, and compares hashes without the salt.
+-- An older recdb defined interactions_of() over attached tables, and compares hashes without the salt; a revision that
+-- adds a column to it defines it over recdb's own store.
 do $$
 begin
-    if pg_get_functiondef('recdb.interactions_of(text)'::regprocedure) like '%attached%'
+    if exists (select from recdb.attachment a where a.role = 'interactions')
         and pg_get_functiondef('recdb.interactions_of(text)'::regprocedure) not like '%recdb.secret%'
     then
         perform recdb.combine_interactions();

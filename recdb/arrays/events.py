@@ -19,7 +19,7 @@ def sampled(key: str, share: float) -> sql.Composed:
 
 
 def read_events(connection: psycopg.Connection, *, most: int | None = None) -> Events:
-    """Read every interaction, 14 bytes each.
+    """Read every interaction, 14 bytes each, or 22 where some have a value.
 
     If there are more than `most`, it reads only those of a sample of users that has about that many. The sample has the
     same users at every call, except for those that a change of the total number adds or removes. The connection must be
@@ -31,12 +31,13 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         kinds = connection.execute(
             """
             select coalesce(k.weight, c.default_weight), coalesce(k.hides, c.default_hides),
-                extract(epoch from c.half_life)::float8, i.events, i.newest, i.kind
+                extract(epoch from c.half_life)::float8, i.events, i.newest, i.kind, i.valued
             from (
                 select e.kind, count(*) as events,
                     -- A number: Python cannot hold every timestamp of PostgreSQL. The future counts as now.
                     date_part('epoch', max(least(e.created_at, now()))
-                        filter (where e.created_at > '-infinity')) as newest
+                        filter (where e.created_at > '-infinity')) as newest,
+                    bool_or(e.value <> 1) as valued
                 from recdb.interactions e group by e.kind
             ) i
             cross join recdb.config c
@@ -44,12 +45,12 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             order by i.kind collate "C"
             """
         ).fetchall()
-        weights, hides, half_lives, counts, newest, names = zip(*kinds, strict=True) if kinds else ((),) * 6
+        weights, hides, half_lives, counts, newest, names, valued = zip(*kinds, strict=True) if kinds else ((),) * 7
         share = 1.0 if most is None else min(1.0, most / max(sum(counts), 1))
         query = sql.SQL(
             """
             select u.user_key, t.item_key, k.number::smallint,
-                greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer
+                greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer{value}
             from recdb.interactions i
             join recdb.user_key u on u.user_id = i.user_id and {sampled}
             join recdb.item_key t on t.item_id = i.item_id
@@ -61,12 +62,14 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         ).format(
             newest=sql.Literal(max((at for at in newest if at is not None), default=0.0)),
             sampled=sampled("u.user_key", share),
+            value=sql.SQL(", coalesce(i.value, 1)" if any(valued) else ""),
             kinds=sql.Literal(list(names)),
         )
         columns = copy_out(
             connection,
             query.as_string(connection),
-            [("users", np.int32), ("items", np.int32), ("kinds", np.int16), ("seconds", np.int32)],
+            [("users", np.int32), ("items", np.int32), ("kinds", np.int16), ("seconds", np.int32)]
+            + ([("values", np.float64)] if any(valued) else []),
         )
     return Events(
         columns["users"],
@@ -77,4 +80,5 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         hides=np.array(hides, dtype=np.bool_),
         shape=(int(columns["users"].max(initial=0)) + 1, int(columns["items"].max(initial=0)) + 1),
         half_life=half_lives[0] if half_lives else None,
+        values=columns.get("values"),
     )

@@ -4,7 +4,8 @@ A user chooses an item by an interaction of a hiding kind. The item is relevant 
 
 - its first interaction of a hiding kind, whatever its weight, is in the held-out part: before it, recommend() could
   still have shown the item;
-- an interaction of it weighs at least half as much as the heaviest hiding kind (a purchase, not a view).
+- an interaction of it is of a kind that weighs at least half as much as the heaviest hiding kind (a purchase, not a
+  view), and its value, if it has one, is more than 0.
 
 The tuner's validation part has the same rule. Items that recommend() does not show are never relevant: unavailable
 items, unlisted items where only listed ones count, and the user's own items. Interactions of the future count as of
@@ -42,7 +43,7 @@ COPIED = (
     ("recdb.config", SETTINGS, "recdb.config"),
     ("recdb.interaction_kind", "kind, weight, hides", "recdb.interaction_kind"),
     ("(select distinct on (i.item_id) i.* from recdb.items i) i", "item_id, owner_id, available", "recdb.item"),
-    ("recdb.interactions", "user_id, item_id, kind, created_at", "copied"),
+    ("recdb.interactions", "user_id, item_id, kind, created_at, value", "copied"),
 )
 
 
@@ -79,7 +80,8 @@ def copy_interactions(source: psycopg.Connection, target: psycopg.Connection) ->
     source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     source.read_only = True
     target.execute(
-        "create temporary table copied (user_id text, item_id text, kind text, created_at timestamptz) on commit drop"
+        "create temporary table copied "
+        "(user_id text, item_id text, kind text, created_at timestamptz, value double precision) on commit drop"
     )
     with source.transaction(), source.cursor() as reading, target.cursor() as writing:
         for connection in (source, target):
@@ -111,8 +113,8 @@ def hold_out(
     if holdout is None:
         hold_out_last_share(connection)
     connection.execute(
-        "insert into recdb.interaction (user_id, item_id, kind, created_at) "
-        "select user_id, item_id, kind, created_at from event order by user_id, at"
+        "insert into recdb.interaction (user_id, item_id, kind, created_at, value) "
+        "select user_id, item_id, kind, created_at, value from event order by user_id, at"
     )
     connection.execute("analyze recdb.interaction, recdb.item, recdb.interaction_kind")
     rows = connection.execute(
@@ -150,13 +152,13 @@ def hold_out(
 def list_choices(connection: psycopg.Connection) -> None:
     """Make the tables `event`, interactions with weights, and `choice`, the items that users chose and when.
 
-    The weight and `hides` of an interaction follow the view recdb.weighted_interactions, for the copied rows.
+    The weight of the kind and `hides` follow the view recdb.weighted_interactions, for the copied rows.
     """
     connection.execute(
         """
         create temporary table event on commit drop as
         select i.*, least(i.created_at, now()) as at, coalesce(k.weight, c.default_weight) as weight,
-            coalesce(k.hides, c.default_hides) as hides
+            coalesce(k.hides, c.default_hides) as hides, coalesce(i.value, 1) > 0 as liked
         from copied i
         cross join recdb.config c
         left join recdb.interaction_kind k on k.kind = i.kind
@@ -168,7 +170,8 @@ def list_choices(connection: psycopg.Connection) -> None:
     connection.execute(
         """
         create temporary table choice on commit drop as
-        select e.user_id, e.item_id, min(e.at) as chosen_at, max(e.weight) >= heaviest.weight / 2 as relevant
+        select e.user_id, e.item_id, min(e.at) as chosen_at,
+            coalesce(max(e.weight) filter (where e.liked) >= heaviest.weight / 2, false) as relevant
         from event e
         cross join (select greatest(0, max(h.weight)) as weight from event h where h.hides) heaviest
         where e.hides
@@ -183,7 +186,7 @@ def read_relevant_kinds(connection: psycopg.Connection) -> list[str]:
         connection,
         """
         select coalesce(array_agg(distinct e.kind collate "C") filter (
-            where e.hides and e.weight >= (select greatest(0, max(h.weight)) / 2 from event h where h.hides)), '{}'),
+            where e.hides and e.liked and e.weight >= (select greatest(0, max(h.weight)) / 2 from event h where h.hides)), '{}'),
             count(*)
         from event e
         """,
