@@ -3,7 +3,9 @@
 
 -- The rule for an interaction's weight. Five places repeat it:
 --   sql/10_profile.sql: profile_of() reads one user through the index of each source.
---   migrations/versions/0006_any_application.py: the materialized view user_item_settled belongs to a revision,
+--   migrations/versions/0006_any_application.py, and without values migrations/versions/0005_safety.py and
+--       migrations/versions/0002_weighted_interactions.py: the materialized view user_item_settled belongs to a
+--       revision,
 --       and may not depend on a view that a replay replaces and a downgrade drops.
 --   recdb/arrays/events.py: read_events() applies the rule once to each kind, and reads the values beside it.
 --   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions; what is relevant follows the kind

@@ -56,11 +56,11 @@ begin
 end
 $$;
 
+drop function recdb.interactions_of(text);
 -- recdb.interactions_of: the interactions of one user.
 --   parameters  user_id  the user
 --   returns     one row per interaction, as the view interactions has them
 --   reads       interaction and every attached table, each through an index
-drop function recdb.interactions_of(text);
 create function recdb.interactions_of(user_id text)
 returns table (item_id text, kind text, created_at timestamptz, value double precision)
 language sql stable parallel safe

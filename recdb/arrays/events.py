@@ -68,8 +68,13 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         columns = copy_out(
             connection,
             query.as_string(connection),
-            [("users", np.int32), ("items", np.int32), ("kinds", np.int16), ("seconds", np.int32)]
-            + ([("values", np.float64)] if any(valued) else []),
+            [
+                ("users", np.int32),
+                ("items", np.int32),
+                ("kinds", np.int16),
+                ("seconds", np.int32),
+                *([("values", np.float64)] if any(valued) else []),
+            ],
         )
     return Events(
         columns["users"],

@@ -186,7 +186,8 @@ def read_relevant_kinds(connection: psycopg.Connection) -> list[str]:
         connection,
         """
         select coalesce(array_agg(distinct e.kind collate "C") filter (
-            where e.hides and e.liked and e.weight >= (select greatest(0, max(h.weight)) / 2 from event h where h.hides)), '{}'),
+            where e.hides and e.liked
+              and e.weight >= (select greatest(0, max(h.weight)) / 2 from event h where h.hides)), '{}'),
             count(*)
         from event e
         """,
