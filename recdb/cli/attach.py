@@ -30,13 +30,20 @@ def attach(
         str, option("COLUMN|'CONSTANT'", "The kind of interaction: a column (also an enum) or a constant.")
     ] = "",
     at: Annotated[str, option("COLUMN", "The time; a timestamp without time zone is read as UTC.")] = "",
+    value: Annotated[
+        str,
+        option(
+            "COLUMN|SQL",
+            "How much of it, as quantity or 'stars - 2.5': the weight of the kind is multiplied by it; NULL is 1.",
+        ),
+    ] = "",
     where: Annotated[str, option("SQL", "Keep only the rows that meet this condition.")] = "",
     also: Annotated[
         list[str] | None,
         option(
             "SOURCE",
             "Another table of interactions: 'TABLE user=COLUMN item=COLUMN kind=COLUMN|CONSTANT [at=COLUMN] "
-            "[where=SQL]'. May be repeated.",
+            "[value=SQL] [where=SQL]'. May be repeated.",
         ),
     ] = None,
     items: Annotated[str | None, option("TABLE", "The table, or view, of items.")] = None,
@@ -61,10 +68,10 @@ def attach(
     """
     sources: list[Source] = []
     if interactions:
-        mapping = {"user": user, "item": item, "kind": kind, "at": at, "where": where}
+        mapping = {"user": user, "item": item, "kind": kind, "at": at, "value": value, "where": where}
         require({"--user": user, "--item": item, "--kind": kind}, "--interactions")
         sources.append(Source("interactions", interactions, mapping))
-    elif user or item or kind or at or where:
+    elif user or item or kind or at or value or where:
         raise typer.BadParameter("name the table: --interactions TABLE")
     sources += [parse_source(text) for text in also or ()]
     if items:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
@@ -24,6 +25,7 @@ from recdb.cli.columns import (
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import generate as generating
 from recdb.data import load as loading
+from recdb.data.kinds import sounds_low
 from recdb.data.layout import Layout
 from recdb.data.remarks import WEIGHT_RULE
 from recdb.data.stored import Padded
@@ -130,8 +132,14 @@ def describe_kinds(kinds: dict[str, int], weight: float) -> str:
     return (
         f"warning: kinds without a weight of their own weigh {weight:g}: {shown}{more}\n"
         "to give them one: insert into recdb.interaction_kind (kind, weight) values ('KIND', …) "
-        f"({WEIGHT_RULE})"
+        f"({WEIGHT_RULE}){describe_low(kinds)}"
     )
+
+
+def describe_low(kinds: Iterable[str]) -> str:
+    """Return the end of that warning, about kinds that sound like dislikes."""
+    low = [kind[:40] for kind in kinds if sounds_low(kind)][:SHOWN_KINDS]
+    return f"\nuntil then these count in favour of an item, and sound like dislikes: {', '.join(low)}" if low else ""
 
 
 @app.command()

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from recdb.data.remarks import Remark, inspect_kinds, sample_query
+from recdb.data.remarks import Remark, inspect_kinds, inspect_values, sample_query
 from recdb.data.sources import (
     KEYS,
     REQUIRED,
@@ -27,6 +27,7 @@ from recdb.data.sources import (
     select_items,
     use_safe_part,
 )
+from recdb.data.values import read_value
 from recdb.database import Database, callers_path, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
@@ -207,8 +208,9 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     if missing:
         raise InvalidInput(f"{relation.name} as {source.role}: no column is named for the {missing[0]}")
     known_kinds = [kind for (kind,) in connection.execute("select kind from recdb.interaction_kind")]
+    value = read_value(connection, relation, mapping["value"]) if "value" in mapping else None
     selection = (
-        select_interactions(connection, relation, mapping, known_kinds)
+        select_interactions(connection, relation, mapping, known_kinds, value)
         if source.role == "interactions"
         else select_items(connection, relation, mapping)
     )
@@ -253,6 +255,8 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
     warnings = [] if sample else [Remark(f"{attached.relation} has no rows yet")]
     if attached.role == "interactions":
         warnings += inspect_kinds(connection, view, relation, attached.mapping["kind"])
+        if "value" in attached.mapping:
+            warnings += inspect_values(connection, view, relation, attached.mapping["value"])
         if "at" not in attached.mapping:
             warnings.append(
                 Remark(
