@@ -222,7 +222,10 @@ def load(
         if not items and not again:
             refuse_again(connection, path, opened.digest())
         report("checking")
-        refused = refused.merge(remove_bad_rows(connection, target, arrangement.columns))
+        try:
+            refused = refused.merge(remove_bad_rows(connection, target, arrangement.columns))
+        except psycopg.DataError as error:
+            raise InvalidInput(f"--value '{layout.value}': {error.diag.message_primary}") from error
         if refused.count and not skip_bad:
             raise InvalidInput(
                 f"{refused.count:,} bad {'row' if refused.count == 1 else 'rows'} in {file_name(path)}; nothing was "
