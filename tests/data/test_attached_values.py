@@ -30,7 +30,8 @@ def test_a_shop_whose_order_lines_have_no_user_column(database: Database, db: ps
         create table customer (id bigint primary key);
         create table orders (id bigint primary key, customer_id bigint, placed_at timestamptz default now());
         create index on orders (customer_id);
-        create table order_line (order_id bigint, product_id int, quantity numeric(10, 2), primary key (order_id, product_id));
+        create table order_line (
+            order_id bigint, product_id int, quantity numeric(10, 2), primary key (order_id, product_id));
         insert into customer select generate_series(1, 60);
         insert into orders select n, 1 + n % 60 from generate_series(1, 240) n;
         insert into order_line select n, (n % 2) * 100 + n * 7 % 30, 1 + n % 3 from generate_series(1, 240) n;
@@ -56,7 +57,8 @@ def test_a_shop_whose_order_lines_have_no_user_column(database: Database, db: ps
 
 def test_stars_and_a_table_for_each_kind(database: Database, db: psycopg.Connection) -> None:
     db.execute("""
-        create table rating (member uuid, film int, stars smallint check (stars between 1 and 5), primary key (member, film));
+        create table rating (
+            member uuid, film int, stars smallint check (stars between 1 and 5), primary key (member, film));
         create table watchlist (member uuid, film int, added date, primary key (member, film));
         create table play (member uuid, film int, watched interval, at timestamptz default now());
         create index on play (member);
@@ -86,7 +88,8 @@ def test_no_row_stops_the_reading(database: Database, db: psycopg.Connection) ->
     db.execute("create table line (buyer text, product text, f float8, n numeric, i bigint)")
     db.execute("""
         insert into line values ('a', 'null', null, null, null), ('a', 'nan', 'nan', 'nan', 1),
-            ('a', 'inf', 'inf', 'infinity', 1), ('a', 'minus', '-inf', '-infinity', 1), ('a', 'large', 1e300, '1e400', 1e12),
+            ('a', 'inf', 'inf', 'infinity', 1), ('a', 'minus', '-inf', '-infinity', 1),
+            ('a', 'large', 1e300, '1e400', 1e12),
             ('a', 'small', 1e-300, '1e-400', 0), ('a', 'third', 0.1, 0.1, 2)
     """)
     one, large = 0.7, pytest.approx(0.7e6)
@@ -155,60 +158,16 @@ def test_stars_as_kinds_are_asked_for_as_values(
     assert "insert into recdb.interaction_kind" not in found
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "report",
-        "REPORTED",
-        "block",
-        "hide",
-        "hidden",
-        "dislike",
-        "unlike",
-        "downvote",
-        "skip",
-        "1_star",
-        "one-star",
-        "refund",
-        "return",
-        "unsubscribe",
-        "spam",
-        "un_like",
-        "thumbs_down",
-        "notInterested",
-        "not-interested",
-        "opt_out",
-        "unfollow",
-        "Dismiss",
-        "★",
-        "removeFavorite",
-        "mute",
-    ],
-)
-def test_what_sounds_low(kind: str) -> None:
-    assert sounds_low(kind)
+LOW = """
+    report REPORTED block hide hidden dislike unlike downvote skip 1_star one-star refund return unsubscribe spam
+    un_like thumbs_down notInterested not-interested opt_out unfollow Dismiss ★ removeFavorite mute
+"""
+NOT_LOW = "view click like share purchase cart wish rating play follow 5_stars comment under"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "view",
-        "click",
-        "like",
-        "share",
-        "purchase",
-        "cart",
-        "wish",
-        "rating",
-        "play",
-        "follow",
-        "5_stars",
-        "comment",
-        "under",
-    ],
-)
-def test_what_does_not_sound_low(kind: str) -> None:
-    assert not sounds_low(kind)
+def test_what_sounds_low() -> None:
+    assert [kind for kind in LOW.split() if not sounds_low(kind)] == []
+    assert [kind for kind in NOT_LOW.split() if sounds_low(kind)] == []
 
 
 def test_numbers_are_read_as_stars() -> None:

@@ -51,9 +51,8 @@ def test_a_weight_is_the_sum_of_kind_weight_times_value(database: Database, db: 
     offline = {keys[item]: float(weight) for item, weight in zip(known.items, known.weights, strict=True)}
     assert offline == {item: pytest.approx(stored_weights(db, "ann")[item]) for item in ("tea", "cup", "jar")}
 
-    db.execute(
-        "select recdb.track('ann', 'cup', 'view', value => 12.5), recdb.track('guest', 'tea', 'like', value => 2)"
-    )
+    db.execute("select recdb.track('ann', 'cup', 'view', value => 12.5)")
+    db.execute("select recdb.track('guest', 'tea', 'like', value => 2)")
     db.execute("select recdb.merge_users('guest', 'ann')")
     db.execute("call recdb.refresh()")
     expected |= {"cup": pytest.approx(1.0), "tea": pytest.approx(4.2)}
