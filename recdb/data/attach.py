@@ -249,14 +249,15 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"alter {'view' if relation.name != table or relation.kind == 'view' else relation.kind} {table} "
             f"owner to {owner};",
         )
+    value = attached.mapping.get("value")
+    doubts = inspect_values(connection, view, relation, value) if value else []
     cursor = read_relation(connection, relation, sample_query(connection, number, view))
     names = [column.name for column in cursor.description or ()]
     sample = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     warnings = [] if sample else [Remark(f"{attached.relation} has no rows yet")]
     if attached.role == "interactions":
         warnings += inspect_kinds(connection, view, relation, attached.mapping["kind"])
-        if "value" in attached.mapping:
-            warnings += inspect_values(connection, view, relation, attached.mapping["value"])
+        warnings += doubts
         if "at" not in attached.mapping:
             warnings.append(
                 Remark(

@@ -219,8 +219,6 @@ def load(
         refused = stage(
             connection, reader, lines, arrangement, lambda rows: report(f"reading, {rows:,} rows{opened.position()}")
         )
-        if not items and not again:
-            refuse_again(connection, path, opened.digest())
         report("checking")
         try:
             refused = refused.merge(remove_bad_rows(connection, target, arrangement.columns))
@@ -232,6 +230,8 @@ def load(
                 f"loaded\n{refused.describe()}",
                 "fix them, or pass --skip-bad to load the other rows",
             )
+        if not items and not again:
+            refuse_again(connection, path, opened.digest())
         report("storing")
         rows = store(connection, target, arrangement.columns)
         if rows and not items:

@@ -335,8 +335,8 @@ def expression(
     try:
         with connection.transaction():
             tried = sql.SQL("{}::boolean" if type == "boolean" else "{}").format(condition)
-            query = sql.SQL("select {0} from {1} where ({0}) is not null limit 0").format(tried, relation.identifier)
-            connection.execute(query, prepare=True)
+            for query in ("select {0} from {1} limit 0", "select from {1} where ({0}) is not null limit 0"):
+                connection.execute(sql.SQL(query).format(tried, relation.identifier), prepare=True)
     except psycopg.errors.InsufficientPrivilege as error:
         raise not_readable(connection, relation, error) from error
     except (

@@ -67,8 +67,7 @@ def refuse_again(connection: psycopg.Connection, path: str, digest: bytes) -> No
         name, moment, rows = before
         other = "" if name == file_name(path) else f" as {name}"
         raise InvalidInput(
-            f"{file_name(path)} was loaded before{other}, on {moment} UTC, with {rows:,} interactions; nothing was "
-            "loaded",
+            f"{file_name(path)} was loaded before{other}, on {moment} UTC, with {rows:,} rows; nothing was loaded",
             "pass --again to add them a second time",
         )
 

@@ -63,7 +63,7 @@ def test_stars_and_a_table_for_each_kind(database: Database, db: psycopg.Connect
         create table play (member uuid, film int, watched interval, at timestamptz default now());
         create index on play (member);
         insert into rating select lpad(u::text, 32, '0')::uuid, f, case when f % 2 = u % 2 then 5 else 1 end
-        from generate_series(1, 40) u, generate_series(1, 40) f where (u * 7 + f) % 3 = 0;
+        from generate_series(1, 40) u, generate_series(1, 40) f where hashint4(u * 100 + f) % 2 = 0;
         insert into watchlist select lpad(u::text, 32, '0')::uuid, 100, '2026-01-01' from generate_series(1, 40) u;
         insert into play values (lpad('1', 32, '0')::uuid, 100, '90 minutes');
         insert into recdb.interaction_kind (kind, weight) values ('rating', 1), ('wish', 0.5), ('play', 0.2)
@@ -80,7 +80,7 @@ def test_stars_and_a_table_for_each_kind(database: Database, db: psycopg.Connect
     assert found["100"] == pytest.approx(0.5 + 0.2 * 1.5)
     assert {weight for item, weight in found.items() if int(item) % 2} == {2.5}
     assert {weight for item, weight in found.items() if item != "100" and not int(item) % 2} == {-1.5}
-    listed = [int(item) for item, *_ in recommend(db, me, 10)]
+    listed = [int(item) for item, *_ in recommend(db, me, 5)]
     assert listed and all(film % 2 for film in listed)
 
 
