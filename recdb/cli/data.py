@@ -25,7 +25,7 @@ from recdb.cli.columns import (
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import generate as generating
 from recdb.data import load as loading
-from recdb.data.kinds import sounds_low
+from recdb.data.kinds import read_stars, sounds_low
 from recdb.data.layout import Layout
 from recdb.data.remarks import WEIGHT_RULE
 from recdb.data.stored import Padded
@@ -138,6 +138,8 @@ def describe_kinds(kinds: dict[str, int], weight: float) -> str:
 
 def describe_low(kinds: Iterable[str]) -> str:
     """Return the end of that warning, about kinds that sound like dislikes."""
+    if read_stars(list(kinds)):
+        return "\nif these are stars and not kinds: --kind-is KIND --value 'COLUMN - 2.5', with 2.5 for the middle"
     low = [kind[:40] for kind in kinds if sounds_low(kind)][:SHOWN_KINDS]
     return f"\nuntil then these count in favour of an item, and sound like dislikes: {', '.join(low)}" if low else ""
 
