@@ -132,12 +132,17 @@ def popular(k: int) -> Call[PopularItem]:
 
 
 def track(
-    user_id: str, item_id: str, kind: str, created_at: datetime | None, metadata: Mapping[str, Any] | None
+    user_id: str,
+    item_id: str,
+    kind: str,
+    created_at: datetime | None,
+    metadata: Mapping[str, Any] | None,
+    value: float | None,
 ) -> Call[Number]:
     """Call recdb.track()."""
     return Call(
-        "select recdb.track(%s::text, %s::text, %s::text, %s::timestamptz, %s::jsonb) as value",
-        [user_id, item_id, kind, created_at, json_or_null(metadata)],
+        "select recdb.track(%s::text, %s::text, %s::text, %s::timestamptz, %s::jsonb, %s::double precision) as value",
+        [user_id, item_id, kind, created_at, json_or_null(metadata), value],
         Number,
     )
 

@@ -184,9 +184,13 @@ class Recommender:
         kind: str,
         created_at: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
+        value: float | None = None,
     ) -> int:
-        """Record an interaction (now unless `created_at` is given) and return its id."""
-        return self._rows(calls.track(user_id, item_id, kind, created_at, metadata))[0].value
+        """Record an interaction (now unless `created_at` is given) and return its id.
+
+        The weight of the kind is multiplied by `value`, such as a quantity; a negative one is a dislike.
+        """
+        return self._rows(calls.track(user_id, item_id, kind, created_at, metadata, value))[0].value
 
     def merge_users(self, from_id: str, to_id: str) -> int:
         """Give a guest's interactions to the member that the guest became; return how many were moved."""
@@ -330,9 +334,13 @@ class AsyncRecommender:
         kind: str,
         created_at: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
+        value: float | None = None,
     ) -> int:
-        """Record an interaction (now unless `created_at` is given) and return its id."""
-        return (await self._rows(calls.track(user_id, item_id, kind, created_at, metadata)))[0].value
+        """Record an interaction (now unless `created_at` is given) and return its id.
+
+        The weight of the kind is multiplied by `value`, such as a quantity; a negative one is a dislike.
+        """
+        return (await self._rows(calls.track(user_id, item_id, kind, created_at, metadata, value)))[0].value
 
     async def merge_users(self, from_id: str, to_id: str) -> int:
         """Give a guest's interactions to the member that the guest became; return how many were moved."""

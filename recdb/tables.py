@@ -4,7 +4,6 @@ The revisions in `migrations/` create the tables; a test checks that the models 
 views have no models, and neither have the partitions of the learned tables: query the parent table by `model_id`.
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,62 +13,18 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Computed,
-    DateTime,
-    Dialect,
-    Double,
     Identity,
     Index,
     Integer,
-    Interval,
-    LargeBinary,
-    MetaData,
     Text,
     UniqueConstraint,
     literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, OID, REAL
-from sqlalchemy.dialects.postgresql.base import ischema_names
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.orm import Mapped, mapped_column
 
-RANDOM_KEY = "hashtextextended((gen_random_uuid())::text, (0)::bigint)"
-
-
-class XID8(UserDefinedType[int]):
-    """A transaction's number that never wraps around, as `pg_current_xact_id()` returns it."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        """Name the type in SQL."""
-        return "xid8"
-
-    def bind_processor(self, dialect: Dialect) -> Callable[[int | None], str | None]:
-        """Send the number as text: PostgreSQL casts no number to xid8."""
-        return lambda value: None if value is None else str(value)
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], int | None]:
-        """Read the number from its text."""
-        return lambda value: None if value is None else int(value)
-
-
-ischema_names["xid8"] = XID8
-
-
-class Base(DeclarativeBase):
-    """The base of all models: the schema, and the PostgreSQL type of each Python type."""
-
-    metadata = MetaData(schema="recdb")
-    type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own name, read once
-        str: Text,
-        int: Integer,
-        float: Double,
-        bytes: LargeBinary,
-        datetime: DateTime(timezone=True),
-        timedelta: Interval,
-        dict[str, Any]: JSONB,
-    }
+from recdb.table_types import RANDOM_KEY, XID8, Base
 
 
 class Config(Base):
@@ -129,7 +84,10 @@ class Interaction(Base):
         CheckConstraint("length(item_id) between 1 and 1000"),
         CheckConstraint("length(kind) between 1 and 100"),
         CheckConstraint("octet_length(user_id) + octet_length(item_id) + octet_length(kind) <= 2600"),
-        Index("interaction_user", "user_id", "created_at", postgresql_include=["item_id", "kind"]),
+        CheckConstraint(
+            "value between -1e6 and 1e6 and (value = 0 or abs(value) >= 1e-9)", name="interaction_value_range"
+        ),
+        Index("interaction_user", "user_id", "created_at", postgresql_include=["item_id", "kind", "value"]),
         Index("interaction_recorded", "recorded_in"),
     )
 
@@ -141,6 +99,22 @@ class Interaction(Base):
     # SQLAlchemy uses the name `metadata` itself.
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     recorded_in: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
+    value: Mapped[float | None]
+    """The weight of the kind is multiplied by it; None is 1."""
+
+
+class LoadLog(Base):
+    """A file of interactions that `recdb load` has stored."""
+
+    __tablename__ = "load_log"
+    __table_args__ = (Index("load_log_digest", "digest"),)
+
+    load_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    file: Mapped[str]
+    digest: Mapped[bytes]
+    """The SHA-256 hash of the content, unpacked."""
+    rows: Mapped[int] = mapped_column(BigInteger)
+    loaded_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class Item(Base):

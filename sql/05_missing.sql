@@ -9,15 +9,15 @@ do $$
 begin
     if to_regprocedure('recdb.attached_interactions()') is null then
         create function recdb.attached_interactions()
-        returns table (user_id text, item_id text, kind text, created_at timestamptz)
+        returns table (user_id text, item_id text, kind text, created_at timestamptz, value double precision)
         language sql stable parallel safe
-        as 'select null::text, null::text, null::text, null::timestamptz where false';
+        as 'select null::text, null::text, null::text, null::timestamptz, null::double precision where false';
     end if;
     if to_regprocedure('recdb.interactions_of(text)') is null then
         create function recdb.interactions_of(user_id text)
-        returns table (item_id text, kind text, created_at timestamptz)
+        returns table (item_id text, kind text, created_at timestamptz, value double precision)
         language sql stable parallel safe
-        as 'select null::text, null::text, null::timestamptz where false';
+        as 'select null::text, null::text, null::timestamptz, null::double precision where false';
     end if;
     if to_regprocedure('recdb.users_since(xid8, timestamptz)') is null then
         create function recdb.users_since(seen xid8, since timestamptz)
@@ -62,14 +62,14 @@ comment on function recdb.read_item(text) is
 -- PostgreSQL inlines it. So it reads attached tables with the rights of its caller, who is recdb's owner; analysts have
 -- the view interactions.
 create or replace function recdb.read_interactions()
-returns table (user_id text, item_id text, kind text, created_at timestamptz)
+returns table (user_id text, item_id text, kind text, created_at timestamptz, value double precision)
 language sql stable parallel safe
 begin atomic
-    select a.user_id, a.item_id, a.kind, a.created_at
+    select a.user_id, a.item_id, a.kind, a.created_at, a.value
     from (
-        select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value from recdb.interaction i
         union all
-        select s.user_id, s.item_id, s.kind, s.created_at from recdb.attached_interactions() s
+        select s.user_id, s.item_id, s.kind, s.created_at, s.value from recdb.attached_interactions() s
     ) a
     where not exists (select from recdb.ignored_user g where g.user_id = a.user_id);
 end;
@@ -89,7 +89,8 @@ begin
         select
             u.user_key,
             t.item_key,
-            coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+            coalesce(k.weight, c.default_weight) * coalesce(i.value, 1)
+                * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
             i.created_at,
             greatest(0, coalesce(k.weight, c.default_weight))
                 * recdb.decay(i.created_at, c.decay_origin, c.half_life) as heaviest
@@ -149,7 +150,7 @@ begin
         create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
     end if;
     if to_regclass('recdb.interaction_user') is null then
-        create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind);
+        create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind, value);
     end if;
     if to_regclass('recdb.interaction_recorded') is null then
         create index interaction_recorded on recdb.interaction (recorded_in);

@@ -6,8 +6,8 @@
 -- Follow one call, recommend('user-42'):
 --   40_recommend  recommend() runs as recdb's owner. It reads the user's profile and passes it to rank_items().
 --   10_profile    profile() returns the profile in arrays, in the order of precedence(). profile_of() reads the
---                 interactions live with interactions_of(), weighs each by its kind and, with decay(), by its age,
---                 and sums the weights
+--                 interactions live with interactions_of(), weighs each by its kind, its value and, with decay(), its
+--                 age, and sums the weights
 --                 of each item. settle() clears a sum of rounding errors.
 --   20_model      rank_items() asks serving() for the active model version and its parameters.
 --   30_rank       score_sources() finds the score sources of the list: the nearest users, and the user's own items.
@@ -86,7 +86,8 @@ begin atomic
             -- PostgreSQL inlines these functions only if their arguments are plain columns, hence the subqueries.
             select
                 i.item_id,
-                coalesce(k.weight, c.default_weight) * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+                coalesce(k.weight, c.default_weight) * coalesce(i.value, 1)
+                    * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
                 i.created_at,
                 coalesce(k.hides, c.default_hides) as hides,
                 greatest(0, coalesce(k.weight, c.default_weight))

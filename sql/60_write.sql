@@ -8,12 +8,15 @@
 --                                 day, and what is ahead counts as now. A time beyond is a mistake, such as
 --                                 milliseconds taken for seconds
 --               metadata          anything else; recdb stores it and does not read it
+--               value             how much of it: the weight of the kind is multiplied by it; NULL is 1, a negative
+--                                 number is a dislike. From -1e6 to 1e6, and 0 or at least 1e-9 in size
 --   returns     the interaction_id
 --   writes      interaction
---   errors      22023 for a missing or empty user, item or kind, for one that is too long, or for a created_at that
---               cannot be meant
+--   errors      22023 for a missing or empty user, item or kind, for one that is too long, for a created_at that
+--               cannot be meant, or for a value out of range
 create or replace function recdb.track(
-    user_id text, item_id text, kind text, created_at timestamptz default now(), metadata jsonb default null
+    user_id text, item_id text, kind text, created_at timestamptz default now(), metadata jsonb default null,
+    value double precision default null
 )
 returns bigint
 language plpgsql volatile security definer
@@ -35,17 +38,23 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'Are milliseconds taken for seconds? Leave it out for now.';
     end if;
-    insert into recdb.interaction (user_id, item_id, kind, created_at, metadata)
-    values (track.user_id, track.item_id, track.kind, coalesce(track.created_at, now()), track.metadata)
+    if not (value between -1e6 and 1e6 and (value = 0 or abs(value) >= 1e-9)) then
+        raise exception 'value is %, and must be from -1,000,000 to 1,000,000, and 0 or at least 1e-9 in size', value
+            using errcode = 'invalid_parameter_value', hint = 'Leave it out for 1.';
+    end if;
+    insert into recdb.interaction (user_id, item_id, kind, created_at, metadata, value)
+    values (
+        track.user_id, track.item_id, track.kind, coalesce(track.created_at, now()), track.metadata, track.value)
     returning interaction_id into id;
     return id;
 end
 $$;
-comment on function recdb.track(text, text, text, timestamptz, jsonb) is
+comment on function recdb.track(text, text, text, timestamptz, jsonb, double precision) is
     'Records an interaction in recdb''s own store and returns its interaction_id; the user''s next recommend() counts '
     'it. kind: its weight is in interaction_kind, else config.default_weight; created_at: NULL is now; metadata: '
-    'stored, not read. Error 22023 for a missing or empty user, item or kind, for one that is too long, and for a '
-    'created_at before 1970 or more than a day ahead.';
+    'stored, not read; value: a number that the weight of the kind is multiplied by, as a quantity or stars above the '
+    'middle, NULL is 1. Error 22023 for a missing or empty user, item or kind, for one that is too long, for a '
+    'created_at before 1970 or more than a day ahead, and for a value beyond 1,000,000.';
 
 
 -- recdb.merge_users: a guest became a member: what the guest did counts as the member's from now on.

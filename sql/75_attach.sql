@@ -178,7 +178,7 @@ declare
     moment text;
     bound text;
     everything text[] := '{}';
-    of_user text := 'select i.item_id, i.kind, i.created_at
+    of_user text := 'select i.item_id, i.kind, i.created_at, i.value
         from recdb.interaction i
         where i.user_id = interactions_of.user_id';
     since text := 'select distinct i.user_id
@@ -205,13 +205,13 @@ begin
             recdb.as_time('s.created_at', source.time_type, source.zone), source.attached_at);
 
         everything := everything || format('
-            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %s
+            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %s, s.value
             from (%s) s
             where not exists (select from recdb.forgotten_user)
                or not %s', moment, source.query, format(forgotten, 's.user_id::text'));
         of_user := of_user || format('
             union all
-            select s.item_id::text collate "default", s.kind, %s
+            select s.item_id::text collate "default", s.kind, %s, s.value
             from (%s) s
             where %s
               and not %s', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
@@ -226,8 +226,8 @@ begin
 
     changed := array[
         recdb.write_body('recdb.attached_interactions()', 'language sql stable parallel safe', case
-            when everything = '{}'
-            then 'select null::text, null::text, null::text, null::timestamptz where false'
+            when everything = '{}' then 'select null::text, null::text, null::text, null::timestamptz, '
+                'null::double precision where false'
             else array_to_string(everything, ' union all ') end),
         recdb.write_body('recdb.interactions_of(text)', 'language sql stable parallel safe', of_user),
         recdb.write_body('recdb.users_since(xid8, timestamptz)', 'language sql stable', since)];

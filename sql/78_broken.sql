@@ -290,13 +290,13 @@ comment on function recdb.missing_parts() is
 --   returns     as attached_interactions(), with the rights of recdb's owner
 --   errors      as refuse_broken()
 create or replace function recdb.show_interactions()
-returns table (user_id text, item_id text, kind text, created_at timestamptz)
+returns table (user_id text, item_id text, kind text, created_at timestamptz, value double precision)
 language plpgsql stable security definer
 set search_path from current
 as $$
 begin
     perform recdb.check_sources();
-    return query select s.user_id, s.item_id, s.kind, s.created_at from recdb.attached_interactions() s;
+    return query select s.user_id, s.item_id, s.kind, s.created_at, s.value from recdb.attached_interactions() s;
 exception when syntax_error_or_access_rule_violation or invalid_schema_name then
     perform recdb.refuse_broken();
     raise;

@@ -2,15 +2,15 @@
 
 
 create or replace view recdb.all_interactions as
-select i.user_id, i.item_id, i.kind, i.created_at from recdb.interaction i
+select i.user_id, i.item_id, i.kind, i.created_at, i.value from recdb.interaction i
 union all
-select s.user_id, s.item_id, s.kind, s.created_at from recdb.show_interactions() s;
+select s.user_id, s.item_id, s.kind, s.created_at, s.value from recdb.show_interactions() s;
 comment on view recdb.all_interactions is
     'Every interaction of recdb''s own store and of all attached tables, without forgotten users; ignored users are in '
     'it.';
 
 create or replace view recdb.interactions as
-select a.user_id, a.item_id, a.kind, a.created_at
+select a.user_id, a.item_id, a.kind, a.created_at, a.value
 from recdb.all_interactions a
 where not exists (select from recdb.ignored_user g where g.user_id = a.user_id);
 comment on view recdb.interactions is
@@ -28,9 +28,10 @@ comment on view recdb.items is
 --   sql/05_missing.sql: the materialized view user_item_settled may not depend on a view that a replay replaces and a
 --       downgrade drops. Its earlier forms are in migrations/versions/0002_weighted_interactions.py,
 --       migrations/versions/0005_safety.py and migrations/versions/0006_any_application.py.
---   recdb/arrays/events.py: read_events() applies the rule once to each kind, not to each interaction.
+--   recdb/arrays/events.py: read_events() applies the rule once to each kind, and reads the values beside it.
 --   sql/67_oddities.sql: heavy_users() counts the interactions that have a weight.
---   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions.
+--   recdb/evaluate/holdout.py: list_choices() reads a copy of the interactions; what is relevant follows the kind
+--       and the sign of the value, so that a large quantity does not decide for all others.
 create or replace view recdb.weighted_interactions as
 select
     i.user_id,
@@ -38,17 +39,22 @@ select
     i.kind,
     i.created_at,
     -- One row of settings: read once for the whole query, not joined.
-    coalesce(k.weight, (select c.default_weight from recdb.config c)) as weight,
-    coalesce(k.hides, (select c.default_hides from recdb.config c)) as hides
+    coalesce(k.weight, (select c.default_weight from recdb.config c)) * coalesce(i.value, 1) as weight,
+    coalesce(k.hides, (select c.default_hides from recdb.config c)) as hides,
+    i.value
 from recdb.interactions i
 left join recdb.interaction_kind k on k.kind = i.kind;
 comment on view recdb.weighted_interactions is
-    'Every interaction with the weight of its kind, before any decay, and whether it hides its item. '
+    'Every interaction with its weight, that of its kind times its value, before any decay, and whether it hides its '
+    'item. '
     'A kind that interaction_kind does not list has config.default_weight and config.default_hides.';
 comment on column recdb.weighted_interactions.weight is
-    'The weight of one interaction of this kind, without decay; the weights of repeated interactions add up.';
+    'The weight of the kind times the value, without decay; the weights of repeated interactions add up.';
 comment on column recdb.weighted_interactions.hides is
     'True: recommend() does not give this item to this user again.';
+
+comment on column recdb.weighted_interactions.value is
+    'The number on the interaction, as a quantity or stars above the middle; NULL counts as 1.';
 
 create or replace view recdb.user_item_weights as
 select u.user_id, t.item_id, w.weight, w.last_at

@@ -40,7 +40,7 @@ grant execute on function
 to recdb_reader, recdb_analyst;
 
 grant execute on function
-    recdb.track(text, text, text, timestamptz, jsonb),
+    recdb.track(text, text, text, timestamptz, jsonb, double precision),
     recdb.merge_users(text, text)
 to recdb_writer;
 

@@ -70,7 +70,10 @@ begin
             continue;
         end if;
         update recdb.attachment a
-        set query = rtrim(pg_get_viewdef(source.view), ';'),
+        set query = case a.role
+                when 'interactions' then format('select q.*, null::double precision as value from (%s) q',
+                    rtrim(pg_get_viewdef(source.view), ';'))
+                else rtrim(pg_get_viewdef(source.view), ';') end,
             reads = array(
                 select distinct format('%I.%I', n.nspname, c.relname)
                 from pg_rewrite r
@@ -103,6 +106,31 @@ $$;
 """)
 
     # Values: a number on an interaction.
+    execute("""
+alter table recdb.interaction add column value double precision
+    constraint interaction_value_range check (value between -1e6 and 1e6 and (value = 0 or abs(value) >= 1e-9));
+comment on column recdb.interaction.value is
+    'How much of it: a quantity, hours of play, stars above or below the middle. The weight of the interaction is the '
+    'weight of its kind times this number, NULL is 1; a negative number is a dislike, and 0 has no weight.';
+drop index recdb.interaction_user;
+-- A covering index: recommend() reads a profile from one or two pages instead of one page per interaction.
+create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind, value);
+
+create table recdb.load_log (
+    load_id bigint generated always as identity primary key,
+    file text not null,
+    digest bytea not null,
+    rows bigint not null,
+    loaded_at timestamptz not null default now()
+);
+comment on table recdb.load_log is
+    'The files of interactions that `recdb load` has stored, one row each: it refuses a file that it has loaded before, '
+    'unless told to load it again.';
+comment on column recdb.load_log.file is 'The name of the file when it was loaded.';
+comment on column recdb.load_log.digest is 'The SHA-256 hash of the content of the file, unpacked.';
+comment on column recdb.load_log.rows is 'How many interactions were stored.';
+create index load_log_digest on recdb.load_log (digest);
+""")
 
     # Callers who may ask for themselves alone.
 
@@ -216,13 +244,15 @@ drop table recdb.refresh_lock;
 
     # Callers who may ask for themselves alone.
 
-    # Values.
+    # Values: the column goes last, when nothing reads it any more.
+    execute("drop table recdb.load_log;")
 
     # Sources.
     execute("""
 do $$
 declare
     source record;
+    of_user text;
 begin
     for source in select a.attachment_id, a.query from recdb.attachment a loop
         if source.query is not null then
@@ -241,17 +271,22 @@ begin
         union all
         select s.user_id, s.item_id, s.kind, s.created_at from ('
         || (select p.prosrc from pg_proc p where p.oid = 'recdb.attached_interactions()'::regprocedure)
-        || ') s(user_id, item_id, kind, created_at)';
+        || ') s(user_id, item_id, kind, created_at, value)';
     execute 'create view recdb.items as '
         || (select p.prosrc from pg_proc p where p.oid = 'recdb.read_items()'::regprocedure);
+    -- Without recdb's own column value, which goes below.
+    of_user := replace((select p.prosrc from pg_proc p where p.oid = 'recdb.interactions_of(text)'::regprocedure),
+        'i.created_at, i.value', 'i.created_at, null::double precision');
+    drop function recdb.interactions_of(text);
     execute format('
-        create or replace function recdb.interactions_of(user_id text)
+        create function recdb.interactions_of(user_id text)
         returns table (item_id text, kind text, created_at timestamptz)
         language sql stable parallel safe
         begin atomic
-            select s.item_id, s.kind, s.created_at from (%s) s(item_id, kind, created_at);
-        end',
-        (select p.prosrc from pg_proc p where p.oid = 'recdb.interactions_of(text)'::regprocedure));
+            select s.item_id, s.kind, s.created_at from (%s) s(item_id, kind, created_at, value);
+        end', of_user);
+    comment on function recdb.interactions_of(text) is
+        'The interactions of one user, read through an index of recdb''s own store and of each attached table.';
     execute format('
         create or replace function recdb.users_since(seen xid8, since timestamptz)
         returns table (user_id text)
@@ -356,4 +391,7 @@ from recdb.user_item_recent n;
 comment on view recdb.user_item is
     'The weighted interactions of all users by integer keys: settled and recent. user_item_weights has them by ids.';
 alter materialized view recdb.user_item_settled set (vacuum_truncate = off);
+drop index recdb.interaction_user;
+alter table recdb.interaction drop column value;
+create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind);
 """)

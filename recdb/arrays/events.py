@@ -16,23 +16,23 @@ MOST_OF_A_USER = 2000
 
 EVENTS = """
     select u.user_key, t.item_key, k.number::smallint,
-        greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer
+        greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer{value}
     from (
-        select i.user_id, i.item_id, i.kind, i.created_at
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value
         from recdb.read_interactions() i
         where i.kind = any ({counted}::text[]) and i.user_id <> all ({busy}::text[])
         union all
-        select b.user_id, i.item_id, i.kind, i.created_at
+        select b.user_id, i.item_id, i.kind, i.created_at, i.value
         from unnest({busy}::text[]) b(user_id)
         cross join lateral (
-            select i.item_id, i.kind, i.created_at
+            select i.item_id, i.kind, i.created_at, i.value
             from recdb.read_interactions() i
             where i.user_id = b.user_id and i.kind = any ({counted}::text[])
             order by i.created_at desc, i.item_id, i.kind
             limit {cap}
         ) i
         union all
-        select i.user_id, i.item_id, i.kind, max(i.created_at)
+        select i.user_id, i.item_id, i.kind, max(i.created_at), null::float8
         from recdb.read_interactions() i
         where i.kind = any ({only_hiding}::text[])
         group by i.user_id, i.item_id, i.kind
@@ -54,7 +54,7 @@ def sampled(key: str, share: float) -> sql.Composed:
 
 
 def read_events(connection: psycopg.Connection, *, most: int | None = None) -> Events:
-    """Read every interaction that counts, 14 bytes each.
+    """Read every interaction that counts, 14 bytes each, or 22 where some have a value.
 
     If there are more than `most`, it reads only those of a sample of users that has about that many. A user counts for
     at most MOST_OF_A_USER in that number, and gives the newest so many: else one crawler would leave a few others in
@@ -70,7 +70,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             with counted as materialized (
                 select e.user_id, e.kind, count(*) as events,
                     max(e.created_at) filter (where e.created_at > '-infinity' and e.created_at <= now()) as newest,
-                    bool_or(e.created_at > now()) as ahead
+                    bool_or(e.created_at > now()) as ahead, bool_or(e.value <> 1) as valued
                 from recdb.read_interactions() e group by e.user_id, e.kind
             ), of_user as (
                 select n.user_id, sum(n.events) filter (where coalesce(k.weight, c.default_weight) <> 0) as events
@@ -80,12 +80,13 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
                 group by n.user_id
             )
             select coalesce(k.weight, c.default_weight), coalesce(k.hides, c.default_hides),
-                extract(epoch from c.half_life)::float8, i.newest, i.ahead, i.kind,
+                extract(epoch from c.half_life)::float8, i.newest, i.ahead, i.kind, i.valued,
                 (select sum(least(u.events, %(cap)s))::float8 from of_user u),
                 (select coalesce(array_agg(u.user_id), '{}') from of_user u where u.events > %(cap)s)
             from (
                 -- A number: Python cannot hold every timestamp of PostgreSQL.
-                select n.kind, date_part('epoch', max(n.newest)) as newest, bool_or(n.ahead) as ahead
+                select n.kind, date_part('epoch', max(n.newest)) as newest, bool_or(n.ahead) as ahead,
+                    bool_or(n.valued) as valued
                 from counted n group by n.kind
             ) i
             cross join recdb.config c
@@ -94,8 +95,8 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             """,
             {"cap": MOST_OF_A_USER},
         ).fetchall()
-        weights, hides, half_lives, newest, ahead, names, totals, busy = (
-            zip(*kinds, strict=True) if kinds else ((),) * 8
+        weights, hides, half_lives, newest, ahead, names, valued, totals, busy = (
+            zip(*kinds, strict=True) if kinds else ((),) * 9
         )
         share = 1.0 if most is None or not kinds else min(1.0, most / max(totals[0] or 0, 1))
         # The newest time that can be right is 0. One of the future counts as a second after it.
@@ -103,6 +104,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         query = sql.SQL(EVENTS).format(
             newest=sql.Literal(last),
             sampled=sampled("u.user_key", share),
+            value=sql.SQL(", coalesce(i.value, 1)" if any(valued) else ""),
             kinds=sql.Literal(list(names)),
             counted=sql.Literal([name for name, weight in zip(names, weights, strict=True) if weight != 0]),
             only_hiding=sql.Literal(
@@ -114,7 +116,13 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         columns = copy_out(
             connection,
             query.as_string(connection),
-            [("users", np.int32), ("items", np.int32), ("kinds", np.int16), ("seconds", np.int32)],
+            [
+                ("users", np.int32),
+                ("items", np.int32),
+                ("kinds", np.int16),
+                ("seconds", np.int32),
+                *([("values", np.float64)] if any(valued) else []),
+            ],
         )
     return Events(
         columns["users"],
@@ -125,4 +133,5 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         hides=np.array(hides, dtype=np.bool_),
         shape=(int(columns["users"].max(initial=0)) + 1, int(columns["items"].max(initial=0)) + 1),
         half_life=half_lives[0] if half_lives else None,
+        values=columns.get("values"),
     )

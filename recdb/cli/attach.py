@@ -35,13 +35,20 @@ def attach(
     timezone: Annotated[
         str, option("ZONE", "The zone of times without time zone in all named tables, such as Europe/Berlin.")
     ] = "",
+    value: Annotated[
+        str,
+        option(
+            "COLUMN|SQL",
+            "How much of it, as quantity or 'stars - 2.5': the weight of the kind is multiplied by it; NULL is 1.",
+        ),
+    ] = "",
     where: Annotated[str, option("SQL", "Keep only the rows that meet this condition.")] = "",
     also: Annotated[
         list[str] | None,
         option(
             "SOURCE",
             "Another table of interactions: 'TABLE user=COLUMN item=COLUMN kind=COLUMN|CONSTANT [at=COLUMN] "
-            "[where=SQL]'; kind-is=KIND and timezone=ZONE as above. May be repeated.",
+            "[value=SQL] [where=SQL]'; kind-is=KIND and timezone=ZONE as above. May be repeated.",
         ),
     ] = None,
     items: Annotated[str | None, option("TABLE", "The table, or view, of items.")] = None,
@@ -70,10 +77,11 @@ def attach(
         raise typer.BadParameter("--kind names a column and --kind-is the kind of all rows: give one of them")
     kind = constant_kind(kind_is) if kind_is else kind
     if interactions:
-        mapping = {"user": user, "item": item, "kind": kind, "at": at, "timezone": timezone, "where": where}
+        mapping = {"user": user, "item": item, "kind": kind, "at": at, "timezone": timezone, "value": value}
+        mapping["where"] = where
         require({"--user": user, "--item": item, "--kind": kind}, "--interactions")
         sources.append(Source("interactions", interactions, mapping))
-    elif user or item or kind or at or where:
+    elif user or item or kind or at or value or where:
         raise typer.BadParameter("name the table: --interactions TABLE")
     sources += [with_zone(parse_source(text), timezone) for text in also or ()]
     if items:

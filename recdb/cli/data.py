@@ -2,16 +2,33 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from recdb.cli.columns import (
+    AnyTime,
+    At,
+    Delimiter,
+    Encoding,
+    Header,
+    Item,
+    Kind,
+    KindIs,
+    Time,
+    User,
+    Value,
+)
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import generate as generating
 from recdb.data import load as loading
+from recdb.data.kinds import read_stars, sounds_low
+from recdb.data.layout import Layout
 from recdb.data.remarks import WEIGHT_RULE
+from recdb.data.stored import Padded
 from recdb.database import Database, connect
 from recdb.errors import RecdbError
 from recdb.migrate import require_installed
@@ -22,7 +39,12 @@ SHOWN_KINDS = 10
 
 @app.command()
 def load(
-    file: Annotated[str, typer.Argument(help="A CSV file, plain or gzipped; - is standard input.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A CSV file, or a JSON object in each line, plain or gzipped; - is standard input.", show_default=False
+        ),
+    ],
     url: Url = None,
     items: Annotated[
         bool,
@@ -32,20 +54,38 @@ def load(
             "The rows update items that exist.",
         ),
     ] = False,
+    user: User = None,
+    item: Item = None,
+    kind: Kind = None,
+    kind_is: KindIs = None,
+    at: At = None,
+    value: Value = None,
+    delimiter: Delimiter = ",",
+    header: Header = None,
+    encoding: Encoding = "utf-8",
+    time: Time = "iso",
+    any_time: AnyTime = False,
+    again: Annotated[bool, typer.Option("--again", help="Load a file that was loaded before.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad rows; otherwise nothing loads.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Load interactions from CSV: user_id, item_id, kind [, created_at, metadata], in any order.
+    """Load interactions from a file: user_id, item_id, kind [, created_at, metadata, value], in any order.
 
+    A file with other columns is loaded by naming them: --user, --item, and --kind or --kind-is.
     Dates are read as PostgreSQL reads them, in UTC unless they name a zone; an empty date is now.
-    All rows are loaded, or none.
+    All rows are loaded, or none. A file that was loaded before is refused.
     """
+    layout = Layout(user, item, kind, kind_is, at, value, delimiter, header, encoding, time, any_time)
+    if items and (user or kind or kind_is or at or value or time != "iso" or any_time):
+        raise typer.BadParameter("with --items, only --item, --delimiter and --encoding describe the columns")
     database = open_database(url, quiet=as_json)
     with progress("load") as report:
-        loaded = loading.load(database, file, items=items, skip_bad=skip_bad, report=report)
+        loaded = loading.load(database, file, items=items, skip_bad=skip_bad, again=again, layout=layout, report=report)
     if loaded.refused.count:
         errors.print(f"warning: left out {count_of(loaded.refused.count, 'bad row')}", markup=False)
         errors.print(loaded.refused.describe(), markup=False)
+    for padded in loaded.padded:
+        errors.print(describe_padded(padded), markup=False)
     if loaded.unknown_kinds:
         errors.print(describe_kinds(loaded.unknown_kinds, loaded.default_weight), markup=False)
     if as_json:
@@ -56,6 +96,7 @@ def load(
                     "users": None if items else loaded.users,
                     "items": loaded.items,
                     "bad_rows": loaded.refused.count,
+                    "padded": {padded.column: padded.rows for padded in loaded.padded},
                     "unknown_kinds": loaded.unknown_kinds,
                     "seconds": round(loaded.seconds, 3),
                 }
@@ -75,6 +116,15 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def describe_padded(padded: Padded) -> str:
+    """Return the warning about ids that begin or end with a space."""
+    rows = f"{count_of(padded.rows, 'row')} {'has' if padded.rows == 1 else 'have'}"
+    return (
+        f"warning: {rows} a {padded.column} that begins or ends with a space, such as line {padded.line}: "
+        f"{padded.example[:40]!r}; it is another id than without the space"
+    )
+
+
 def describe_kinds(kinds: dict[str, int], weight: float) -> str:
     """Return the warning about kinds that interaction_kind does not list."""
     shown = ", ".join(f"{kind[:40]} ({rows:,})" for kind, rows in list(kinds.items())[:SHOWN_KINDS])
@@ -82,8 +132,16 @@ def describe_kinds(kinds: dict[str, int], weight: float) -> str:
     return (
         f"warning: kinds without a weight of their own weigh {weight:g}: {shown}{more}\n"
         "to give them one: insert into recdb.interaction_kind (kind, weight) values ('KIND', …) "
-        f"({WEIGHT_RULE})"
+        f"({WEIGHT_RULE}){describe_low(kinds)}"
     )
+
+
+def describe_low(kinds: Iterable[str]) -> str:
+    """Return the end of that warning, about kinds that sound like dislikes."""
+    if read_stars(list(kinds)):
+        return "\nif these are stars and not kinds: --kind-is KIND --value 'COLUMN - 2.5', with 2.5 for the middle"
+    low = [kind[:40] for kind in kinds if sounds_low(kind)][:SHOWN_KINDS]
+    return f"\nuntil then these count in favour of an item, and sound like dislikes: {', '.join(low)}" if low else ""
 
 
 @app.command()

@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from recdb.data.doubts import weigh_doubts
-from recdb.data.remarks import Remark, inspect_kinds, sample_query
+from recdb.data.remarks import Remark, inspect_kinds, inspect_values, sample_query
 from recdb.data.sources import (
     KEYS,
     REQUIRED,
@@ -30,6 +30,7 @@ from recdb.data.sources import (
 )
 from recdb.data.timezones import keep_zone
 from recdb.data.tools import advise_index
+from recdb.data.values import read_value
 from recdb.database import SEARCH_PATH, Database, callers_path, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
@@ -214,8 +215,9 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
         raise InvalidInput(f"{relation.name} as {source.role}: no column is named for the {missing[0]}")
     keep_zone(connection, relation, mapping)
     known_kinds = [kind for (kind,) in connection.execute("select kind from recdb.interaction_kind")]
+    value = read_value(connection, relation, mapping["value"]) if "value" in mapping else None
     selection = (
-        select_interactions(connection, relation, mapping, known_kinds)
+        select_interactions(connection, relation, mapping, known_kinds, value)
         if source.role == "interactions"
         else select_items(connection, relation, mapping)
     )
@@ -259,12 +261,15 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"or, as a superuser: alter role {owner} bypassrls;",
         )
     zone = attached.mapping.get("timezone", "UTC") if attached.role == "interactions" else "UTC"
+    value = attached.mapping.get("value")
+    doubts = inspect_values(connection, view, relation, value) if value else []
     cursor = read_relation(connection, relation, sample_query(connection, number, view, zone))
     names = [column.name for column in cursor.description or ()]
     sample = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     warnings = [] if sample else [Remark(f"{attached.relation} has no rows yet")]
     if attached.role == "interactions":
         warnings += inspect_kinds(connection, view, relation, attached.mapping["kind"])
+        warnings += doubts
         if "at" not in attached.mapping:
             warnings.append(
                 Remark(

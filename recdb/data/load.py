@@ -6,49 +6,38 @@ transaction, so that an error or an interruption leaves nothing behind.
 """
 
 import csv
-import gzip
-import io
-import os
-import re
-import sys
 import time
-import zlib
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TextIO
+from io import StringIO
 
 import psycopg
 
+from recdb.data.files import JsonRows, Lines, NotJSON, file_name, is_json, malformed, open_text, read_rows
+from recdb.data.layout import (
+    Arrangement,
+    FileColumn,
+    Layout,
+    arrange_mapped,
+    number_column,
+    quoted,
+    require_readable,
+    suggest_delimiter,
+    try_expression,
+)
+from recdb.data.stored import Padded, count_distinct, find_padded, note_file, refuse_again, unknown_kinds
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput
 from recdb.migrate import require_installed
 from recdb.progress import Report, silent
 
-STDIN = "-"
 SHOWN = 10
 REPORT_ROWS = 1 << 16
-LONGEST_LINE = 1 << 24
-GZIP_MAGIC = b"\x1f\x8b"
-
-# Python decodes bytes that are not UTF-8 as lone surrogates (errors="surrogateescape").
-SURROGATE = re.compile("[\ud800-\udfff]")
-
 # An index entry holds at most 2,704 bytes; one entry holds an interaction's ids, kind and time.
 LONGEST_BYTES = 2600
 
-
-@dataclass(frozen=True)
-class FileColumn:
-    """A column of the file."""
-
-    problem: str
-    """SQL: the problem with a value, NULL for a good value."""
-    value: str
-    """SQL: the value to store."""
-    required: bool = False
+DEFAULT = Layout()
+NAMES = {"unix": "seconds", "unix-ms": "milliseconds"}
 
 
 def text_column(name: str, longest: int) -> FileColumn:
@@ -78,11 +67,36 @@ def time_column(name: str, default: str) -> FileColumn:
     return typed_column(name, "timestamptz", what, default, f"isfinite({name}::timestamptz)")
 
 
-def past_column(name: str, default: str) -> FileColumn:
-    """Make a column of past times, by the rule of recdb.track()."""
-    column = time_column(name, default)
-    late = f"nullif({name}, '')::timestamptz not between '1970-01-01 UTC' and now() + interval '1 day'"
-    beyond = f"case when {late} then format('{name} %L is not from 1970 until a day from now', left({name}, 40)) end"
+def past_column(name: str, default: str, layout: Layout = DEFAULT) -> FileColumn:
+    """Make a column of past times, by the rule of recdb.track(): dates, or seconds or milliseconds since 1970."""
+    shown = f"left({name}, 40)"
+    if layout.time == "iso":
+        column = time_column(name, default)
+        # PostgreSQL reads some of these numbers as dates, such as the year 170004; 14 digits are a date and time.
+        number = (
+            f"case when {name} ~ '^[0-9]{{9,13}}([.][0-9]+)?$|^[0-9]{{15,}}$' then "
+            f"format('{name} %L is not a date but a number; if it counts from 1970: %s', {shown}, "
+            f"case when length(split_part({name}, '.', 1)) < 12 then '--time unix' else '--time unix-ms' end) end"
+        )
+        column = replace(column, problem=f"coalesce({number}, {column.problem})")
+        moment = f"nullif({name}, '')::timestamptz"
+    else:
+        per_second = 1 if layout.time == "unix" else 1000
+        moment = f"to_timestamp(nullif({name}, '')::double precision / {per_second})"
+        problem = (
+            f"case when {name} <> '' and {name} !~ '^[-+]?[0-9]{{1,14}}([.][0-9]+)?$' "
+            f"then format('{name} %L is not a number of {NAMES[layout.time]} since 1970', {shown}) end"
+        )
+        if layout.time == "unix-ms":
+            problem += (
+                f", case when {name} <> '' and abs({name}::numeric) < 1e11 and not {str(layout.any_time).lower()} then "
+                f"format('{name} %L would be before 1974: are these seconds? pass --time unix', {shown}) end"
+            )
+        column = FileColumn(f"coalesce({problem})", f"coalesce({moment}, {default})")
+    if layout.any_time:
+        return column
+    late = f"{moment} not between '1970-01-01 UTC' and now() + interval '1 day'"
+    beyond = f"case when {late} then format('{name} %L is not from 1970 until a day from now', {shown}) end"
     return replace(column, problem=f"coalesce({column.problem}, {beyond})")
 
 
@@ -108,6 +122,7 @@ INTERACTIONS = Target(
         "kind": text_column("kind", 100),
         "created_at": past_column("created_at", "now()"),
         "metadata": typed_column("metadata", "jsonb", "JSON", "null"),
+        "value": number_column("value"),
     },
     "case when octet_length(user_id) + octet_length(item_id) + octet_length(kind) > "
     f"{LONGEST_BYTES} then 'user_id, item_id and kind together take more than {LONGEST_BYTES:,} bytes' end",
@@ -137,6 +152,8 @@ class Loaded:
     refused: "Refused"
     unknown_kinds: dict[str, int]
     default_weight: float
+    padded: Sequence[Padded] = ()
+    """The ids that begin or end with a space."""
     seconds: float = 0.0
 
 
@@ -166,38 +183,59 @@ class Refused:
 
 
 def load(
-    database: Database, path: str, *, items: bool = False, skip_bad: bool = False, report: Report = silent
+    database: Database,
+    path: str,
+    *,
+    items: bool = False,
+    skip_bad: bool = False,
+    again: bool = False,
+    layout: Layout = DEFAULT,
+    report: Report = silent,
 ) -> Loaded:
-    """Load a CSV file of interactions, or with `items` of catalogue rows, plain or gzipped; '-' is standard input.
+    """Load a file of interactions, or with `items` of catalogue rows, plain or gzipped; '-' is standard input.
 
-    Interactions are added: user_id,item_id,kind[,created_at][,metadata]. Catalogue rows set the columns that the file
-    has: item_id[,title][,owner_id][,published_at][,available][,attributes]; the last row of an item counts.
-    Dates are those that PostgreSQL reads: in UTC unless they name a zone, with the month before the day if they have
-    slashes. An empty created_at is now; one before 1970 or more than a day ahead is bad.
+    Interactions are added: user_id,item_id,kind[,created_at][,metadata][,value], or the columns that `layout` names.
+    Catalogue rows set the columns that the file has: item_id[,title][,owner_id][,published_at][,available]
+    [,attributes]; the last row of an item counts. Dates are those that PostgreSQL reads: in UTC unless they name a
+    zone, with the month before the day if they have slashes. An empty created_at is now; one before 1970 or more than
+    a day ahead is bad.
 
-    Raises InvalidInput, and loads nothing, if the file cannot be read, its header is wrong, or a row is bad; with
-    `skip_bad` the bad rows are left out instead.
+    Raises InvalidInput, and loads nothing, if the file cannot be read, its header is wrong, it was loaded before
+    (unless `again`), or a row is bad; with `skip_bad` the bad rows are left out instead.
     """
     began = time.monotonic()
-    target = ITEMS if items else INTERACTIONS
-    with connect(database) as connection, open_text(path) as (stream, position):
+    layout.check()
+    moment = {} if items else {"created_at": past_column("created_at", "now()", layout)}
+    target = ITEMS if items else replace(INTERACTIONS, columns=INTERACTIONS.columns | moment)
+    with connect(database) as connection, open_text(path, layout.encoding) as opened:
         require_installed(connection)
         for setting in ("timezone = 'UTC'", "datestyle = 'ISO, MDY'", "work_mem = '64MB'"):
             connection.execute(f"set local {setting}")
-        lines = Lines(stream)
-        reader = csv.reader(lines, strict=True)
-        header = read_header(reader, target, path)
-        refused = stage(connection, reader, lines, header, lambda rows: report(f"reading, {rows:,} rows{position()}"))
+        lines = Lines(opened.stream)
+        reader, arrangement = read_header(lines, target, layout, path)
+        create_staged(connection, arrangement)
+        if layout.value and "value" not in arrangement.staged:
+            try_expression(connection, layout.value, arrangement.columns["value"])
+        refused = stage(
+            connection, reader, lines, arrangement, lambda rows: report(f"reading, {rows:,} rows{opened.position()}")
+        )
         report("checking")
-        refused = refused.merge(remove_bad_rows(connection, target, header))
+        try:
+            refused = refused.merge(remove_bad_rows(connection, target, arrangement.columns))
+        except psycopg.DataError as error:
+            raise InvalidInput(f"--value '{layout.value}': {error.diag.message_primary}") from error
         if refused.count and not skip_bad:
             raise InvalidInput(
                 f"{refused.count:,} bad {'row' if refused.count == 1 else 'rows'} in {file_name(path)}; nothing was "
                 f"loaded\n{refused.describe()}",
                 "fix them, or pass --skip-bad to load the other rows",
             )
+        if not items and not again:
+            refuse_again(connection, path, opened.digest())
         report("storing")
-        rows = store(connection, target, header)
+        rows = store(connection, target, arrangement.columns)
+        if rows and not items:
+            note_file(connection, path, opened.digest(), rows)
         report("counting")
         counted = Loaded(
             rows=rows,
@@ -206,126 +244,93 @@ def load(
             refused=refused,
             unknown_kinds={} if items else unknown_kinds(connection),
             default_weight=float(fetch_row(connection, "select default_weight from recdb.config")[0]),
+            padded=find_padded(connection, ("item_id",) if items else ("user_id", "item_id")),
         )
         connection.commit()
     return replace(counted, seconds=time.monotonic() - began)
 
 
-def file_name(path: str) -> str:
-    """Name a file in a message."""
-    return "standard input" if path == STDIN else path
+def read_header(lines: Lines, target: Target, layout: Layout, path: str) -> tuple[Iterator[list[str]], Arrangement]:
+    """Read the names of the columns, in any order; return the rows after them, and what becomes of the columns.
 
-
-@contextmanager
-def open_text(path: str) -> Iterator[tuple[TextIO, Callable[[], str]]]:
-    """Open a file, plain or gzipped, as text; the second value tells how much of the file has been read."""
-    try:
-        raw = os.fdopen(sys.stdin.fileno(), "rb", closefd=False) if path == STDIN else Path(path).open("rb")  # noqa: SIM115
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
-    with raw:
-        size = os.fstat(raw.fileno()).st_size
-        plain = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == GZIP_MAGIC else raw
-        stream = io.TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        try:
-            yield stream, lambda: f", {raw.tell() / size:.0%}" if size else ""
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InvalidInput(f"{file_name(path)} is a damaged gzip file: {error}") from error
-        except OSError as error:
-            raise InvalidInput(f"cannot read {file_name(path)}: {error.strerror or error}") from error
-
-
-class Lines:
-    """The numbered lines of a text; after a bad row, its lines but the first can be read again.
-
-    A quote that is never closed makes a row of all lines after it. Reading these again limits the damage to one line.
+    Raises InvalidInput if a column is missing, unknown or repeated.
     """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._again: deque[str] = deque()
-        self._row: list[str] = []
-        self.number = 0
-
-    def __iter__(self) -> "Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.popleft() if self._again else self._stream.readline(LONGEST_LINE)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        if len(line) == LONGEST_LINE:
-            raise InvalidInput(f"line {self.number} has more than {LONGEST_LINE:,} characters: this is not a CSV file")
-        self._row.append(line)
-        return line
-
-    def start_row(self) -> int:
-        """Start a row at the next line; return the number of this line."""
-        self._row.clear()
-        return self.number + 1
-
-    def reread(self) -> None:
-        """Read the lines of this row again, except the first."""
-        self._again.extendleft(reversed(self._row[1:]))
-        self.number -= len(self._row) - 1
-
-
-def read_header(reader: Iterator[list[str]], target: Target, path: str) -> list[str]:
-    """Read the names of the columns, in any order; raise InvalidInput if one is missing, unknown or repeated."""
     understood = ",".join(n if c.required else f"[{n}]" for n, c in target.columns.items())
-    hint = f"the first line names the columns, separated by commas: {understood}"
+    separated = "commas" if layout.separator == "," else f"'{layout.delimiter}'"
+    hint = f"the first line names the columns, separated by {separated}: {understood}"
+    line = lines.peek()
+    reader: Iterator[list[str]]
     try:
-        header = [cell.strip().lower() for cell in next(reader, [])]
+        if is_json(line):
+            reader = rows = JsonRows(lines, layout.wanted())
+            cells = rows.header
+        elif layout.header is False:
+            reader = read_rows(lines, layout.separator)
+            first = next(read_rows(Lines(StringIO(line)), layout.separator), [])
+            cells = [str(number) for number in range(1, len(first) + 1)]
+        else:
+            reader = read_rows(lines, layout.separator)
+            cells = [cell.strip() for cell in next(reader, [])]
     except csv.Error as error:
         raise InvalidInput(f"the first line of {file_name(path)} is not CSV: {error}", hint) from error
-    if not header:
+    if not cells:
         raise InvalidInput(f"{file_name(path)} is empty", hint)
-    if malformed(header, len(header)):
-        raise InvalidInput(f"{file_name(path)} is not a CSV file in UTF-8", hint)
+    require_readable(cells, path, layout.encoding, hint)
+    if layout.maps:
+        return reader, arrange_mapped(cells, layout, target.columns, path)
+    header = [cell.lower() for cell in cells]
     shown = [cell[:60] for cell in header]
     missing = [column for column in target.required() if column not in header]
     if missing:
+        own = "" if target is ITEMS else "; or name yours: --user, --item, and --kind or --kind-is"
         raise InvalidInput(
-            f"{file_name(path)} has no column {', '.join(missing)}: it has {', '.join(shown[:20])}", hint
+            f"{file_name(path)} has no column {', '.join(missing)}: it has {', '.join(shown[:20])}",
+            f"{hint}{own}{suggest_delimiter(cells)}",
         )
     unknown = [cell for cell, column in zip(shown, header, strict=True) if column not in target.columns]
     if unknown:
         raise InvalidInput(f"unknown {'column' if len(unknown) == 1 else 'columns'} {', '.join(unknown[:20])}", hint)
     if len(set(header)) < len(header):
         raise InvalidInput(f"a column is named twice: {', '.join(shown)}", hint)
-    return header
+    return reader, Arrangement(len(header), header, None, {column: target.columns[column] for column in header})
+
+
+def create_staged(connection: psycopg.Connection, arrangement: Arrangement) -> None:
+    """Create the temporary table that the rows are copied into, as text."""
+    columns = [f"{column} text not null" for column in arrangement.staged]
+    columns += [f"{column} text not null default {quoted(value)}" for column, value in arrangement.constants.items()]
+    connection.execute(f"create temporary table staged (line bigint not null, {', '.join(columns)}) on commit drop")
 
 
 def stage(
     connection: psycopg.Connection,
     reader: Iterator[list[str]],
     lines: Lines,
-    header: list[str],
+    arrangement: Arrangement,
     report: Callable[[int], None],
 ) -> Refused:
-    """Copy the rows as text into a temporary table, with their line numbers; return the malformed rows."""
-    columns = ", ".join(f"{column} text not null" for column in header)
-    connection.execute(f"create temporary table staged (line bigint not null, {columns}) on commit drop")
+    """Copy the rows as text into the temporary table, with their line numbers; return the malformed rows."""
+    width, places = arrangement.width, arrangement.places
     refused = Refused()
     rows = 0
     report(rows)
-    with connection.cursor() as cursor, cursor.copy("copy staged from stdin") as copy:
+    statement = f"copy staged (line, {', '.join(arrangement.staged)}) from stdin"
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
         while True:
             first = lines.start_row()
             try:
                 row = next(reader)
             except StopIteration:
                 return refused
-            except csv.Error:
-                refused.add(first, "quotes do not balance")
+            except csv.Error as error:
+                refused.add(first, str(error) if isinstance(error, NotJSON) else "quotes do not balance")
                 lines.reread()
                 continue
             if not row:
                 continue
-            reason = malformed(row, len(header))
+            reason = malformed(row, width)
             if reason is None:
-                copy.write_row((first, *row))
+                copy.write_row((first, *row) if places is None else (first, *[row[place] for place in places]))
             else:
                 refused.add(first, reason if lines.number == first else f"{reason} (it ends in line {lines.number})")
             rows += 1
@@ -333,21 +338,9 @@ def stage(
                 report(rows)
 
 
-def malformed(row: list[str], width: int) -> str | None:
-    """Return why a row cannot be stored as text in `width` columns, None if it can."""
-    if len(row) != width:
-        return f"{len(row)} {'column' if len(row) == 1 else 'columns'} instead of {width}"
-    text = "".join(row)
-    if "\0" in text:
-        return "a NUL byte"
-    if not text.isascii() and SURROGATE.search(text):
-        return "not UTF-8"
-    return None
-
-
-def remove_bad_rows(connection: psycopg.Connection, target: Target, header: list[str]) -> Refused:
+def remove_bad_rows(connection: psycopg.Connection, target: Target, columns: Mapping[str, FileColumn]) -> Refused:
     """Delete the staged rows that have bad values; return these rows."""
-    problems = [*(target.columns[column].problem for column in header), target.problem]
+    problems = [*(column.problem for column in columns.values()), target.problem]
     problem = f"coalesce({', '.join(problems)})"
     found = connection.execute(
         f"""
@@ -361,10 +354,10 @@ def remove_bad_rows(connection: psycopg.Connection, target: Target, header: list
     return Refused(found[0][0] if found else 0, [(line, reason) for _, line, reason in found])
 
 
-def store(connection: psycopg.Connection, target: Target, header: list[str]) -> int:
+def store(connection: psycopg.Connection, target: Target, header: Mapping[str, FileColumn]) -> int:
     """Write the staged rows and analyse the table; return the number of rows."""
     columns = ", ".join(header)
-    values = ", ".join(target.columns[column].value for column in header)
+    values = ", ".join(column.value for column in header.values())
     if target is ITEMS:
         updates = ", ".join(f"{column} = excluded.{column}" for column in header if column != "item_id")
         statement = f"""
@@ -379,21 +372,3 @@ def store(connection: psycopg.Connection, target: Target, header: list[str]) -> 
     rows = connection.execute(statement).rowcount
     connection.execute(f"analyze recdb.{target.table}")
     return rows
-
-
-def count_distinct(connection: psycopg.Connection, column: str) -> int:
-    """Count the different values of a staged column."""
-    (count,) = fetch_row(connection, f"select count(*) from (select distinct {column} from staged) d")
-    return int(count)
-
-
-def unknown_kinds(connection: psycopg.Connection) -> dict[str, int]:
-    """Count the rows of each staged kind that interaction_kind does not list, the most frequent first."""
-    rows = connection.execute(
-        """
-        select s.kind, count(*) from staged s
-        where not exists (select from recdb.interaction_kind k where k.kind = s.kind)
-        group by s.kind order by count(*) desc, s.kind
-        """
-    )
-    return dict(rows.fetchall())

@@ -1,11 +1,15 @@
 """A look at the rows of a table that is about to be attached: a sample to show, and the kinds that have no weight."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from recdb.data.sources import Relation, read_relation
+from recdb.data.kinds import read_stars, sounds_low
+from recdb.data.sources import Column, Relation, read_relation
+from recdb.errors import InvalidInput
 from recdb.schemas import schema_of
 
 SAMPLE = 3
@@ -46,13 +50,69 @@ def inspect_kinds(connection: psycopg.Connection, view: sql.Composable, relation
     ).fetchall()
     if not unknown:
         return []
+    default = f"{unknown[0][2]:g}"
+    stars = read_stars([kind for kind, *_ in unknown])
+    if stars and column:
+        return [ask_for_values(relation, column, stars, default)]
     # recdb cannot know whether a kind is a sign of interest, so it suggests no weight: '…' makes the statement fail.
-    weights = (sql.SQL("…") if weight is None else sql.Literal(weight) for _, weight, _ in unknown)
+    low = [name for name, weight, _ in unknown if weight is None and sounds_low(name)]
+    weights = (
+        sql.SQL("-…" if name in low else "…") if weight is None else sql.Literal(weight) for name, weight, _ in unknown
+    )
     values = sql.SQL(", ").join(map(sql.SQL("({}, {})").format, (kind for kind, *_ in unknown), weights))
     statement = sql.SQL("insert into recdb.interaction_kind (kind, weight) values {};").format(values)
     kinds = ", ".join(kind for kind, *_ in unknown)
-    message = f"{relation.name} has kinds without a weight, so they weigh {unknown[0][2]:g}: {kinds} ({WEIGHT_RULE})"
-    return [Remark(message, statement.as_string(connection))]
+    message = f"{relation.name} has kinds without a weight, so they weigh {default}: {kinds} ({WEIGHT_RULE})"
+    remarks = [Remark(message, statement.as_string(connection))]
+    if low:
+        names = ", ".join(low)
+        sound = "sounds like a dislike, and counts" if len(low) == 1 else "sound like dislikes, and count"
+        remarks.append(Remark(f"{names} {sound} {default} in favour of the item until it has a weight of its own"))
+    return remarks
+
+
+def ask_for_values(relation: Relation, column: Column, stars: Sequence[float], default: str) -> Remark:
+    """Return the warning that a column of kinds holds numbers, which are values if they are stars."""
+    name = sql.Identifier(column.name).as_string()
+    number = name
+    if column.type in ("text", "character varying", "character") or column.labels:
+        number = f"substring({name}::text from '[0-9.]+')::numeric"
+    middle = (stars[0] + stars[-1]) / 2 - (stars[-1] - stars[0]) / 8
+    shown = ", ".join(f"{star:g}" for star in stars[:10])
+    return Remark(
+        f"{relation.name}.{column.name} holds numbers as kinds ({shown}), and each of them weighs {default}: a low one "
+        "counts in favour of the item too. If they are stars, read them as values; if they are codes of kinds, give "
+        "each a weight in recdb.interaction_kind",
+        f"""recdb attach ... --kind "'rating'" --value '{number} - {middle:g}'""".replace("'[0-9.]+'", "$$[0-9.]+$$"),
+    )
+
+
+def inspect_values(connection: psycopg.Connection, view: sql.Composable, relation: Relation, text: str) -> list[Remark]:
+    """Compute the values of the first million rows: an expression that fails is refused, and an odd one is named."""
+    query = sql.SQL(
+        "select count(*), min(s.value), max(s.value), count(*) filter (where s.value = 0) "
+        "from (select value from {} limit {}) s"
+    ).format(view, KINDS_READ)
+    try:
+        rows, least, most, zeros = fetch_row_of(read_relation(connection, relation, query))
+    except psycopg.DataError as error:
+        raise InvalidInput(
+            f"--value '{text}' of {relation.name}: {error.diag.message_primary}", "such as: hours / nullif(visits, 0)"
+        ) from error
+    if not rows:
+        return []
+    if most <= 0:
+        return [Remark(f"no value of {relation.name} is above 0 ({least:g} to {most:g}): all its rows are dislikes")]
+    if zeros * 2 > rows:
+        return [Remark(f"{zeros:,} of {rows:,} values of {relation.name} are 0, and these rows have no weight")]
+    return []
+
+
+def fetch_row_of(cursor: psycopg.Cursor[Any]) -> Any:
+    """Return the one row of a result."""
+    row = cursor.fetchone()
+    assert row is not None
+    return row
 
 
 def sample_query(connection: psycopg.Connection, number: int, view: sql.Composable, zone: str = "UTC") -> sql.Composed:

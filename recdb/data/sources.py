@@ -15,7 +15,7 @@ from recdb.schemas import Verbatim, schema_of
 Role = Literal["interactions", "items"]
 
 KEYS: Mapping[Role, Sequence[str]] = {
-    "interactions": ("user", "item", "kind", "at", "timezone", "where"),
+    "interactions": ("user", "item", "kind", "at", "timezone", "value", "where"),
     "items": ("item", "owner", "published", "timezone", "available", "title", "attributes"),
 }
 
@@ -79,16 +79,16 @@ class Relation:
 
 
 def parse_source(text: str) -> Source:
-    """Parse a source of interactions written as 'TABLE user=COLUMN item=COLUMN kind=COLUMN [at=COLUMN] [where=SQL]'.
+    """Parse a source of interactions: 'TABLE user=COLUMN item=COLUMN kind=COLUMN [at=COLUMN] [value=SQL] [where=SQL]'.
 
-    kind-is= names a constant, timezone= the zone of at=; where= comes last and takes all text that follows. Raises
-    InvalidInput.
+    kind-is= names a constant, timezone= the zone of at=; value= and where= come last, and take all text that follows.
+    Raises InvalidInput.
     """
-    form = "write 'public.\"like\" user=user_id item=post_id kind=like [at=created_at] [where=SQL]'"
-    found = re.fullmatch(r"\s*(\S+)(.*?)(?:\swhere=(.*))?", text, re.DOTALL)
+    form = "write 'public.\"like\" user=user_id item=post_id kind=like [at=created_at] [value=SQL] [where=SQL]'"
+    found = re.fullmatch(r"\s*(\S+)(.*?)(?:\svalue=(.*?))?(?:\swhere=(.*))?", text, re.DOTALL)
     if found is None:
         raise InvalidInput("no table is named", form)
-    relation, settings, where = found[1], found[2].split(), (found[3] or "").strip()
+    relation, settings, value, where = found[1], found[2].split(), (found[3] or "").strip(), (found[4] or "").strip()
     mapping = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
     if mapping.get("kind-is") and "kind" not in mapping:
         mapping["kind"] = constant_kind(mapping.pop("kind-is"))
@@ -97,7 +97,8 @@ def parse_source(text: str) -> Source:
     if unknown or missing:
         wrong = f"{unknown[0]} is not understood" if unknown else f"{missing[0]}= is missing"
         raise InvalidInput(f"'{text.strip()}': {wrong}", form)
-    return Source("interactions", relation, mapping | ({"where": where} if where else {}))
+    last = {key: text for key, text in (("value", value), ("where", where)) if text}
+    return Source("interactions", relation, mapping | last)
 
 
 def look_up(connection: psycopg.Connection, name: str) -> int | None:
@@ -195,7 +196,11 @@ def read_columns(connection: psycopg.Connection, oid: int) -> dict[str, Column]:
 
 
 def select_interactions(
-    connection: psycopg.Connection, relation: Relation, mapping: dict[str, str], known_kinds: Sequence[str]
+    connection: psycopg.Connection,
+    relation: Relation,
+    mapping: dict[str, str],
+    known_kinds: Sequence[str],
+    value: sql.Composable | None = None,
 ) -> sql.Composable:
     """Compose the view of a table of interactions; ids and times keep their types, so the table's indexes work."""
     user, item = (identifier(require_id(relation, mapping[key], f"--{key}")) for key in ("user", "item"))
@@ -205,13 +210,14 @@ def select_interactions(
     mapping["kind"], kind = read_kind(relation, mapping["kind"], known_kinds)
     condition = expression(connection, relation, mapping["where"], "--where") if "where" in mapping else None
     return sql.SQL(
-        'select {user} as user_id, {item} as item_id, {kind}::text collate "default" as kind, {moment} as created_at '
-        "from {relation} where {user} is not null and {item} is not null{condition}"
+        'select {user} as user_id, {item} as item_id, {kind}::text collate "default" as kind, {moment} as created_at'
+        "{value} from {relation} where {user} is not null and {item} is not null{condition}"
     ).format(
         user=user,
         item=item,
         kind=kind,
         moment=moment,
+        value=sql.SQL(", {} as value").format(value) if value else sql.SQL(""),
         relation=relation.identifier,
         condition=sql.SQL(" and {}").format(condition) if condition else sql.SQL(""),
     )
@@ -345,14 +351,21 @@ def use_safe_part(connection: psycopg.Connection, path: str) -> None:
     connection.execute(set_path, [", ".join(names)])
 
 
-def expression(connection: psycopg.Connection, relation: Relation, text: str, key: str) -> sql.Composable:
-    """Put a condition in brackets and try it on its relation."""
+def expression(
+    connection: psycopg.Connection, relation: Relation, text: str, key: str, *, type: str = "boolean"
+) -> sql.Composable:
+    """Put a condition, or an expression for numbers, in brackets and try it on its relation.
+
+    It is tried in a place that allows no aggregate, no window function and no set of rows: these would read more than
+    the one row.
+    """
     # The line end closes a comment. A prepared statement cannot be more than one statement.
     condition = sql.SQL("(\n{}\n)").format(Verbatim(text))
     try:
         with connection.transaction():
-            query = sql.SQL("select {}::boolean from {} limit 0").format(condition, relation.identifier)
-            connection.execute(query, prepare=True)
+            tried = sql.SQL("{}::boolean" if type == "boolean" else "{}").format(condition)
+            for query in ("select {0} from {1} limit 0", "select from {1} where ({0}) is not null limit 0"):
+                connection.execute(sql.SQL(query).format(tried, relation.identifier), prepare=True)
     except psycopg.errors.InsufficientPrivilege as error:
         raise not_readable(connection, relation, error) from error
     except (
@@ -363,7 +376,8 @@ def expression(connection: psycopg.Connection, relation: Relation, text: str, ke
     ) as error:
         raise InvalidInput(
             f"{key} '{text}' of {relation.name}: {error.diag.message_primary}",
-            f"write an SQL condition on the columns {', '.join(relation.columns)}",
+            f"write an SQL {'condition' if type == 'boolean' else 'expression'} on the columns "
+            f"{', '.join(relation.columns)}",
         ) from error
     return condition
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import psycopg
 
+from recdb.data.kinds import sounds_low
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, age_of, some
 
@@ -35,6 +36,9 @@ def check_kinds(connection: psycopg.Connection) -> Verdict:
         message = (
             f"kinds without a weight: {some(unknown)}; they weigh {weight:g}{' and hide the item' if hides else ''}"
         )
+        low = [f"'{kind}'" for kind, _, known, *_ in rows if not known and sounds_low(kind)]
+        if low:
+            message += f"; these sound like dislikes: {some(low)}"
         statement = "insert into recdb.interaction_kind (kind, weight) values ('…', …); then: recdb refresh --full"
         return Verdict("warn", message, statement)
     total = sum(count for _, count, *_ in rows)

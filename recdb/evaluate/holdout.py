@@ -5,7 +5,8 @@ such as "shown", is no choice. The item is relevant if
 
 - its first interaction of a hiding kind, whatever its weight, is in the held-out part: before it, recommend() could
   still have shown the item;
-- an interaction of it weighs at least half as much as the heaviest hiding kind (a purchase, not a view).
+- an interaction of it is of a kind that weighs at least half as much as the heaviest hiding kind (a purchase, not a
+  view), and its value, if it has one, is more than 0.
 
 The tuner's validation part has the same rule. Items that recommend() does not show are never relevant: unavailable
 items, unlisted items where only listed ones count, and the user's own items. Interactions of the future count as of
@@ -43,7 +44,7 @@ COPIED = (
     ("recdb.config", SETTINGS, "recdb.config"),
     ("recdb.interaction_kind", "kind, weight, hides", "recdb.interaction_kind"),
     ("(select distinct on (i.item_id) i.* from recdb.read_items() i) i", "item_id, owner_id, available", "recdb.item"),
-    ("recdb.read_interactions()", "user_id, item_id, kind, created_at", "copied"),
+    ("recdb.read_interactions()", "user_id, item_id, kind, created_at, value", "copied"),
 )
 
 
@@ -80,7 +81,8 @@ def copy_interactions(source: psycopg.Connection, target: psycopg.Connection) ->
     source.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     source.read_only = True
     target.execute(
-        "create temporary table copied (user_id text, item_id text, kind text, created_at timestamptz) on commit drop"
+        "create temporary table copied "
+        "(user_id text, item_id text, kind text, created_at timestamptz, value double precision) on commit drop"
     )
     with source.transaction(), source.cursor() as reading, target.cursor() as writing:
         for connection in (source, target):
@@ -112,8 +114,8 @@ def hold_out(
     if holdout is None:
         hold_out_last_share(connection)
     connection.execute(
-        "insert into recdb.interaction (user_id, item_id, kind, created_at) "
-        "select user_id, item_id, kind, created_at from event order by user_id, at"
+        "insert into recdb.interaction (user_id, item_id, kind, created_at, value) "
+        "select user_id, item_id, kind, created_at, value from event order by user_id, at"
     )
     connection.execute("analyze recdb.interaction, recdb.item, recdb.interaction_kind")
     rows = connection.execute(
@@ -151,14 +153,14 @@ def hold_out(
 def list_choices(connection: psycopg.Connection) -> None:
     """Make the tables `event`, interactions with weights, and `choice`, the items that users chose and when.
 
-    The weight and `hides` of an interaction follow the view recdb.weighted_interactions, for the copied rows.
+    The weight of the kind and `hides` follow the view recdb.weighted_interactions, for the copied rows.
     """
     connection.execute(
         """
         create temporary table event on commit drop as
         select i.*, greatest(least(i.created_at, now()), timestamptz '4000-01-01 00:00:00+00 BC') as at,
             coalesce(k.weight, c.default_weight) as weight,
-            coalesce(k.hides, c.default_hides) as hides
+            coalesce(k.hides, c.default_hides) as hides, coalesce(i.value, 1) > 0 as liked
         from copied i
         cross join recdb.config c
         left join recdb.interaction_kind k on k.kind = i.kind
@@ -171,7 +173,7 @@ def list_choices(connection: psycopg.Connection) -> None:
         """
         create temporary table choice on commit drop as
         select e.user_id, e.item_id, min(e.at) filter (where e.weight > 0) as chosen_at, min(e.at) as hidden_at,
-            max(e.weight) >= heaviest.weight / 2 as relevant
+            coalesce(max(e.weight) filter (where e.liked) >= heaviest.weight / 2, false) as relevant
         from event e
         cross join (select max(h.weight) as weight from event h where h.hides) heaviest
         where e.hides
@@ -187,7 +189,7 @@ def read_relevant_kinds(connection: psycopg.Connection) -> list[str]:
         connection,
         """
         select coalesce(array_agg(distinct e.kind collate "C") filter (
-            where e.hides and e.weight > 0
+            where e.hides and e.liked and e.weight > 0
               and e.weight >= (select max(h.weight) / 2 from event h where h.hides)), '{}'),
             count(*)
         from event e

@@ -30,6 +30,8 @@ class Events:
     """Largest user and item key, plus 1 each."""
     half_life: float | None = None
     """Seconds after which an event counts half as much; None for no decay."""
+    values: Float64 | None = None
+    """The number that the weight of the event's kind is multiplied by; None where all are 1."""
 
     @property
     def timed(self) -> bool:
@@ -49,6 +51,7 @@ class Events:
             items=self.items[chosen],
             kinds=self.kinds[chosen],
             seconds=self.seconds[chosen],
+            values=None if self.values is None else self.values[chosen],
         )
 
     def joined(self, others: Self) -> Self:
@@ -60,6 +63,7 @@ class Events:
             kinds=np.concatenate([self.kinds, others.kinds]),
             seconds=np.concatenate([self.seconds, others.seconds]),
             shape=(max(self.shape[0], others.shape[0]), max(self.shape[1], others.shape[1])),
+            values=None if self.values is None or others.values is None else np.r_[self.values, others.values],
         )
 
     def renumbered(self) -> Self:
@@ -71,6 +75,8 @@ class Events:
         """Sum the weights by user and item, as recdb.rebuild() does."""
         pairs, group = np.unique(self.pairs, return_inverse=True)
         values = self.weights[self.kinds]
+        if self.values is not None:
+            values = values * self.values
         if self.half_life is not None:
             values = values * np.exp2(np.maximum(self.seconds / self.half_life, -50))
         weights = np.bincount(group, values, minlength=len(pairs))

@@ -33,9 +33,9 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     also removes the user's other events with the item from VISIT seconds before the choice on, because the same visit
     would reveal the choice.
 
-    An item is relevant if one of its events has a kind that weighs at least half as much as the heaviest hiding kind.
-    Users with a single item of any weight have nothing held out. Of the others at most `most_users`, drawn at
-    random, have.
+    An item is relevant if one of its events, with a value that is not negative nor 0, has a kind that weighs at least
+    half as much as the heaviest hiding kind. Users with a single item of any weight have nothing held out. Of the
+    others at most `most_users`, drawn at random, have.
     """
     generator = np.random.default_rng(seed)
     pairs, timed = events.pairs, events.timed
@@ -72,5 +72,6 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     heavy = events.hides & (events.weights > 0) & (events.weights >= events.weights[events.hides].max(initial=0) / 2)
     left = np.zeros(events.shape[0], dtype=np.bool_)
     left[events.users[counts & ~taken]] = True
-    relevant = np.isin(chosen, pairs[heavy[events.kinds]]) & left[chosen // events.shape[1]]
+    liked = heavy[events.kinds] if events.values is None else heavy[events.kinds] & (events.values > 0)
+    relevant = np.isin(chosen, pairs[liked]) & left[chosen // events.shape[1]]
     return Validation(kept, chosen[relevant] // events.shape[1], chosen[relevant] % events.shape[1])

@@ -128,7 +128,9 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
     async def record(body: InteractionRequest) -> Recorded:
         """Record an interaction. The user's next recommendations reflect it."""
         number = await backend.ask(
-            lambda client: client.track(body.user_id, body.post_id, body.interaction_type, metadata=body.metadata)
+            lambda client: client.track(
+                body.user_id, body.post_id, body.interaction_type, metadata=body.metadata, value=body.value
+            )
         )
         metrics.count_interaction()
         return Recorded(interaction_id=number)

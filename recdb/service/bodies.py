@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 MAX_EXCLUDED = 10_000
 MAX_METADATA = 16_384
 MAX_METADATA_DEPTH = 32
+MAX_VALUE = 1e6
+LEAST_VALUE = 1e-9
 
 TEXT = r"^[^\u0000]*$"
 Id = Annotated[
@@ -50,6 +52,12 @@ def _depth(value: object) -> int:
     return depth
 
 
+def _check_value(value: float | None) -> float | None:
+    if value and abs(value) < LEAST_VALUE:
+        raise ValueError(f"a value is 0 or at least {LEAST_VALUE:g} in size")
+    return value
+
+
 class Request(BaseModel):
     """A request body; an unknown field, such as a misspelled one, is an error."""
 
@@ -79,6 +87,14 @@ class InteractionRequest(Request):
     interaction_type: str = Field(min_length=1, max_length=100, pattern=TEXT, description="Such as view or like.")
     metadata: Annotated[dict[str, Any] | None, AfterValidator(_check_metadata)] = Field(
         None, description=f"An object of your own: at most {MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep."
+    )
+
+    value: Annotated[float | None, AfterValidator(_check_value)] = Field(
+        None,
+        ge=-MAX_VALUE,
+        le=MAX_VALUE,
+        allow_inf_nan=False,
+        description="How much of it, such as a quantity; the weight of the kind is multiplied by it. Null counts as 1.",
     )
 
     model_config = ConfigDict(

@@ -211,6 +211,7 @@ def test_kinds_without_a_weight_are_loaded_and_named(
     shown = capsys.readouterr()
     assert "loaded 4 interactions of 2 users with 2 items" in shown.out
     assert "weigh 0.25: cart (2), wish (1)" in shown.err
+    assert "dislikes" not in shown.err
     assert len(stored(db)) == 4
 
 

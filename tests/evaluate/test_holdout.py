@@ -22,7 +22,10 @@ def cut(
 ) -> tuple[dict[str, set[str]], Split]:
     """Hold out interactions of a shop, where all kinds but views hide."""
     shared.execute("delete from recdb.interaction_kind")
-    shared.execute("create temporary table copied (user_id text, item_id text, kind text, created_at timestamptz)")
+    shared.execute(
+        "create temporary table copied "
+        "(user_id text, item_id text, kind text, created_at timestamptz, value double precision)"
+    )
     with shared.cursor() as cursor:
         cursor.executemany(
             "insert into recdb.interaction_kind values (%s, %s, %s)",

@@ -125,6 +125,10 @@ def test_track_records_and_forget_user_erases(client: Any, shared: psycopg.Conne
     stored = "select user_id, item_id, kind, created_at, metadata from recdb.interaction where interaction_id = %s"
     assert shared.execute(stored, [number]).fetchone() == ("visitor", "i1", "like", long_ago, {"depth": 0.5})
     assert client.track("visitor", "i2", "view") > number
+    bought = client.track("visitor", "i3", "like", value=2.5)
+    assert shared.execute("select value from recdb.interaction where interaction_id = %s", [bought]).fetchone() == (
+        2.5,
+    )
     newest = "select now() - max(created_at) < interval '1 minute' from recdb.interaction where user_id = 'visitor'"
     assert shared.execute(newest).fetchone() == (True,)
     assert client.recommend("visitor")

@@ -65,12 +65,18 @@ def test_ids_come_back_as_they_were_sent(http: httpx.Client) -> None:
 def test_an_interaction_is_recorded_and_the_next_list_knows_it(http: httpx.Client, shared: psycopg.Connection) -> None:
     first = http.post(
         "/interactions",
-        json={"user_id": "visitor", "post_id": "i1", "interaction_type": "like", "metadata": {"depth": 0.5}},
+        json={
+            "user_id": "visitor",
+            "post_id": "i1",
+            "interaction_type": "like",
+            "metadata": {"depth": 0.5},
+            "value": 2,
+        },
     )
     assert first.status_code == 201
-    stored = "select user_id, item_id, kind, metadata from recdb.interaction where interaction_id = %s"
+    stored = "select user_id, item_id, kind, metadata, value from recdb.interaction where interaction_id = %s"
     assert shared.execute(stored, [first.json()["interaction_id"]]).fetchone() == (
-        "visitor", "i1", "like", {"depth": 0.5},
+        "visitor", "i1", "like", {"depth": 0.5}, 2,
     )  # fmt: skip
     posts = [post["post_id"] for post in http.post(GENERATE, json={"user_id": "visitor"}).json()["recommendations"]]
     assert posts and "i1" not in posts
@@ -114,6 +120,10 @@ def nested(depth: int) -> Any:
         ("/interactions", INTERACTION | {"interaction_type": "k" * 101}, "interaction_type"),
         ("/interactions", INTERACTION | {"post_id": "\N{BATH}" * 1000}, "2600 bytes"),
         ("/interactions", INTERACTION | {"metadata": []}, "metadata"),
+        ("/interactions", INTERACTION | {"value": 2e6}, "value"),
+        ("/interactions", INTERACTION | {"value": 1e-10}, "value"),
+        ("/interactions", INTERACTION | {"value": float("inf")}, "value"),
+        ("/interactions", INTERACTION | {"value": "3"}, "value"),
         ("/interactions", INTERACTION | {"metadata": {"a": "\0"}}, "Unicode"),
         ("/interactions", INTERACTION | {"metadata": {"a": "\ud800"}}, "metadata"),
         ("/interactions", INTERACTION | {"metadata": {"a": float("nan")}}, "metadata"),
@@ -170,7 +180,8 @@ def test_a_failure_of_recdb_itself_is_a_500_that_the_log_explains(
 ) -> None:
     db.execute("""
         create or replace function recdb.track(
-            user_id text, item_id text, kind text, created_at timestamptz default now(), metadata jsonb default null
+            user_id text, item_id text, kind text, created_at timestamptz default now(), metadata jsonb default null,
+            value double precision default null
         )
         returns bigint language plpgsql as $$ begin raise 'the disk is on fire'; end $$
         """)

@@ -26,7 +26,7 @@ LAYERS = (
     ("calls", "preconditions", "public", "repair"),
     ("database", "terminal"),
     ("embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
-    ("alembic", "errors", "distribution", "faults", "revisions"),
+    ("alembic", "errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -6,6 +6,7 @@ call the other role's code with the owner's rights.
 
 import csv
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from support import application
-from support.attached import SOURCES
+from support.attached import INTERACTIONS, SOURCES
 from support.data import record, tastes, train
 from support.hostile import called, set_traps
 from typer.testing import CliRunner
@@ -22,6 +23,7 @@ from recdb import everyone, job, migrate
 from recdb.cli import app
 from recdb.data.attach import attach, detach
 from recdb.data.generate import generate
+from recdb.data.layout import Layout
 from recdb.data.load import load
 from recdb.database import Database, connect
 from recdb.doctor import examine
@@ -45,7 +47,7 @@ CALLS = [
     "select * from recdb.profile_of('u1')",
     "select * from recdb.missing_indexes()",
     "select * from recdb.mistaken_items()",
-    "select recdb.track('u1', 'i9', 'like', metadata => '{\"a\": 1}')",
+    "select recdb.track('u1', 'i9', 'like', metadata => '{\"a\": 1}', value => 2.5)",
     "select recdb.rebuild()",
     "call recdb.refresh()",
     "select recdb.activate('{older}')",
@@ -151,10 +153,14 @@ def test_a_callers_own_path_does_not_reach_into_functions_of_the_owner(
 def test_the_job_and_the_commands(hostile: Database, db: psycopg.Connection, tmp_path: Path) -> None:
     migrate.upgrade(hostile)
     attach(hostile, SOURCES)
+    for value in ("length(post_id::text)", "ln(length(post_id::text)::float8)", "length(post_id::text) - 2.5"):
+        attach(hostile, [replace(INTERACTIONS, mapping=INTERACTIONS.mapping | {"value": value})])
     file = tmp_path / "interactions.csv"
     with file.open("w", newline="") as opened:
         csv.writer(opened).writerows([("user_id", "item_id", "kind", "created_at"), ("u1", "i1", "view", "2026-01-02")])
     load(hostile, str(file))
+    file.write_text("user_id,item_id,stars,at\nu1,i2,4,1706702400\n")
+    load(hostile, str(file), layout=Layout(kind_is="like", at="at", time="unix", value="ln(stars) - 2.5"))
     generate(hostile, users=30, items=30, count=600, days=30, seed=1)
     db.execute("update recdb.config set listed_only = false")
     label = train(hostile)

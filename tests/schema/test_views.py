@@ -61,6 +61,7 @@ def test_all_that_weighs_interactions_follows_the_rule_of_weighted_interactions(
     shared.execute("update recdb.config set default_weight = 0.4, default_hides = false")
     shared.execute("update recdb.interaction_kind set weight = 2, hides = false where kind = 'click'")
     shared.execute("delete from recdb.interaction_kind where kind = 'view'")
+    shared.execute("update recdb.interaction set value = 2 * interaction_id % 7 - 2.5 where interaction_id % 3 = 0")
     shared.execute("select recdb.rebuild()")
     rule = shared.execute(
         "select user_id, item_id, sum(weight), bool_or(hides) from recdb.weighted_interactions "

@@ -63,7 +63,9 @@ def interact(db: psycopg.Connection, user: str, item: str, kind: str = "like") -
 
 
 def by_user(db: psycopg.Connection, user: str | None) -> list[tuple[object, ...]]:
-    return db.execute("select * from recdb.interactions_of(%s) order by 1, 2, 3", [user]).fetchall()
+    return db.execute(
+        "select item_id, kind, created_at from recdb.interactions_of(%s) order by 1, 2, 3", [user]
+    ).fetchall()
 
 
 def plan_of(db: psycopg.Connection, query: str, *parameters: object) -> str:

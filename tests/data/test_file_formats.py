@@ -1,0 +1,196 @@
+"""Files as they are: the columns, delimiters, encodings and times of public data sets, and files loaded twice."""
+
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from recdb.data.layout import Layout
+from recdb.data.load import load
+from recdb.database import Database
+from recdb.errors import InvalidInput
+from recdb.evaluate.reading import read_test
+
+RATED = [("1", "10", "rating", 2.5), ("1", "20", "rating", -1.5), ("2", "10", "rating", 0.5)]
+BY_NAME: dict[str, Any] = {"kind_is": "rating", "time": "unix"}
+AT = datetime(2024, 1, 31, 12, tzinfo=UTC)
+EPOCH = 1706702400
+
+FILES: dict[str, tuple[str, Layout]] = {
+    "u.data": (
+        f"1\t10\t5\t{EPOCH}\n1\t20\t1\t{EPOCH}\n2\t10\t3\t{EPOCH}\n",
+        Layout("1", "2", at="4", value="c3 - 2.5", delimiter="tab", header=False, **BY_NAME),
+    ),
+    "ratings.dat": (
+        f"1::10::5::{EPOCH}\n1::20::1::{EPOCH}\n2::10::3::{EPOCH}\n",
+        Layout("1", "2", at="4", value="c3 - 2.5", delimiter="::", header=False, **BY_NAME),
+    ),
+    "ratings.csv": (
+        f"userId,movieId,rating,timestamp\n1,10,5.0,{EPOCH}\n1,20,1.0,{EPOCH}\n2,10,3.0,{EPOCH}\n",
+        Layout("userId", "movieId", at="timestamp", value="rating - 2.5", **BY_NAME),
+    ),
+    "milliseconds, another order, other columns": (
+        f"at,visitor,event,film,Stars,note\n{EPOCH}000,1,rating,10,5,x\n{EPOCH}000,1,rating,20,1,\n"
+        f"{EPOCH}000,2,rating,10,3,\n",
+        Layout("visitor", "film", "event", at="at", value="stars - 2.5", time="unix-ms"),
+    ),
+    "semicolons and quotes": (
+        f'"User-ID";"ISBN";"Book-Rating";"at"\n"1";"10";"5";"{EPOCH}"\n"1";"20";"1";"{EPOCH}"\n"2";"10";"3";"{EPOCH}"\n',
+        Layout("User-ID", "isbn", at="at", value='"Book-Rating" - 2.5', delimiter=";", **BY_NAME),
+    ),
+    "JSON lines": (
+        "".join(
+            json.dumps({"reviewerID": user, "asin": item, "overall": stars, "text": "a \"b\"", "unixReviewTime": EPOCH})
+            + "\n"
+            for user, item, stars in (("1", "10", 5.0), ("1", "20", 1), ("2", "10", 3.0))
+        ),
+        Layout("reviewerID", "asin", at="unixReviewTime", value="overall - 2.5", **BY_NAME),
+    ),
+    "dates": (
+        "user_id,item_id,when,value\n1,10,2024-01-31 12:00,2.5\n1,20,2024-01-31 12:00,-1.5\n2,10,2024-01-31 12:00,.5\n",
+        Layout(kind_is="rating", at="when"),
+    ),
+}  # fmt: skip
+
+
+def write(folder: Path, content: str | bytes, name: str = "data") -> str:
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(file)
+
+
+def refusal(database: Database, path: str, layout: Layout, **options: bool) -> InvalidInput:
+    with pytest.raises(InvalidInput) as raised:
+        load(database, path, layout=layout, **options)
+    return raised.value
+
+
+STORED = "select user_id, item_id, kind, value from recdb.interaction order by user_id, item_id, interaction_id"
+
+
+def test_public_data_sets_are_loaded_as_they_are(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    for name, (content, layout) in FILES.items():
+        load(database, write(tmp_path, content), layout=layout)
+        assert db.execute(STORED).fetchall() == RATED, name
+        assert db.execute("select distinct created_at from recdb.interaction").fetchall() == [(AT,)], name
+        db.execute("truncate recdb.interaction")
+
+
+def test_plays_are_weighed_by_their_number(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    """A file with tabs has no quotes: a name may hold one."""
+    path = write(tmp_path, 'userID\tartist\tweight\n2\t"Weird Al\t100\n2\tBjörk\t10\n'.encode("latin-1"))
+    layout = Layout("userID", "artist", kind_is="play", value="log(weight)", delimiter="\\t", encoding="latin-1")
+    load(database, path, layout=layout)
+    assert db.execute(STORED).fetchall() == [("2", '"Weird Al', "play", 2), ("2", "Björk", "play", 1)]
+
+
+def test_encodings_by_name(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    text = "user_id,item_id,kind\nü,é,like\n"
+    for encoding, content in {
+        "utf-8": b"\xef\xbb\xbf" + text.encode(),
+        "UTF-16": text.encode("utf-16"),
+        "utf-16-be": text.encode("utf-16-be"),
+        "latin-1": gzip.compress(text.encode("latin-1")),
+    }.items():
+        load(database, write(tmp_path, content), layout=Layout(encoding=encoding))
+        assert db.execute(STORED).fetchall() == [("ü", "é", "like", None)]
+        db.execute("truncate recdb.interaction")
+
+    latin, wide = write(tmp_path, text.encode("latin-1"), "latin"), write(tmp_path, text.encode("utf-16"), "wide")
+    assert "line 2: not UTF-8; for another encoding: --encoding latin-1" in str(refusal(database, latin, Layout()))
+    assert "--encoding utf-16" in str(refusal(database, wide, Layout()).hint)
+    assert "is not in the encoding utf-16" in str(refusal(database, latin, Layout(encoding="utf-16")))
+    for name in ("klingon", "zip"):
+        assert f"no encoding '{name}'" in str(refusal(database, latin, Layout(encoding=name)))
+
+
+def test_times_that_cannot_be_meant_are_refused_by_line(
+    database: Database, db: psycopg.Connection, tmp_path: Path
+) -> None:
+    """A number of digits is no date, though PostgreSQL reads some as the year 170004."""
+    for moment, time, reason in (
+        ("1700041130", "iso", "'1700041130' is not a date but a number; if it counts from 1970: --time unix"),
+        ("1700041130000", "iso", "is not a date but a number; if it counts from 1970: --time unix-ms"),
+        ("1969-12-31", "iso", "is not from 1970"),
+        ("2999-12-31", "iso", "is not from 1970"),
+        ("1700041130000", "unix", "is not from 1970"),
+        ("-5", "unix", "is not from 1970"),
+        ("1700041130", "unix-ms", "are these seconds? pass --time unix"),
+        ("2024-01-31", "unix", "is not a number of seconds since 1970"),
+    ):
+        path = write(tmp_path, f"user_id,item_id,kind,created_at\nu,i,view,\nu,j,view,{moment}\n")
+        found = str(refusal(database, path, Layout(time=time)))  # type: ignore[arg-type]
+        assert f"line 3: created_at '{moment}'" in found and reason in found
+        loaded = load(database, path, layout=Layout(time=time), skip_bad=True, again=True)  # type: ignore[arg-type]
+        assert (loaded.rows, loaded.refused.count) == (1, 1)
+    path = write(tmp_path, "user_id,item_id,kind,created_at\nold,i,view,1969-12-31\nold,j,view,2999-12-31\n")
+    assert load(database, path, layout=Layout(any_time=True)).rows == 2
+
+
+def test_a_value_that_is_no_number_is_refused_by_line(
+    database: Database, db: psycopg.Connection, tmp_path: Path
+) -> None:
+    for value, reason in (
+        ("many", "'many' is not a number"), ("nan", "is not a number"), ("1e400", "is not from -1,000,000"),
+        ("2000000", "is not from -1,000,000"), ("1e-400", "is not from -1,000,000"),
+    ):  # fmt: skip
+        path = write(tmp_path, f"user_id,item_id,kind,value\nu,i,view,\nu,j,view,{value}\n")
+        for layout in (Layout(), Layout(value="value * 1")):
+            found = str(refusal(database, path, layout))
+            assert "line 3:" in found and reason in found
+    path = write(tmp_path, "user_id,item_id,kind,stars\nu,i,view,0\n")
+    for expression, reason in (
+        ("points", "names no column of the file"), ("stars +", "syntax error"), ("stars; drop table x", "syntax error"),
+        ("sum(nope) + stars", "does not exist"),
+    ):  # fmt: skip
+        assert reason in str(refusal(database, path, Layout(value=expression)))
+    assert "division by zero" in str(refusal(database, path, Layout(value="1 / stars")))
+    assert db.execute(STORED).fetchall() == []
+
+
+def test_a_column_that_is_missing_is_named(database: Database, tmp_path: Path) -> None:
+    path = write(tmp_path, "196;242;3\n")
+    for layout, reason, hint in (
+        (Layout("1", "2", kind_is="x"), "cannot tell whether the first line is a header", "--no-header"),
+        (Layout("userId", "2", kind_is="x", header=True, delimiter=";"), "no column userId", "as the first line"),
+        (Layout("userId", delimiter=";"), "no column userId", "--no-header"),
+        (Layout("1", "2", header=False, delimiter=";"), "no column is named for kind", "--kind-is KIND"),
+        (Layout(), "no column user_id", "--delimiter ';'"),
+        (Layout(kind="a", kind_is="b"), "pass one of them", ""),
+    ):
+        found = refusal(database, path, layout)
+        assert reason in str(found) and hint in str(found.hint or "")
+
+
+def test_a_file_is_loaded_once(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    text = "user_id,item_id,kind\nu,i,view\n"
+    load(database, write(tmp_path, text))
+    packed = write(tmp_path, gzip.compress(text.encode()), "packed")
+    found = refusal(database, packed, Layout())
+    assert "was loaded before as " in str(found) and "--again" in str(found.hint)
+    assert len(db.execute(STORED).fetchall()) == 1
+    assert load(database, packed, again=True).rows == 1
+    assert load(database, write(tmp_path, text + "u,j,view\n")).rows == 2
+
+
+def test_ids_with_spaces_at_an_end_are_reported(database: Database, tmp_path: Path) -> None:
+    path = write(tmp_path, "user_id,item_id,kind\nu,i,view\nu ,i,view\n v,i\u00a0,view\n")
+    found = load(database, path).padded
+    assert [(padded.column, padded.rows, padded.line, padded.example) for padded in found] == [
+        ("user_id", 2, 3, "u "), ("item_id", 1, 4, "i\u00a0"),
+    ]  # fmt: skip
+
+
+def test_a_catalogue_names_its_item(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    path = write(tmp_path, "movieId::title::genres\n1::Tea: the film::Drama\n")
+    load(database, path, items=True, layout=Layout(item="movieId", delimiter="::"))
+    assert db.execute("select item_id, title from recdb.item").fetchall() == [("1", "Tea: the film")]
+
+
+def test_a_disliked_item_of_a_test_file_is_not_relevant(tmp_path: Path) -> None:
+    path = write(tmp_path, "user_id,item_id,value\nu,a,1.5\nu,b,-1\nu,c,0\nu,d,\n")
+    assert read_test(path) == {"u": {"a", "d"}}
