@@ -70,8 +70,10 @@ begin
             continue;
         end if;
         update recdb.attachment a
-        set query = case a.role
-                when 'interactions' then format('select q.*, null::double precision as value from (%s) q',
+        set query = case
+                when a.role = 'interactions' and not exists (
+                    select from pg_attribute v where v.attrelid = source.view and v.attname = 'value')
+                then format('select q.*, null::double precision as value from (%s) q',
                     rtrim(pg_get_viewdef(source.view), ';'))
                 else rtrim(pg_get_viewdef(source.view), ';') end,
             reads = array(

@@ -1,5 +1,7 @@
 """Reads the interactions one by one, of all users or of a sample; validation parts are split from them."""
 
+from typing import Any
+
 import numpy as np
 import psycopg
 from psycopg import sql
@@ -13,6 +15,10 @@ GOLDEN = 2_654_435_761
 
 MOST_OF_A_USER = 2000
 """Of a sample, a user's newest interactions, at most this many, are read, and so many count for its size."""
+
+COLUMNS: list[tuple[str, type[np.number[Any]]]] = [
+    ("users", np.int32), ("items", np.int32), ("kinds", np.int16), ("seconds", np.int32), ("values", np.float64)
+]  # fmt: skip
 
 EVENTS = """
     select u.user_key, t.item_key, k.number::smallint,
@@ -116,13 +122,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         columns = copy_out(
             connection,
             query.as_string(connection),
-            [
-                ("users", np.int32),
-                ("items", np.int32),
-                ("kinds", np.int16),
-                ("seconds", np.int32),
-                *([("values", np.float64)] if any(valued) else []),
-            ],
+            COLUMNS if any(valued) else COLUMNS[:-1],
         )
     return Events(
         columns["users"],

@@ -73,12 +73,10 @@ def attach(
     recdb never alters the tables. A table that you attach again gets the new mapping.
     """
     sources: list[Source] = []
-    if kind and kind_is:
-        raise typer.BadParameter("--kind names a column and --kind-is the kind of all rows: give one of them")
-    kind = constant_kind(kind_is) if kind_is else kind
+    kind = either_kind(kind, kind_is)
     if interactions:
-        mapping = {"user": user, "item": item, "kind": kind, "at": at, "timezone": timezone, "value": value}
-        mapping["where"] = where
+        mapping = {"user": user, "item": item, "kind": kind, "at": at}
+        mapping |= {"timezone": timezone, "value": value, "where": where}
         require({"--user": user, "--item": item, "--kind": kind}, "--interactions")
         sources.append(Source("interactions", interactions, mapping))
     elif user or item or kind or at or value or where:
@@ -103,6 +101,13 @@ def attach(
     show(found, as_json)
     if not as_json:
         output.print("dry run: nothing was changed" if dry_run else "attached; next: recdb refresh --full")
+
+
+def either_kind(kind: str, kind_is: str) -> str:
+    """Return the mapping of the kind from --kind or --kind-is."""
+    if kind and kind_is:
+        raise typer.BadParameter("--kind names a column and --kind-is the kind of all rows: give one of them")
+    return constant_kind(kind_is) if kind_is else kind
 
 
 def require(options: dict[str, str], table_option: str) -> None:

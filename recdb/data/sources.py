@@ -210,14 +210,14 @@ def select_interactions(
     mapping["kind"], kind = read_kind(relation, mapping["kind"], known_kinds)
     condition = expression(connection, relation, mapping["where"], "--where") if "where" in mapping else None
     return sql.SQL(
-        'select {user} as user_id, {item} as item_id, {kind}::text collate "default" as kind, {moment} as created_at'
-        "{value} from {relation} where {user} is not null and {item} is not null{condition}"
+        'select {user} as user_id, {item} as item_id, {kind}::text collate "default" as kind, {moment} as created_at, '
+        "{value} as value from {relation} where {user} is not null and {item} is not null{condition}"
     ).format(
         user=user,
         item=item,
         kind=kind,
         moment=moment,
-        value=sql.SQL(", {} as value").format(value) if value else sql.SQL(""),
+        value=value or sql.SQL("null::double precision"),
         relation=relation.identifier,
         condition=sql.SQL(" and {}").format(condition) if condition else sql.SQL(""),
     )

@@ -22,7 +22,7 @@ def changed(source: Source, **mapping: str) -> Source:
 
 REFUSED = {
     "no such table": (Source("items", "public.posst", {"item": "id"}), "no table public.posst", "public.post"),
-    "no table's name": (Source("items", "a.b.c.d", {"item": "id"}), "not a table name", "schema.table"),
+    "no table's name": (Source("items", "a.b.c.d", {"item": "id"}), "there is no table", "the tables are"),
     "recdb's own": (Source("items", "recdb.item", {"item": "item_id"}), "cannot be attached", ""),
     "an index": (Source("items", "post_pkey", {"item": "id"}), "cannot be attached", ""),
     "no such column": (changed(INTERACTIONS, user="author"), "has no column author", "user_id"),
