@@ -11,6 +11,7 @@ from recdb.errors import InvalidInput
 
 DEFAULT_PREFIX = "recdb"
 KINDS = {
+    "self": "may call recdb.recommend_me() and recdb.explain_me(), which answer for the caller; for users' own sessions",
     "reader": "may call recommend() and the other functions that give lists; for an application",
     "writer": "may call recdb.track(); for an application",
     "analyst": "may read all tables and views of schema recdb and call functions on users' data",

@@ -4,8 +4,12 @@
 revoke all on all routines in schema recdb from public;
 revoke all on function public.recommend(text, bigint, text[], text, jsonb, text) from public;
 revoke all on function public.recommend(text, bigint, text, text, jsonb, text) from public;
+revoke all on function public.recommend(anynonarray, bigint, text[], text, jsonb, text) from public;
+revoke all on function public.recommend(anynonarray, bigint, text, text, jsonb, text) from public;
+revoke all on function public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text) from public;
+revoke all on function public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text) from public;
 
-grant usage on schema recdb to recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
+grant usage on schema recdb to recdb_self, recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
 
 grant execute on function
     public.recommend(text, bigint, text[], text, jsonb, text),
@@ -36,6 +40,51 @@ grant select on all tables in schema recdb to recdb_analyst;
 -- Who was forgotten stays unknown. So analysts read interactions by the view, and not by the functions that ask this.
 revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
 revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
+
+-- Ids of other types than text: the functions above, and what these forms call.
+grant execute on function
+    public.recommend(anynonarray, bigint, text[], text, jsonb, text),
+    public.recommend(anynonarray, bigint, text, text, jsonb, text),
+    public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text),
+    public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text),
+    recdb.recommend(anynonarray, bigint, text[], text, jsonb, text),
+    recdb.recommend(anynonarray, bigint, text, text, jsonb, text),
+    recdb.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text),
+    recdb.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text),
+    recdb.recommend_for_items(text, bigint, text[], real[], text, jsonb, text),
+    recdb.recommend_for_items(numeric[], bigint, numeric[], real[], text, jsonb, text),
+    recdb.recommend_for_items(uuid[], bigint, uuid[], real[], text, jsonb, text),
+    recdb.recommend_batch(text, bigint),
+    recdb.recommend_batch(numeric[], bigint),
+    recdb.recommend_batch(uuid[], bigint),
+    recdb.similar_items(anynonarray, bigint),
+    recdb.explain(anynonarray, anycompatiblenonarray, text),
+    recdb.explain(text, anynonarray, text),
+    recdb.id_texts(numeric[])
+to recdb_reader, recdb_analyst;
+grant execute on function
+    recdb.neighbors(anynonarray, bigint),
+    recdb.explain_neighbors(anynonarray, anycompatiblenonarray, text),
+    recdb.explain_neighbors(text, anynonarray, text)
+to recdb_analyst;
+grant execute on function
+    recdb.track(anynonarray, anycompatiblenonarray, text, timestamptz, jsonb),
+    recdb.track(text, anynonarray, text, timestamptz, jsonb),
+    recdb.merge_users(anynonarray, anycompatiblenonarray),
+    recdb.merge_users(text, anynonarray)
+to recdb_writer;
+grant execute on function recdb.id_text(text, regtype), recdb.convert_id(text, regtype)
+to recdb_self, recdb_reader, recdb_writer, recdb_analyst;
+
+-- Callers who ask for themselves alone.
+grant execute on function
+    recdb.recommend_me(bigint, text[], text, jsonb, text),
+    recdb.recommend_me(bigint, text, text, jsonb, text),
+    recdb.recommend_me(bigint, numeric[], text, jsonb, text),
+    recdb.recommend_me(bigint, uuid[], text, jsonb, text),
+    recdb.explain_me(text, text),
+    recdb.explain_me(anynonarray, text)
+to recdb_self;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text),

@@ -6,7 +6,7 @@ Revision ID: 0006
 Revises: 0005
 """
 
-from recdb.revisions import withdraw
+from recdb.revisions import execute, withdraw
 
 revision = "0006"
 down_revision = "0005"
@@ -15,8 +15,8 @@ depends_on = None
 
 # The views and routines that this revision and those before it created.
 KEEP = (
-    "all_interactions", "decay", "interactions", "interactions_of", "item_of", "items", "keep_config", "precedence",
-    "queue_ignored", "settle", "user_item", "users_since",
+    "all_interactions", "current_user_id", "decay", "interactions", "interactions_of", "item_of", "items", "keep_config",
+    "precedence", "queue_ignored", "settle", "user_item", "users_since",
 )  # fmt: skip
 
 
@@ -28,12 +28,30 @@ def upgrade() -> None:
     # Values: a number on an interaction.
 
     # Callers who may ask for themselves alone.
+    execute("""
+-- recdb.current_user_id: the user for whom recommend_me() and explain_me() answer.
+--   returns     the session setting recdb.user_id; NULL for nobody
+-- An installation replaces the body, so that it says who the caller is. No dependency keeps the application from
+-- changing what a new body reads: it is a string.
+create function recdb.current_user_id()
+returns text
+language sql stable
+as $$
+    select nullif(pg_catalog.current_setting('recdb.user_id', true), '')
+$$;
+comment on function recdb.current_user_id() is
+    'The user for whom recommend_me() and explain_me() answer; NULL is nobody. Replace it with create or replace '
+    'function to fit your application: it reads the session setting recdb.user_id, which every session can set, and '
+    'so it is safe only behind a server that sets it. recdb init never replaces it. It runs as recdb''s owner.';
+revoke all on function recdb.current_user_id() from public;
+""")
 
 
 def downgrade() -> None:
     withdraw(keep=KEEP)
 
     # Callers who may ask for themselves alone.
+    execute("drop function recdb.current_user_id();")
 
     # Values.
 
