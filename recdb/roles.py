@@ -11,11 +11,11 @@ from recdb.errors import InvalidInput
 
 DEFAULT_PREFIX = "recdb"
 KINDS = {
-    "self": "may call recdb.recommend_me() and recdb.explain_me(), which answer for the caller; for users' own sessions",
     "reader": "may call recommend() and the other functions that give lists; for an application",
     "writer": "may call recdb.track(); for an application",
     "analyst": "may read all tables and views of schema recdb and call functions on users' data",
     "maintainer": "may CALL recdb.refresh() and read its log; for cron or pg_cron",
+    "self": "may call recdb.recommend_me() and recdb.explain_me(), which answer for the caller; for users' own sessions",
 }
 NAMES = re.compile(rf"\brecdb_({'|'.join(KINDS)})\b")
 

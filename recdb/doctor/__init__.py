@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.doctor import attached, installation, oddities, privileges, serving, storage
+from recdb.doctor import attached, installation, memberships, oddities, privileges, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
 
 SECONDS_A_CHECK = 60
@@ -34,6 +34,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "user vectors": serving.check_vectors,
     "roles": installation.check_roles,
     "grants": installation.check_grants,
+    "memberships": memberships.check_memberships,
     "public": installation.check_public,
     "owner": privileges.check_role_of_owner,
     "schemas": privileges.check_schemas,
