@@ -92,7 +92,7 @@ def test_what_runs_as_the_owner_has_a_path_that_nobody_else_writes(shared: psyco
 
 
 def test_a_form_for_ids_of_any_type_names_everything_by_schema(shared: psycopg.Connection) -> None:
-    """And passes each argument on in exactly the type of the text form, so that there is no other function to choose."""
+    """And passes each argument on in exactly the type of the text form: no other function fits it as well."""
     bodies = shared.execute(f"select p.proname, p.prosrc from pg_proc p where {OURS} and {ANY_IDS}").fetchall()
     assert len(bodies) > 25
     for name, body in bodies:

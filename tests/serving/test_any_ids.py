@@ -1,4 +1,4 @@
-"""Ids of any type: every function that takes ids takes integers, uuids and numbers as well, in any spelling of a call."""
+"""Ids of any type: every function that takes ids takes integers, uuids and numbers too, in any spelling of a call."""
 
 import json
 from collections.abc import Iterator
@@ -50,9 +50,9 @@ def rows_of(connection: psycopg.Connection, call: str, parameters: Any = None) -
 # The matrix of recommend() ----------------------------------------------------------------------------------------
 
 USERS = [
-    "'7'", "'7'::text", "'7'::varchar", "'7'::char(1)", "'7'::name", "7", "7::smallint", "7::bigint", "7.0", "7::float8",
-    "7::real", "7.00::numeric", "'7'::oid", "'7'::plan", "7::account_id", "'\"7\"'::jsonb", "'7'::jsonb", "'7'::json",
-    "(select 7)",
+    "'7'", "'7'::text", "'7'::varchar", "'7'::char(1)", "'7'::name", "7", "7::smallint", "7::bigint", "7.0",
+    "7::float8", "7::real", "7.00::numeric", "'7'::oid", "'7'::plan", "7::account_id", "'\"7\"'::jsonb", "'7'::jsonb",
+    "'7'::json", "(select 7)",
 ]  # fmt: skip
 NOTHING = [
     "'{}'", "'[]'", "'<>'", "''", "null", "null::text", "null::text[]", "null::bigint[]", "null::uuid[]",
@@ -103,7 +103,7 @@ def test_nobody_and_ids_that_are_no_ids(shared: psycopg.Connection) -> None:
     for nobody in ("null::integer", "null::uuid", "'null'::jsonb", "-1", "9223372036854775807", "'NaN'::float8"):
         assert rows_of(shared, f"recommend({nobody}, 5)") == []
         assert len(rows_of(shared, f"recommend({nobody}, 5, fallback => 'popular')")) == 5
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="a row of public.account is no id") as raised:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"a row of public\.account is no id") as raised:
         rows_of(shared, "account a, recommend(a, 5)")
     assert raised.value.diag.message_hint == "Pass the column that has the id."
 
@@ -318,7 +318,7 @@ def test_by_names_alone_there_is_never_more_than_one_function(shared: psycopg.Co
 
 
 def test_what_is_reached_by_name_is_text(shared: psycopg.Connection) -> None:
-    """JSON numbers and uuids convert to it; and no parameter that PostgREST would have to fill has a polymorphic type."""
+    """JSON numbers and uuids convert to it; and PostgREST has no parameter of a polymorphic type to fill."""
     routines = shared.execute(ROUTINES).fetchall()
     for name, keys in {
         "public.recommend": {"user_id", "k"}, "recdb.recommend": {"user_id", "exclude"},
