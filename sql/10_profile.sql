@@ -30,8 +30,8 @@
 -- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
 -- The other files: 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
--- has track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text, 64_me
--- answers for the caller alone, 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild
+-- has track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text,
+-- 64_me answers for the caller alone, 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild
 -- belong to the refresh, 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources
 -- check these tables, 80_views has the views for
 -- analysts, and 90_grants grants all of this to five roles.

@@ -14,8 +14,8 @@
 -- recdb.convert_id: an id of a type whose text is not the id.
 --   parameters  value  the id, cast to text
 --               type   its type before the cast
---   returns     a number without zeros behind the point, since drivers send 42 as 42.0 too; the string or number in a JSON
---               value; the value itself for any other type
+--   returns     a number without zeros behind the point, since drivers send 42 as 42.0 too; the string or number in a
+--               JSON value; the value itself for any other type
 --   errors      22023 for a row of a table: recommend(u) in place of recommend(u.id)
 create or replace function recdb.convert_id(value text, type regtype)
 returns text

@@ -1,7 +1,7 @@
 -- Ids of any type, for all other functions that take ids; 61_any_ids_lists has the rules.
 --
--- Of two ids one may be text and the other not. So there are two forms: for a first id that is no text, with anything as
--- the second one, and for a text with an id that is no text.
+-- Of two ids one may be text and the other not. So there are two forms: for a first id that is no text, with any
+-- second one, and for a text with an id that is no text.
 
 
 -- recdb.neighbors for an id of any type.

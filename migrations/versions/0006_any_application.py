@@ -29,7 +29,7 @@ def upgrade() -> None:
 
     # Callers who may ask for themselves alone.
     execute("""
--- recdb.current_user_id: the user for whom recommend_me() and explain_me() answer.
+-- recdb.current_user_id: the user that recommend_me() and explain_me() answer.
 --   returns     the session setting recdb.user_id; NULL for nobody
 -- An installation replaces the body, so that it says who the caller is. No dependency keeps the application from
 -- changing what a new body reads: it is a string.
@@ -40,7 +40,7 @@ as $$
     select nullif(pg_catalog.current_setting('recdb.user_id', true), '')
 $$;
 comment on function recdb.current_user_id() is
-    'The user for whom recommend_me() and explain_me() answer; NULL is nobody. Replace it with create or replace '
+    'The user that recommend_me() and explain_me() answer; NULL is nobody. Replace it with create or replace '
     'function to fit your application: it reads the session setting recdb.user_id, which every session can set, and '
     'so it is safe only behind a server that sets it. recdb init never replaces it. It runs as recdb''s owner.';
 revoke all on function recdb.current_user_id() from public;
