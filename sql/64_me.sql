@@ -1,8 +1,9 @@
 -- The functions of role recdb_self: each caller asks for themselves alone.
 --
--- recdb.current_user_id() says who the caller is. Revision 0006 makes it, and an installation replaces it: a replay must
--- not undo that. All of these run as the owner, who asks recommend() and explain() for that user; the form for ids of any
--- type does not, since a type of the caller's own may bring a cast, which must not run with the owner's rights.
+-- recdb.current_user_id() says who the caller is. Revision 0006 makes it, and an installation replaces it: a replay
+-- must not undo that. All of these run as the owner, who asks recommend() and explain() for that user. Only the form
+-- for ids of any type does not: a type of the caller's own may bring a cast, which must not run with the owner's
+-- rights.
 
 
 -- recdb.recommend_me: the caller's own list.
@@ -84,8 +85,8 @@ comment on function recdb.recommend_me(bigint, uuid[], text, jsonb, text) is
 
 -- recdb.explain_me: why recommend_me() gives the caller an item.
 --   parameters  item_id; model, as explain()
---   returns     as explain(): the caller's own items one by one, and all neighbours in one row, so that it shows nothing
---               of another user. No rows if current_user_id() is NULL
+--   returns     as explain(): the caller's own items one by one, and all neighbours in one row, so that it shows
+--               nothing of another user. No rows if current_user_id() is NULL
 --   reads       current_user_id(); the rest as explain()
 --   errors      as explain(), and those of current_user_id()
 create or replace function recdb.explain_me(item_id text, model text default null)
