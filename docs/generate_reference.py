@@ -21,16 +21,20 @@ from recdb.embedded import start_embedded
 PAGE = Path(__file__).with_name("reference.md")
 
 # Functions that people call and that no role is granted.
-OWNERS = ("activate", "forget_user", "rebuild")
+OWNERS = ("activate", "current_user_id", "forget_user", "rebuild")
 # Functions that a role may call because a view or another function calls them with the caller's rights.
 HELPERS = (
-    "decay", "interactions_of", "item_of", "log_failure", "parse_exclude", "profile_of", "refresh_changed", "settle"
+    "convert_id", "decay", "id_text", "id_texts", "interactions_of", "item_of", "log_failure", "parse_exclude",
+    "profile_of", "refresh_changed", "settle"
 )  # fmt: skip
 
 HEAD = """\
 # Reference
 
 Every role, function, table and view. In psql, `\\df+ recdb.*`, `\\d+ recdb.*` and `\\dd recdb.*` show the same texts.
+
+The functions that take ids are shown with ids of type text. Each of them takes integers, uuids and numbers as well, by
+forms with the same result; psql shows these forms too, with a first parameter that has no name.
 
 `python docs/generate_reference.py` writes this page from the comments in the database. Change the comments, not this
 page.
@@ -51,6 +55,7 @@ FUNCTIONS: LiteralString = """
     join pg_namespace n on n.oid = p.pronamespace
     where (n.nspname = 'recdb' or n.nspname = 'public' and p.proname = 'recommend')
       and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+      and (p.pronargs = 0 or p.proargnames[1] <> '')  -- without the forms for ids of other types
     order by p.proname collate "C", n.nspname collate "C" desc, pg_get_function_identity_arguments(p.oid) collate "C"
 """
 

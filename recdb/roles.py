@@ -15,6 +15,7 @@ KINDS = {
     "writer": "may call recdb.track(); for an application",
     "analyst": "may read all tables and views of schema recdb and call functions on users' data",
     "maintainer": "may CALL recdb.refresh() and read its log; for cron or pg_cron",
+    "self": "may call recdb.recommend_me() and recdb.explain_me(), which answer for the caller alone",
 }
 NAMES = re.compile(rf"\brecdb_({'|'.join(KINDS)})\b")
 

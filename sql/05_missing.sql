@@ -176,3 +176,27 @@ begin
         'ids.';
 end
 $$;
+
+
+-- recdb.current_user_id: the user that recommend_me() and explain_me() answer.
+--   returns     the session setting recdb.user_id; NULL for nobody
+-- An installation replaces the body, so that it says who the caller is. No dependency keeps the application from
+-- changing what a new body reads: it is a string.
+do $$
+begin
+    if to_regprocedure('recdb.current_user_id()') is not null then
+        return;
+    end if;
+    create function recdb.current_user_id()
+    returns text
+    language sql stable
+    as $body$
+        select nullif(pg_catalog.current_setting('recdb.user_id', true), '')
+    $body$;
+    comment on function recdb.current_user_id() is
+        'The user that recommend_me() and explain_me() answer; NULL is nobody. Replace it with create or replace '
+        'function to fit your application: it reads the session setting recdb.user_id, which every session can set, '
+        'and so it is safe only behind a server that sets it. recdb init never replaces it. It runs as recdb''s owner.';
+    revoke all on function recdb.current_user_id() from public;
+end
+$$;

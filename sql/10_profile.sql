@@ -30,11 +30,12 @@
 -- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
 -- The other files: 05_missing makes what went with something that an application dropped, 15_input tells good texts
--- from bad ones, 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write
--- has track(), merge_users() and forget_user(), 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild belong
--- to the refresh, 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check
--- these tables, 78_broken says what is missing until `recdb init` has repaired it, 80_views has the views for
--- analysts, and 90_grants grants all of this to four roles.
+-- from bad ones, 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write has
+-- track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text, 64_me
+-- answers for the caller alone, 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild belong to the refresh,
+-- 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these tables,
+-- 78_broken says what is missing until `recdb init` has repaired it, 80_views has the views for analysts, and 90_grants
+-- grants all of this to five roles.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands
@@ -56,6 +57,8 @@
 --       not drop a function that a materialized view needs.
 --   precedence()
 --       The materialized view calls it to give each item its place in a user's profile.
+--   current_user_id()
+--       An installation replaces it, to say who the caller of recommend_me() is. A replay would undo that.
 --   queue_ignored(), keep_config()
 --       The triggers of ignored_user and config call them.
 

@@ -22,8 +22,12 @@ end
 $$;
 revoke all on function public.recommend(text, bigint, text[], text, jsonb, text) from public;
 revoke all on function public.recommend(text, bigint, text, text, jsonb, text) from public;
+revoke all on function public.recommend(anynonarray, bigint, text[], text, jsonb, text) from public;
+revoke all on function public.recommend(anynonarray, bigint, text, text, jsonb, text) from public;
+revoke all on function public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text) from public;
+revoke all on function public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text) from public;
 
-grant usage on schema recdb to recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
+grant usage on schema recdb to recdb_self, recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
 
 grant execute on function
     public.recommend(text, bigint, text[], text, jsonb, text),
@@ -57,6 +61,51 @@ revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
 revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
 -- The views interactions and items, and item_of(), call them.
 grant execute on function recdb.show_interactions(), recdb.show_items(), recdb.show_item(text) to recdb_analyst;
+
+-- Ids of other types than text: the functions above, and what these forms call.
+grant execute on function
+    public.recommend(anynonarray, bigint, text[], text, jsonb, text),
+    public.recommend(anynonarray, bigint, text, text, jsonb, text),
+    public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text),
+    public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text),
+    recdb.recommend(anynonarray, bigint, text[], text, jsonb, text),
+    recdb.recommend(anynonarray, bigint, text, text, jsonb, text),
+    recdb.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text),
+    recdb.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text),
+    recdb.recommend_for_items(text, bigint, text[], real[], text, jsonb, text),
+    recdb.recommend_for_items(numeric[], bigint, numeric[], real[], text, jsonb, text),
+    recdb.recommend_for_items(uuid[], bigint, uuid[], real[], text, jsonb, text),
+    recdb.recommend_batch(text, bigint),
+    recdb.recommend_batch(numeric[], bigint),
+    recdb.recommend_batch(uuid[], bigint),
+    recdb.similar_items(anynonarray, bigint),
+    recdb.explain(anynonarray, anycompatiblenonarray, text),
+    recdb.explain(text, anynonarray, text),
+    recdb.id_texts(numeric[])
+to recdb_reader, recdb_analyst;
+grant execute on function
+    recdb.neighbors(anynonarray, bigint),
+    recdb.explain_neighbors(anynonarray, anycompatiblenonarray, text),
+    recdb.explain_neighbors(text, anynonarray, text)
+to recdb_analyst;
+grant execute on function
+    recdb.track(anynonarray, anycompatiblenonarray, text, timestamptz, jsonb, double precision),
+    recdb.track(text, anynonarray, text, timestamptz, jsonb, double precision),
+    recdb.merge_users(anynonarray, anycompatiblenonarray),
+    recdb.merge_users(text, anynonarray)
+to recdb_writer;
+grant execute on function recdb.id_text(text, regtype), recdb.convert_id(text, regtype)
+to recdb_self, recdb_reader, recdb_writer, recdb_analyst;
+
+-- Callers who ask for themselves alone.
+grant execute on function
+    recdb.recommend_me(bigint, text[], text, jsonb, text),
+    recdb.recommend_me(bigint, text, text, jsonb, text),
+    recdb.recommend_me(bigint, numeric[], text, jsonb, text),
+    recdb.recommend_me(bigint, uuid[], text, jsonb, text),
+    recdb.explain_me(text, text),
+    recdb.explain_me(anynonarray, text)
+to recdb_self;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text),

@@ -136,7 +136,9 @@ def other_database(other_server: Server) -> Iterator[Callable[[], Database]]:
         made = connection.execute("select datname from pg_database where starts_with(datname, 'empty_')").fetchall()
         for (name,) in made:
             connection.execute(f"drop database {name} with (force)")
-        for (role,) in connection.execute("select rolname from pg_roles where oid >= 16384").fetchall():
+        for (role,) in connection.execute(
+            "select rolname from pg_roles where oid >= 16384 order by oid desc"
+        ).fetchall():
             connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
 
 

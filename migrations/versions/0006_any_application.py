@@ -22,7 +22,7 @@ KEEP_BEFORE = (
 # What this revision leaves of them. The replay makes those that read sources, in sql/05_missing.sql, if they are
 # missing: so `recdb init` repairs them by the text that made them.
 KEEP = (
-    "attached_interactions", "decay", "interactions_of", "keep_config", "precedence", "queue_ignored",
+    "attached_interactions", "current_user_id", "decay", "interactions_of", "keep_config", "precedence", "queue_ignored",
     "read_interactions", "read_item", "read_items", "settle", "user_item", "users_since",
 )  # fmt: skip
 
@@ -134,8 +134,6 @@ comment on column recdb.load_log.rows is 'How many interactions were stored.';
 create index load_log_digest on recdb.load_log (digest);
 """)
 
-    # Callers who may ask for themselves alone.
-
     # Locks that only recdb's owner can hold.
     execute("""
 create table recdb.refresh_lock (
@@ -244,7 +242,8 @@ comment on column recdb.secret.salt is null;
 drop table recdb.refresh_lock;
 """)
 
-    # Callers who may ask for themselves alone.
+    # Callers who may ask for themselves alone: the replay made it.
+    execute("drop function recdb.current_user_id();")
 
     # Values: the column goes last, when nothing reads it any more.
     execute("drop table recdb.load_log;")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.doctor import attached, installation, oddities, privileges, recall, serving, storage
+from recdb.doctor import attached, installation, memberships, oddities, privileges, recall, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
 from recdb.schemas import DEFAULT_SCHEMA, in_schema, schema_of
 
@@ -37,6 +37,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "recall": recall.check_recall,
     "roles": installation.check_roles,
     "grants": installation.check_grants,
+    "memberships": memberships.check_memberships,
     "public": installation.check_public,
     "owner": privileges.check_role_of_owner,
     "schemas": privileges.check_schemas,

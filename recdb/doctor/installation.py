@@ -85,16 +85,22 @@ def check_roles(connection: psycopg.Connection) -> Verdict:
 
 
 def check_grants(connection: psycopg.Connection) -> Verdict | None:
-    """Some role that can log in may call recommend()."""
+    """Some role that can log in may call recommend() or recommend_me(), itself or after SET ROLE."""
     rows = connection.execute(
         """
-        select r.rolname, has_schema_privilege(r.oid, 'recdb', 'usage')
-            and has_function_privilege(r.oid, 'recdb.recommend(text, bigint, text[], text, jsonb, text)', 'execute')
+        select r.rolname, exists (
+            select from pg_roles o, unnest(array[
+                to_regprocedure('recdb.recommend(text, bigint, text[], text, jsonb, text)'),
+                to_regprocedure('recdb.recommend_me(bigint, text[], text, jsonb, text)')]) f(oid)
+            where pg_has_role(r.oid, o.oid, 'member')
+              and has_schema_privilege(o.oid, 'recdb', 'usage') and has_function_privilege(o.oid, f.oid, 'execute')
+              and o.rolname <> all (%s))
         from pg_roles r
         where r.rolcanlogin and not r.rolsuper
           and r.oid <> (select nspowner from pg_namespace where nspname = 'recdb')
         order by r.rolname
-        """
+        """,
+        [list(role_comments(installed_prefix(connection)))],
     ).fetchall()
     able = [role for role, allowed in rows if allowed]
     if able:
@@ -116,9 +122,8 @@ def check_public(connection: psycopg.Connection) -> Verdict:
             select p.oid::regprocedure::text as name, coalesce(p.proacl, acldefault('f', p.proowner)) as acl
             from pg_proc p
             where p.pronamespace = 'recdb'::regnamespace
-               or p.oid = any (array[
-                   to_regprocedure('public.recommend(text, bigint, text[], text, jsonb, text)')::oid,
-                   to_regprocedure('public.recommend(text, bigint, text, text, jsonb, text)')::oid])
+               or p.pronamespace = to_regnamespace('public') and p.proname = 'recommend'
+                   and obj_description(p.oid, 'pg_proc') like 'recdb: %'
             union all
             select c.oid::regclass::text, c.relacl from pg_class c where c.relnamespace = 'recdb'::regnamespace
         ) o

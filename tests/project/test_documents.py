@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict
+from support import supabase
 from support.documents import (
     BLOCK,
     DOCS,
@@ -60,6 +61,7 @@ def name(page: Path) -> str:
 
 @pytest.fixture
 def shell(
+    request: pytest.FixtureRequest,
     other_database: Callable[[], Database],
     other_server: Server,
     tmp_path: Path,
@@ -67,6 +69,8 @@ def shell(
 ) -> Iterator[None]:
     """A new database on a server where recdb never was, named as a reader of the page would have named it."""
     database = other_database()
+    if request.node.callspec.params.get("page") == DOCS / "supabase.md":
+        database = supabase.build(database)
     dbname = str(conninfo_to_dict(database.conninfo)["dbname"])
     enter_shell(monkeypatch, database, tmp_path, PGDATABASE=dbname, PGTZ="UTC")
     monkeypatch.setattr(sys, "argv", [])

@@ -6,6 +6,7 @@ functions.txt holds one line for each function. After a change that is meant, wr
 """
 
 import os
+import re
 from pathlib import Path
 
 import psycopg
@@ -21,6 +22,8 @@ EXPECTED = Path(__file__).with_name("functions.txt")
 OURS = """
     (p.pronamespace = 'recdb'::regnamespace or p.pronamespace = 'public'::regnamespace and p.proname = 'recommend')
 """
+ANY_IDS = "p.proargnames[1] = '' and p.prolang = (select oid from pg_language where lanname = 'sql')"
+"""The forms for ids of any type. They run with the caller's rights and, to be inlined, under the caller's own path."""
 LATER = """
 create function recdb.later() returns integer language sql stable as $$ select 1 $$;
 create procedure recdb.later_too() language sql as $$ select 1 $$;
@@ -84,10 +87,23 @@ def test_what_runs_as_the_owner_has_a_path_that_nobody_else_writes(shared: psyco
               select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
               where a.grantee <> p.proowner))
           and not coalesce(p.proconfig && %s, false)
+          and (p.prosecdef or not ({ANY_IDS}))
         """,
         [list(INVOKERS), ["search_path=pg_catalog, pg_temp", "search_path=recdb, pg_temp"]],
     ).fetchall()
     assert wrong == []
+
+
+def test_a_form_for_ids_of_any_type_names_everything_by_schema(shared: psycopg.Connection) -> None:
+    """And passes each argument on in exactly the type of the text form: no other function fits it as well."""
+    bodies = shared.execute(f"select p.proname, p.prosrc from pg_proc p where {OURS} and {ANY_IDS}").fetchall()
+    assert len(bodies) > 25
+    for name, body in bodies:
+        called = re.findall(r"([\w.]+)\(", body)
+        assert len(called) > 1 or "::pg_catalog.text[]" in body
+        assert all(re.fullmatch(r"(recdb|pg_catalog)\.\w+", function) for function in called), name
+        assert len(re.findall("::", body)) == len(re.findall(r"::pg_catalog\.text\b", body)) or "_me" in name
+        assert not re.search(r"[-+*/<>=~!@#%^&|`?]", body), name
 
 
 def test_no_stored_expression_uses_what_another_role_may_change(shared: psycopg.Connection) -> None:
@@ -137,7 +153,7 @@ def test_public_has_nothing_on_objects_that_later_revisions_add(database: Databa
     assert granted == []
 
 
-@pytest.mark.parametrize("role", ["recdb_reader", "recdb_writer", "recdb_analyst", "recdb_maintainer"])
+@pytest.mark.parametrize("role", ["recdb_self", "recdb_reader", "recdb_writer", "recdb_analyst", "recdb_maintainer"])
 def test_no_role_creates_in_the_schema_or_passes_its_rights_on(shared: psycopg.Connection, role: str) -> None:
     """Nor is it a member of the owner, may it log in, or write a table of recdb."""
     row = shared.execute(

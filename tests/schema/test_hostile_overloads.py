@@ -55,6 +55,34 @@ CALLS = [
     "select recdb.forget_user('u3')",
     "call recdb.refresh()",
 ]
+# With ids of other types: of a reader, an analyst, a writer and a caller who asks for themselves.
+TYPED = [
+    "select * from recdb.recommend(42, 5)",
+    "select * from recdb.recommend('u1', 5, array[1, 2])",
+    "select * from recdb.recommend(42.0, 5, '{6f0c1b52-8c52-4b7e-9d5a-0f2d3c4b5a69}'::uuid[])",
+    "select * from recdb.recommend_for_items(array[1.0, 2], 5, array[3])",
+    "select * from recdb.recommend_batch(array[1, 2])",
+    "select * from recdb.similar_items(42)",
+    "select * from recdb.explain(42, '\"i1\"'::jsonb)",
+    "select * from recdb.neighbors(42::smallint)",
+    "select * from recdb.explain_neighbors('u1', 7::real)",
+    "select recdb.track(42, 7.0::float8, 'like')",
+    "select recdb.track('u1', 7::bigint, 'like')",
+    "select recdb.merge_users(42, 43::bigint)",
+    "select * from recdb.recommend_me(5, fallback => 'popular')",
+    "select * from recdb.recommend_me(5, array[1, 2.0])",
+    "select * from recdb.recommend_me(5, '{6f0c1b52-8c52-4b7e-9d5a-0f2d3c4b5a69}'::uuid[])",
+    "select * from recdb.explain_me('i1')",
+    "select * from recdb.explain_me(7)",
+]
+CALLS += [
+    *TYPED,
+    "select * from recdb.recommend(42, 5, '<i1>')",
+    "select * from recdb.recommend_for_items('{i1,i2}')",
+    "select * from recdb.recommend_batch('[\"u1\", 2]')",
+    "select * from recdb.recommend_me(5, '<i1>', fallback => 'popular')",
+    "select recdb.forget_user(43)",
+]
 
 
 @pytest.fixture(scope="module", params=["public", "vectors", "public on PostgreSQL 16"])
@@ -139,9 +167,10 @@ def test_a_callers_own_path_does_not_reach_into_functions_of_the_owner(
     train(hostile)
     db.execute("set search_path = public, pg_catalog")
     for role, calls in {
-        "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12],
-        "recdb_analyst": CALLS[10:13],
-        "recdb_writer": ["select recdb.track('u1', 'i9', 'like')"],
+        "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12] + TYPED[:7],
+        "recdb_analyst": CALLS[10:13] + TYPED[7:9],
+        "recdb_writer": ["select recdb.track('u1', 'i9', 'like')", *TYPED[9:12]],
+        "recdb_self": TYPED[12:],
         "recdb_maintainer": ["select recdb.refresh_changed()"],
     }.items():
         db.execute(f"set role {role}")

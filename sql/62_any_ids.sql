@@ -1,0 +1,187 @@
+-- Ids of any type, for all other functions that take ids; 61_any_ids_lists has the rules.
+--
+-- Of two ids one may be text and the other not. So there are two forms: for a first id that is no text, with any
+-- second one, and for a text with an id that is no text.
+
+
+-- recdb.neighbors for an id of any type.
+--   parameters  the id; others as neighbors()
+--   returns, reads, errors  as neighbors()
+create or replace function recdb.neighbors(anynonarray, k bigint default 20)
+returns table (neighbor_id text, similarity double precision, shared_items bigint)
+language sql stable rows 20
+as $$
+    select r.neighbor_id, r.similarity, r.shared_items
+    from recdb.neighbors(recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2) r
+$$;
+comment on function recdb.neighbors(anynonarray, bigint) is
+    'neighbors() for a user id that is no text, such as a bigint or a uuid.';
+
+
+-- recdb.similar_items for an id of any type.
+--   parameters  the id; others as similar_items()
+--   returns, reads, errors  as similar_items()
+create or replace function recdb.similar_items(anynonarray, k bigint default 20)
+returns table (neighbor_id text, similarity double precision)
+language sql stable rows 20
+as $$
+    select r.neighbor_id, r.similarity
+    from recdb.similar_items(recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2) r
+$$;
+comment on function recdb.similar_items(anynonarray, bigint) is
+    'similar_items() for an item id that is no text, such as a bigint or a uuid.';
+
+
+-- recdb.explain for a first id that is no text.
+--   parameters  the first id; item_id; others as explain()
+--   returns, reads, writes, errors  as explain()
+create or replace function recdb.explain(
+    anynonarray, item_id anycompatiblenonarray, model text default null
+)
+returns table (source text, because_id text, contribution double precision)
+language sql stable rows 10
+as $$
+    select r.source, r.because_id, r.contribution
+    from recdb.explain(
+        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)),
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3) r
+$$;
+comment on function recdb.explain(anynonarray, anycompatiblenonarray, text) is
+    'explain() for a first id that is no text, such as a bigint or a uuid; the second is of any type.';
+
+
+-- recdb.explain for a text as first id.
+--   parameters  the first id; item_id; others as explain()
+--   returns, reads, writes, errors  as explain()
+create or replace function recdb.explain(
+    text, item_id anynonarray, model text default null
+)
+returns table (source text, because_id text, contribution double precision)
+language sql stable rows 10
+as $$
+    select r.source, r.because_id, r.contribution
+    from recdb.explain(
+        $1,
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3) r
+$$;
+comment on function recdb.explain(text, anynonarray, text) is
+    'explain() for a text as first id, and a second one that is no text.';
+
+
+-- recdb.explain_neighbors for a first id that is no text.
+--   parameters  the first id; item_id; others as explain_neighbors()
+--   returns, reads, writes, errors  as explain_neighbors()
+create or replace function recdb.explain_neighbors(
+    anynonarray, item_id anycompatiblenonarray, model text default null
+)
+returns table (neighbor_id text, similarity double precision, contribution double precision)
+language sql stable rows 10
+as $$
+    select r.neighbor_id, r.similarity, r.contribution
+    from recdb.explain_neighbors(
+        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)),
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3) r
+$$;
+comment on function recdb.explain_neighbors(anynonarray, anycompatiblenonarray, text) is
+    'explain_neighbors() for a first id that is no text, such as a bigint or a uuid; the second is of any type.';
+
+
+-- recdb.explain_neighbors for a text as first id.
+--   parameters  the first id; item_id; others as explain_neighbors()
+--   returns, reads, writes, errors  as explain_neighbors()
+create or replace function recdb.explain_neighbors(
+    text, item_id anynonarray, model text default null
+)
+returns table (neighbor_id text, similarity double precision, contribution double precision)
+language sql stable rows 10
+as $$
+    select r.neighbor_id, r.similarity, r.contribution
+    from recdb.explain_neighbors(
+        $1,
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3) r
+$$;
+comment on function recdb.explain_neighbors(text, anynonarray, text) is
+    'explain_neighbors() for a text as first id, and a second one that is no text.';
+
+
+-- recdb.track for a first id that is no text.
+--   parameters  the first id; item_id; others as track()
+--   returns, reads, writes, errors  as track()
+create or replace function recdb.track(
+    anynonarray, item_id anycompatiblenonarray, kind text, created_at timestamptz default now(),
+    metadata jsonb default null, value double precision default null
+)
+returns bigint
+language sql volatile
+as $$
+    select recdb.track(
+        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)),
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3, $4, $5, $6)
+$$;
+comment on function recdb.track(anynonarray, anycompatiblenonarray, text, timestamptz, jsonb, double precision) is
+    'track() for a first id that is no text, such as a bigint or a uuid; the second is of any type.';
+
+
+-- recdb.track for a text as first id.
+--   parameters  the first id; item_id; others as track()
+--   returns, reads, writes, errors  as track()
+create or replace function recdb.track(
+    text, item_id anynonarray, kind text, created_at timestamptz default now(),
+    metadata jsonb default null, value double precision default null
+)
+returns bigint
+language sql volatile
+as $$
+    select recdb.track(
+        $1,
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3, $4, $5, $6)
+$$;
+comment on function recdb.track(text, anynonarray, text, timestamptz, jsonb, double precision) is
+    'track() for a text as first id, and a second one that is no text.';
+
+
+-- recdb.merge_users for a first id that is no text.
+--   parameters  the first id; to_id; others as merge_users()
+--   returns, reads, writes, errors  as merge_users()
+create or replace function recdb.merge_users(
+    anynonarray, to_id anycompatiblenonarray
+)
+returns bigint
+language sql volatile
+as $$
+    select recdb.merge_users(
+        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)),
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)))
+$$;
+comment on function recdb.merge_users(anynonarray, anycompatiblenonarray) is
+    'merge_users() for a first id that is no text, such as a bigint or a uuid; the second is of any type.';
+
+
+-- recdb.merge_users for a text as first id.
+--   parameters  the first id; to_id; others as merge_users()
+--   returns, reads, writes, errors  as merge_users()
+create or replace function recdb.merge_users(
+    text, to_id anynonarray
+)
+returns bigint
+language sql volatile
+as $$
+    select recdb.merge_users(
+        $1,
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)))
+$$;
+comment on function recdb.merge_users(text, anynonarray) is
+    'merge_users() for a text as first id, and a second one that is no text.';
+
+
+-- recdb.forget_user for an id of any type.
+--   parameters  the id; others as forget_user()
+--   returns, reads, errors  as forget_user()
+create or replace function recdb.forget_user(anynonarray)
+returns bigint
+language sql volatile
+as $$
+    select recdb.forget_user(recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)))
+$$;
+comment on function recdb.forget_user(anynonarray) is
+    'forget_user() for a user id that is no text, such as a bigint or a uuid.';

@@ -1,0 +1,344 @@
+"""Ids of any type: every function that takes ids takes integers, uuids and numbers too, in any spelling of a call."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import chain, combinations
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+import psycopg
+import pytest
+import sqlalchemy
+from support.data import recommend, record, tastes, train
+
+from recdb.database import Database
+
+USER = 7
+
+
+def uuid_of(number: str) -> UUID:
+    return uuid5(NAMESPACE_OID, number)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained(module_database: Database) -> None:
+    """Users and items with integers as ids; and the same users and items with uuids."""
+    with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
+        rows = [[user[1:], item[1:], kind] for user, item, kind in tastes(users=40, items=90)]
+        record(connection, rows)
+        record(connection, [[str(uuid_of(f"u{user}")), str(uuid_of(f"i{item}")), kind] for user, item, kind in rows])
+        connection.execute("create table account (id bigint, key uuid, mood text)")
+        for user in range(40):
+            connection.execute("insert into account values (%s, %s)", [user, uuid_of(f"u{user}")])
+        connection.execute("create type plan as enum ('7'); create domain account_id as bigint")
+    train(module_database)
+
+
+@pytest.fixture
+def everything(shared: psycopg.Connection) -> list[Any]:
+    """The whole list of user 7, by the text form."""
+    rows = recommend(shared, str(USER), 1000)
+    assert len(rows) > 50
+    return rows
+
+
+def rows_of(connection: psycopg.Connection, call: str, parameters: Any = None) -> list[Any]:
+    return connection.execute(f"select * from {call}", parameters).fetchall()
+
+
+# The matrix of recommend() ----------------------------------------------------------------------------------------
+
+USERS = [
+    "'7'", "'7'::text", "'7'::varchar", "'7'::char(1)", "'7'::name", "7", "7::smallint", "7::bigint", "7.0",
+    "7::float8", "7::real", "7.00::numeric", "'7'::oid", "'7'::plan", "7::account_id", "'\"7\"'::jsonb", "'7'::jsonb",
+    "'7'::json", "(select 7)",
+]  # fmt: skip
+NOTHING = [
+    "'{}'", "'[]'", "'<>'", "''", "null", "null::text", "null::text[]", "null::bigint[]", "null::uuid[]",
+    "'{}'::text[]", "array[]::integer[]", "array[]::uuid[]", "'{NULL}'", "array[null]::bigint[]",
+]  # fmt: skip
+LISTS = [
+    "'{{{0},{1}}}'", "'[{0}, \"{1}\"]'", "'<{0},{1}>'", "'{{{0},{1}}}'::text", "'[{0},{1}]'::varchar",
+    "array['{0}','{1}']", "array['{0}','{1}']::varchar[]", "array['{0}','{1}']::name[]", "array[{0},{1}]",
+    "array[{0},null,{1}]::smallint[]", "array[{0},{1}]::bigint[]", "array[{0}.0,{1}.00]",
+    "array[array[{0}],array[{1}]]", "(select array_agg(i) from unnest(array[{0},{1}]) i)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", ["public", "recdb"])
+@pytest.mark.parametrize("user", USERS)
+def test_every_type_of_user_id_goes_with_every_type_of_excluded_ids(
+    shared: psycopg.Connection, everything: list[Any], user: str, schema: str
+) -> None:
+    first, second = everything[0][0], everything[1][0]
+    call = f"{schema}.recommend({user}"
+    for arguments in (")", ", 1000)", ", k => 1000)", ", 1000, fallback => 'none')", ", exclude => '{}', k => 1000)"):
+        k = 50 if arguments == ")" else 1000
+        assert rows_of(shared, call + arguments) == everything[:k], arguments
+    for nothing in NOTHING:
+        for rest in ("", ", 'none'", ", fallback => 'none', filter => null", ", 'none', null, null"):
+            assert rows_of(shared, f"{call}, 1000, {nothing}{rest})") == everything, nothing
+    for spelling in LISTS:
+        excluded = spelling.format(first, second)
+        for rest in ("", ", 'none'", ", model => null"):
+            assert rows_of(shared, f"{call}, 1000, {excluded}{rest})") == everything[2:], excluded
+    by_name = f"{call}, exclude => '{{{first}}}')", f"{call}, k => 50, exclude => array['{first}'])"
+    for named in (*by_name, f"{call}, 50, exclude_list => '<{first}>')"):
+        assert rows_of(shared, named) == everything[1:51], named
+
+
+@pytest.mark.parametrize("user", ["%s", "'%s'::uuid", "'%s'::text", "'%s'"])
+def test_uuids(shared: psycopg.Connection, user: str) -> None:
+    key = uuid_of("u7")
+    expected = recommend(shared, str(key), 1000)
+    first = expected[0][0]
+    call = f"recommend({user}" % key if user != "%s" else f"recommend('{key}'"
+    assert rows_of(shared, f"{call}, 1000)") == expected
+    for excluded in (f"array['{first}'::uuid]", f"'{{{first}}}'::uuid[]", f"'{{{first}}}'", f"array['{first}']"):
+        assert rows_of(shared, f"{call}, 1000, {excluded})") == expected[1:], excluded
+
+
+def test_nobody_and_ids_that_are_no_ids(shared: psycopg.Connection) -> None:
+    for nobody in ("null::integer", "null::uuid", "'null'::jsonb", "-1", "9223372036854775807", "'NaN'::float8"):
+        assert rows_of(shared, f"recommend({nobody}, 5)") == []
+        assert len(rows_of(shared, f"recommend({nobody}, 5, fallback => 'popular')")) == 5
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"a row of public\.account is no id") as raised:
+        rows_of(shared, "account a, recommend(a, 5)")
+    assert raised.value.diag.message_hint == "Pass the column that has the id."
+
+
+def test_large_numbers_keep_every_digit(shared: psycopg.Connection) -> None:
+    for number in ("9007199254740993", "123456789012345678901234567890", "-5", "1000000000000000000000.000"):
+        shared.execute(f"select recdb.track({number}, {number}, 'odd')")
+    stored = shared.execute(
+        "select user_id, item_id from recdb.interaction where kind = 'odd' order by interaction_id"
+    ).fetchall()
+    assert [user for user, _ in stored] == [
+        "9007199254740993", "123456789012345678901234567890", "-5", "1000000000000000000000"
+    ]  # fmt: skip
+    shared.execute("select recdb.track(1e15::float8, 42.0::float8, 'like')")
+    newest = shared.execute("select user_id, item_id from recdb.interaction order by interaction_id desc limit 1")
+    assert newest.fetchone() == ("1000000000000000", "42")
+
+
+def test_a_column_of_any_type_in_a_lateral_join(shared: psycopg.Connection, everything: list[Any]) -> None:
+    found = rows_of(shared, "account a, lateral recommend(a.id, 4) r")
+    assert [row[3:] for row in found if row[0] == USER] == everything[:4]
+    assert len(found) == 40 * 4
+    joined = shared.execute(
+        "select a.id from account a, recommend(a.key, 4, array(select key from account)) r, "
+        "lateral (select r.item_id::uuid) i"
+    ).fetchall()
+    assert len(joined) == 40 * 4
+
+
+@pytest.mark.parametrize("call", ["recommend(7, 5)", "recommend(7::bigint, 5, '{1}')", "recommend(7, 5, array[1])",
+                                  "recommend('7', 5, array[1])", "recommend(7.0, 5, '{1}', model => 'm')"])  # fmt: skip
+@pytest.mark.parametrize("schema", ["public", "recdb"])
+def test_such_a_form_is_inlined(shared: psycopg.Connection, call: str, schema: str) -> None:
+    plan = "\n".join(row[0] for row in rows_of_plan(shared, f"{schema}.{call}"))
+    assert "Function Scan on recdb.recommend r" in plan
+    assert "anynonarray" not in plan and plan.count("Function Scan") == 1
+
+
+def rows_of_plan(connection: psycopg.Connection, call: str) -> list[Any]:
+    return connection.execute(f"explain (verbose) select * from {call}").fetchall()
+
+
+# The drivers' parameters ------------------------------------------------------------------------------------------
+
+PARAMETERS = [7, "7", Decimal("7"), Decimal("7.0"), 7.0, 2**40, 2**70]
+
+
+@pytest.mark.parametrize("cursor_class", [psycopg.Cursor, psycopg.ClientCursor, psycopg.RawCursor])
+def test_parameters_of_psycopg(module_database: Database, everything: list[Any], cursor_class: Any) -> None:
+    first, second = everything[0][0], everything[1][0]
+    places = ("$1", "$2", "$3") if cursor_class is psycopg.RawCursor else ("%s", "%s", "%s")
+    lists: list[Any] = [[int(first), int(second)], [first, second], json.dumps([int(first), second]),
+                        [Decimal(first), Decimal(second)]]  # fmt: skip
+    with psycopg.connect(module_database.conninfo, cursor_factory=cursor_class) as connection:
+        for user in PARAMETERS:
+            known = user not in (2**40, 2**70)
+            call = "recommend({}, {}, {})".format(*places)
+            for excluded in lists:
+                rows = rows_of(connection, call, [user, 1000, excluded])
+                assert rows == (everything[2:] if known else []), (user, excluded)
+            for nothing in ([], None, "{}", [None]):
+                assert rows_of(connection, call, [user, 1000, nothing]) == (everything if known else [])
+            assert rows_of(connection, "recommend({}, {})".format(*places[:2]), [user, 50]) == (
+                everything[:50] if known else [])  # fmt: skip
+        key = uuid_of("u7")
+        expected = rows_of(connection, f"recommend('{key}', 1000)")
+        ids = [UUID(row[0]) for row in expected[:2]]
+        for user in (key, str(key)):
+            assert rows_of(connection, "recommend({}, {}, {})".format(*places), [user, 1000, ids]) == expected[2:]
+
+
+def test_parameters_in_binary(module_database: Database, everything: list[Any]) -> None:
+    with psycopg.connect(module_database.conninfo) as connection:
+        ids = [int(row[0]) for row in everything[:2]]
+        for user in (7, 7.0):
+            rows = connection.execute("select * from recommend(%b, %b, %b)", [user, 1000, ids], binary=True).fetchall()
+            assert rows == everything[2:]
+
+
+def test_parameters_of_sqlalchemy(module_database: Database, everything: list[Any]) -> None:
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(module_database.conninfo)
+    )
+    first = int(everything[0][0])
+    integers = sqlalchemy.ARRAY(sqlalchemy.BigInteger)
+    with engine.connect() as connection:
+        for statement, parameters in (
+            ("select * from recommend(:user, 1000, :ids)", {"user": 7, "ids": [first]}),
+            ("select * from recommend(:user, 1000, :ids)", {"user": "7", "ids": [str(first)]}),
+        ):
+            rows = connection.execute(sqlalchemy.text(statement), parameters).fetchall()
+            assert [tuple(row) for row in rows] == everything[1:]
+        columns = sqlalchemy.func.recommend(7, 1000, sqlalchemy.cast([first], integers)).table_valued(
+            "item_id", "score"
+        )
+        found = connection.execute(sqlalchemy.select(columns.c.item_id)).scalars().all()
+        assert found == [row[0] for row in everything[1:]]
+    engine.dispose()
+
+
+# All other functions ----------------------------------------------------------------------------------------------
+
+LISTERS = {
+    "neighbors": ["recdb.neighbors({user})", "recdb.neighbors({user}, 3)", "recdb.neighbors({user}, k => 3)"],
+    "similar_items": ["recdb.similar_items({item})", "recdb.similar_items({item}, 3)"],
+    "explain": ["recdb.explain({user}, {item})", "recdb.explain({user}, {item}, null)",
+                "recdb.explain({user}, item_id => {item}, model => null)"],
+    "explain_neighbors": ["recdb.explain_neighbors({user}, {item})", "recdb.explain_neighbors({user}, {item}, null)"],
+    "recommend_for_items": [
+        "recdb.recommend_for_items({items})", "recdb.recommend_for_items({items}, 5)",
+        "recdb.recommend_for_items({items}, 5, {items})", "recdb.recommend_for_items({items}, 5, '{{}}')",
+        "recdb.recommend_for_items({items}, exclude => '{{}}', fallback => 'popular')",
+        "recdb.recommend_for_items({items}, exclude => {items}, weights => '{{1}}')",
+        "recdb.recommend_for_items({items}, weights => array[2]::real[])"],
+    "recommend_batch": ["recdb.recommend_batch({users})", "recdb.recommend_batch({users}, 3)",
+                        "recdb.recommend_batch({users}, k => 3)"],
+}  # fmt: skip
+TYPES = ["unknown", "text", "varchar", "smallint", "integer", "bigint", "numeric", "uuid"]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("name", LISTERS)
+def test_every_function_that_lists_takes_ids_of_any_type(shared: psycopg.Connection, name: str, kind: str) -> None:
+    user, item = f"{USER}", recommend(shared, f"{USER}")[0][0]
+    if kind == "uuid":
+        user = str(uuid_of("u7"))
+        item = recommend(shared, user)[0][0]
+
+    def literal(value: str, type_name: str) -> str:
+        return f"'{value}'" if type_name in ("unknown", "unknown[]") else f"'{value}'::{type_name}"
+
+    for call in LISTERS[name]:
+        typed = call.format(
+            user=literal(user, kind), item=literal(item, kind),
+            users=literal(f"{{{user}}}", f"{kind}[]"), items=literal(f"{{{item}}}", f"{kind}[]"),
+        )  # fmt: skip
+        as_text = call.format(
+            user=f"'{user}'::text", item=f"'{item}'::text",
+            users=f"array['{user}']::text[]", items=f"array['{item}']::text[]",
+        )  # fmt: skip
+        expected = rows_of(shared, as_text)
+        assert expected
+        assert rows_of(shared, typed) == expected, typed
+
+
+@pytest.mark.parametrize("first", TYPES)
+@pytest.mark.parametrize("second", TYPES)
+def test_two_ids_of_two_types(shared: psycopg.Connection, first: str, second: str) -> None:
+    user = f"'{uuid_of('u7')}'" if first == "uuid" else "'7'"
+    item = f"'{uuid_of('new')}'" if second == "uuid" else "'9999'"
+    one = user if first == "unknown" else f"{user}::{first}"
+    other = item if second == "unknown" else f"{item}::{second}"
+    wanted = user.strip("'"), item.strip("'")
+
+    for rest in ("'like'", "kind => 'like'", "'like', now(), '{\"a\": 1}'", "'like'::varchar, metadata => null"):
+        shared.execute(f"select recdb.track({one}, {other}, {rest})")
+        newest = shared.execute("select user_id, item_id from recdb.interaction order by interaction_id desc limit 1")
+        assert newest.fetchone() == wanted
+    assert rows_of(shared, f"recdb.explain({one}, {other})") == []
+    assert rows_of(shared, f"recdb.explain_neighbors({one}, {other})") == []
+    moved = shared.execute(f"select recdb.merge_users({one}, {other})").fetchone()
+    assert moved and moved[0] >= 4
+    assert shared.execute(f"select recdb.merge_users({one}, {other})").fetchone() == (0,)
+    assert shared.execute(f"select recdb.forget_user({other})").fetchone() == moved
+    assert shared.execute("select from recdb.interaction where user_id = %s", [wanted[1]]).fetchall() == []
+
+
+def test_lists_in_the_spellings_of_a_text(shared: psycopg.Connection) -> None:
+    expected = rows_of(shared, "recdb.recommend_for_items(array['1', '2'])")
+    batch = rows_of(shared, "recdb.recommend_batch(array['1', '2'], 3)")
+    assert expected and len(batch) == 6
+    for spelling in ("{1,2}", "<1,2>", "[1, 2]", '["1", 2]'):
+        assert rows_of(shared, "recdb.recommend_for_items(%s)", [spelling]) == expected
+        assert rows_of(shared, "recdb.recommend_batch(%s, 3)", [spelling]) == batch
+    for python in ([1, 2], ["1", "2"]):
+        assert rows_of(shared, "recdb.recommend_for_items(%s)", [python]) == expected
+        assert rows_of(shared, "recdb.recommend_batch(%s, 3)", [python]) == batch
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="not a list of item ids"):
+        rows_of(shared, "recdb.recommend_batch('1,2')")
+
+
+# PostgREST --------------------------------------------------------------------------------------------------------
+
+ROUTINES = """
+    select format('%s.%s', n.nspname, p.proname), p.oid::regprocedure::text,
+        coalesce(p.proargnames[:p.pronargs], '{}'), p.pronargs - p.pronargdefaults
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where p.prokind = 'f' and (n.nspname = 'recdb' or n.nspname = 'public' and p.proname = 'recommend')
+"""
+
+
+def candidates(routines: list[Any], name: str, keys: set[str]) -> list[str]:
+    """Choose functions as PostgREST does: by the names of all required parameters and of some that have a default."""
+    return [
+        signature
+        for found, signature, names, required in routines
+        if found == name and keys >= set(names[:required]) and keys <= set(names)
+    ]
+
+
+def subsets(names: list[str]) -> Iterator[set[str]]:
+    return map(set, chain.from_iterable(combinations(names, size) for size in range(len(names) + 1)))
+
+
+def test_by_names_alone_there_is_never_more_than_one_function(shared: psycopg.Connection) -> None:
+    routines = shared.execute(ROUTINES).fetchall()
+    reachable = [routine for routine in routines if "" not in routine[2]]
+    assert len(routines) - len(reachable) > 20
+    for name, signature, names, required in reachable:
+        for optional in subsets(names[required:]):
+            assert candidates(routines, name, {*names[:required], *optional}) == [signature]
+
+
+def test_what_is_reached_by_name_is_text(shared: psycopg.Connection) -> None:
+    """JSON numbers and uuids convert to it; and PostgREST has no parameter of a polymorphic type to fill."""
+    routines = shared.execute(ROUTINES).fetchall()
+    for name, keys in {
+        "public.recommend": {"user_id", "k"}, "recdb.recommend": {"user_id", "exclude"},
+        "recdb.recommend_batch": {"user_ids"}, "recdb.recommend_for_items": {"items"}, "recdb.neighbors": {"user_id"},
+        "recdb.track": {"user_id", "item_id", "kind"}, "recdb.merge_users": {"from_id", "to_id"},
+        "recdb.forget_user": {"user_id"}, "recdb.explain": {"user_id", "item_id"}, "recdb.similar_items": {"item_id"},
+        "recdb.explain_neighbors": {"user_id", "item_id"}, "recdb.recommend_me": {"k"},
+        "recdb.explain_me": {"item_id"},
+    }.items():  # fmt: skip
+        (signature,) = candidates(routines, name, keys)
+        assert "any" not in signature
+    rows = shared.execute(
+        'select r.* from json_to_record(\'{"user_id": 7, "k": 3}\') as p(user_id text, k bigint), '
+        "recommend(user_id => p.user_id, k => p.k) r"
+    ).fetchall()
+    assert rows == recommend(shared, "7", 3)
+
+
+def test_an_id_by_name_has_to_be_text(shared: psycopg.Connection, everything: list[Any]) -> None:
+    assert rows_of(shared, "recommend(user_id => 7::text, k => 3)") == everything[:3]
+    with pytest.raises(psycopg.errors.UndefinedFunction) as raised:
+        rows_of(shared, "recommend(user_id => 7, k => 3)")
+    assert "type cast" in (raised.value.diag.message_hint or "")
