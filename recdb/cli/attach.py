@@ -4,7 +4,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import attach as attaching
@@ -16,8 +15,8 @@ from recdb.terminal import cut, errors, output, progress, table
 
 
 def option(metavar: str, help: str) -> Any:
-    """Make an option whose help shows no default; brackets in `help` are text, not markup."""
-    return typer.Option(metavar=metavar, help=escape(help), show_default=False)
+    """Make an option whose help shows no default."""
+    return typer.Option(metavar=metavar, help=help, show_default=False)
 
 
 @app.command()

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+import typer.core
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -15,11 +15,27 @@ from recdb.errors import InvalidInput
 from recdb.job import tracking
 from recdb.terminal import UNBOUNDED, errors, output, table
 
+
+class Commands(typer.core.TyperGroup):
+    """The list of commands, with the whole first sentence of each: Click cuts it where the line ends."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(limit=1000)) for name, one in found if one and not one.hidden]
+            )
+
+
+# Without Rich's markup: it would read [brackets] in a help text as styles, and leave them out.
 app = typer.Typer(
     name="recdb",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -53,7 +69,7 @@ Mlflow = Annotated[
     typer.Option(
         "--mlflow",
         metavar="FOLDER_OR_URI",
-        help=escape(f"Log the new version to MLflow ({install_command('mlflow')})."),
+        help=f"Log the new version to MLflow ({install_command('mlflow')}).",
     ),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]

@@ -164,7 +164,7 @@ def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
 
 
 def _not_ready(request: Request, reason: RecdbError, shape: type[Error] = Error) -> JSONResponse:
-    hint = reason.hint or HINTS.get(type(reason))
+    hint = HINTS.get(type(reason)) or reason.hint
     return error_response(request.scope, 503, "unavailable", str(reason), hint, headers=RETRY_AFTER, shape=shape)
 
 

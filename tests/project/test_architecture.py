@@ -23,9 +23,10 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("calls", "preconditions"),
+    ("alchemy",),
+    ("calls", "preconditions", "translate"),
     ("database", "terminal"),
-    ("embedded", "records", "tables", "latency", "progress", "roles", "urls"),
+    ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "urls"),
     ("errors", "distribution", "faults", "revisions"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
