@@ -158,7 +158,21 @@ def _open(database: Database, **options: Any) -> psycopg.Connection:
 
 def _unreachable(database: Database, error: psycopg.OperationalError) -> Unavailable:
     reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
-    return Unavailable(f"cannot connect to {database}: {reason}", "is the server up, and is the URL right?")
+    hint = next((hint for said, hint in REFUSALS.items() if said in reason), "is the server up, and is the URL right?")
+    return Unavailable(f"cannot connect to {database}: {reason}", hint)
+
+
+REFUSALS = {  # by what the server, or libpq, says
+    "authentication failed": "check the user and the password in the URL",
+    "no password supplied": "write the password into the URL, or into PGPASSWORD",
+    "no pg_hba.conf entry": "the server does not let this user in from here: its pg_hba.conf says who may connect",
+    "does not exist": "create it, or correct its name in the URL",
+    "too many": "close other connections, or raise max_connections",
+    "starting up": "run it again in a moment",
+    "shutting down": "run it again when the server is up",
+    "translate host name": "is the name of the host in the URL right?",
+    "certificate": "see sslmode and sslrootcert in the documentation of libpq",
+}
 
 
 def require_safe_path(connection: psycopg.Connection) -> None:

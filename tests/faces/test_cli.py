@@ -89,13 +89,6 @@ def test_the_version_is_that_of_the_distribution(run: Run) -> None:
     assert (result.code, result.output, result.errors) == (0, f"recdb {version('recdb-postgres')}\n", "")
 
 
-def test_brackets_in_help_are_text(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-
-    assert "[at=COLUMN] [where=SQL]" in run("attach", "--help").output
-    assert "pip install 'recdb-postgres[mlflow]'" in run("refresh", "--help").output
-
-
 def test_the_help_lists_every_command(run: Run) -> None:
     listed = run("--help").output
 
