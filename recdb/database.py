@@ -18,7 +18,7 @@ from psycopg.rows import Row
 
 from recdb.embedded import embedded_folder, start_embedded, stop_embedded
 from recdb.errors import RecdbError, Unavailable
-from recdb.urls import describe_url, normalize_url, prepares_statements
+from recdb.urls import describe_url, normalize_url, prepares_statements, socket_url
 
 __all__ = [
     "Database",
@@ -107,7 +107,8 @@ def find_database(url: str | None = None, environment: Mapping[str, str] | None 
         if environment.get(variable):
             return Database(normalize_url(environment[variable]), f"from {variable}")
     folder = embedded_folder()
-    return Database(start_embedded(folder), f"embedded server in {folder}")
+    conninfo = start_embedded(folder)
+    return Database(conninfo, f"embedded server, {socket_url(conninfo)}")
 
 
 def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Connection:

@@ -105,7 +105,7 @@ def show(found: list[Attached], as_json: bool) -> None:
             rows = table(*(f"  {name}" if not column else name for column, name in enumerate(attached.sample[0])))
             for row in attached.sample:
                 cells = ["" if value is None else value.replace("\n", " ") for value in row.values()]
-                rows.add_row(f"  {cells[0]}", *(cut(cell) for cell in cells[1:]))
+                rows.add_row(cut(f"  {cells[0]}"), *(cut(cell) for cell in cells[1:]))
             output.print(rows)
     for attached in found:
         for warning in attached.warnings:
