@@ -50,7 +50,7 @@ def test_models(
 ) -> None:
     shown = run(["models"], monkeypatch, capsys, long.conninfo).output.splitlines()[1:]
     assert max(len(line.rstrip()) for line in shown) <= max(width, len(LABEL) + 20)
-    assert {LABEL, "collaborative_filtering_v2", "active", "ready", "ndcg@20"} <= words("\n".join(shown))
+    assert {LABEL, "collaborative_filtering_v1", "active", "ready", "ndcg@20"} <= words("\n".join(shown))
 
 
 def test_models_leaves_columns_out_where_that_is_enough(
