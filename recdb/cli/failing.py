@@ -51,7 +51,10 @@ def run(command: Callable[[], object]) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        command()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()  # a full disk is noticed here, and not when the process has ended
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             errors.print("interrupted")
@@ -62,6 +65,9 @@ def run(command: Callable[[], object]) -> None:
     except BrokenPipeError:
         close_output()
         sys.exit(1)
+    except OSError as error:
+        close_output()
+        fail(error)
     except Exception as error:
         fail(error)
 
@@ -138,11 +144,11 @@ def unexpected(error: BaseException) -> RecdbError:
 
 
 def close_output() -> None:
-    """Discard what is still written to a standard output whose reader has gone."""
+    """Discard the rest of the output, if nothing can be written to it any more."""
     try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        return
 
 
 @contextmanager

@@ -223,6 +223,19 @@ def test_a_reader_that_has_gone(words: str, trained: Database) -> None:
     assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("words", ["models", "models --json", "recommend u1", "recommend-all -", "doctor", "--help"])
+def test_an_output_on_a_full_disk(words: str, trained: Database) -> None:
+    options = [] if words == "--help" else ["--url", trained.conninfo]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "recdb.cli", *words.split(), *options],
+            stdout=full, stderr=subprocess.PIPE, check=False, timeout=120,
+        )  # fmt: skip
+    said = done.stderr.decode()
+    assert done.returncode == 1 and "error: No space left on device" in said, said
+    assert "Traceback" not in said and "Exception ignored" not in said
+
+
 def test_ctrl_c_is_one_word(trained: Database, db: psycopg.Connection) -> None:
     """While a command waits for a lock, and so for the database."""
     with psycopg.connect(trained.conninfo) as connection:
