@@ -1,16 +1,15 @@
 """One function for each SQL function: it returns the statement that calls it, and the record of its rows.
 
 Recommender and AsyncRecommender send these calls. Every parameter is cast, so that PostgreSQL never has to choose
-between two forms of a function.
+between two forms of a function. Raises InvalidInput for an argument of a type that recdb does not take.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, LiteralString, TypeVar
 
-from psycopg.types.json import Jsonb
-
+from recdb.arguments import Id, count_of, id_of, ids_of, json_of, number_of, text_of, time_of, weights_of
 from recdb.records import (
     BatchRecommendation,
     Neighbor,
@@ -46,10 +45,10 @@ class Number:
 
 
 def recommend(
-    user_id: str,
-    k: int,
-    exclude: Sequence[str],
-    fallback: str,
+    user_id: Id | None,
+    k: int | None,
+    exclude: Iterable[Id] | None,
+    fallback: str | None,
     filter: Mapping[str, Any] | None,
     model: str | None,
 ) -> Call[Recommendation]:
@@ -57,83 +56,97 @@ def recommend(
     return Call(
         "select item_id, score, reason, model_version "
         "from recdb.recommend(%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text)",
-        [user_id, k, list(exclude), fallback, json_or_null(filter), model],
+        [
+            id_of("user_id", user_id),
+            count_of("k", k),
+            ids_of("exclude", exclude),
+            text_of("fallback", fallback),
+            json_of("filter", filter),
+            text_of("model", model),
+        ],
         Recommendation,
     )
 
 
 def recommend_for_items(
-    items: Sequence[str],
-    k: int,
-    exclude: Sequence[str],
-    weights: Sequence[float] | None,
-    fallback: str,
+    items: Iterable[Id],
+    k: int | None,
+    exclude: Iterable[Id] | None,
+    weights: Iterable[float] | None,
+    fallback: str | None,
     filter: Mapping[str, Any] | None,
     model: str | None,
 ) -> Call[Recommendation]:
     """Call recdb.recommend_for_items()."""
-    numbers = None if weights is None else [float(weight) for weight in weights]
     return Call(
         "select item_id, score, reason, model_version from recdb.recommend_for_items("
         "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text)",
-        [list(items), k, list(exclude), numbers, fallback, json_or_null(filter), model],
+        [
+            ids_of("items", items),
+            count_of("k", k),
+            ids_of("exclude", exclude),
+            weights_of("weights", weights),
+            text_of("fallback", fallback),
+            json_of("filter", filter),
+            text_of("model", model),
+        ],
         Recommendation,
     )
 
 
-def recommend_batch(user_ids: Sequence[str], k: int) -> Call[BatchRecommendation]:
+def recommend_batch(user_ids: Iterable[Id], k: int | None) -> Call[BatchRecommendation]:
     """Call recdb.recommend_batch()."""
     return Call(
         "select user_id, rank, item_id, score, reason from recdb.recommend_batch(%s::text[], %s::bigint)",
-        [list(user_ids), k],
+        [ids_of("user_ids", user_ids), count_of("k", k)],
         BatchRecommendation,
     )
 
 
-def neighbors(user_id: str, k: int) -> Call[Neighbor]:
+def neighbors(user_id: Id | None, k: int | None) -> Call[Neighbor]:
     """Call recdb.neighbors()."""
     return Call(
         "select neighbor_id, similarity, shared_items from recdb.neighbors(%s::text, %s::bigint)",
-        [user_id, k],
+        [id_of("user_id", user_id), count_of("k", k)],
         Neighbor,
     )
 
 
-def similar_items(item_id: str, k: int) -> Call[SimilarItem]:
+def similar_items(item_id: Id | None, k: int | None) -> Call[SimilarItem]:
     """Call recdb.similar_items()."""
     return Call(
         "select neighbor_id, similarity from recdb.similar_items(%s::text, %s::bigint)",
-        [item_id, k],
+        [id_of("item_id", item_id), count_of("k", k)],
         SimilarItem,
     )
 
 
-def explain(user_id: str, item_id: str, model: str | None) -> Call[Reason]:
+def explain(user_id: Id | None, item_id: Id | None, model: str | None) -> Call[Reason]:
     """Call recdb.explain()."""
     return Call(
         "select source, because_id, contribution from recdb.explain(%s::text, %s::text, %s::text)",
-        [user_id, item_id, model],
+        [id_of("user_id", user_id), id_of("item_id", item_id), text_of("model", model)],
         Reason,
     )
 
 
-def explain_neighbors(user_id: str, item_id: str, model: str | None) -> Call[NeighborReason]:
+def explain_neighbors(user_id: Id | None, item_id: Id | None, model: str | None) -> Call[NeighborReason]:
     """Call recdb.explain_neighbors()."""
     return Call(
         "select neighbor_id, similarity, contribution from recdb.explain_neighbors(%s::text, %s::text, %s::text)",
-        [user_id, item_id, model],
+        [id_of("user_id", user_id), id_of("item_id", item_id), text_of("model", model)],
         NeighborReason,
     )
 
 
-def popular(k: int) -> Call[PopularItem]:
+def popular(k: int | None) -> Call[PopularItem]:
     """Call recdb.popular()."""
-    return Call("select item_id, score from recdb.popular(%s::bigint)", [k], PopularItem)
+    return Call("select item_id, score from recdb.popular(%s::bigint)", [count_of("k", k)], PopularItem)
 
 
 def track(
-    user_id: str,
-    item_id: str,
+    user_id: Id,
+    item_id: Id,
     kind: str,
     created_at: datetime | None,
     metadata: Mapping[str, Any] | None,
@@ -142,21 +155,27 @@ def track(
     """Call recdb.track()."""
     return Call(
         "select recdb.track(%s::text, %s::text, %s::text, %s::timestamptz, %s::jsonb, %s::double precision) as value",
-        [user_id, item_id, kind, created_at, json_or_null(metadata), value],
+        [
+            id_of("user_id", user_id),
+            id_of("item_id", item_id),
+            text_of("kind", kind),
+            time_of("created_at", created_at),
+            json_of("metadata", metadata),
+            number_of("value", value),
+        ],
         Number,
     )
 
 
-def merge_users(from_id: str, to_id: str) -> Call[Number]:
+def merge_users(from_id: Id, to_id: Id) -> Call[Number]:
     """Call recdb.merge_users()."""
-    return Call("select recdb.merge_users(%s::text, %s::text) as value", [from_id, to_id], Number)
+    return Call(
+        "select recdb.merge_users(%s::text, %s::text) as value",
+        [id_of("from_id", from_id), id_of("to_id", to_id)],
+        Number,
+    )
 
 
-def forget_user(user_id: str) -> Call[Number]:
+def forget_user(user_id: Id) -> Call[Number]:
     """Call recdb.forget_user()."""
-    return Call("select recdb.forget_user(%s::text) as value", [user_id], Number)
-
-
-def json_or_null(value: Mapping[str, Any] | None) -> Jsonb | None:
-    """Return a parameter for a jsonb argument; None stays NULL."""
-    return None if value is None else Jsonb(dict(value))
+    return Call("select recdb.forget_user(%s::text) as value", [id_of("user_id", user_id)], Number)

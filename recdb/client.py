@@ -2,24 +2,27 @@
 
 Both clients send the calls of recdb.calls. A client that you give a URL makes a connection pool of its own and opens
 it at the first call, or in `with`. A client that you give a connection or a pool uses it and leaves it open. On a
-connection the client neither commits nor rolls back: `track()` is then part of your transaction.
+connection the client neither commits nor rolls back: `track()` is then part of your transaction. What SQLAlchemy has
+for these (an engine, a connection, a session) is used in the same way, by recdb.alchemy.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
+import sqlalchemy
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
-from recdb import calls
+from recdb import alchemy, calls
+from recdb.arguments import Id
 from recdb.calls import Call, Row
 from recdb.database import APPLICATION_NAME, Database, connect, find_database, find_schema, prepares_statements
-from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, NotPermitted, RecdbError, Unavailable
+from recdb.errors import RecdbError, Unavailable
 from recdb.records import (
     BatchRecommendation,
     Neighbor,
@@ -30,31 +33,11 @@ from recdb.records import (
     SimilarItem,
 )
 from recdb.schemas import schema_of, with_schema
+from recdb.translate import translate
 
-ERRORS: Mapping[str, type[RecdbError]] = {  # by SQLSTATE
-    "22023": InvalidInput,  # invalid_parameter_value
-    "22P02": InvalidInput,  # invalid_text_representation
-    "22021": InvalidInput,  # character_not_in_repertoire
-    "42704": ModelNotFound,  # undefined_object
-    "3F000": NotInstalled,  # invalid_schema_name
-    "42883": NotInstalled,  # undefined_function
-    "42P01": NotInstalled,  # undefined_table
-    "42501": NotPermitted,  # insufficient_privilege
-    "25006": Unavailable,  # read_only_sql_transaction: after a failover, the wrong server
-}
-FAMILIES: Mapping[type[psycopg.Error], type[RecdbError]] = {  # for all other SQLSTATEs
-    psycopg.DataError: InvalidInput,
-    psycopg.OperationalError: Unavailable,
-    psycopg.InterfaceError: Unavailable,
-}
-
-
-def translate(error: psycopg.Error) -> RecdbError:
-    """Turn a database error into one of recdb's own, with the message and the hint of the database."""
-    family = next((FAMILIES[family] for family in FAMILIES if isinstance(error, family)), RecdbError)
-    kind = ERRORS.get(error.sqlstate or "", family)
-    message = error.diag.message_primary or str(error).strip() or type(error).__name__
-    return kind(message, error.diag.message_hint)
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
+    from sqlalchemy.orm import Session, scoped_session
 
 
 def explain_timeout(database: Database | None) -> RecdbError:
@@ -65,6 +48,11 @@ def explain_timeout(database: Database | None) -> RecdbError:
     except RecdbError as reason:
         return reason
     return Unavailable("all connections of the pool are busy", "allow more, or keep them for a shorter time")
+
+
+def _text_of(source: Any) -> Any:
+    """Return SQLAlchemy's object for a URL as text, and everything else as it is."""
+    return source.render_as_string(hide_password=False) if isinstance(source, sqlalchemy.URL) else source
 
 
 def _find_database(source: str | None, schema: str | None) -> tuple[Database, dict[str, Any]]:
@@ -79,10 +67,11 @@ def _find_database(source: str | None, schema: str | None) -> tuple[Database, di
 class Recommender:
     """recdb's SQL functions as methods.
 
-    `source` is a URL in any tool's spelling, a psycopg connection or a psycopg pool; None finds the database as
-    the command line does. `max_connections` limits the pool that the client makes for a URL or None: up to so many
+    `source` is a URL in any tool's spelling, a psycopg connection or pool, or an engine, connection or session of
+    SQLAlchemy; None finds the database as the command line does. On a connection or a session, every call is part of
+    the transaction there. `max_connections` limits the pool that the client makes for a URL or None: up to so many
     calls run at once, in as many threads, and further calls wait up to 10 seconds for a free connection. For a
-    connection or a pool of your own it has no effect.
+    connection or a pool of your own it has no effect. Ids may be str, int or UUID; they come back as str.
 
     `schema` is the schema of the recommender, if the database has several; None takes RECDB_SCHEMA, or else recdb.
 
@@ -91,12 +80,19 @@ class Recommender:
 
     def __init__(
         self,
-        source: str | psycopg.Connection[Any] | ConnectionPool[Any] | None = None,
+        source: "str | sqlalchemy.URL | psycopg.Connection[Any] | ConnectionPool[Any] | sqlalchemy.Engine | "
+        "sqlalchemy.Connection | Session | scoped_session[Any] | None" = None,
         *,
         max_connections: int = 4,
         schema: str | None = None,
     ) -> None:
+        source = _text_of(source)
         self._schema = find_schema(schema or schema_of(source))
+        self._alchemy = source if alchemy.is_waiting(source) else None
+        if self._alchemy is not None:
+            alchemy.require_postgresql(source)
+        elif source is not None and not isinstance(source, str | psycopg.Connection | ConnectionPool):
+            raise alchemy.refuse(source, "Recommender")
         self._connection = source if isinstance(source, psycopg.Connection) else None
         self._own_pool = not isinstance(source, psycopg.Connection | ConnectionPool)
         self._pool: ConnectionPool[Any] | None = source if isinstance(source, ConnectionPool) else None
@@ -130,9 +126,9 @@ class Recommender:
 
     def recommend(
         self,
-        user_id: str,
+        user_id: Id,
         k: int = 50,
-        exclude: Sequence[str] = (),
+        exclude: Iterable[Id] | None = (),
         fallback: str = "none",
         filter: Mapping[str, Any] | None = None,
         model: str | None = None,
@@ -142,10 +138,10 @@ class Recommender:
 
     def recommend_for_items(
         self,
-        items: Sequence[str],
+        items: Iterable[Id],
         k: int = 50,
-        exclude: Sequence[str] = (),
-        weights: Sequence[float] | None = None,
+        exclude: Iterable[Id] | None = (),
+        weights: Iterable[float] | None = None,
         fallback: str = "none",
         filter: Mapping[str, Any] | None = None,
         model: str | None = None,
@@ -153,23 +149,23 @@ class Recommender:
         """Return the best `k` items for a guest who looked at `items` (newest first); each weight is 1 unless given."""
         return self._rows(calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
 
-    def recommend_batch(self, user_ids: Sequence[str], k: int = 50) -> list[BatchRecommendation]:
+    def recommend_batch(self, user_ids: Iterable[Id], k: int = 50) -> list[BatchRecommendation]:
         """Return the lists of many users, in the order given."""
         return self._rows(calls.recommend_batch(user_ids, k))
 
-    def neighbors(self, user_id: str, k: int = 20) -> list[Neighbor]:
+    def neighbors(self, user_id: Id, k: int = 20) -> list[Neighbor]:
         """Return the `k` users most like a user, nearest first."""
         return self._rows(calls.neighbors(user_id, k))
 
-    def similar_items(self, item_id: str, k: int = 20) -> list[SimilarItem]:
+    def similar_items(self, item_id: Id, k: int = 20) -> list[SimilarItem]:
         """Return the `k` items most like an item, nearest first."""
         return self._rows(calls.similar_items(item_id, k))
 
-    def explain(self, user_id: str, item_id: str, model: str | None = None) -> list[Reason]:
+    def explain(self, user_id: Id, item_id: Id, model: str | None = None) -> list[Reason]:
         """Return why a user gets an item: contributions that add up to its score, the largest first."""
         return self._rows(calls.explain(user_id, item_id, model))
 
-    def explain_neighbors(self, user_id: str, item_id: str, model: str | None = None) -> list[NeighborReason]:
+    def explain_neighbors(self, user_id: Id, item_id: Id, model: str | None = None) -> list[NeighborReason]:
         """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
         return self._rows(calls.explain_neighbors(user_id, item_id, model))
 
@@ -179,8 +175,8 @@ class Recommender:
 
     def track(
         self,
-        user_id: str,
-        item_id: str,
+        user_id: Id,
+        item_id: Id,
         kind: str,
         created_at: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -192,16 +188,19 @@ class Recommender:
         """
         return self._rows(calls.track(user_id, item_id, kind, created_at, metadata, value))[0].value
 
-    def merge_users(self, from_id: str, to_id: str) -> int:
+    def merge_users(self, from_id: Id, to_id: Id) -> int:
         """Give a guest's interactions to the member that the guest became; return how many were moved."""
         return self._rows(calls.merge_users(from_id, to_id))[0].value
 
-    def forget_user(self, user_id: str) -> int:
+    def forget_user(self, user_id: Id) -> int:
         """Erase a user; return how many rows were deleted."""
         return self._rows(calls.forget_user(user_id))[0].value
 
     def refresh(self) -> None:
         """Run `CALL recdb.refresh()`."""
+        if self._alchemy is not None:
+            alchemy.refresh(self._alchemy, self._schema)
+            return
         with self._connected() as connection:
             if self._connection is None:
                 connection.autocommit = True
@@ -213,6 +212,8 @@ class Recommender:
 
     def _rows(self, call: Call[Row]) -> list[Row]:
         call = call.in_schema(self._schema)
+        if self._alchemy is not None:
+            return alchemy.rows(self._alchemy, call)
         with self._connected() as connection, connection.cursor(row_factory=class_row(call.record)) as cursor:
             return cursor.execute(call.statement, call.parameters).fetchall()
 
@@ -241,12 +242,19 @@ class AsyncRecommender:
 
     def __init__(
         self,
-        source: str | psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | None = None,
+        source: "str | sqlalchemy.URL | psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | AsyncEngine | "
+        "AsyncConnection | AsyncSession | async_scoped_session[Any] | None" = None,
         *,
         max_connections: int = 4,
         schema: str | None = None,
     ) -> None:
+        source = _text_of(source)
         self._schema = find_schema(schema or schema_of(source))
+        self._alchemy = source if alchemy.is_async(source) else None
+        if self._alchemy is not None:
+            alchemy.require_postgresql(source)
+        elif source is not None and not isinstance(source, str | psycopg.AsyncConnection | AsyncConnectionPool):
+            raise alchemy.refuse(source, "AsyncRecommender")
         self._connection = source if isinstance(source, psycopg.AsyncConnection) else None
         self._own_pool = not isinstance(source, psycopg.AsyncConnection | AsyncConnectionPool)
         self._pool: AsyncConnectionPool[Any] | None = source if isinstance(source, AsyncConnectionPool) else None
@@ -280,9 +288,9 @@ class AsyncRecommender:
 
     async def recommend(
         self,
-        user_id: str,
+        user_id: Id,
         k: int = 50,
-        exclude: Sequence[str] = (),
+        exclude: Iterable[Id] | None = (),
         fallback: str = "none",
         filter: Mapping[str, Any] | None = None,
         model: str | None = None,
@@ -292,10 +300,10 @@ class AsyncRecommender:
 
     async def recommend_for_items(
         self,
-        items: Sequence[str],
+        items: Iterable[Id],
         k: int = 50,
-        exclude: Sequence[str] = (),
-        weights: Sequence[float] | None = None,
+        exclude: Iterable[Id] | None = (),
+        weights: Iterable[float] | None = None,
         fallback: str = "none",
         filter: Mapping[str, Any] | None = None,
         model: str | None = None,
@@ -303,23 +311,23 @@ class AsyncRecommender:
         """Return the best `k` items for a guest who looked at `items` (newest first); each weight is 1 unless given."""
         return await self._rows(calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
 
-    async def recommend_batch(self, user_ids: Sequence[str], k: int = 50) -> list[BatchRecommendation]:
+    async def recommend_batch(self, user_ids: Iterable[Id], k: int = 50) -> list[BatchRecommendation]:
         """Return the lists of many users, in the order given."""
         return await self._rows(calls.recommend_batch(user_ids, k))
 
-    async def neighbors(self, user_id: str, k: int = 20) -> list[Neighbor]:
+    async def neighbors(self, user_id: Id, k: int = 20) -> list[Neighbor]:
         """Return the `k` users most like a user, nearest first."""
         return await self._rows(calls.neighbors(user_id, k))
 
-    async def similar_items(self, item_id: str, k: int = 20) -> list[SimilarItem]:
+    async def similar_items(self, item_id: Id, k: int = 20) -> list[SimilarItem]:
         """Return the `k` items most like an item, nearest first."""
         return await self._rows(calls.similar_items(item_id, k))
 
-    async def explain(self, user_id: str, item_id: str, model: str | None = None) -> list[Reason]:
+    async def explain(self, user_id: Id, item_id: Id, model: str | None = None) -> list[Reason]:
         """Return why a user gets an item: contributions that add up to its score, the largest first."""
         return await self._rows(calls.explain(user_id, item_id, model))
 
-    async def explain_neighbors(self, user_id: str, item_id: str, model: str | None = None) -> list[NeighborReason]:
+    async def explain_neighbors(self, user_id: Id, item_id: Id, model: str | None = None) -> list[NeighborReason]:
         """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
         return await self._rows(calls.explain_neighbors(user_id, item_id, model))
 
@@ -329,8 +337,8 @@ class AsyncRecommender:
 
     async def track(
         self,
-        user_id: str,
-        item_id: str,
+        user_id: Id,
+        item_id: Id,
         kind: str,
         created_at: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -342,16 +350,19 @@ class AsyncRecommender:
         """
         return (await self._rows(calls.track(user_id, item_id, kind, created_at, metadata, value)))[0].value
 
-    async def merge_users(self, from_id: str, to_id: str) -> int:
+    async def merge_users(self, from_id: Id, to_id: Id) -> int:
         """Give a guest's interactions to the member that the guest became; return how many were moved."""
         return (await self._rows(calls.merge_users(from_id, to_id)))[0].value
 
-    async def forget_user(self, user_id: str) -> int:
+    async def forget_user(self, user_id: Id) -> int:
         """Erase a user; return how many rows were deleted."""
         return (await self._rows(calls.forget_user(user_id)))[0].value
 
     async def refresh(self) -> None:
         """Run `CALL recdb.refresh()`."""
+        if self._alchemy is not None:
+            await alchemy.refresh_async(self._alchemy, self._schema)
+            return
         async with self._connected() as connection:
             if self._connection is None:
                 await connection.set_autocommit(True)
@@ -363,6 +374,8 @@ class AsyncRecommender:
 
     async def _rows(self, call: Call[Row]) -> list[Row]:
         call = call.in_schema(self._schema)
+        if self._alchemy is not None:
+            return await alchemy.rows_async(self._alchemy, call)
         async with (
             self._connected() as connection,
             connection.cursor(row_factory=class_row(call.record)) as cursor,

@@ -19,7 +19,7 @@ from psycopg.rows import Row
 from recdb.embedded import embedded_folder, start_embedded, stop_embedded
 from recdb.errors import RecdbError, Unavailable
 from recdb.schemas import DEFAULT_SCHEMA, check_schema, use_schema
-from recdb.urls import describe_url, normalize_url, prepares_statements
+from recdb.urls import describe_url, normalize_url, prepares_statements, socket_url
 
 __all__ = [
     "Database",
@@ -127,7 +127,8 @@ def find_database(
         if environment.get(variable):
             return Database(normalize_url(environment[variable]), f"from {variable}", schema)
     folder = embedded_folder()
-    return Database(start_embedded(folder), f"embedded server in {folder}", schema)
+    conninfo = start_embedded(folder)
+    return Database(conninfo, f"embedded server, {socket_url(conninfo)}", schema)
 
 
 def find_schema(schema: str | None = None, environment: Mapping[str, str] | None = None) -> str:
@@ -190,7 +191,21 @@ def _open(database: Database, **options: Any) -> psycopg.Connection:
 
 def _unreachable(database: Database, error: psycopg.OperationalError) -> Unavailable:
     reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
-    return Unavailable(f"cannot connect to {database}: {reason}", "is the server up, and is the URL right?")
+    hint = next((hint for said, hint in REFUSALS.items() if said in reason), "is the server up, and is the URL right?")
+    return Unavailable(f"cannot connect to {database}: {reason}", hint)
+
+
+REFUSALS = {  # by what the server, or libpq, says
+    "authentication failed": "check the user and the password in the URL",
+    "no password supplied": "write the password into the URL, or into PGPASSWORD",
+    "no pg_hba.conf entry": "the server does not let this user in from here: its pg_hba.conf says who may connect",
+    "does not exist": "create it, or correct its name in the URL",
+    "too many": "close other connections, or raise max_connections",
+    "starting up": "run it again in a moment",
+    "shutting down": "run it again when the server is up",
+    "translate host name": "is the name of the host in the URL right?",
+    "certificate": "see sslmode and sslrootcert in the documentation of libpq",
+}
 
 
 def require_safe_path(connection: psycopg.Connection) -> None:

@@ -13,9 +13,12 @@ def installed_version() -> str:
     return version(DISTRIBUTION)
 
 
-def install_command(extra: str) -> str:
-    """Return the command that installs an extra."""
-    return f"pip install '{DISTRIBUTION}[{extra}]'"
+def install_command(extra: str | None = None) -> str:
+    """Return the command that installs an extra; without one, what recdb itself needs."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
+
+
+ISSUES = "https://github.com/recdb/recdb/issues"
 
 
 UPGRADE_COMMAND = f"pip install --upgrade {DISTRIBUTION}"

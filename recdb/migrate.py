@@ -6,6 +6,7 @@ in the same transaction. Revisions do not use this module, which changes, but on
 `recdb.revisions`.
 """
 
+import glob
 import threading
 import time
 from pathlib import Path
@@ -46,6 +47,7 @@ from recdb.repair import (
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
 from recdb.schemas import DEFAULT_SCHEMA, Verbatim, schema_of
+from recdb.translate import translate
 
 VERSION_TABLE = "alembic_version"
 ROLES = tuple(role_comments())
@@ -166,7 +168,8 @@ def _failed(error: BaseException | None) -> RecdbError:
     if not isinstance(error, psycopg.Error):
         return RecdbError(f"the migration failed and changed nothing: {error}")
     reason = error.diag.message_primary or str(error)
-    return RecdbError(f"the migration failed and changed nothing: {reason}", error.diag.message_detail)
+    hint = error.diag.message_detail or translate(error).hint
+    return RecdbError(f"the migration failed and changed nothing: {reason}", hint)
 
 
 def uninstall(database: Database) -> list[str]:
@@ -252,13 +255,19 @@ def newest_revision() -> str:
     return head
 
 
+def knows_revision(revision: str) -> bool:
+    """Tell whether this package has a revision; one that it does not have is of a newer recdb."""
+    return any((database_folder() / "migrations" / "versions").glob(f"{glob.escape(revision)}_*.py"))
+
+
 def require_installed(connection: psycopg.Connection) -> None:
     """Raise NotInstalled unless the database is at this package's newest revision."""
     found, wanted = installed_revision(connection), newest_revision()
     if found is None:
         raise NotInstalled(f"recdb is not installed in {_place(connection)}", "run: recdb init")
     if found != wanted:
-        raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", "run: recdb init")
+        hint = "recdb init" if knows_revision(found) else UPGRADE_COMMAND
+        raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", f"run: {hint}")
 
 
 def require_whole(connection: psycopg.Connection) -> None:

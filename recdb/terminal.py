@@ -48,6 +48,7 @@ class _Console(Console):
     def print_json(self, json: str | None = None, **options: Any) -> None:
         """Print JSON; where it holds a character that a terminal acts on, escape all that is not ASCII."""
         escaped = re.search(r"\\u00[89]|\\u20|\\u007f|\\ud", json or "") is not None
+        escaped = escaped or "utf" not in (getattr(self.file, "encoding", None) or "utf-8").lower()
         super().print_json(json, ensure_ascii=escaped, **options)
 
 

@@ -103,6 +103,14 @@ def encode(text: str) -> str:
     return quote(text, safe="" if "%" in encoded else "%")
 
 
+def socket_url(conninfo: str) -> str:
+    """Write the connection string of a server that has no password as a URL, for other programs."""
+    parts = conninfo_to_dict(conninfo)
+    names = {"host": str(parts.get("host") or ""), "port": str(parts.get("port") or "")}
+    query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in names.items() if value)
+    return f"postgresql://{parts.get('user') or ''}@/{parts.get('dbname') or ''}?{query}"
+
+
 def describe_url(conninfo: str) -> str:
     """Name the database and the host of a connection string, and nothing else of it."""
     parts = conninfo_to_dict(conninfo)

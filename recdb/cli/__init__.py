@@ -1,14 +1,11 @@
 """The command line: importing a module of commands adds its commands to `app`."""
 
-import sys
+from recdb.cli.failing import quiet_loading, run
 
-import psycopg
-
-from recdb.cli import attach, data, demo, doctor, evaluate, everyone, model, schema, serve, shell, tune
-from recdb.cli.common import app
-from recdb.client import translate
-from recdb.errors import RecdbError
-from recdb.terminal import errors
+# The modules below take a second to load.
+with quiet_loading():
+    from recdb.cli import attach, data, demo, doctor, evaluate, everyone, model, schema, serve, shell, tune
+    from recdb.cli.common import app
 
 __all__ = [
     "app",
@@ -29,15 +26,4 @@ __all__ = [
 
 def main() -> None:
     """Run the command line; print each failure as one line and a hint on standard error."""
-    try:
-        app()
-    except (RecdbError, psycopg.Error) as raised:
-        error = translate(raised) if isinstance(raised, psycopg.Error) else raised
-        errors.print(f"error: {error}", markup=False)
-        if error.hint:
-            errors.print(f"hint: {error.hint}", markup=False)
-        sys.exit(1)
-    except SystemExit as stop:
-        if stop.code == 130:  # Typer's exit code for Ctrl-C, without a message
-            errors.print("interrupted")
-        raise
+    run(app)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import attach as attaching
@@ -17,8 +16,8 @@ from recdb.terminal import cut, errors, output, progress, table
 
 
 def option(metavar: str, help: str) -> Any:
-    """Make an option whose help shows no default; brackets in `help` are text, not markup."""
-    return typer.Option(metavar=metavar, help=escape(help), show_default=False)
+    """Make an option whose help shows no default."""
+    return typer.Option(metavar=metavar, help=help, show_default=False)
 
 
 @app.command()
@@ -136,7 +135,7 @@ def show(found: list[Attached], as_json: bool) -> None:
             rows = table(*(f"  {name}" if not column else name for column, name in enumerate(attached.sample[0])))
             for row in attached.sample:
                 cells = ["" if value is None else value.replace("\n", " ") for value in row.values()]
-                rows.add_row(f"  {cells[0]}", *(cut(cell) for cell in cells[1:]))
+                rows.add_row(cut(f"  {cells[0]}"), *(cut(cell) for cell in cells[1:]))
             output.print(rows)
     for attached in found:
         for warning in attached.warnings:

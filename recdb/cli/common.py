@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
-from rich.markup import escape
+import typer.core
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -75,11 +75,26 @@ def take_schema(function: Command) -> Command:
     return cast("Command", command)
 
 
+class Commands(typer.core.TyperGroup):
+    """The list of commands, with the whole first sentence of each: Click cuts it where the line ends."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(limit=1000)) for name, one in found if one and not one.hidden]
+            )
+
+
+# Without Rich's markup: it would read [brackets] in a help text as styles, and leave them out.
 app = Application(
     name="recdb",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -105,7 +120,7 @@ Mlflow = Annotated[
     typer.Option(
         "--mlflow",
         metavar="FOLDER_OR_URI",
-        help=escape(f"Log the new version to MLflow ({install_command('mlflow')})."),
+        help=f"Log the new version to MLflow ({install_command('mlflow')}).",
     ),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long to search, such as 90s, 5m or 1h.")]
@@ -123,18 +138,51 @@ def open_database(url: str | None, *, quiet: bool = False) -> Database:
     return database
 
 
-def narrowed(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> Table:
-    """Make a table without folded cells; on a narrow terminal it leaves out columns of `spare`, in their order."""
+def narrowed(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = (), foldable: Sequence[str] = ()
+) -> Table:
+    """Make a table that fits the terminal, and folds no cell but those of the columns `foldable`.
+
+    On a narrow terminal it leaves out columns of `spare`, in their order. If that is not enough, each row becomes a
+    list of its cells, one a line.
+    """
     left_out: list[str] = []
     while True:
         kept = [place for place, header in enumerate(headers) if header not in left_out]
-        made = table(*(headers[place] for place in kept), whole=headers)
-        for row in rows:
-            made.add_row(*(row[place] for place in kept))
-        wide = Measurement.get(output, output.options.update(width=UNBOUNDED), made).maximum
-        if wide <= output.width or len(left_out) == len(spare):
-            return made
+        whole = [header.lstrip(">") for header in headers if header not in foldable]
+        # A column that may be folded needs some letters in a line.
+        short = [[row[place][: None if headers[place] not in foldable else 16] for place in kept] for row in rows]
+        if wide_of([headers[place] for place in kept], short, whole) <= output.width:
+            return fill(table(*(headers[place] for place in kept), whole=whole), [[r[p] for p in kept] for r in rows])
+        if len(left_out) == len(spare):
+            return listed(headers, rows)
         left_out.append(spare[len(left_out)])
+
+
+def wide_of(headers: Sequence[str], rows: Sequence[Sequence[str]], whole: Sequence[str]) -> int:
+    """Measure a table that is not folded."""
+    made = fill(table(*headers, whole=whole), rows)
+    return Measurement.get(output, output.options.update(width=UNBOUNDED), made).maximum
+
+
+def fill(made: Table, rows: Sequence[Sequence[str]]) -> Table:
+    """Add rows to a table, and return it."""
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def listed(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a table of the names and values of each row, one below the other."""
+    made = table("name", "value", whole=["name"])
+    made.show_header = False
+    for place, row in enumerate(rows):
+        if place:
+            made.add_row("", "")
+        for header, cell in zip(headers, row, strict=True):
+            if cell:
+                made.add_row(header.lstrip(">"), cell)
+    return made
 
 
 def tracker(database: Database, place: str | None) -> Callable[[str], None]:

@@ -20,6 +20,7 @@ from recdb.errors import RecdbError
 from recdb.latency import timed
 from recdb.records import Recommendation
 from recdb.terminal import cut, output, progress, table
+from recdb.urls import socket_url
 
 NEWCOMER = "a-new-household"
 LATENCY_CALLS = 200
@@ -159,7 +160,7 @@ def show_next_steps(database: Database, household: str) -> None:
     """Print the URL of the server that goes on running, and commands to try on it."""
     output.print(
         "\nThe server goes on running. Try:\n"
-        f"  export RECDB_DATABASE_URL='{database.conninfo}'\n"
+        f"  export RECDB_DATABASE_URL='{socket_url(database.conninfo)}'\n"
         f"  recdb recommend {household}\n"
         "  recdb doctor\n"
         f"  recdb psql -c \"select * from recommend('{household}', 10)\"\n"

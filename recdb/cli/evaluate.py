@@ -11,6 +11,7 @@ from recdb.cli.common import (
     Json,
     LatencyOption,
     app,
+    narrowed,
     open_database,
     parse_budget,
     parse_duration,
@@ -24,7 +25,7 @@ from recdb.learn import Params
 from recdb.offline.baselines import NEIGHBORS
 from recdb.offline.half_life import spell
 from recdb.offline.metrics import FORMULAS
-from recdb.terminal import output, progress, table
+from recdb.terminal import output, progress
 from recdb.tuning.tune import changed
 
 Interval = tuple[float, float]
@@ -146,15 +147,16 @@ def show(found: Evaluation, ks: Sequence[int]) -> None:
         show_split(found.split)
         output.print()
     # The baselines' names without their brackets, so that the table fits into 80 columns.
-    shown = table("metric", ">recdb", ">95 % interval", *(f">{name.split(' (')[0]}" for name in found.baselines))
+    baselines = [f">{name.split(' (')[0]}" for name in found.baselines]
+    headers, rows = ["metric", ">recdb", ">95 % interval", *baselines], list[list[str]]()
     for k in ks:
         if k != ks[0]:
-            shown.add_row()
+            rows.append([""] * len(headers))
         for metric, value in found.ours.means.items():
             if metric.endswith(f"@{k}"):
                 others = [number(scores.means.get(metric)) for scores in found.baselines.values()]
-                shown.add_row(metric, number(value), interval(found.ours.intervals.get(metric)), *others)
-    output.print(shown)
+                rows.append([metric, number(value), interval(found.ours.intervals.get(metric)), *others])
+    output.print(narrowed(headers, rows, [">95 % interval", *reversed(baselines)]))
     output.print()
     for metric, formula in FORMULAS.items():
         output.print(f"{metric:12} {formula}", markup=False)

@@ -11,7 +11,7 @@ from recdb.cli.common import Json, Mlflow, Url, app, narrowed, open_database, pa
 from recdb.client import Recommender
 from recdb.database import connect
 from recdb.errors import Rejected
-from recdb.terminal import errors, output, progress, table
+from recdb.terminal import errors, output, progress
 
 
 @app.command()
@@ -92,10 +92,11 @@ def recommend(
     if not rows:
         output.print(f"nothing for {user}: no interactions that the model knows (try --fallback popular)", markup=False)
         return
-    shown = table(">rank", "item", "title", ">score", "reason")
-    for rank, row in enumerate(rows, 1):
-        shown.add_row(str(rank), row.item_id, titles.get(row.item_id) or "", f"{row.score:.3f}", row.reason)
-    output.print(shown)
+    cells = [
+        (str(rank), row.item_id, titles.get(row.item_id) or "", f"{row.score:.3f}", row.reason)
+        for rank, row in enumerate(rows, 1)
+    ]
+    output.print(narrowed((">rank", "item", "title", ">score", "reason"), cells, foldable=["title"]))
 
 
 def read_titles(connection: psycopg.Connection, item_ids: list[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import psycopg
 from scipy import sparse
 
 from recdb.arrays.snapshot import read_catalogue, read_hidden
-from recdb.data.files import open_text
+from recdb.data.files import malformed, open_text
 from recdb.errors import InvalidInput
 from recdb.offline.baselines import Eligibility
 
@@ -20,17 +20,30 @@ def read_test(path: str) -> dict[str, set[str]]:
     relevant: dict[str, set[str]] = {}
     with open_text(path) as opened:
         rows = csv.DictReader(opened.stream)
-        if not {"user_id", "item_id"} <= set(rows.fieldnames or ()):
+        try:
+            names = set(rows.fieldnames or ())
+        except csv.Error as error:
+            raise InvalidInput(f"{path} is not CSV: {error}") from error
+        if not {"user_id", "item_id"} <= names:
             raise InvalidInput(f"{path} has no columns user_id and item_id", "its first line names the columns")
-        for number, row in enumerate(rows, 2):
-            try:
-                disliked = float(row.get("value") or 1) <= 0
-            except ValueError as error:
-                raise InvalidInput(f"{path}: in row {number} the value {row['value']!r} is no number") from error
-            if disliked:
-                continue
-            relevant.setdefault(row["user_id"], set()).add(row["item_id"])
+        try:
+            for row in rows:
+                user, item = row["user_id"], row["item_id"]
+                if not user or not item or malformed([user, item], 2):
+                    raise InvalidInput(f"line {rows.line_num} of {path} has no user_id and item_id in UTF-8")
+                if not is_disliked(row, f"line {rows.line_num} of {path}"):
+                    relevant.setdefault(user, set()).add(item)
+        except csv.Error as error:
+            raise InvalidInput(f"line {rows.line_num} of {path} is not CSV: {error}") from error
     return relevant
+
+
+def is_disliked(row: dict[str, str], place: str) -> bool:
+    """Tell whether the value of a row is 0 or less."""
+    try:
+        return float(row.get("value") or 1) <= 0
+    except ValueError as error:
+        raise InvalidInput(f"{place}: the value {row['value']!r} is no number") from error
 
 
 def read_eligibility(connection: psycopg.Connection, shape: tuple[int, int]) -> Eligibility:

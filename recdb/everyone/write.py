@@ -122,7 +122,8 @@ def open_output(path: str) -> Iterator[BinaryIO]:
         raise InvalidInput(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if not straight:
-            writing.unlink(missing_ok=True)
+            with suppress(OSError):
+                writing.unlink(missing_ok=True)
 
 
 def remove_abandoned(target: Path) -> None:

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -14,17 +14,29 @@ from starlette.responses import JSONResponse
 from recdb.database import Database
 from recdb.distribution import installed_version
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Unavailable
+from recdb.records import Recommendation
 from recdb.schemas import in_schema
 from recdb.service.backend import Backend
 from recdb.service.bodies import (
+    MAX_LIMIT,
     Alive,
+    Contribution,
     Error,
+    ExplainRequest,
+    Explanation,
+    GuestRecommendations,
+    GuestRequest,
     Healthy,
     InteractionRequest,
+    PopularPost,
+    PopularPosts,
     RecommendationRequest,
     Recommendations,
     RecommendedPost,
     Recorded,
+    SimilarPost,
+    SimilarPosts,
+    SimilarRequest,
     Unhealthy,
 )
 from recdb.service.metrics import Metrics
@@ -104,6 +116,7 @@ def create_app(database: Database, *, max_connections: int = 8, timeout: float =
     app.add_middleware(Observe, metrics=metrics)
     _add_error_handlers(app)
     _add_recommending(app, backend, metrics)
+    _add_exploring(app, backend)
     _add_watching(app, backend, metrics)
     return app
 
@@ -113,16 +126,23 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
     async def generate(body: RecommendationRequest, request: Request) -> Recommendations:
         """Recommend posts for a user, best first. The list reflects the user's last interaction."""
         rows = await backend.ask(
-            lambda client: client.recommend(body.user_id, body.limit, body.exclude_post_ids, body.fallback)
+            lambda client: client.recommend(body.user_id, body.limit, body.exclude_post_ids, body.fallback, body.filter)
         )
         metrics.count_answer(rows)
         request.scope["state"]["rows"] = len(rows)
-        return Recommendations(
-            user_id=body.user_id,
-            recommendations=[RecommendedPost(post_id=row.item_id, score=row.score, reason=row.reason) for row in rows],
-            count=len(rows),
-            model_version=rows[0].model_version if rows else None,
+        return Recommendations(user_id=body.user_id, **_as_posts(rows))
+
+    @app.post("/recommendations/guest", responses=FAILURES, tags=["recommendations"])
+    async def guest(body: GuestRequest, request: Request) -> GuestRecommendations:
+        """Recommend posts for somebody without an id, from the posts that this visit looked at."""
+        rows = await backend.ask(
+            lambda client: client.recommend_for_items(
+                body.post_ids, body.limit, body.exclude_post_ids, body.weights, body.fallback, body.filter
+            )
         )
+        metrics.count_answer(rows)
+        request.scope["state"]["rows"] = len(rows)
+        return GuestRecommendations(**_as_posts(rows))
 
     @app.post("/interactions", status_code=201, responses=FAILURES, tags=["recommendations"])
     async def record(body: InteractionRequest) -> Recorded:
@@ -134,6 +154,48 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
         )
         metrics.count_interaction()
         return Recorded(interaction_id=number)
+
+
+def _as_posts(rows: Sequence[Recommendation]) -> dict[str, Any]:
+    """Return the fields that every list of recommendations has."""
+    return {
+        "recommendations": [RecommendedPost(post_id=row.item_id, score=row.score, reason=row.reason) for row in rows],
+        "count": len(rows),
+        "model_version": rows[0].model_version if rows else None,
+    }
+
+
+def _add_exploring(app: FastAPI, backend: Backend) -> None:
+    @app.post("/recommendations/similar", responses=FAILURES, tags=["recommendations"])
+    async def similar(body: SimilarRequest, request: Request) -> SimilarPosts:
+        """Return the posts most like a post, nearest first, such as for the page of that post."""
+        rows = await backend.ask(lambda client: client.similar_items(body.post_id, body.limit))
+        request.scope["state"]["rows"] = len(rows)
+        posts = [SimilarPost(post_id=row.neighbor_id, similarity=row.similarity) for row in rows]
+        return SimilarPosts(post_id=body.post_id, similar=posts, count=len(posts))
+
+    @app.get("/recommendations/popular", responses=FAILURES, tags=["recommendations"])
+    async def popular(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="The most posts to return.")] = 50,
+    ) -> PopularPosts:
+        """Return the most popular posts, for everybody alike."""
+        rows = await backend.ask(lambda client: client.popular(limit))
+        request.scope["state"]["rows"] = len(rows)
+        posts = [PopularPost(post_id=row.item_id, score=row.score) for row in rows]
+        return PopularPosts(popular=posts, count=len(posts))
+
+    @app.post("/recommendations/explain", responses=FAILURES, tags=["recommendations"])
+    async def explain(body: ExplainRequest, request: Request) -> Explanation:
+        """Return why a user gets a post: contributions that add up to its score, the largest first."""
+        rows = await backend.ask(lambda client: client.explain(body.user_id, body.post_id))
+        request.scope["state"]["rows"] = len(rows)
+        reasons = [
+            Contribution(source=row.source, because_post_id=row.because_id, contribution=row.contribution)
+            for row in rows
+        ]
+        score = sum(row.contribution for row in rows)
+        return Explanation(user_id=body.user_id, post_id=body.post_id, score=score, reasons=reasons, count=len(reasons))
 
 
 def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
@@ -168,7 +230,7 @@ def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
 
 
 def _not_ready(request: Request, reason: RecdbError, shape: type[Error] = Error) -> JSONResponse:
-    hint = in_schema(reason.hint or HINTS.get(type(reason)) or "", request.app.state.schema) or None
+    hint = in_schema(HINTS.get(type(reason)) or reason.hint or "", request.app.state.schema) or None
     return error_response(request.scope, 503, "unavailable", str(reason), hint, headers=RETRY_AFTER, shape=shape)
 
 

@@ -10,10 +10,11 @@ from typing import Any, Self, TypeVar
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from recdb.client import AsyncRecommender, translate
+from recdb.client import AsyncRecommender
 from recdb.database import APPLICATION_NAME, Database
 from recdb.errors import RecdbError, Unavailable
 from recdb.schemas import with_schema
+from recdb.translate import translate
 
 T = TypeVar("T")
 

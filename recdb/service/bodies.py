@@ -1,11 +1,14 @@
 """The bodies of requests and responses, as OpenAPI describes them."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_EXCLUDED = 10_000
+MAX_LOOKED_AT = 1000
+MAX_LIMIT = 100
+MAX_WEIGHT = 1_000_000.0
 MAX_METADATA = 16_384
 MAX_METADATA_DEPTH = 32
 MAX_VALUE = 1e6
@@ -23,19 +26,19 @@ def _as_whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Refuse metadata that jsonb cannot hold, and metadata too large for one interaction."""
-    if metadata is None:
+def _check_json(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Refuse an object that jsonb cannot hold, and one that is too large."""
+    if value is None:
         return None
-    if _depth(metadata) > MAX_METADATA_DEPTH:
+    if _depth(value) > MAX_METADATA_DEPTH:
         raise ValueError(f"is nested more than {MAX_METADATA_DEPTH} deep")
     try:
-        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:
         raise ValueError("has a number that is not finite, or text that is not Unicode") from error
     if len(text) > MAX_METADATA:
         raise ValueError(f"is longer than {MAX_METADATA} bytes of JSON")
-    return metadata
+    return value
 
 
 def _depth(value: object) -> int:
@@ -64,19 +67,78 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="The most posts to return."), BeforeValidator(_as_whole)]
+Excluded = Annotated[
+    list[Id], Field(max_length=MAX_EXCLUDED, description="Posts to leave out, such as those on the page.")
+]
+Fallback = Annotated[Literal["none", "popular"], Field(description="`popular` adds popular posts up to `limit`.")]
+Filter = Annotated[
+    dict[str, Any] | None,
+    AfterValidator(_check_json),
+    Field(
+        description='Only posts whose attributes contain this object, such as `{"lang": "fi"}`: at most '
+        f"{MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep.",
+        examples=[{"lang": "fi"}],
+    ),
+]
+Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
+
+
 class RecommendationRequest(Request):
     """A request for a user's recommendations."""
 
     user_id: Id
-    limit: Annotated[int, BeforeValidator(_as_whole)] = Field(50, ge=1, le=100, description="The most posts to return.")
-    exclude_post_ids: list[Id] = Field(
-        default_factory=list, max_length=MAX_EXCLUDED, description="Posts to leave out, such as those on the page."
-    )
-    fallback: Literal["none", "popular"] = Field("none", description="`popular` adds popular posts up to `limit`.")
+    limit: Limit = 50
+    exclude_post_ids: Excluded = Field(default_factory=list)
+    fallback: Fallback = "none"
+    filter: Filter = None
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"user_id": "user-42", "limit": 50, "exclude_post_ids": ["post-1"]}]}
     )
+
+
+class GuestRequest(Request):
+    """A request for recommendations for somebody without an id, from the posts that this visit looked at."""
+
+    post_ids: list[Id] = Field(
+        max_length=MAX_LOOKED_AT, description="The posts that the guest looked at, newest first."
+    )
+    weights: list[Weight] | None = Field(
+        None, max_length=MAX_LOOKED_AT, description="How much each of `post_ids` counts; 1 each unless given."
+    )
+    limit: Limit = 50
+    exclude_post_ids: Excluded = Field(default_factory=list)
+    fallback: Fallback = "none"
+    filter: Filter = None
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.weights is not None and len(self.weights) != len(self.post_ids):
+            raise ValueError(f"weights has {len(self.weights)} numbers for {len(self.post_ids)} post_ids")
+        return self
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"post_ids": ["post-7", "post-3"], "weights": [1, 0.5], "limit": 20}]}
+    )
+
+
+class SimilarRequest(Request):
+    """A request for the posts that are most like a post."""
+
+    post_id: Id
+    limit: Limit = 20
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"post_id": "post-7", "limit": 20}]})
+
+
+class ExplainRequest(Request):
+    """A request for the reasons why a user gets a post."""
+
+    user_id: Id
+    post_id: Id
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "user-42", "post_id": "post-7"}]})
 
 
 class InteractionRequest(Request):
@@ -85,7 +147,7 @@ class InteractionRequest(Request):
     user_id: Id
     post_id: Id
     interaction_type: str = Field(min_length=1, max_length=100, pattern=TEXT, description="Such as view or like.")
-    metadata: Annotated[dict[str, Any] | None, AfterValidator(_check_metadata)] = Field(
+    metadata: Annotated[dict[str, Any] | None, AfterValidator(_check_json)] = Field(
         None, description=f"An object of your own: at most {MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep."
     )
 
@@ -135,6 +197,63 @@ class Recommendations(BaseModel):
             ]
         },
     )
+
+
+class GuestRecommendations(BaseModel):
+    """The recommended posts, best first."""
+
+    recommendations: list[RecommendedPost]
+    count: int = Field(ge=0, description="The number of posts; 0 if the model knows none of those looked at.")
+    model_version: str | None = Field(description="The model version that ranked the posts; null if there are none.")
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class SimilarPost(BaseModel):
+    """A post that is like another."""
+
+    post_id: str
+    similarity: float = Field(ge=-1, le=1, description="The cosine of the posts' vectors.")
+
+
+class SimilarPosts(BaseModel):
+    """The posts most like a post, nearest first; none if the model does not know it."""
+
+    post_id: str
+    similar: list[SimilarPost]
+    count: int = Field(ge=0)
+
+
+class PopularPost(BaseModel):
+    """A popular post."""
+
+    post_id: str
+    score: float = Field(ge=0, le=1, description="The most popular post has 1.")
+
+
+class PopularPosts(BaseModel):
+    """The most popular posts."""
+
+    popular: list[PopularPost]
+    count: int = Field(ge=0)
+
+
+class Contribution(BaseModel):
+    """A part of a post's score."""
+
+    source: str = Field(description="`item`: one of the user's own posts; `neighbors`: all similar users together.")
+    because_post_id: str | None = Field(description="The user's own post that contributes; null for `neighbors`.")
+    contribution: float
+
+
+class Explanation(BaseModel):
+    """Why a user gets a post; no reasons if it is not recommended to the user, or only as a popular one."""
+
+    user_id: str
+    post_id: str
+    score: float = Field(description="The post's score in the user's list: the sum of the contributions.")
+    reasons: list[Contribution]
+    count: int = Field(ge=0)
 
 
 class Recorded(BaseModel):

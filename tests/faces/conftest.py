@@ -21,6 +21,10 @@ def application(module_database: Database) -> Iterator[Database]:
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         record(connection, tastes())
         connection.execute("insert into recdb.item (item_id) values ('untouched')")
+        connection.execute(
+            "insert into recdb.item (item_id, attributes) "
+            "select 'i' || n, '{\"lang\": \"fi\"}' from generate_series(7, 10) n"
+        )
         train(module_database)
         connection.execute(f"create role {ROLE} login in role recdb_reader, recdb_writer")
         yield Database(make_conninfo(module_database.conninfo, user=ROLE), "test")

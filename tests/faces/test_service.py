@@ -21,6 +21,8 @@ FUZZING = Path(__file__).parent / "schemathesis.toml"
 
 JSON = {"content-type": "application/json"}
 
+GUEST, SIMILAR, POPULAR, EXPLAIN = (f"/recommendations/{name}" for name in ("guest", "similar", "popular", "explain"))
+
 
 # Recommendations ----------------------------------------------------------------------------------------------
 
@@ -57,6 +59,58 @@ def test_ids_come_back_as_they_were_sent(http: httpx.Client) -> None:
         response = http.post(GENERATE, json={"user_id": user, "exclude_post_ids": [user]})
         assert response.status_code == 200
         assert response.json()["user_id"] == user
+
+
+def rows_of(connection: psycopg.Connection, call: str) -> list[tuple[Any, ...]]:
+    return connection.execute(f"select * from {call}").fetchall()
+
+
+def test_a_filter_and_a_fallback_choose_the_posts(http: httpx.Client, shared: psycopg.Connection) -> None:
+    for fallback in ("none", "popular"):
+        body = {"user_id": "u1", "filter": {"lang": "fi"}, "fallback": fallback}
+        expected = rows_of(shared, f"""recommend('u1', 50, fallback => '{fallback}', filter => '{{"lang": "fi"}}')""")
+        posts = http.post(GENERATE, json=body).json()["recommendations"]
+        assert [(post["post_id"], post["score"], post["reason"]) for post in posts] == [row[:3] for row in expected]
+        assert expected and {row[0] for row in expected} <= {"i7", "i8", "i9", "i10"}
+    assert http.post(GENERATE, json={"user_id": "u1", "filter": {"lang": "sv"}}).json()["count"] == 0
+
+
+def test_a_guest_gets_the_rows_of_recommend_for_items(http: httpx.Client, shared: psycopg.Connection) -> None:
+    body = {"post_ids": ["i1", "i2"], "weights": [1, 0.5], "limit": 5, "exclude_post_ids": ["i3"]}
+    call = "recdb.recommend_for_items(array['i1', 'i2'], 5, array['i3'], array[1, 0.5]::real[])"
+    answer = http.post(GUEST, json=body)
+    assert answer.status_code == 200
+    posts = [(post["post_id"], post["score"], post["reason"]) for post in answer.json()["recommendations"]]
+    assert posts == [row[:3] for row in rows_of(shared, call)] and len(posts) == answer.json()["count"] == 5
+    assert answer.json()["model_version"] == "collaborative_filtering_v1"
+    assert http.post(GUEST, json={"post_ids": []}).json() == {"recommendations": [], "count": 0, "model_version": None}
+    filtered = http.post(GUEST, json={"post_ids": ["i1"], "filter": {"lang": "fi"}, "fallback": "popular"}).json()
+    assert {post["post_id"] for post in filtered["recommendations"]} == {"i7", "i8", "i9", "i10"}
+
+
+def test_similar_and_popular_posts_are_the_rows_of_their_functions(
+    http: httpx.Client, shared: psycopg.Connection
+) -> None:
+    similar = http.post(SIMILAR, json={"post_id": "i1", "limit": 4}).json()
+    assert [(post["post_id"], post["similarity"]) for post in similar["similar"]] == rows_of(
+        shared, "recdb.similar_items('i1', 4)"
+    )
+    assert similar["post_id"] == "i1" and similar["count"] == 4
+    assert http.post(SIMILAR, json={"post_id": "nothing"}).json()["similar"] == []
+    popular = http.get(POPULAR, params={"limit": 4}).json()
+    assert [(post["post_id"], post["score"]) for post in popular["popular"]] == rows_of(shared, "recdb.popular(4)")
+    assert http.get(POPULAR).json()["count"] == len(rows_of(shared, "recdb.popular(50)"))
+    for limit in ("0", "101", "many", ""):
+        assert "limit" in assert_error(http.get(POPULAR, params={"limit": limit}), 422, "invalid_request")["detail"]
+
+
+def test_an_explanation_adds_up_to_the_score(http: httpx.Client, shared: psycopg.Connection) -> None:
+    item, score = rows_of(shared, "recommend('u1', 3)")[1][:2]
+    answer = http.post(EXPLAIN, json={"user_id": "u1", "post_id": item}).json()
+    reasons = [(part["source"], part["because_post_id"], part["contribution"]) for part in answer["reasons"]]
+    assert reasons == rows_of(shared, f"recdb.explain('u1', '{item}')") and answer["count"] == len(reasons) > 1
+    assert answer["score"] == pytest.approx(score)
+    assert http.post(EXPLAIN, json={"user_id": "nobody", "post_id": item}).json()["reasons"] == []
 
 
 # Interactions -------------------------------------------------------------------------------------------------
@@ -116,6 +170,23 @@ def nested(depth: int) -> Any:
         (GENERATE, {"user_id": "u1", "\ud800": 1}, "unicode"),
         (GENERATE, {"user_id": "u1", "fallback": "random"}, "fallback"),
         (GENERATE, [], "dictionary"),
+        (GENERATE, {"user_id": "u1", "filter": "lang"}, "filter"),
+        (GENERATE, {"user_id": "u1", "filter": {"lang": float("inf")}}, "filter"),
+        (GENERATE, {"user_id": "u1", "filter": {"a": nested(40)}}, "filter"),
+        (GENERATE, {"user_id": "u1", "filter": {"a": "x" * 20_000}}, "filter"),
+        (GUEST, {}, "post_ids"),
+        (GUEST, {"post_ids": "i1"}, "post_ids"),
+        (GUEST, {"post_ids": [1]}, "post_ids.0"),
+        (GUEST, {"post_ids": ["i1"] * 1001}, "post_ids"),
+        (GUEST, {"post_ids": ["i1"], "weights": []}, "weights has 0 numbers for 1 post_ids"),
+        (GUEST, {"post_ids": ["i1"], "weights": [float("nan")]}, "weights"),
+        (GUEST, {"post_ids": ["i1"], "weights": ["1"]}, "weights"),
+        (GUEST, {"post_ids": ["i1"], "limit": 101}, "limit"),
+        (GUEST, {"post_ids": ["i1"], "user_id": "u1"}, "user_id"),
+        (SIMILAR, {"post_id": ""}, "post_id"),
+        (SIMILAR, {"post_id": "i1", "limit": 0}, "limit"),
+        (EXPLAIN, {"user_id": "u1"}, "post_id"),
+        (EXPLAIN, {"user_id": "u1", "post_id": None}, "post_id"),
         ("/interactions", INTERACTION | {"interaction_type": ""}, "interaction_type"),
         ("/interactions", INTERACTION | {"interaction_type": "k" * 101}, "interaction_type"),
         ("/interactions", INTERACTION | {"post_id": "\N{BATH}" * 1000}, "2600 bytes"),
@@ -201,7 +272,8 @@ def test_every_operation_is_described_with_its_errors(http: httpx.Client) -> Non
     paths = http.get("/openapi.json").json()["paths"]
     operations = {(method, path): entry for path, entries in paths.items() for method, entry in entries.items()}
     assert set(operations) == {
-        ("get", "/health"), ("get", "/live"), ("get", "/metrics"), ("post", GENERATE), ("post", "/interactions"),
+        ("get", "/health"), ("get", "/live"), ("get", "/metrics"), ("post", GENERATE), ("post", GUEST),
+        ("post", SIMILAR), ("get", POPULAR), ("post", EXPLAIN), ("post", "/interactions"),
     }  # fmt: skip
     for (method, path), operation in operations.items():
         assert operation["description"]
@@ -234,5 +306,8 @@ def test_whatever_the_description_allows_or_forbids_is_never_a_5xx(http: httpx.C
     answered = {
         (sample.labels["route"], sample.labels["status"]) for sample in read_metrics(http, "recdb_http_requests")
     }
-    assert {(GENERATE, "200"), (GENERATE, "422"), ("/interactions", "201"), ("/interactions", "422")} <= answered
+    assert {
+        (path, code) for path in (GENERATE, GUEST, SIMILAR, POPULAR, EXPLAIN) for code in ("200", "422")
+    } <= answered
+    assert {("/interactions", "201"), ("/interactions", "422")} <= answered
     assert not [entry for entry in answered if entry[1].startswith("5")]

@@ -23,9 +23,10 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("calls", "preconditions", "public", "repair"),
+    ("alchemy",),
+    ("calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
-    ("embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
+    ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
     ("alembic", "errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
