@@ -34,6 +34,7 @@ POINTS = {
     "activation": ("before activating", "after activating"),
     "recommend-all": ("lists opened", "lists begun", "lists written"),
     "attach": ("view made", "views combined", "attached"),
+    "uninstall": ("schema dropped",),
     "init": ("prepared", "migrated", "replayed"),
 }
 """The points by the work that reaches them, in its order."""

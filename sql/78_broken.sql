@@ -187,7 +187,7 @@ as $$
 declare
     lives_in text;
 begin
-    select quote_ident(n.nspname) into lives_in
+    select n.nspname into lives_in
     from pg_catalog.pg_extension e
     join pg_catalog.pg_namespace n on n.oid = e.extnamespace
     where e.extname = 'vector';
@@ -196,9 +196,9 @@ begin
         'Run: recdb init; then: recdb refresh, which trains a new model. No interaction is lost.'
     where lives_in is null
     union all
-    select format('the extension vector (pgvector) has moved from schema %s to %s', recdb.vector_schema(), lives_in),
+    select format('the extension vector (pgvector) has moved from schema %s to %I', recdb.vector_schema(), lives_in),
         'Run: recdb init'
-    where lives_in <> recdb.vector_schema()
+    where lives_in <> btrim(recdb.vector_schema(), '"')
     union all
     select p.part || ' is missing', 'Run: recdb init; then: recdb refresh. No interaction is lost.'
     from recdb.missing_parts() p(part)

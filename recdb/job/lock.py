@@ -28,7 +28,6 @@ def open_job(database: Database, report: Report) -> Iterator[psycopg.Connection 
         if connection is None:
             yield None
             return
-        require_primary(connection)
         check_owner(connection)
         watch_for_lost_client(connection)
         be_patient(connection)
@@ -48,6 +47,7 @@ def job_lock(database: Database) -> Iterator[psycopg.Connection | None]:
     jobs ever work at once. Yields None if another job holds the lock.
     """
     with connect(database, autocommit=True) as connection:
+        require_primary(connection)
         require_installed(connection)
         (locked,) = fetch_row(connection, "select recdb.take_lock('job')")
         try:

@@ -9,7 +9,7 @@ import time
 import psycopg
 from psycopg import sql
 
-from recdb.database import Database, connect, fetch_row
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import RecdbError
 from recdb.faults import reach
 from recdb.job.partitions import LEARNED_TABLES
@@ -45,6 +45,7 @@ def activate(database: Database, label: str, report: Report) -> str | None:
         kept = connection.execute("select from recdb.model where label = %s and state = 'ready'", [label]).fetchone()
         if kept is None:
             connection.execute("select recdb.activate(%s)", [label])  # raises the error
+        require_primary(connection)
         wait_for_others(connection)
         with traced(connection, database, "activate") as run_id:
             reach("before activating")

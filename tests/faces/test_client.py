@@ -132,9 +132,9 @@ def test_track_records_and_forget_user_erases(client: Any, shared: psycopg.Conne
     newest = "select now() - max(created_at) < interval '1 minute' from recdb.interaction where user_id = 'visitor'"
     assert shared.execute(newest).fetchone() == (True,)
     assert client.recommend("visitor")
-    assert client.merge_users("visitor", "member") == 2
+    assert client.merge_users("visitor", "member") == 3
     assert client.recommend("visitor") == [] and client.recommend("member")
-    assert client.forget_user("member") == 2
+    assert client.forget_user("member") == 3
     assert client.recommend("member") == []
 
 

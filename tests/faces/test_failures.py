@@ -132,8 +132,8 @@ BROKEN: dict[str, Callable[[Make], str]] = {
 FINE = {
     "not installed": {"demo", "doctor", "init"},
     "an older revision": {"init", "demo", "doctor", "uninstall"},
-    "a newer revision": {"doctor"},
-    "no revision": {"doctor", "uninstall"},
+    "a newer revision": {"doctor", "uninstall"},
+    "no revision": {"demo", "doctor", "init", "uninstall"},
     "no interactions": set(map(str, SHORT)),
     "the session is ended": set(map(str, SHORT)) - {"load", "generate", "attach", "refresh"},
     "not the owner": {"doctor"},

@@ -156,10 +156,23 @@ def test_an_attach_killed_anywhere(database: Database, db: psycopg.Connection, p
         assert lists(db) == before
     mapping = {"user": "who", "item": "what", "kind": "how", "at": "at"}
     attach(database, [Source("interactions", "seen", mapping)])
-    assert column(db.execute("select count(*) from pg_views where viewname like 'attached%'")) == [1]
+    assert column(db.execute("select count(*) from pg_views where viewname like 'attached%'")) == [0]
     assert job.run(database).ran
     assert remains(db) == {}
     assert column(db.execute("select count(*) from recdb.interactions where user_id = 'u77'")) == [1]
+
+
+@pytest.mark.parametrize("point", faults.POINTS["uninstall"])
+def test_an_uninstall_killed_changes_nothing(database: Database, db: psycopg.Connection, point: str) -> None:
+    record(db, tastes())
+    train(database)
+    before = lists(db)
+
+    die_at(point, database, "uninstall", "--yes")
+
+    assert lists(db) == before
+    assert job.run(database, full=True).model is not None
+    assert remains(db) == {}
 
 
 @pytest.mark.parametrize("installed", [True, False], ids=["replay", "install"])

@@ -237,7 +237,8 @@ def test_nobody_but_the_owner_finds_out_who_was_forgotten(database: Database, db
         "select * from recdb.secret",
         "select * from recdb.interactions_of('u1')",
         "select * from recdb.profile_of('u1')",
-        "select * from recdb.attached_1",
+        "select * from recdb.attached_interactions()",
+        "select * from recdb.read_interactions()",
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             db.execute(query)

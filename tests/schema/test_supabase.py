@@ -94,7 +94,7 @@ def test_who_asks_for_themselves_may_do_nothing_else(project: Database) -> None:
         "select * from recdb.popular()",
         "select recdb.track('u', 'i', 'like')", "select recdb.forget_user('u')", "select * from recdb.neighbors('u')",
         "select * from recdb.similar_items('1')", "select * from recdb.interaction", "select * from recdb.config",
-        "select * from recdb.items", "select * from recdb.attached_1", "select * from recdb.user_vectors",
+        "select * from recdb.items", "select * from recdb.show_interactions()", "select * from recdb.user_vectors",
         "call recdb.refresh()",
         "create or replace function recdb.current_user_id() returns text language sql as $$ select 'u' $$",
     ]  # fmt: skip
