@@ -66,7 +66,8 @@ def may_make_public_recommend(raw: psycopg.Connection) -> bool:
     if foreign and schema == DEFAULT_SCHEMA:
         raise RecdbError(
             f"this database has a function {foreign[0]} of its own",
-            "rename it: recdb needs the name public.recommend; or give recdb another schema: recdb init --schema NAME",
+            "rename or drop it: recdb needs the name public.recommend; or give recdb another schema: "
+            "recdb init --schema NAME",
         )
     allowed = raw.execute("select has_schema_privilege('public', 'create')").fetchone()
     if allowed and not allowed[0] and schema == DEFAULT_SCHEMA:

@@ -66,7 +66,8 @@ def test_a_source_that_says_too_little_is_refused(text: str) -> None:
 def owned(app_db: psycopg.Connection, database: Database) -> Iterator[Database]:
     """recdb, owned by a role that owns none of the application's tables."""
     name = sql.Identifier(app_db.info.dbname)
-    app_db.execute("drop schema recdb cascade; create role librarian login")
+    migrate.uninstall(database)
+    app_db.execute("create extension if not exists vector; create role librarian login")
     app_db.execute("grant recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer to librarian with admin option")
     app_db.execute(sql.SQL("grant create on database {} to librarian").format(name))
     app_db.execute("grant create on schema public to librarian")

@@ -132,7 +132,7 @@ def test_the_slow_commands_work_on_the_schema_too(both: Database, command: Comma
 
 def test_statements_and_commands_in_messages_name_the_schema(both: Database, command: Command) -> None:
     with pytest.raises(psycopg.Error) as refused:
-        ask(both, "select people.refuse_loss(100000, 100000)")
+        ask(both, "select people.refuse_loss(100000, 1)")
     assert "select people.rebuild(force => true)" in str(refused.value.diag.message_hint)
     assert "recdb refresh --schema people --full --force" in str(refused.value.diag.message_hint)
 

@@ -2,7 +2,9 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,6 +40,24 @@ def restore(dump: Path, into: Database, *options: str, code: int = 0) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stderr
+
+
+def assert_alike(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Compare answers of servers whose versions of pgvector round differently."""
+
+    def split(rows: Any) -> tuple[list[Any], list[float]]:
+        numbers = float, Decimal
+        parts = [([v for v in row if not isinstance(v, numbers)], [v for v in row if isinstance(v, numbers)])
+                 for row in rows]  # fmt: skip
+        parts.sort(key=lambda part: str(part[0]))
+        return [texts for texts, _ in parts], [float(value) for _, values in parts for value in values]
+
+    assert found.keys() == expected.keys()
+    for call, lists in found.items():
+        for rows, others in zip(lists, expected[call], strict=True):
+            (texts, values), (other_texts, other_values) = split(rows), split(others)
+            assert texts == other_texts, call
+            assert values == pytest.approx(other_values, abs=1e-6), call
 
 
 # By an owner without superuser, from an older server ----------------------------------------------------------
@@ -91,7 +111,7 @@ def test_a_dump_of_postgresql_16_answers_alike_on_18(
 
     with psycopg.connect(original.conninfo) as before, psycopg.connect(restored.conninfo, autocommit=True) as after:
         assert (before.info.server_version // 10000, after.info.server_version // 10000) == (16, 18)
-        assert answers(after) == answers(before)
+        assert_alike(answers(after), answers(before))
         assert after.execute(WEIGHTS).fetchall() == before.execute(WEIGHTS).fetchall()
         after.execute("call recdb.refresh()")
         assert column(after.execute("select kind from recdb.refresh_log order by run_id desc limit 1")) == ["rebuild"]
