@@ -117,7 +117,7 @@ def _records(call: Call[Row], result: Any) -> list[Row]:
 
 
 def _flush(source: Any) -> None:
-    """Write what a session has not written yet, as it does before a query of its own."""
+    """Write the changes that a session has not written yet, as it does before a query of its own."""
     if getattr(source, "autoflush", False):
         source.flush()
 

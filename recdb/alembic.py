@@ -1,7 +1,7 @@
 """For applications that use Alembic: `alembic revision --autogenerate` leaves recdb's tables alone.
 
 With `include_schemas=True` Alembic compares all schemas of the database with the application's models, and proposes to
-drop what the models do not have. Put this into env.py:
+drop everything that the models do not have. Put this into env.py:
 
     import recdb.alembic
 

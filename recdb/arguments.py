@@ -1,7 +1,7 @@
 """Checks of the arguments of a client's method, before a driver turns them into something else.
 
-Ids are text in the database. A client takes a str, an integer or a UUID for an id. It refuses what Python would pass
-on as a list of letters, a number or a literal that nobody meant.
+Ids are text in the database. A client takes a str, an integer or a UUID for an id. It refuses a value that Python would
+pass on as a list of letters, a number or a literal that nobody meant.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 Both clients send the calls of recdb.calls. A client that you give a URL makes a connection pool of its own and opens
 it at the first call, or in `with`. A client that you give a connection or a pool uses it and leaves it open. On a
-connection the client neither commits nor rolls back: `track()` is then part of your transaction. What SQLAlchemy has
-for these (an engine, a connection, a session) is used in the same way, by recdb.alchemy.
+connection the client neither commits nor rolls back: `track()` is then part of your transaction. An
+engine, a connection or a session of SQLAlchemy is used in the same way, by recdb.alchemy.
 """
 
 import asyncio

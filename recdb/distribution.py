@@ -14,7 +14,7 @@ def installed_version() -> str:
 
 
 def install_command(extra: str | None = None) -> str:
-    """Return the command that installs an extra; without one, what recdb itself needs."""
+    """Return the command that installs an extra; without one, the packages that recdb itself needs."""
     return f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
 
 

@@ -33,20 +33,19 @@ from recdb.preconditions import (
     ensure_pgvector,
     lock_out_installs,
 )
-from recdb.public import PUBLIC, drop_stand_ins, find_public_recommend, may_make_public_recommend
+from recdb.public import PUBLIC, drop_stand_ins, may_make_public_recommend
+from recdb.removal import remove
 from recdb.repair import (
-    dependents,
     find_missing,
     open_public,
     restore_public,
     restore_revision,
     restore_vectors,
     review,
-    shut_public,
 )
 from recdb.revisions import fill_in, vector_schema
 from recdb.roles import DEFAULT_PREFIX, check_prefix, installed_prefix, role_comments, with_prefix
-from recdb.schemas import DEFAULT_SCHEMA, Verbatim, schema_of
+from recdb.schemas import DEFAULT_SCHEMA, describe_place, schema_of
 from recdb.translate import translate
 
 VERSION_TABLE = "alembic_version"
@@ -182,51 +181,13 @@ def uninstall(database: Database) -> list[str]:
         if attempt:
             time.sleep(PAUSE)
         try:
-            return _remove(database)
+            with connect(database) as connection:
+                return remove(connection, LOCK_TIMEOUT)
         except psycopg.errors.LockNotAvailable as error:
             refusal = in_use(database)
             if attempt == ATTEMPTS - 1:
                 raise refusal from error
     raise refusal
-
-
-def _remove(database: Database) -> list[str]:
-    """Remove everything at once. Nothing here relies on recdb being whole."""
-    with connect(database) as connection:
-        if not connection.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone():
-            raise NotInstalled(f"recdb is not installed in {_place(connection)}")
-        require_primary(connection)
-        check_schema_is_ours(connection)
-        lock_out_installs(connection)
-        connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-        check_owner(connection)
-        others = dependents(connection)
-        if others:
-            raise RecdbError("objects of the application depend on recdb's: nothing was changed", "\n".join(others))
-        roles = role_comments(installed_prefix(connection))
-        for function in find_public_recommend(connection):
-            if not function.of_others and not function.is_foreign:
-                connection.execute(sql.SQL("drop function {}").format(Verbatim(function.name)))
-        connection.execute("drop schema recdb cascade")
-        reach("schema dropped")
-        connection.execute("set local lock_timeout = 0")
-        left: list[str] = []
-        if _extension_is_ours(connection):
-            left += _try_to_drop(connection, "extension", "vector")
-        for role in roles:
-            shut_public(connection, role)
-            left += _try_to_drop(connection, "role", role)
-    return left
-
-
-def _try_to_drop(connection: psycopg.Connection, kind: str, name: str) -> list[str]:
-    """Drop an object that others may need as well; if it has to stay, return a line that says why."""
-    try:
-        with connection.transaction():
-            connection.execute(sql.SQL("drop {} if exists {}").format(sql.SQL(kind), sql.Identifier(name)))
-    except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.InsufficientPrivilege) as error:
-        return [f"{kind} {name}: {error.diag.message_primary}"]
-    return []
 
 
 def installed_revision(connection: psycopg.Connection) -> str | None:
@@ -264,7 +225,7 @@ def require_installed(connection: psycopg.Connection) -> None:
     """Raise NotInstalled unless the database is at this package's newest revision."""
     found, wanted = installed_revision(connection), newest_revision()
     if found is None:
-        raise NotInstalled(f"recdb is not installed in {_place(connection)}", "run: recdb init")
+        raise NotInstalled(f"recdb is not installed in {describe_place(connection)}", "run: recdb init")
     if found != wanted:
         hint = "recdb init" if knows_revision(found) else UPGRADE_COMMAND
         raise NotInstalled(f"the database is at revision {found}, this recdb needs {wanted}", f"run: {hint}")
@@ -280,11 +241,6 @@ def require_whole(connection: psycopg.Connection) -> None:
             raise RecdbError("functions of recdb are missing", "run: recdb init")
         if may_ask:
             connection.execute("select recdb.refuse_broken()")
-
-
-def _place(connection: psycopg.Connection) -> str:
-    schema = schema_of(connection) or DEFAULT_SCHEMA
-    return "this database" if schema == DEFAULT_SCHEMA else f"schema {schema} of this database"
 
 
 # Functions that migrations/env.py calls -------------------------------------------------------------------
@@ -396,10 +352,3 @@ def _set_prefix(raw: psycopg.Connection, prefix: str | None) -> None:
     if not installed:
         comment = f"recdb: recommendations inside PostgreSQL, with the roles {prefix or DEFAULT_PREFIX}_*"
         raw.execute(sql.SQL("comment on schema recdb is {}").format(sql.Literal(comment)))
-
-
-def _extension_is_ours(raw: psycopg.Connection) -> bool:
-    row = raw.execute(
-        "select obj_description(oid, 'pg_extension') from pg_extension where extname = 'vector'"
-    ).fetchone()
-    return bool(row and row[0] == "pgvector, installed by recdb")

@@ -15,7 +15,16 @@ from psycopg.rows import Row
 from recdb.errors import InvalidInput
 from recdb.revisions import DEFAULT_SCHEMA, in_schema, lock_key
 
-__all__ = ["DEFAULT_SCHEMA", "check_schema", "in_schema", "lock_key", "schema_of", "use_schema", "with_schema"]
+__all__ = [
+    "DEFAULT_SCHEMA",
+    "check_schema",
+    "describe_place",
+    "in_schema",
+    "lock_key",
+    "schema_of",
+    "use_schema",
+    "with_schema",
+]
 
 _in_schema = lru_cache(maxsize=1000)(in_schema)
 
@@ -112,3 +121,9 @@ def schema_of(connection: object) -> str | None:
     """Return the schema that use_schema() gave a connection; None for a connection of somebody else."""
     schema = getattr(getattr(connection, "cursor_factory", None), "schema", None)
     return schema if isinstance(schema, str) else None
+
+
+def describe_place(connection: object) -> str:
+    """Name the place of a recommender in a message: its database, or its schema there."""
+    schema = schema_of(connection) or DEFAULT_SCHEMA
+    return "this database" if schema == DEFAULT_SCHEMA else f"schema {schema} of this database"

@@ -1,4 +1,4 @@
-"""Turns the errors of a database into recdb's own: the message of the database, and a hint that says what to do."""
+"""Turns the errors of a database into recdb's own: the message of the database, and a hint that says how to go on."""
 
 import re
 from collections.abc import Mapping

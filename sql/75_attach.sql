@@ -84,7 +84,8 @@ language sql immutable parallel safe
 begin atomic
     select case
         when as_local.type = 'timestamptz'::regtype then as_local.expression
-        when as_local.zone = 'UTC' then format('(%s at time zone ''UTC''::text)::%s', as_local.expression, as_local.type)
+        when as_local.zone = 'UTC' then
+            format('(%s at time zone ''UTC''::text)::%s', as_local.expression, as_local.type)
         else
             format('least(%1$s at time zone %2$L::text, '
                 '(%1$s + interval ''3 hours'') at time zone %2$L::text - interval ''3 hours'')::%3$s',

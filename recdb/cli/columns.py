@@ -1,4 +1,4 @@
-"""The options that say what the columns of a file mean."""
+"""The options that give the columns of a file their meaning."""
 
 from typing import Annotated, Any
 

@@ -132,7 +132,7 @@ TURNS: tuple[tuple[Any, Callable[[Any], RecdbError]], ...] = (
 
 
 def unexpected(error: BaseException) -> RecdbError:
-    """Describe an exception that nobody foresaw, without what may be part of a password."""
+    """Describe an exception that nobody foresaw, without any text that may be part of a password."""
     said = one_line(str(error))[:300]
     urls = [*sys.argv[1:], os.environ.get("RECDB_DATABASE_URL", ""), os.environ.get("DATABASE_URL", "")]
     secret = any(quotes_credentials(said, url) for url in urls if "://" in url)

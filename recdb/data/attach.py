@@ -265,7 +265,8 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
     doubts = inspect_values(connection, view, relation, value) if value else []
     cursor = read_relation(connection, relation, sample_query(connection, number, view, zone))
     names = [column.name for column in cursor.description or ()]
-    sample = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    shown = [name for name in names if value or name != "value"]
+    sample = [{name: row[names.index(name)] for name in shown} for row in cursor.fetchall()]
     warnings = [] if sample else [Remark(f"{attached.relation} has no rows yet")]
     if attached.role == "interactions":
         warnings += inspect_kinds(connection, view, relation, attached.mapping["kind"])

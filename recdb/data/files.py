@@ -34,7 +34,7 @@ def file_name(path: str) -> str:
 
 
 class Hashed(io.BufferedIOBase):
-    """A stream of bytes that hashes what is read from it."""
+    """A stream of bytes that hashes the bytes that are read from it."""
 
     def __init__(self, plain: BinaryIO | gzip.GzipFile) -> None:
         self._plain: Any = plain

@@ -1,4 +1,4 @@
-"""What the name of a kind says about it: whether it sounds like a dislike, or is a number of stars."""
+"""The hints in the name of a kind: whether it sounds like a dislike, or is a number of stars."""
 
 import re
 from collections.abc import Sequence

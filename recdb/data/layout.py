@@ -1,4 +1,4 @@
-"""The layout of a file of interactions: which of its columns mean what, and how its times are written."""
+"""The layout of a file of interactions: the meaning of its columns, and how its times are written."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class FileColumn:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a file mean; None for the column of recdb's own name, if the file has it."""
+    """The meaning of a file's columns; None for the column of recdb's own name, if the file has it."""
 
     user: str | None = None
     item: str | None = None
@@ -89,7 +89,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What is staged of the file, and what becomes of it."""
+    """The columns that are staged of the file, and the columns that are made of them."""
 
     width: int
     """How many columns the file has."""
@@ -170,7 +170,7 @@ def find_column(cells: Sequence[str], name: str) -> int | None:
 
 
 def tokens(expression: str) -> list[str]:
-    """Return the names in an SQL expression, without what is in single quotes."""
+    """Return the names in an SQL expression, without the text in single quotes."""
     bare = re.sub(r"'[^']*'", " ", expression)
     return [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|([^\W\d]\w*)', bare)]
 
@@ -201,7 +201,7 @@ def expression_column(expression: str, cells: Sequence[str], inputs: Mapping[str
         )
     problems = [
         f"case when input_{place} <> '' and input_{place} !~ '{NUMBER}' then "
-        f"format('%s %L is not a number', {quoted(cells[place])}, left(input_{place}, 40)) end"
+        f"format('%s %L is not a number', {as_literal(cells[place])}, left(input_{place}, 40)) end"
         for place in inputs.values()
     ]
     numbers = ", ".join(
@@ -226,7 +226,7 @@ def try_expression(connection: psycopg.Connection, expression: str, column: File
         ) from error
 
 
-def quoted(text: str) -> str:
+def as_literal(text: str) -> str:
     """Write a text as an SQL literal."""
     return sql.Literal(text).as_string()
 

@@ -19,8 +19,8 @@ from recdb.data.layout import (
     FileColumn,
     Layout,
     arrange_mapped,
+    as_literal,
     number_column,
-    quoted,
     require_readable,
     suggest_delimiter,
     try_expression,
@@ -251,7 +251,7 @@ def load(
 
 
 def read_header(lines: Lines, target: Target, layout: Layout, path: str) -> tuple[Iterator[list[str]], Arrangement]:
-    """Read the names of the columns, in any order; return the rows after them, and what becomes of the columns.
+    """Read the names of the columns, in any order; return the rows after them, and the arrangement of the columns.
 
     Raises InvalidInput if a column is missing, unknown or repeated.
     """
@@ -298,7 +298,9 @@ def read_header(lines: Lines, target: Target, layout: Layout, path: str) -> tupl
 def create_staged(connection: psycopg.Connection, arrangement: Arrangement) -> None:
     """Create the temporary table that the rows are copied into, as text."""
     columns = [f"{column} text not null" for column in arrangement.staged]
-    columns += [f"{column} text not null default {quoted(value)}" for column, value in arrangement.constants.items()]
+    columns += [
+        f"{column} text not null default {as_literal(value)}" for column, value in arrangement.constants.items()
+    ]
     connection.execute(f"create temporary table staged (line bigint not null, {', '.join(columns)}) on commit drop")
 
 

@@ -1,7 +1,7 @@
 """How PostgreSQL would read an attached view: recdb asks for one user's rows and for one item's row in each call.
 
 A table of a few rows is read whole in any case, so the plans are made without sequential scans, and with joins by
-nested loops: what is still read whole then has no index that serves.
+nested loops: a table that is still read whole then has no index that serves.
 """
 
 import re
@@ -40,7 +40,7 @@ class WholeRead:
 
     @property
     def reason(self) -> str:
-        """Say what is slow."""
+        """Name the slow part."""
         return f"{self.question} reads the whole table {self.table}"
 
 
@@ -137,7 +137,7 @@ def filtered_reads(node: dict[str, Any]) -> Iterator[tuple[str, str, tuple[str, 
 
 
 def compared(alias: str, conditions: list[str]) -> tuple[str, ...]:
-    """Find the columns of a table that conditions compare: they are what an index would need."""
+    """Find the columns of a table that conditions compare: an index would need them."""
     name = r'"?' + re.escape(alias) + r'"?\.("(?:[^"]|"")+"|\w+)'
     found: list[str] = []
     for condition in conditions:
@@ -167,7 +167,7 @@ def leave_indexed(connection: psycopg.Connection, whole: WholeRead) -> WholeRead
 
 
 def describe_read(connection: psycopg.Connection, relation: str, whole: WholeRead) -> tuple[str, str | None]:
-    """Write the warning about a whole read, and the statement that makes an index, or what to change in the view."""
+    """Write the warning about a whole read, and the statement that makes an index or the change in the view."""
     message = f"{relation}: {whole.reason}"
     if not whole.columns:
         return (

@@ -80,7 +80,7 @@ def count_in_sample(
 def ways_to_read(connection: psycopg.Connection, relation: Relation) -> Iterator[tuple[sql.SQL, sql.SQL]]:
     """Yield ways to read some rows, the best first: which part of the table, and in which order."""
     if relation.kind in ("table", "materialized view"):
-        pages, rows = measure(connection, relation)
+        pages, rows = measure_size(connection, relation)
         if pages <= SMALL:
             yield sql.SQL(""), sql.SQL("order by pg_catalog.hashtid(ctid)")
             return
@@ -89,7 +89,7 @@ def ways_to_read(connection: psycopg.Connection, relation: Relation) -> Iterator
     yield sql.SQL(""), sql.SQL("")
 
 
-def measure(connection: psycopg.Connection, relation: Relation) -> tuple[int, float]:
+def measure_size(connection: psycopg.Connection, relation: Relation) -> tuple[int, float]:
     """Return a table's pages and about how many rows they have; a partitioned table has those of its partitions."""
     pages, rows = fetch_row(
         connection,

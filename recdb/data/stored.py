@@ -1,4 +1,4 @@
-"""What a load says about its rows: counts, unknown kinds, odd ids, and whether the file was loaded before."""
+"""The report of a load about its rows: counts, unknown kinds, odd ids, and whether the file was loaded before."""
 
 from dataclasses import dataclass
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from recdb.data.samples import SMALL, limited, measure
+from recdb.data.samples import SMALL, limited, measure_size
 from recdb.data.sources import Relation
 from recdb.database import fetch_row
 from recdb.errors import InvalidInput
@@ -106,7 +106,7 @@ def reads_newest(connection: psycopg.Connection, relation: Relation, column: str
     """Tell whether an index, or a small table, gives the newest rows fast."""
     if relation.kind not in ("table", "materialized view"):
         return False
-    if measure(connection, relation)[0] <= SMALL:
+    if measure_size(connection, relation)[0] <= SMALL:
         return True
     (indexed,) = fetch_row(
         connection,
@@ -141,7 +141,7 @@ def suggest_zones(connection: psycopg.Connection, hours: float) -> list[str]:
 
 
 def describe_shift(relation: str, column: str, kind: str, shift: Shift, zone: str | None) -> tuple[str, str]:
-    """Write the warning about a shift, and what to do."""
+    """Write the warning about a shift, and the way to correct it."""
     name = shift.zones[0] if shift.zones else "ZONE"
     message = f"the newest rows of {relation} are {shift}: {column} does not seem to be in {zone or 'UTC'}"
     if kind in ZONELESS:

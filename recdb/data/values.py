@@ -11,7 +11,7 @@ from recdb.errors import InvalidInput
 def read_value(connection: psycopg.Connection, relation: Relation, text: str) -> sql.Composed:
     """Compose the column `value` from a column or an SQL expression of a type of numbers.
 
-    No row can stop a job: NULL, NaN and infinity count as 1, and what is beyond a million counts as a million.
+    No row can stop a job: NULL, NaN and infinity count as 1, and a value beyond a million counts as a million.
     """
     column = relation.column(text)
     number = expression(connection, relation, as_sql(column) if column else text, "--value", type="numbers")

@@ -10,7 +10,7 @@ INHERIT_OPTION = 160000
 
 
 def check_memberships(connection: psycopg.Connection) -> Verdict | None:
-    """Every member of one of recdb's roles may call what that role may call, without SET ROLE.
+    """Every member of one of recdb's roles may call the functions of that role, without SET ROLE.
 
     The roles that may not log in count too: a server with many users logs in as one role and becomes
     another one. A role's administrator who is no member otherwise, such as its creator, does not count.

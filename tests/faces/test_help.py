@@ -33,7 +33,7 @@ def test_the_help_has_all_that_the_command_says(
 
 def test_the_walk_finds_what_is_in_brackets() -> None:
     said = " ".join(each.help or "" for command in find_commands() for each in command.tree.params)
-    assert "[at=COLUMN] [where=SQL]" in said and "pip install 'recdb-postgres[mlflow]'" in said
+    assert "[at=COLUMN] [value=SQL] [where=SQL]" in said and "pip install 'recdb-postgres[mlflow]'" in said
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -23,7 +23,7 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("alchemy",),
+    ("alchemy", "removal"),
     ("calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),

@@ -16,7 +16,7 @@ pytest.importorskip("django", reason="the extra dev has Django")
 
 SETTINGS = """
 INSTALLED_APPS = ["shop"]
-DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", PLACE}}
+DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 """
@@ -49,8 +49,8 @@ def manage(folder: Path, *arguments: str) -> str:
 def test_django_sees_no_drift_and_makes_the_index_that_is_advised(
     database: Database, db: psycopg.Connection, tmp_path: Path
 ) -> None:
-    settings = SETTINGS.replace('NAME",', f'{db.info.dbname}",').replace('"USER": "USER"', f'"USER": "{db.info.user}"')
-    (tmp_path / "settings.py").write_text(settings.replace('"HOST": "HOST"', f'"HOST": "{db.info.host}"'))
+    place = {"NAME": db.info.dbname, "USER": db.info.user, "HOST": db.info.host, "PORT": db.info.port}
+    (tmp_path / "settings.py").write_text(f"{SETTINGS}DATABASES['default'] |= {place!r}\n")
     models = tmp_path / "shop" / "models.py"
     models.parent.mkdir()
     (models.parent / "__init__.py").write_text("")

@@ -179,8 +179,8 @@ def test_replaced_words_do_not_come_back() -> None:
 
 
 def prose_of(page: Path) -> str:
-    """Return a page without its blocks and without its code in running text."""
-    return re.sub(r"`[^`]*`", "", BLOCK.sub("", read(page)))
+    """Return a page without its blocks, its code in running text, and the names of the tests that it links to."""
+    return re.sub(r"`[^`]*`|\[[^]]*\]\(\S+/tests/\S+\.py\)", "", BLOCK.sub("", read(page)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -287,7 +287,7 @@ def test_an_applications_own_recommend_is_left_alone(empty_database: Make) -> No
         connection.execute("create function public.recommend(integer) returns text language sql as $$ select 'mine' $$")
         connection.execute("comment on function public.recommend(integer) is 'older than recdb: and not of it'")
 
-    assert "rename it" in refuse(database, r"recommend\(integer\) of its own")
+    assert "rename or drop it" in refuse(database, r"recommend\(integer\) of its own")
     with psycopg.connect(database.conninfo) as connection:
         assert connection.execute("select recommend(1)").fetchone() == ("mine",)
 
