@@ -33,7 +33,7 @@ from recdb.preconditions import (
     ensure_pgvector,
     lock_out_installs,
 )
-from recdb.public import PUBLIC, drop_stand_ins, may_make_public_recommend
+from recdb.public import PUBLIC, claim, drop_stand_ins, may_make_public_recommend
 from recdb.removal import remove
 from recdb.repair import (
     find_missing,
@@ -294,7 +294,17 @@ def create_roles(connection: sqlalchemy.Connection) -> None:
     raw.execute("set local lock_timeout = 0")  # an install in another database may be creating the same roles
     prefix = installed_prefix(raw)
     for role, comment in role_comments(prefix).items():
-        if raw.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
+        known = raw.execute(
+            "select rolcanlogin and coalesce(shobj_description(oid, 'pg_authid'), '') not like 'recdb: %%' "
+            "from pg_roles where rolname = %s",
+            [role],
+        ).fetchone()
+        if known and known[0]:
+            raise RecdbError(
+                f"a role {role} is here, and it may log in: recdb would give it rights and take it for its own",
+                "rename it, or choose another prefix: recdb init --role-prefix NAME",
+            )
+        if known:
             continue
         try:
             with raw.transaction():
@@ -327,6 +337,7 @@ def replay(connection: sqlalchemy.Connection, dimension: int | None = None, rema
     drop_stand_ins(raw)
     found += review(raw)
     if makes_public:
+        claim(raw)
         found += open_public(raw, [f"{prefix}_reader", f"{prefix}_analyst"])
     if remarks is not None:
         remarks.extend(found)

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from recdb.errors import RecdbError
 from recdb.schemas import DEFAULT_SCHEMA, schema_of
@@ -60,7 +61,7 @@ def may_make_public_recommend(raw: psycopg.Connection) -> bool:
     may not create one.
     """
     schema, found = schema_of(raw) or DEFAULT_SCHEMA, find_public_recommend(raw)
-    if any(each.of_others for each in found):
+    if any(each.of_others for each in found) or is_claimed(raw):
         return False
     foreign = [each.name for each in found if each.is_foreign]
     if foreign and schema == DEFAULT_SCHEMA:
@@ -76,6 +77,28 @@ def may_make_public_recommend(raw: psycopg.Connection) -> bool:
             "run recdb init as the database's owner, or: grant create on schema public to <the owner>",
         )
     return not foreign and bool(allowed and allowed[0])
+
+
+# The end of the comment of a schema whose recommender has public.recommend, also while somebody has dropped it.
+CLAIM = ", and public.recommend"
+
+
+def is_claimed(raw: psycopg.Connection) -> bool:
+    """Tell whether public.recommend is another recommender's, even if it is missing at the moment."""
+    row = raw.execute(
+        "select 1 from pg_namespace n where n.nspname <> 'recdb' "
+        "and obj_description(n.oid, 'pg_namespace') like 'recdb: %%' || %s",
+        [CLAIM],
+    ).fetchone()
+    return row is not None
+
+
+def claim(raw: psycopg.Connection) -> None:
+    """Write into the schema's comment that its recommender has public.recommend."""
+    row = raw.execute("select obj_description('recdb'::regnamespace, 'pg_namespace')").fetchone()
+    comment = str(row[0]) if row and row[0] else ""
+    if comment.startswith("recdb: ") and not comment.endswith(CLAIM):
+        raw.execute(sql.SQL("comment on schema recdb is {}").format(sql.Literal(comment + CLAIM)))
 
 
 def drop_stand_ins(raw: psycopg.Connection) -> None:

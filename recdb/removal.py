@@ -40,8 +40,20 @@ def remove(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
         left += _try_to_drop(connection, "extension", "vector")
     for role in roles:
         shut_public(connection, role)
-        left += _try_to_drop(connection, "role", role)
+        if is_made_by_recdb(connection, role):
+            left += _try_to_drop(connection, "role", role)
+        else:
+            left.append(f"role {role}: recdb did not make it")
     return left
+
+
+def is_made_by_recdb(connection: psycopg.Connection, role: str) -> bool:
+    """Tell whether a role has the comment that recdb gives; also true for a role that is not there."""
+    row = connection.execute(
+        "select coalesce(shobj_description(oid, 'pg_authid'), '') like 'recdb: %%' from pg_roles where rolname = %s",
+        [role],
+    ).fetchone()
+    return row is None or bool(row[0])
 
 
 def _try_to_drop(connection: psycopg.Connection, kind: str, name: str) -> list[str]:

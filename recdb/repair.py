@@ -214,7 +214,7 @@ def dependents(connection: psycopg.Connection) -> list[str]:
         ours as (
             select p.oid from pg_proc p, recdb r
             where p.pronamespace = r.oid
-               or p.proname = 'recommend' and p.pronamespace = to_regnamespace('public') and p.proowner = r.nspowner
+               or p.proname = 'recommend' and p.proowner = r.nspowner
                    and obj_description(p.oid, 'pg_proc') like 'recdb: %'
         ), inside as (
             select 'pg_class'::regclass::oid as classid, c.oid as objid from pg_class c, recdb r

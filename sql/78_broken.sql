@@ -39,6 +39,7 @@ declare
     key constant text := case source.role when 'interactions' then 'user' else 'item' end;
     renamed text;
     foreign_view text;
+    moment regtype;
 begin
     if to_regclass(source.relation) is null then
         select format('%I.%I', n.nspname, c.relname) into renamed
@@ -56,6 +57,17 @@ begin
     limit 1;
     if found then
         return format('%s belongs to a role that is not recdb''s owner', foreign_view);
+    end if;
+    moment := recdb.mapped_type(source.relation, source.mapping ->> 'at');
+    if source.role = 'interactions' and moment not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+    then
+        return format('column %s is of type %s, which is no time', source.mapping ->> 'at', moment);
+    elsif source.role = 'items' then  -- in the types that the functions return
+        execute format('
+            select s.owner_id, s.published_at, s.available, s.attributes, s.title from (%s) s
+            union all
+            select null::text, null::timestamptz, null::boolean, null::jsonb, null::text
+            limit 0', source.query);
     end if;
     execute format('select from (%s) s limit 0', source.query);
     if recdb.as_id('', recdb.mapped_type(source.relation, source.mapping ->> key)) is null then

@@ -100,6 +100,14 @@ def check_nulls(connection: psycopg.Connection, new: Mapped, everything: Sequenc
             yield Remark(f"{new.relation.name}.{column} is NULL in {missing:,} of {rows:,} rows: recdb leaves them out")
 
 
+def is_under_several(ids: Sequence[str | None], kinds: Sequence[str | None]) -> bool:
+    """Tell whether an id occurs with several kinds: a kind that only repeats what the item says is no doubt."""
+    of_id: dict[str | None, set[str | None]] = {}
+    for number, kind in zip(ids, kinds, strict=True):
+        of_id.setdefault(number, set()).add(kind)
+    return any(len(each) > 1 for number, each in of_id.items() if number is not None)
+
+
 def check_types(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
     """An id beside its type: several kinds of things are numbered in one column."""
     assert new.sample is not None
@@ -108,8 +116,9 @@ def check_types(connection: psycopg.Connection, new: Mapped, everything: Sequenc
         kind = find_type_column(item, new.relation.columns) if item else None
         if kind is None or new.role != "interactions":
             continue
-        sample = read_again(connection, new, [kind])
+        sample = read_again(connection, new, [kind, item])
         found = sample.values(kind) if sample else []
+        told_apart = sample is None or is_under_several(sample.columns.get(item, ()), sample.columns.get(kind, ()))
         kinds = sorted(set(found), key=lambda value: (-found.count(value), value))
         if len(kinds) < 2:
             continue
@@ -124,7 +133,7 @@ def check_types(connection: psycopg.Connection, new: Mapped, everything: Sequenc
             f"{new.relation.name}: several kinds of things are numbered in one column, {item}; {kind} tells them "
             f"apart ({counted}{', …' if len(kinds) > 3 else ''} of {len(found):,} rows)",
             usage("where", condition),
-            grave=numbered and key == "item",
+            grave=numbered and key == "item" and told_apart,
         )
 
 

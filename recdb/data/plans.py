@@ -14,6 +14,7 @@ from psycopg import sql
 
 from recdb.data.sources import Relation, Role
 from recdb.database import fetch_row
+from recdb.schemas import Verbatim
 
 PLANNER = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
 
@@ -94,7 +95,7 @@ def questions(relation: Relation, role: Role, mapping: Mapping[str, str]) -> Ite
                 sql.Identifier(column.name),
                 sql.SQL(operator),
                 sql.SQL(value),
-                sql.SQL("").join(sql.SQL(" and (\n{}\n)").format(sql.SQL(text)) for text in conditions),
+                sql.SQL("").join(sql.SQL(" and (\n{}\n)").format(Verbatim(text)) for text in conditions),
             ),
         )
 

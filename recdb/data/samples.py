@@ -13,6 +13,7 @@ from psycopg import sql
 
 from recdb.data.sources import Relation
 from recdb.database import fetch_row
+from recdb.schemas import Verbatim
 
 ROWS = 1000
 SMALL = 500  # pages of 8 kB
@@ -48,7 +49,7 @@ def take_sample(
     if not readable:
         return None
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in readable)
-    condition = sql.SQL("where (\n{}\n)").format(sql.SQL(where)) if where else sql.SQL("")
+    condition = sql.SQL("where (\n{}\n)").format(Verbatim(where)) if where else sql.SQL("")
     for part, order in ways_to_read(connection, relation):
         query = sql.SQL("select {} from {} {} {} {} limit {}").format(
             texts, relation.identifier, part, condition, order, ROWS
@@ -64,7 +65,7 @@ def count_in_sample(
     connection: psycopg.Connection, relation: Relation, where: str | None, condition: str | None
 ) -> int:
     """Count the rows of a sample that meet a further condition."""
-    first = sql.SQL("where (\n{}\n)").format(sql.SQL(where)) if where else sql.SQL("")
+    first = sql.SQL("where (\n{}\n)").format(Verbatim(where)) if where else sql.SQL("")
     for part, order in ways_to_read(connection, relation):
         query = sql.SQL(
             "select count(*) filter (where meets)::text from (select (\n{}\n) as meets from {} {} {} {} limit {}) s"

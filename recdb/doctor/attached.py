@@ -123,7 +123,7 @@ def check_clock(connection: psycopg.Connection) -> Verdict | None:
 def attached_relations(connection: psycopg.Connection) -> list[tuple[Role, Relation, dict[str, str]]]:
     """Find the attached tables and views that are still there."""
     rows = connection.execute(
-        "select role, relation, mapping from recdb.attachment where to_regclass(relation) is not null "
-        "order by attachment_id"
+        "select role, relation, mapping from recdb.attachment "
+        "where state = 'read' and to_regclass(relation) is not null order by attachment_id"
     ).fetchall()
     return [(role, find_relation(connection, relation), mapping) for role, relation, mapping in rows]

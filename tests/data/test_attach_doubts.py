@@ -44,7 +44,7 @@ insert into play select case when n % 2 = 0 then 'u' || n % 50 else 'x' || n end
 create table interaction (
     user_id text references account, target_type text, target_id bigint, verb text, created_at timestamptz);
 insert into interaction
-select 'u' || 1 + n % 50, case when n % 4 = 0 then 'User' else 'Post' end, 100000 + 1 + n % 60, 'like', now()
+select 'u' || 1 + n % 50, case when n % 4 = 0 then 'User' else 'Post' end, 100000 + 1 + n % 59, 'like', now()
 from generate_series(1, 800) n;
 create table favourite (
     id bigint, customer text, favoritable_id text, "favoritableType" text, at timestamptz, removed_at timestamptz);

@@ -44,6 +44,11 @@ DESTROYED: dict[str, tuple[str, str | None]] = {
     "wider ids": ("alter table events alter who type bigint", None),
     "type of the times": ("alter table events alter at type timestamptz using at at time zone 'UTC'", None),
     "ids of no id type": ("alter table events alter who type jsonb using to_jsonb(who)", "public.events"),
+    "times that are numbers": (
+        "alter table events alter at type bigint using extract(epoch from at)::bigint",
+        "public.events",
+    ),
+    "titles that are numbers": ("alter table post alter title type integer using length(title)", "public.post"),
     "column dropped": ("alter table events drop who", "who"),
     "column renamed": ("alter table events rename who to person", "who"),
     "column of the catalogue": ("alter table post drop title", "title"),

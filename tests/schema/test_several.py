@@ -304,3 +304,30 @@ def test_a_role_with_rights_on_one_has_none_on_the_other(other_database: Make) -
     execute(database, "drop role feed")
     migrate.uninstall(people_of(database))
     migrate.uninstall(database)
+
+
+def test_a_dropped_public_recommend_stays_the_first_ones(database: Database) -> None:
+    both, people = database, people_of(database)
+    migrate.upgrade(people)
+    execute(both, "drop schema public cascade", "create schema public")
+    migrate.upgrade(people)
+    assert ask(both, "select count(*) from pg_proc where pronamespace = 'public'::regnamespace "
+               "and proname = 'recommend'") == [0]  # fmt: skip
+
+    migrate.upgrade(both)
+
+    body = "select pg_get_functiondef('public.recommend(text, bigint, text[], text, jsonb, text)'::regprocedure)"
+    (text,) = ask(both, body)
+    assert "recdb.recommend(" in text and "people." not in text
+
+
+def test_a_role_of_the_application_is_refused_and_never_dropped(
+    other_database: Callable[[], Database],
+) -> None:
+    database = other_database()
+    execute(database, "create role shop_reader login", "create role yard_reader nologin")
+    with pytest.raises(RecdbError, match="a role shop_reader is here, and it may log in"):
+        migrate.upgrade(database, role_prefix="shop")
+    migrate.upgrade(database, role_prefix="yard")
+    assert "role yard_reader: recdb did not make it" in migrate.uninstall(database)
+    assert ask(database, "select count(*) from pg_roles where rolname ~ '^(shop|yard)_'") == [2]
