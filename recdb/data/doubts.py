@@ -101,7 +101,7 @@ def check_nulls(connection: psycopg.Connection, new: Mapped, everything: Sequenc
 
 
 def is_under_several(ids: Sequence[str | None], kinds: Sequence[str | None]) -> bool:
-    """Tell whether an id occurs with several kinds: a kind that only repeats what the item says is no doubt."""
+    """Tell whether an id occurs with several kinds: a kind that only repeats a column of the item is no doubt."""
     of_id: dict[str | None, set[str | None]] = {}
     for number, kind in zip(ids, kinds, strict=True):
         of_id.setdefault(number, set()).add(kind)
