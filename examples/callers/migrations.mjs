@@ -41,6 +41,11 @@ factory.connect = async () => {
   return adapter;
 };
 
+const client = new pg.Client({ connectionString });
+await client.connect();
+// Prisma's models have no partial indexes yet (a preview), and this is one of the application's own.
+await client.query("drop index if exists user_interaction_like");
+
 const filters = { externalTables: [], externalEnums: [] };
 const files = (content) => ({ files: [{ path: "schema.prisma", content }] });
 const open = (content) =>
@@ -56,8 +61,6 @@ assert.match(schema, /^model user_interaction /m);
 assert.doesNotMatch(schema, /recdb/);
 assert.equal((await push(schema)).executedSteps, 0, "Prisma finds nothing to change");
 
-const client = new pg.Client({ connectionString });
-await client.connect();
 const indexes = async () =>
   (await client.query("select indexname from pg_indexes where tablename = 'post' and indexdef like '%(content)'")).rows;
 await client.query("create index beside_prisma on post (content)");
