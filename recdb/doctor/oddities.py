@@ -84,7 +84,7 @@ def check_ids(connection: psycopg.Connection) -> Verdict | None:
 
 
 def check_catalogue(connection: psycopg.Connection) -> Verdict | None:
-    """A catalogue that has all items but a few: those few can still be recommended unless listed_only is set."""
+    """The catalogue has the items that users touched; those that it lacks are hidden where listed_only is set."""
     listed_only, items, missing, examples = fetch_row(
         connection,
         """
@@ -96,6 +96,15 @@ def check_catalogue(connection: psycopg.Connection) -> Verdict | None:
         group by c.listed_only
         """,
     )
+    if listed_only and missing and missing >= items / 2:
+        message = (
+            f"{missing:,} of {items:,} items that users touched are in no catalogue, and listed_only hides them: "
+            f"{', '.join(examples)}{' and more' if missing > len(examples) else ''}"
+        )
+        remedy = "did the ids of the catalogue change? attach it by its new ids; or: "
+        return Verdict(
+            "fail" if missing == items else "warn", message, f"{remedy}update recdb.config set listed_only = false;"
+        )
     if listed_only or not missing or missing > (1 - COMPLETE) * items:
         return None
     message = (

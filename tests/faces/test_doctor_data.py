@@ -101,6 +101,23 @@ def test_listed_only_is_proposed_where_the_catalogue_is_complete(
         assert "i59" not in {row[0] for row in db.execute("select item_id from recdb.popular(1000)")}
 
 
+@pytest.mark.parametrize(("kept", "state"), [(40, None), (20, "warn"), (0, "fail")])
+def test_a_catalogue_that_hides_most_items_is_found(db: psycopg.Connection, kept: int, state: str | None) -> None:
+    """As after a migration that gave the catalogue other ids."""
+    record(db, tastes())
+    db.execute("insert into recdb.item (item_id) select 'i' || n from generate_series(0, 59) n")
+    db.execute("update recdb.config set listed_only = true")
+    db.execute("call recdb.refresh()")
+    db.execute("update recdb.item set item_id = 'new-' || item_id where substr(item_id, 2)::integer >= %s", [kept])
+    found = findings(db).get("catalogue")
+    assert (found and found.state) == state
+    if found:
+        assert f"{60 - kept} of 60 items that users touched are in no catalogue" in found.message
+        assert found.fix
+        db.execute(found.fix[found.fix.index("update") :])
+        assert db.execute("select * from recdb.popular(5)").fetchall()
+
+
 def test_a_half_life_far_shorter_than_the_time_between_rebuilds(db: psycopg.Connection) -> None:
     record(db, [[*row, "2024-01-01"] for row in tastes()])
     db.execute("update recdb.config set half_life = '1 hour'")
