@@ -129,6 +129,11 @@ def arrange_mapped(cells: list[str], layout: Layout, known: Mapping[str, FileCol
             if layout.header is None and any(re.fullmatch(NUMBER, cell) for cell in cells):
                 hint = "if the first line is a row already: --no-header, and the columns by number, as in --user 1"
             raise InvalidInput(f"{file_name(path)} has no column {name}: it has {shown}", hint)
+        if cells.count(cells[place]) > 1 and not name.isdigit():
+            raise InvalidInput(
+                f"{file_name(path)} has several columns {cells[place]}",
+                "give the column by its number, as in --user 1, with --header",
+            )
         found[column] = place
     if layout.header is not False:
         folded = [cell.lower() for cell in cells]

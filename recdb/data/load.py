@@ -270,7 +270,7 @@ def read_header(lines: Lines, target: Target, layout: Layout, path: str) -> tupl
             cells = [str(number) for number in range(1, len(first) + 1)]
         else:
             reader = read_rows(lines, layout.separator)
-            cells = [cell.strip() for cell in next(reader, [])]
+            cells = [cell.strip().removeprefix("\ufeff") for cell in next(reader, [])]
     except csv.Error as error:
         raise InvalidInput(f"the first line of {file_name(path)} is not CSV: {error}", hint) from error
     if not cells:

@@ -194,3 +194,18 @@ def test_a_catalogue_names_its_item(database: Database, db: psycopg.Connection, 
 def test_a_disliked_item_of_a_test_file_is_not_relevant(tmp_path: Path) -> None:
     path = write(tmp_path, "user_id,item_id,value\nu,a,1.5\nu,b,-1\nu,c,0\nu,d,\n")
     assert read_test(path) == {"u": {"a", "d"}}
+
+
+def test_a_byte_order_mark_behind_an_encoding_is_no_part_of_a_name(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "marked.csv"
+    file.write_bytes("\ufeffuser,item\nana,tea\n".encode("utf-16-le"))
+    assert load(database, str(file), layout=Layout("user", "item", kind_is="like", encoding="utf-16-le")).rows == 1
+
+
+def test_a_name_that_two_columns_have_is_refused(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "twice.csv"
+    file.write_text("u,u,i\nana,ben,tea\n")
+    with pytest.raises(InvalidInput, match="several columns u") as refused:
+        load(database, str(file), layout=Layout("u", "i", kind_is="like"))
+    assert "by its number" in (refused.value.hint or "")
+    assert load(database, str(file), layout=Layout("2", "3", kind_is="like", header=True)).rows == 1
