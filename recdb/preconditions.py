@@ -36,25 +36,27 @@ def lock_out_installs(raw: psycopg.Connection, seconds: float = 60.0) -> None:
     """
     deadline = time.monotonic() + seconds
     while not fetch_row(raw, "select pg_try_advisory_xact_lock(%s)", [INSTALL_LOCK])[0]:
-        holder = raw.execute(
+        (holders, holder) = fetch_row(
+            raw,
             """
-            select format('process %%s (role %%s)', a.pid, a.usename)
+            select count(*), max(format('process %%s (role %%s)', a.pid, a.usename))
+                filter (where pg_has_role(a.usesysid, r.oid, 'member'))
             from pg_locks l
             join pg_stat_activity a on a.pid = l.pid
             join pg_roles r on r.rolname = current_user
             where l.locktype = 'advisory' and l.granted and l.objsubid = 1
               and (l.classid::bigint << 32) + l.objid::bigint = %s
               and l.database = (select d.oid from pg_database d where d.datname = current_database())
-              and pg_has_role(a.usesysid, r.oid, 'member')
             """,
             [INSTALL_LOCK],
-        ).fetchone()
-        held = fetch_row(raw, "select pg_try_advisory_xact_lock(%s)", [INSTALL_LOCK])[0]
-        if held or holder is None:
-            return
+        )
+        if holder is None:
+            if holders:
+                return
+            continue  # the holder ended meanwhile
         if time.monotonic() > deadline:
             raise RecdbError(
-                f"{holder[0]} is installing recdb or attaching tables: nothing was changed",
+                f"{holder} is installing recdb or attaching tables: nothing was changed",
                 "try again when it is done",
             )
         time.sleep(0.05)

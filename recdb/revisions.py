@@ -15,7 +15,6 @@ A database may hold several recommenders, each in a schema of its own. A revisio
 writes the name of another one there.
 """
 
-import hashlib
 import re
 from collections.abc import Collection
 
@@ -46,8 +45,6 @@ _NAMES = re.compile(
     """,
     re.VERBOSE,
 )
-# The key of an advisory lock: two recommenders do not wait for each other.
-_KEYS = re.compile(r"(?<=\bx')[0-9A-Fa-f]{10,16}(?='::bigint)")
 # A command, which needs the name as an option; a long text may go on in the next line.
 _COMMANDS = re.compile(
     r"(?<![\w./-])recdb (?:'\s*\n\s*')?(?:init|uninstall|attach|detach|load|generate|refresh|recommend-all|recommend"
@@ -70,15 +67,7 @@ def in_schema(text: str, schema: str) -> str:
     if schema == DEFAULT_SCHEMA:
         return text
     text = _NAMES.sub(schema, text)
-    text = _KEYS.sub(lambda key: f"{lock_key(int(key[0], 16), schema):x}", text)
     return _COMMANDS.sub(lambda command: f"{command[0]} --schema {schema}", text)
-
-
-def lock_key(key: int, schema: str) -> int:
-    """Return the key of an advisory lock in another schema than `recdb`, from its key there."""
-    if schema == DEFAULT_SCHEMA:
-        return key
-    return int.from_bytes(hashlib.sha256(f"{key:x} {schema}".encode()).digest()[:7])
 
 
 def vector_schema(connection: psycopg.Connection) -> str:

@@ -13,14 +13,13 @@ from psycopg import sql
 from psycopg.rows import Row
 
 from recdb.errors import InvalidInput
-from recdb.revisions import DEFAULT_SCHEMA, in_schema, lock_key
+from recdb.revisions import DEFAULT_SCHEMA, in_schema
 
 __all__ = [
     "DEFAULT_SCHEMA",
     "check_schema",
     "describe_place",
     "in_schema",
-    "lock_key",
     "schema_of",
     "use_schema",
     "with_schema",

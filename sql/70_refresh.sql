@@ -69,7 +69,6 @@ $$;
 comment on function recdb.cluster() is 'Internal: the system identifier of the server.';
 
 
-
 -- recdb.assign_keys: give users and items that have no key a dense integer key, in the order of their ids.
 --   reads       interactions, all of them
 --   writes      user_key, item_key
@@ -328,7 +327,6 @@ end
 $$;
 comment on function recdb.refresh_changed() is
     'Internal: the work of CALL recdb.refresh(), in one transaction; false if another refresh is running.';
-
 
 
 -- recdb.refresh: update the weighted interactions, vectors and popularity by the changes since the last run.

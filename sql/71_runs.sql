@@ -29,11 +29,11 @@ begin
         if held_by_owner then
             return false;
         end if;
-        if not held_by_owner then
-            update recdb.secret
-            set job_lock = case take_lock.name when 'job' then default_key.key else job_lock end,
-                activation_lock = case take_lock.name when 'job' then activation_lock else default_key.key end
-            from (select hashtextextended(gen_random_uuid()::text, 0::bigint) as key) default_key;
+        -- NULL: the holder ended meanwhile.
+        if not held_by_owner and take_lock.name = 'job' then
+            update recdb.secret set job_lock = default;
+        elsif not held_by_owner then
+            update recdb.secret set activation_lock = default;
         end if;
     end loop;
 end

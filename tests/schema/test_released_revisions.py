@@ -100,4 +100,4 @@ def imported(file: Path) -> set[str]:
 def test_revisions_use_no_living_code_of_recdb() -> None:
     for file in (PROJECT / "migrations" / "versions").glob("*.py"):
         assert imported(file) == {"recdb.revisions"}, file.name
-    assert imported(PROJECT / "recdb" / "revisions.py") == {"collections.abc", "hashlib", "re", "alembic", "psycopg"}
+    assert imported(PROJECT / "recdb" / "revisions.py") == {"collections.abc", "re", "alembic", "psycopg"}
