@@ -24,8 +24,9 @@ PAGE = Path(__file__).with_name("reference.md")
 OWNERS = ("activate", "current_user_id", "forget_user", "rebuild")
 # Functions that a role may call because a view or another function calls them with the caller's rights.
 HELPERS = (
-    "convert_id", "decay", "id_text", "id_texts", "interactions_of", "item_of", "log_failure", "parse_exclude",
-    "profile_of", "refresh_changed", "settle"
+    "convert_id", "convert_ids", "decay", "id_text", "id_texts", "interactions_of", "is_input", "item_of",
+    "list_for_items", "list_for_me", "list_for_user", "lists_for_users", "log_failure", "parse_exclude", "profile_of",
+    "refresh_changed", "settle"
 )  # fmt: skip
 
 HEAD = """\
@@ -33,8 +34,9 @@ HEAD = """\
 
 Every role, function, table and view. In psql, `\\df+ recdb.*`, `\\d+ recdb.*` and `\\dd recdb.*` show the same texts.
 
-The functions that take ids are shown with ids of type text. Each of them takes integers, uuids and numbers as well, by
-forms with the same result; psql shows these forms too, with a first parameter that has no name.
+The functions that take ids are shown with ids of type text, and with arrays of ids of any type (`anyarray`,
+`anycompatiblearray`). Each of them takes integers, uuids and other types as well, by forms with the same result and the
+same names of arguments; psql shows these forms too.
 
 `python docs/generate_reference.py` writes this page from the comments in the database. Change the comments, not this
 page.
@@ -55,7 +57,11 @@ FUNCTIONS: LiteralString = """
     join pg_namespace n on n.oid = p.pronamespace
     where (n.nspname = 'recdb' or n.nspname = 'public' and p.proname = 'recommend')
       and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
-      and (p.pronargs = 0 or p.proargnames[1] <> '')  -- without the forms for ids of other types
+      -- without the forms for ids of other types
+      and not exists (
+          select from unnest(p.proargtypes) with ordinality a(type, position)
+          where a.type in ('anynonarray'::regtype, 'anycompatiblenonarray'::regtype)
+             or p.proargnames[a.position] = '')
     order by p.proname collate "C", n.nspname collate "C" desc, pg_get_function_identity_arguments(p.oid) collate "C"
 """
 

@@ -1,7 +1,12 @@
--- The functions that applications call.
+-- The functions that applications call, for ids of type text. 61_any_ids_lists has the forms for ids of other types, and
+-- the rules for all of them; 63_public has public.recommend().
+--
+-- Each list is made by a function with a name of its own, which takes arrays of text, has no defaults and runs as the
+-- owner. The functions of the public names turn their arguments into text and call it. PostgreSQL inlines them, so they
+-- cost nothing.
 
 
--- recdb.recommend: a user's list.
+-- recdb.list_for_user: a user's list.
 --   parameters  user_id   the user; NULL is nobody
 --               k         how many items, 1 to 1000; NULL is 50
 --               exclude   item ids to leave out; NULLs in it are ignored
@@ -13,9 +18,8 @@
 --   errors      22023 for k outside 1..1000 or an unknown fallback, 42704 for an unknown model
 -- It runs as recdb's owner: a caller needs no right on anybody's data. The SET clauses hold for all that it calls:
 -- generic plans, made once a session; no parallel workers and no JIT, which take longer to start than a call lasts.
-create or replace function recdb.recommend(
-    user_id text, k bigint default 50, exclude text[] default '{}', fallback text default 'none',
-    filter jsonb default null, model text default null
+create or replace function recdb.list_for_user(
+    user_id text, k bigint, exclude text[], fallback text, filter jsonb, model text
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable security definer rows 50 cost 10000
@@ -29,20 +33,38 @@ declare
     profile record;
 begin
     perform recdb.check_sources();
-    select p.* into profile from recdb.profile(recommend.user_id) p;
+    select p.* into profile from recdb.profile(list_for_user.user_id) p;
 
     return query
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.rank_items(
-        profile, recommend.user_id,
-        (select u.user_key from recdb.user_key u where u.user_id = recommend.user_id),
-        recommend.k, recommend.exclude, recommend.fallback, recommend.filter, recommend.model) r;
+        profile, list_for_user.user_id,
+        (select u.user_key from recdb.user_key u where u.user_id = list_for_user.user_id),
+        list_for_user.k, list_for_user.exclude, list_for_user.fallback, list_for_user.filter, list_for_user.model) r;
 exception when syntax_error_or_access_rule_violation or invalid_schema_name then
     perform recdb.refuse_broken();
     raise;
 end
 $$;
-comment on function recdb.recommend(text, bigint, text[], text, jsonb, text) is
+comment on function recdb.list_for_user(text, bigint, text[], text, jsonb, text) is
+    'Internal: the list that recommend() gives, for ids of type text.';
+
+
+-- recdb.recommend: a user's list.
+--   parameters  exclude  an array of ids of any type; others as list_for_user()
+--   returns, reads, errors  as list_for_user()
+create or replace function recdb.recommend(
+    user_id text, k bigint default 50, exclude anycompatiblearray default '{}'::text[], fallback text default 'none',
+    filter jsonb default null, model text default null
+)
+returns table (item_id text, score double precision, reason text, model_version text)
+language sql stable rows 50
+as $$
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.list_for_user(
+        $1, $2, recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6) r
+$$;
+comment on function recdb.recommend(text, bigint, anycompatiblearray, text, jsonb, text) is
     'recdb: the best k items for a user, from similar users and from the user''s own interactions, live up to the last '
     'one. k: 1 to 1000; exclude: item ids not to return; fallback: ''popular'' fills the list up to k with popular '
     'items; filter: only items whose attributes contain it (@>); model: a version''s label, NULL for the active one. '
@@ -106,62 +128,24 @@ returns table (item_id text, score double precision, reason text, model_version 
 language sql stable rows 50
 begin atomic
     select r.item_id, r.score, r.reason, r.model_version
-    from recdb.recommend(
+    from recdb.list_for_user(
         recommend.user_id, recommend.k, recdb.parse_exclude(recommend.exclude_list), recommend.fallback,
         recommend.filter, recommend.model) r;
 end;
 comment on function recdb.recommend(text, bigint, text, text, jsonb, text) is
     'recdb: recommend() for a list of excluded ids that arrives as text: {a,b}, <a,b>, <>, an empty string or a JSON '
-    'array; error 22P02 for any other text. All else as in recommend() with exclude text[].';
+    'array; error 22P02 for any other text. All else as in recommend() with exclude.';
 
 
--- public.recommend: recdb.recommend() for the unqualified call.
---   parameters, returns, reads, errors  as recdb.recommend()
--- PostgreSQL inlines both forms, so they cost nothing. Their comments begin with "recdb: ", which an application's own
--- function of that name does not have.
-create or replace function public.recommend(
-    user_id text, k bigint default 50, exclude text[] default '{}', fallback text default 'none',
-    filter jsonb default null, model text default null
-)
-returns table (item_id text, score double precision, reason text, model_version text)
-language sql stable rows 50
-begin atomic
-    select r.item_id, r.score, r.reason, r.model_version
-    from recdb.recommend(
-        recommend.user_id, recommend.k, recommend.exclude, recommend.fallback, recommend.filter, recommend.model) r;
-end;
-comment on function public.recommend(text, bigint, text[], text, jsonb, text) is
-    'recdb: the best k items for a user; the same as recdb.recommend().';
-
-
--- public.recommend with exclude_list: the second form.
---   parameters, returns, reads, errors  as recdb.recommend() with exclude_list
-create or replace function public.recommend(
-    user_id text, k bigint, exclude_list text, fallback text default 'none',
-    filter jsonb default null, model text default null
-)
-returns table (item_id text, score double precision, reason text, model_version text)
-language sql stable rows 50
-begin atomic
-    select r.item_id, r.score, r.reason, r.model_version
-    from recdb.recommend(
-        recommend.user_id, recommend.k, recdb.parse_exclude(recommend.exclude_list), recommend.fallback,
-        recommend.filter, recommend.model) r;
-end;
-comment on function public.recommend(text, bigint, text, text, jsonb, text) is
-    'recdb: the best k items for a user; the same as recdb.recommend().';
-
-
--- recdb.recommend_for_items: a list for a guest, from the items of this visit.
+-- recdb.list_for_items: a list for a guest, from the items of this visit.
 --   parameters  items    the items that the guest looked at, newest first; unknown ids are ignored
 --               weights  one for each item; NULL, and a NULL in the array, is 1
---               others   as recommend()
---   returns     as recommend(), without the items given
+--               others   as list_for_user()
+--   returns     as list_for_user(), without the items given
 --   reads       item_key; the rest as rank_items()
 --   errors      22023 if weights and items differ in number or a weight is not finite, and as recommend()
-create or replace function recdb.recommend_for_items(
-    items text[], k bigint default 50, exclude text[] default '{}', weights real[] default null,
-    fallback text default 'none', filter jsonb default null, model text default null
+create or replace function recdb.list_for_items(
+    items text[], k bigint, exclude text[], weights real[], fallback text, filter jsonb, model text
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable security definer rows 50 cost 10000
@@ -205,26 +189,45 @@ begin
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.rank_items(
         profile, null, null,
-        recommend_for_items.k, recommend_for_items.exclude, recommend_for_items.fallback,
-        recommend_for_items.filter, recommend_for_items.model) r;
+        list_for_items.k, list_for_items.exclude, list_for_items.fallback, list_for_items.filter,
+        list_for_items.model) r;
 exception when syntax_error_or_access_rule_violation or invalid_schema_name then
     perform recdb.refuse_broken();
     raise;
 end
 $$;
-comment on function recdb.recommend_for_items(text[], bigint, text[], real[], text, jsonb, text) is
+comment on function recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text) is
+    'Internal: the list that recommend_for_items() gives, for ids of type text.';
+
+
+-- recdb.recommend_for_items: a list for a guest.
+--   parameters  items, exclude  arrays of ids of any type; others as list_for_items()
+--   returns, reads, errors  as list_for_items()
+create or replace function recdb.recommend_for_items(
+    items anyarray, k bigint default 50, exclude anycompatiblearray default '{}'::text[],
+    weights real[] default null, fallback text default 'none', filter jsonb default null, model text default null
+)
+returns table (item_id text, score double precision, reason text, model_version text)
+language sql stable rows 50
+as $$
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.list_for_items(
+        recdb.id_texts($1::pg_catalog.text[], pg_catalog.pg_typeof($1)), $2,
+        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7) r
+$$;
+comment on function recdb.recommend_for_items(anyarray, bigint, anycompatiblearray, real[], text, jsonb, text) is
     'recommend() for a guest without a history, from the items of this visit, which are not returned. items: newest '
     'first, unknown ids are ignored; weights: one for each item, NULL is 1; others as in recommend(). Errors: 22023 if '
     'weights and items differ in number or a weight is not finite, and those of recommend().';
 
 
--- recdb.recommend_batch: the lists of many users in one call, for mails and precomputing.
+-- recdb.lists_for_users: the lists of many users in one call, for mails and precomputing.
 --   parameters  user_ids  the users; NULLs are ignored, and a user given twice counts once
 --               k         as recommend()
 --   returns     the users in the order given; for each item its rank, from 1
 --   reads       as recommend()
 --   errors      22023 for k outside 1..1000
-create or replace function recdb.recommend_batch(user_ids text[], k bigint default 50)
+create or replace function recdb.lists_for_users(user_ids text[], k bigint)
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable security definer rows 1000
 set search_path from current
@@ -233,13 +236,27 @@ as $$
         r.item_id, r.score, r.reason
     from (
         select n.user_id, min(n.position) as position
-        from unnest(recommend_batch.user_ids) with ordinality n(user_id, position)
+        from unnest(lists_for_users.user_ids) with ordinality n(user_id, position)
         where n.user_id is not null
         group by n.user_id
     ) u
-    cross join lateral recdb.recommend(u.user_id, recommend_batch.k) r
+    cross join lateral recdb.list_for_user(u.user_id, lists_for_users.k, '{}', 'none', null, null) r
     order by u.position, 2
 $$;
-comment on function recdb.recommend_batch(text[], bigint) is
+comment on function recdb.lists_for_users(text[], bigint) is
+    'Internal: the lists that recommend_batch() gives, for ids of type text.';
+
+
+-- recdb.recommend_batch: the lists of many users in one call.
+--   parameters  user_ids  an array of ids of any type; k, as lists_for_users()
+--   returns, reads, errors  as lists_for_users()
+create or replace function recdb.recommend_batch(user_ids anycompatiblearray, k bigint default 50)
+returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
+language sql stable rows 1000
+as $$
+    select r.user_id, r.rank, r.item_id, r.score, r.reason
+    from recdb.lists_for_users(recdb.id_texts($1::pg_catalog.text[], pg_catalog.pg_typeof($1)), $2) r
+$$;
+comment on function recdb.recommend_batch(anycompatiblearray, bigint) is
     'The lists of many users, in the order given, for mails and precomputing: one row per item, with its rank from 1. '
     'k: items per user, as in recommend(). Error 22023 for k outside 1..1000.';

@@ -5,9 +5,9 @@
 
 
 -- recdb.neighbors for an id of any type.
---   parameters  the id; others as neighbors()
+--   parameters  user_id  of any type; others as neighbors()
 --   returns, reads, errors  as neighbors()
-create or replace function recdb.neighbors(anynonarray, k bigint default 20)
+create or replace function recdb.neighbors(user_id anynonarray, k bigint default 20)
 returns table (neighbor_id text, similarity double precision, shared_items bigint)
 language sql stable rows 20
 as $$
@@ -19,9 +19,9 @@ comment on function recdb.neighbors(anynonarray, bigint) is
 
 
 -- recdb.similar_items for an id of any type.
---   parameters  the id; others as similar_items()
+--   parameters  item_id  of any type; others as similar_items()
 --   returns, reads, errors  as similar_items()
-create or replace function recdb.similar_items(anynonarray, k bigint default 20)
+create or replace function recdb.similar_items(item_id anynonarray, k bigint default 20)
 returns table (neighbor_id text, similarity double precision)
 language sql stable rows 20
 as $$
@@ -33,10 +33,10 @@ comment on function recdb.similar_items(anynonarray, bigint) is
 
 
 -- recdb.explain for a first id that is no text.
---   parameters  the first id; item_id; others as explain()
+--   parameters  user_id, item_id  of any type; others as explain()
 --   returns, reads, writes, errors  as explain()
 create or replace function recdb.explain(
-    anynonarray, item_id anycompatiblenonarray, model text default null
+    user_id anynonarray, item_id anycompatiblenonarray, model text default null
 )
 returns table (source text, because_id text, contribution double precision)
 language sql stable rows 10
@@ -51,10 +51,10 @@ comment on function recdb.explain(anynonarray, anycompatiblenonarray, text) is
 
 
 -- recdb.explain for a text as first id.
---   parameters  the first id; item_id; others as explain()
+--   parameters  item_id  of any type; others as explain()
 --   returns, reads, writes, errors  as explain()
 create or replace function recdb.explain(
-    text, item_id anynonarray, model text default null
+    user_id text, item_id anynonarray, model text default null
 )
 returns table (source text, because_id text, contribution double precision)
 language sql stable rows 10
@@ -69,10 +69,10 @@ comment on function recdb.explain(text, anynonarray, text) is
 
 
 -- recdb.explain_neighbors for a first id that is no text.
---   parameters  the first id; item_id; others as explain_neighbors()
+--   parameters  user_id, item_id  of any type; others as explain_neighbors()
 --   returns, reads, writes, errors  as explain_neighbors()
 create or replace function recdb.explain_neighbors(
-    anynonarray, item_id anycompatiblenonarray, model text default null
+    user_id anynonarray, item_id anycompatiblenonarray, model text default null
 )
 returns table (neighbor_id text, similarity double precision, contribution double precision)
 language sql stable rows 10
@@ -87,10 +87,10 @@ comment on function recdb.explain_neighbors(anynonarray, anycompatiblenonarray, 
 
 
 -- recdb.explain_neighbors for a text as first id.
---   parameters  the first id; item_id; others as explain_neighbors()
+--   parameters  item_id  of any type; others as explain_neighbors()
 --   returns, reads, writes, errors  as explain_neighbors()
 create or replace function recdb.explain_neighbors(
-    text, item_id anynonarray, model text default null
+    user_id text, item_id anynonarray, model text default null
 )
 returns table (neighbor_id text, similarity double precision, contribution double precision)
 language sql stable rows 10
@@ -105,10 +105,10 @@ comment on function recdb.explain_neighbors(text, anynonarray, text) is
 
 
 -- recdb.track for a first id that is no text.
---   parameters  the first id; item_id; others as track()
+--   parameters  user_id, item_id  of any type; others as track()
 --   returns, reads, writes, errors  as track()
 create or replace function recdb.track(
-    anynonarray, item_id anycompatiblenonarray, kind text, created_at timestamptz default now(),
+    user_id anynonarray, item_id anycompatiblenonarray, kind text, created_at timestamptz default now(),
     metadata jsonb default null, value double precision default null
 )
 returns bigint
@@ -123,10 +123,10 @@ comment on function recdb.track(anynonarray, anycompatiblenonarray, text, timest
 
 
 -- recdb.track for a text as first id.
---   parameters  the first id; item_id; others as track()
+--   parameters  item_id  of any type; others as track()
 --   returns, reads, writes, errors  as track()
 create or replace function recdb.track(
-    text, item_id anynonarray, kind text, created_at timestamptz default now(),
+    user_id text, item_id anynonarray, kind text, created_at timestamptz default now(),
     metadata jsonb default null, value double precision default null
 )
 returns bigint
@@ -141,10 +141,10 @@ comment on function recdb.track(text, anynonarray, text, timestamptz, jsonb, dou
 
 
 -- recdb.merge_users for a first id that is no text.
---   parameters  the first id; to_id; others as merge_users()
+--   parameters  from_id, to_id  of any type; others as merge_users()
 --   returns, reads, writes, errors  as merge_users()
 create or replace function recdb.merge_users(
-    anynonarray, to_id anycompatiblenonarray
+    from_id anynonarray, to_id anycompatiblenonarray
 )
 returns bigint
 language sql volatile
@@ -158,10 +158,10 @@ comment on function recdb.merge_users(anynonarray, anycompatiblenonarray) is
 
 
 -- recdb.merge_users for a text as first id.
---   parameters  the first id; to_id; others as merge_users()
+--   parameters  to_id  of any type; others as merge_users()
 --   returns, reads, writes, errors  as merge_users()
 create or replace function recdb.merge_users(
-    text, to_id anynonarray
+    from_id text, to_id anynonarray
 )
 returns bigint
 language sql volatile
@@ -175,9 +175,9 @@ comment on function recdb.merge_users(text, anynonarray) is
 
 
 -- recdb.forget_user for an id of any type.
---   parameters  the id; others as forget_user()
+--   parameters  user_id  of any type; others as forget_user()
 --   returns, reads, errors  as forget_user()
-create or replace function recdb.forget_user(anynonarray)
+create or replace function recdb.forget_user(user_id anynonarray)
 returns bigint
 language sql volatile
 as $$

@@ -1,86 +1,64 @@
 -- The functions of role recdb_self: each caller asks for themselves alone.
 --
 -- recdb.current_user_id() says who the caller is. 05_missing makes it, and an installation replaces it: a replay
--- must not undo that. All of these run as the owner, who asks recommend() and explain() for that user. Only the form
--- for ids of any type does not: a type of the caller's own may bring a cast, which must not run with the owner's
--- rights.
+-- must not undo that. What asks for that user runs as the owner. The forms for ids of any type do not: a type of the
+-- caller's own may bring a cast, which must not run with the owner's rights.
 
 
--- recdb.recommend_me: the caller's own list.
---   parameters  as recommend(), without user_id
---   returns     as recommend(); if current_user_id() is NULL, nothing, or popular items with the fallback
---   reads       current_user_id(); the rest as recommend()
---   errors      as recommend(), and those of current_user_id()
-create or replace function recdb.recommend_me(
-    k bigint default 50, exclude text[] default '{}', fallback text default 'none',
-    filter jsonb default null, model text default null
-)
+-- recdb.list_for_me: the caller's own list.
+--   parameters  as list_for_user(), without user_id
+--   returns     as list_for_user(); if current_user_id() is NULL, nothing, or popular items with the fallback
+--   reads       current_user_id(); the rest as list_for_user()
+--   errors      as list_for_user(), and those of current_user_id()
+create or replace function recdb.list_for_me(k bigint, exclude text[], fallback text, filter jsonb, model text)
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable security definer rows 50 cost 10000
 set search_path from current
 as $$
     select r.item_id, r.score, r.reason, r.model_version
-    from recdb.recommend(
-        recdb.current_user_id(), recommend_me.k, recommend_me.exclude, recommend_me.fallback, recommend_me.filter,
-        recommend_me.model) r
+    from recdb.list_for_user(
+        recdb.current_user_id(), list_for_me.k, list_for_me.exclude, list_for_me.fallback, list_for_me.filter,
+        list_for_me.model) r
 $$;
-comment on function recdb.recommend_me(bigint, text[], text, jsonb, text) is
+comment on function recdb.list_for_me(bigint, text[], text, jsonb, text) is
+    'Internal: the list that recommend_me() gives, for ids of type text.';
+
+
+-- recdb.recommend_me: the caller's own list.
+--   parameters  exclude  an array of ids of any type; others as list_for_me()
+--   returns, reads, errors  as list_for_me()
+create or replace function recdb.recommend_me(
+    k bigint default 50, exclude anycompatiblearray default '{}'::text[], fallback text default 'none',
+    filter jsonb default null, model text default null
+)
+returns table (item_id text, score double precision, reason text, model_version text)
+language sql stable rows 50
+as $$
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.list_for_me($1, recdb.id_texts($2::pg_catalog.text[], pg_catalog.pg_typeof($2)), $3, $4, $5) r
+$$;
+comment on function recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text) is
     'recommend() for the caller, who is the user that current_user_id() names. If it names nobody: no rows, or popular '
     'items with fallback => ''popular''. All else as in recommend().';
 
 
 -- recdb.recommend_me for excluded ids in a text.
 --   parameters  k; the ids to leave out; others as recommend_me()
---   returns, reads, errors  as recommend_me()
+--   returns, reads, errors  as recommend_me(); 22P02 for an exclude_list in another spelling
 create or replace function recdb.recommend_me(
     k bigint, exclude_list text, fallback text default 'none', filter jsonb default null,
     model text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
-language sql stable security definer rows 50 cost 10000
-set search_path from current
-as $$
+language sql stable rows 50
+begin atomic
     select r.item_id, r.score, r.reason, r.model_version
-    from recdb.recommend(recdb.current_user_id(), $1, recdb.parse_exclude($2), $3, $4, $5) r
-$$;
+    from recdb.list_for_me(
+        recommend_me.k, recdb.parse_exclude(recommend_me.exclude_list), recommend_me.fallback, recommend_me.filter,
+        recommend_me.model) r;
+end;
 comment on function recdb.recommend_me(bigint, text, text, jsonb, text) is
     'recommend_me() for excluded ids that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';
-
-
--- recdb.recommend_me for an array of numbers.
---   parameters  k; the ids to leave out; others as recommend_me()
---   returns, reads, errors  as recommend_me()
-create or replace function recdb.recommend_me(
-    bigint, numeric[], fallback text default 'none', filter jsonb default null,
-    model text default null
-)
-returns table (item_id text, score double precision, reason text, model_version text)
-language sql stable security definer rows 50 cost 10000
-set search_path from current
-as $$
-    select r.item_id, r.score, r.reason, r.model_version
-    from recdb.recommend(recdb.current_user_id(), $1, recdb.id_texts($2), $3, $4, $5) r
-$$;
-comment on function recdb.recommend_me(bigint, numeric[], text, jsonb, text) is
-    'recommend_me() for excluded ids in an array of integers or numbers.';
-
-
--- recdb.recommend_me for an array of uuids.
---   parameters  k; the ids to leave out; others as recommend_me()
---   returns, reads, errors  as recommend_me()
-create or replace function recdb.recommend_me(
-    bigint, uuid[], fallback text default 'none', filter jsonb default null,
-    model text default null
-)
-returns table (item_id text, score double precision, reason text, model_version text)
-language sql stable security definer rows 50 cost 10000
-set search_path from current
-as $$
-    select r.item_id, r.score, r.reason, r.model_version
-    from recdb.recommend(recdb.current_user_id(), $1, $2::text[], $3, $4, $5) r
-$$;
-comment on function recdb.recommend_me(bigint, uuid[], text, jsonb, text) is
-    'recommend_me() for excluded ids in an array of uuids.';
 
 
 -- recdb.explain_me: why recommend_me() gives the caller an item.
@@ -103,9 +81,9 @@ comment on function recdb.explain_me(text, text) is
 
 
 -- recdb.explain_me for an item id of any type.
---   parameters  the item; model, as explain()
+--   parameters  item_id  of any type; model, as explain()
 --   returns, reads, errors  as explain_me()
-create or replace function recdb.explain_me(anynonarray, model text default null)
+create or replace function recdb.explain_me(item_id anynonarray, model text default null)
 returns table (source text, because_id text, contribution double precision)
 language sql stable rows 10
 as $$

@@ -32,12 +32,13 @@ grant usage on schema recdb to recdb_self, recdb_reader, recdb_writer, recdb_ana
 grant execute on function
     public.recommend(text, bigint, text[], text, jsonb, text),
     public.recommend(text, bigint, text, text, jsonb, text),
-    recdb.recommend(text, bigint, text[], text, jsonb, text),
+    recdb.recommend(text, bigint, anycompatiblearray, text, jsonb, text),
     recdb.recommend(text, bigint, text, text, jsonb, text),
-    recdb.parse_exclude(text),
-    recdb.is_input(text, text),
-    recdb.recommend_for_items(text[], bigint, text[], real[], text, jsonb, text),
-    recdb.recommend_batch(text[], bigint),
+    recdb.recommend_for_items(anyarray, bigint, anycompatiblearray, real[], text, jsonb, text),
+    recdb.recommend_batch(anycompatiblearray, bigint),
+    recdb.list_for_user(text, bigint, text[], text, jsonb, text),
+    recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text),
+    recdb.lists_for_users(text[], bigint),
     recdb.popular(bigint),
     recdb.similar_items(text, bigint),
     recdb.explain(text, text, text)
@@ -68,20 +69,13 @@ grant execute on function
     public.recommend(anynonarray, bigint, text, text, jsonb, text),
     public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text),
     public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text),
-    recdb.recommend(anynonarray, bigint, text[], text, jsonb, text),
+    recdb.recommend(anynonarray, bigint, anycompatiblearray, text, jsonb, text),
     recdb.recommend(anynonarray, bigint, text, text, jsonb, text),
-    recdb.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text),
-    recdb.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text),
-    recdb.recommend_for_items(text, bigint, text[], real[], text, jsonb, text),
-    recdb.recommend_for_items(numeric[], bigint, numeric[], real[], text, jsonb, text),
-    recdb.recommend_for_items(uuid[], bigint, uuid[], real[], text, jsonb, text),
+    recdb.recommend_for_items(text, bigint, anycompatiblearray, real[], text, jsonb, text),
     recdb.recommend_batch(text, bigint),
-    recdb.recommend_batch(numeric[], bigint),
-    recdb.recommend_batch(uuid[], bigint),
     recdb.similar_items(anynonarray, bigint),
     recdb.explain(anynonarray, anycompatiblenonarray, text),
-    recdb.explain(text, anynonarray, text),
-    recdb.id_texts(numeric[])
+    recdb.explain(text, anynonarray, text)
 to recdb_reader, recdb_analyst;
 grant execute on function
     recdb.neighbors(anynonarray, bigint),
@@ -94,15 +88,16 @@ grant execute on function
     recdb.merge_users(anynonarray, anycompatiblenonarray),
     recdb.merge_users(text, anynonarray)
 to recdb_writer;
-grant execute on function recdb.id_text(text, regtype), recdb.convert_id(text, regtype)
+grant execute on function recdb.id_text(text, regtype), recdb.convert_id(text, regtype),
+    recdb.id_texts(text[], regtype), recdb.convert_ids(text[], regtype), recdb.parse_exclude(text),
+    recdb.is_input(text, text)
 to recdb_self, recdb_reader, recdb_writer, recdb_analyst;
 
 -- Callers who ask for themselves alone.
 grant execute on function
-    recdb.recommend_me(bigint, text[], text, jsonb, text),
+    recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text),
     recdb.recommend_me(bigint, text, text, jsonb, text),
-    recdb.recommend_me(bigint, numeric[], text, jsonb, text),
-    recdb.recommend_me(bigint, uuid[], text, jsonb, text),
+    recdb.list_for_me(bigint, text[], text, jsonb, text),
     recdb.explain_me(text, text),
     recdb.explain_me(anynonarray, text)
 to recdb_self;

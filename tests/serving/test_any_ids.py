@@ -1,9 +1,10 @@
-"""Ids of any type: every function that takes ids takes integers, uuids and numbers too, in any spelling of a call."""
+"""Ids of any type: every function that takes ids takes integers, uuids and numbers too, by position and in mixed calls.
+
+test_ids_by_name.py has the calls by argument name.
+"""
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, combinations
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -138,7 +139,7 @@ def test_a_column_of_any_type_in_a_lateral_join(shared: psycopg.Connection, ever
 @pytest.mark.parametrize("schema", ["public", "recdb"])
 def test_such_a_form_is_inlined(shared: psycopg.Connection, call: str, schema: str) -> None:
     plan = "\n".join(row[0] for row in rows_of_plan(shared, f"{schema}.{call}"))
-    assert "Function Scan on recdb.recommend r" in plan
+    assert "Function Scan on recdb.list_for_user r" in plan
     assert "anynonarray" not in plan and plan.count("Function Scan") == 1
 
 
@@ -283,62 +284,3 @@ def test_lists_in_the_spellings_of_a_text(shared: psycopg.Connection) -> None:
         assert rows_of(shared, "recdb.recommend_batch(%s, 3)", [python]) == batch
     with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="not a list of item ids"):
         rows_of(shared, "recdb.recommend_batch('1,2')")
-
-
-# PostgREST --------------------------------------------------------------------------------------------------------
-
-ROUTINES = """
-    select format('%s.%s', n.nspname, p.proname), p.oid::regprocedure::text,
-        coalesce(p.proargnames[:p.pronargs], '{}'), p.pronargs - p.pronargdefaults
-    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-    where p.prokind = 'f' and (n.nspname = 'recdb' or n.nspname = 'public' and p.proname = 'recommend')
-"""
-
-
-def candidates(routines: list[Any], name: str, keys: set[str]) -> list[str]:
-    """Choose functions as PostgREST does: by the names of all required parameters and of some that have a default."""
-    return [
-        signature
-        for found, signature, names, required in routines
-        if found == name and keys >= set(names[:required]) and keys <= set(names)
-    ]
-
-
-def subsets(names: list[str]) -> Iterator[set[str]]:
-    return map(set, chain.from_iterable(combinations(names, size) for size in range(len(names) + 1)))
-
-
-def test_by_names_alone_there_is_never_more_than_one_function(shared: psycopg.Connection) -> None:
-    routines = shared.execute(ROUTINES).fetchall()
-    reachable = [routine for routine in routines if "" not in routine[2]]
-    assert len(routines) - len(reachable) > 20
-    for name, signature, names, required in reachable:
-        for optional in subsets(names[required:]):
-            assert candidates(routines, name, {*names[:required], *optional}) == [signature]
-
-
-def test_what_is_reached_by_name_is_text(shared: psycopg.Connection) -> None:
-    """JSON numbers and uuids convert to it; and PostgREST has no parameter of a polymorphic type to fill."""
-    routines = shared.execute(ROUTINES).fetchall()
-    for name, keys in {
-        "public.recommend": {"user_id", "k"}, "recdb.recommend": {"user_id", "exclude"},
-        "recdb.recommend_batch": {"user_ids"}, "recdb.recommend_for_items": {"items"}, "recdb.neighbors": {"user_id"},
-        "recdb.track": {"user_id", "item_id", "kind"}, "recdb.merge_users": {"from_id", "to_id"},
-        "recdb.forget_user": {"user_id"}, "recdb.explain": {"user_id", "item_id"}, "recdb.similar_items": {"item_id"},
-        "recdb.explain_neighbors": {"user_id", "item_id"}, "recdb.recommend_me": {"k"},
-        "recdb.explain_me": {"item_id"},
-    }.items():  # fmt: skip
-        (signature,) = candidates(routines, name, keys)
-        assert "any" not in signature
-    rows = shared.execute(
-        'select r.* from json_to_record(\'{"user_id": 7, "k": 3}\') as p(user_id text, k bigint), '
-        "recommend(user_id => p.user_id, k => p.k) r"
-    ).fetchall()
-    assert rows == recommend(shared, "7", 3)
-
-
-def test_an_id_by_name_has_to_be_text(shared: psycopg.Connection, everything: list[Any]) -> None:
-    assert rows_of(shared, "recommend(user_id => 7::text, k => 3)") == everything[:3]
-    with pytest.raises(psycopg.errors.UndefinedFunction) as raised:
-        rows_of(shared, "recommend(user_id => 7, k => 3)")
-    assert "type cast" in (raised.value.diag.message_hint or "")

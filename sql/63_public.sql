@@ -1,0 +1,43 @@
+-- public.recommend: recdb.recommend() for the unqualified call.
+--   parameters, returns, reads, errors  as recdb.recommend()
+-- PostgreSQL inlines all forms, so they cost nothing. Their comments begin with "recdb: ", which an application's own
+-- function of that name does not have.
+--
+-- PostgREST exposes schema public, and finds a function by the names of its arguments (61_any_ids_lists). The first two
+-- forms are for it: their types can be read from JSON. In all others a parameter has no name, so that PostgREST cannot
+-- find them. In SQL too, what public.recommend() takes by name is therefore text. recdb.recommend() takes any type.
+-- exclude is no anycompatiblearray here: beside text[], an untyped literal would fit both.
+do $$
+declare
+    form record;
+begin
+    for form in
+        select *
+        from (values
+            ('user_id text, k bigint default 50, exclude text[] default ''{}''', 'text, bigint, text[]',
+                'the best k items for a user; the same as recdb.recommend(). By name, ids are text.'),
+            ('user_id text, k bigint, exclude_list text', 'text, bigint, text',
+                'the best k items for a user; the same as recdb.recommend(). By name, ids are text.'),
+            ('anynonarray, k bigint default 50, exclude text[] default ''{}''', 'anynonarray, bigint, text[]',
+                'recommend() for a user id that is no text, such as a bigint or a uuid.'),
+            ('anynonarray, k bigint, exclude_list text', 'anynonarray, bigint, text',
+                'recommend() with exclude_list, for a user id that is no text.'),
+            ('anycompatiblenonarray, k bigint, numeric[]', 'anycompatiblenonarray, bigint, numeric[]',
+                'recommend() for a user id of any type, if the excluded ids are an array of integers or numbers.'),
+            ('anycompatiblenonarray, k bigint, uuid[]', 'anycompatiblenonarray, bigint, uuid[]',
+                'recommend() for a user id of any type, if the excluded ids are an array of uuids.')
+        ) f(parameters, types, comment)
+    loop
+        execute format(
+            'create or replace function public.recommend('
+            '%s, fallback text default ''none'', filter jsonb default null, model text default null) '
+            'returns table (item_id text, score double precision, reason text, model_version text) '
+            'language sql stable rows 50 as %L',
+            form.parameters,
+            'select r.item_id, r.score, r.reason, r.model_version '
+            'from recdb.recommend($1, $2, $3, $4, $5, $6) r');
+        execute format(
+            'comment on function public.recommend(%s, text, jsonb, text) is %L', form.types, 'recdb: ' || form.comment);
+    end loop;
+end
+$$;
