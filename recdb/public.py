@@ -18,6 +18,10 @@ from recdb.schemas import DEFAULT_SCHEMA, schema_of
 PUBLIC = re.compile(r"\bpublic\.(?=recommend\()")
 
 
+FORMS = 6
+"""How many forms public.recommend has: those of sql/63_public.sql."""
+
+
 class Found(NamedTuple):
     """A function public.recommend."""
 

@@ -1,5 +1,5 @@
--- The functions that applications call, for ids of type text. 61_any_ids_lists has the forms for ids of other types, and
--- the rules for all of them; 63_public has public.recommend().
+-- The functions that applications call, for ids of type text. 61_any_ids_lists has the forms for ids of other types,
+-- and the rules for all of them; 63_public has public.recommend().
 --
 -- Each list is made by a function with a name of its own, which takes arrays of text, has no defaults and runs as the
 -- owner. The functions of the public names turn their arguments into text and call it. PostgreSQL inlines them, so they

@@ -1,16 +1,16 @@
 -- Ids of any type, for the functions that give lists.
 --
--- A function that takes ids has a form for text and forms for other types, with the same names of arguments. Such a form
--- only turns the ids into text and calls the function for text, and PostgreSQL inlines it. These are the rules:
+-- A function that takes ids has a form for text and forms for other types, with the same names of arguments. Such a
+-- form only turns the ids into text and calls the function for text, and PostgreSQL inlines it. These are the rules:
 --   - PostgreSQL prefers a text parameter for an untyped literal, and for a value of type text, varchar or name. So an
 --     untyped id goes to the form for text.
 --   - An array of ids is anycompatiblearray: PostgreSQL takes text[] for an untyped literal there, and any array as it
---     is. anyarray takes no untyped literal, so it needs a form for text beside it. A text[] beside either of them would
---     make calls ambiguous.
+--     is. anyarray takes no untyped literal, so it needs a form for text beside it. A text[] beside either of them
+--     would make calls ambiguous.
 --   - A form with anynonarray or anyarray for one id and anycompatiblearray for the others takes two types in one call.
---   - PostgREST chooses a function by the names of its arguments. It needs types that it can read from JSON, and refuses
---     a call that fits two forms. So public.recommend() has other forms (63_public), and schema recdb is not to be
---     exposed.
+--   - PostgREST chooses a function by the names of its arguments. It needs types that it can read from JSON, and
+--     refuses a call that fits two forms. So public.recommend() has other forms (63_public), and schema recdb is not to
+--     be exposed.
 --   - A polymorphic function is no `begin atomic`, so its names are looked up in each call, with the caller's rights:
 --     every name in it has its schema, and every argument exactly the type of the parameter.
 
@@ -160,15 +160,14 @@ comment on function recdb.recommend_for_items(text, bigint, anycompatiblearray, 
 
 
 -- recdb.recommend_batch for users in a text.
---   parameters  the users, as parse_exclude() reads them; k, as recommend_batch()
+--   parameters  user_list  the users, as parse_exclude() reads them; k, as recommend_batch()
 --   returns, reads, errors  as recommend_batch(); 22P02 for a text in another spelling
--- The users have no name here: by name, an untyped literal is an array.
-create or replace function recdb.recommend_batch(text, k bigint default 50)
+create or replace function recdb.recommend_batch(user_list text, k bigint default 50)
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable rows 1000
 begin atomic
     select r.user_id, r.rank, r.item_id, r.score, r.reason
-    from recdb.lists_for_users(recdb.parse_exclude($1), $2) r;
+    from recdb.lists_for_users(recdb.parse_exclude(recommend_batch.user_list), recommend_batch.k) r;
 end;
 comment on function recdb.recommend_batch(text, bigint) is
     'recommend_batch() for user ids that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';

@@ -10,32 +10,34 @@
 do $$
 declare
     form record;
+    any_id constant text := 'recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1))';
+    any_ids constant text := 'recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3))';
 begin
     for form in
         select *
         from (values
-            ('user_id text, k bigint default 50, exclude text[] default ''{}''', 'text, bigint, text[]',
+            ('user_id text, k bigint default 50, exclude text[] default ''{}''', 'text, bigint, text[]', '$1', '$3',
                 'the best k items for a user; the same as recdb.recommend(). By name, ids are text.'),
-            ('user_id text, k bigint, exclude_list text', 'text, bigint, text',
+            ('user_id text, k bigint, exclude_list text', 'text, bigint, text', '$1', 'recdb.parse_exclude($3)',
                 'the best k items for a user; the same as recdb.recommend(). By name, ids are text.'),
             ('anynonarray, k bigint default 50, exclude text[] default ''{}''', 'anynonarray, bigint, text[]',
-                'recommend() for a user id that is no text, such as a bigint or a uuid.'),
+                any_id, '$3', 'recommend() for a user id that is no text, such as a bigint or a uuid.'),
             ('anynonarray, k bigint, exclude_list text', 'anynonarray, bigint, text',
-                'recommend() with exclude_list, for a user id that is no text.'),
-            ('anycompatiblenonarray, k bigint, numeric[]', 'anycompatiblenonarray, bigint, numeric[]',
+                any_id, 'recdb.parse_exclude($3)', 'recommend() with exclude_list, for a user id that is no text.'),
+            ('anycompatiblenonarray, k bigint, numeric[]', 'anycompatiblenonarray, bigint, numeric[]', any_id, any_ids,
                 'recommend() for a user id of any type, if the excluded ids are an array of integers or numbers.'),
-            ('anycompatiblenonarray, k bigint, uuid[]', 'anycompatiblenonarray, bigint, uuid[]',
+            ('anycompatiblenonarray, k bigint, uuid[]', 'anycompatiblenonarray, bigint, uuid[]', any_id, any_ids,
                 'recommend() for a user id of any type, if the excluded ids are an array of uuids.')
-        ) f(parameters, types, comment)
+        ) f(parameters, types, user_id, exclude, comment)
     loop
         execute format(
             'create or replace function public.recommend('
             '%s, fallback text default ''none'', filter jsonb default null, model text default null) '
             'returns table (item_id text, score double precision, reason text, model_version text) '
             'language sql stable rows 50 as %L',
-            form.parameters,
-            'select r.item_id, r.score, r.reason, r.model_version '
-            'from recdb.recommend($1, $2, $3, $4, $5, $6) r');
+            form.parameters, format(
+                'select r.item_id, r.score, r.reason, r.model_version '
+                'from recdb.list_for_user(%s, $2, %s, $4, $5, $6) r', form.user_id, form.exclude));
         execute format(
             'comment on function public.recommend(%s, text, jsonb, text) is %L', form.types, 'recdb: ' || form.comment);
     end loop;

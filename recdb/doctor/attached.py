@@ -8,6 +8,7 @@ from recdb.data.timezones import describe_shift, find_shift
 from recdb.data.tools import advise_index
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
+from recdb.public import FORMS
 
 
 def check_parts(connection: psycopg.Connection) -> Verdict | None:
@@ -23,8 +24,8 @@ def check_parts(connection: psycopg.Connection) -> Verdict | None:
     (published,) = fetch_row(
         connection,
         "select (select count(*) from pg_proc p where p.proname = 'recommend' and p.pronamespace = "
-        "to_regnamespace('public') and obj_description(p.oid, 'pg_proc') like 'recdb: %') = "
-        "(select count(*) from pg_proc p where p.proname = 'recommend' and p.pronamespace = 'recdb'::regnamespace)",
+        "to_regnamespace('public') and obj_description(p.oid, 'pg_proc') like 'recdb: %%') = %s",
+        [FORMS],
     )
     if not published:
         rows.append(("public.recommend is missing", "Run: recdb init"))

@@ -18,7 +18,7 @@ from support.supabase import request, rpc
 from recdb import migrate
 from recdb.database import Database
 
-RECOMMEND_ME = {"k": "bigint", "exclude": "text[]", "exclude_list": "text", "fallback": "text", "filter": "jsonb"}
+RECOMMEND_ME = {"k": "bigint", "exclude": "text[]", "fallback": "text"}
 EXPLAIN_ME = {"item_id": "text"}
 
 
@@ -48,7 +48,8 @@ def refused(connection: psycopg.Connection, statement: str) -> None:
 
 def test_each_user_gets_their_own_list_and_nobody_elses(project: Database) -> None:
     with psycopg.connect(project.conninfo) as owner:
-        lists = {n: owner.execute("select * from recommend(%s, 5)", [person(n)]).fetchall() for n in (7, 8)}
+        call = "select item_id, score, reason from recommend(%s, 5)"
+        lists = {n: owner.execute(call, [person(n)]).fetchall() for n in (7, 8)}
         # A join reads the posts with the owner's rights; a post of one's own never comes.
         own = owner.execute("select id::text from posts where author = %s", [person(7)]).fetchall()
     assert lists[7] and lists[8] and lists[7] != lists[8]
@@ -58,14 +59,20 @@ def test_each_user_gets_their_own_list_and_nobody_elses(project: Database) -> No
         with request(project, "authenticated", person(number)) as browser:
             assert rpc(browser, "recommend_me", {"k": 5}, RECOMMEND_ME) == expected
             first = expected[0][0]
-            for arguments in ({"k": 4, "exclude": [int(first)]}, {"k": 4, "exclude_list": f"[{first}]"}):
-                assert rpc(browser, "recommend_me", arguments, RECOMMEND_ME) == expected[1:]
+            assert rpc(browser, "recommend_me", {"k": 4, "exclude": [int(first)]}, RECOMMEND_ME) == expected[1:]
+            for call in (
+                "recdb.recommend_me(k => 4, exclude => array[%s])",
+                "recdb.recommend_me(4, exclude_list => '[%s]')",
+            ):
+                rows = browser.execute(sql.SQL(f"select item_id, score, reason from {call % first}"))  # type: ignore[arg-type]
+                assert rows.fetchall() == expected[1:]
             reasons = rpc(browser, "explain_me", {"item_id": int(first)}, EXPLAIN_ME)
             assert sum(row[2] for row in reasons) == pytest.approx(expected[0][1], abs=1e-8)
             liked = {row[0] for row in browser.execute("select post_id::text from public.likes").fetchall()}
             assert {row[1] for row in reasons if row[0] == "item"} <= liked
             assert len([row for row in reasons if row[0] == "neighbors"]) <= 1
-            assert browser.execute("select * from recdb.explain_me(%s)", [int(first)]).fetchall() == reasons
+            for call in ("recdb.explain_me(%s)", "recdb.explain_me(item_id => %s)"):
+                assert browser.execute(f"select * from {call}", [int(first)]).fetchall() == reasons
             # A setting of the default function no longer counts.
             browser.execute(f"set local recdb.user_id = '{person(9)}'")
             assert rpc(browser, "recommend_me", {"k": 5}, RECOMMEND_ME) == expected
@@ -104,7 +111,9 @@ def test_who_asks_for_themselves_may_do_nothing_else(project: Database) -> None:
             refused(browser, statement)
         assert browser.execute("select count(distinct user_id) from public.likes").fetchone() == (1,)
     with request(project, "anon") as guest:
-        for statement in [*closed, "select * from recdb.recommend_me()", "select * from recdb.explain_me('1')"]:
+        for schema in ("recdb", "public"):
+            closed += [f"select * from {schema}.recommend_me()", f"select * from {schema}.explain_me('1')"]
+        for statement in closed:
             refused(guest, statement)
     with request(project, "service_role") as server:
         asked = server.execute("select * from public.recommend(%s::uuid, 3, array[5])", [person(7)]).fetchall()

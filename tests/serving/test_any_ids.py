@@ -4,7 +4,9 @@ test_ids_by_name.py has the calls by argument name.
 """
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal
+from itertools import chain, combinations
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -284,3 +286,59 @@ def test_lists_in_the_spellings_of_a_text(shared: psycopg.Connection) -> None:
         assert rows_of(shared, "recdb.recommend_batch(%s, 3)", [python]) == batch
     with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="not a list of item ids"):
         rows_of(shared, "recdb.recommend_batch('1,2')")
+
+
+# PostgREST --------------------------------------------------------------------------------------------------------
+
+# What PostgREST reads of the functions of the schemas that it exposes, and how it chooses one.
+ROUTINES = """
+    select p.proname, p.oid::regprocedure::text, array_agg(coalesce(a.name, '') order by a.position),
+        p.pronargs - p.pronargdefaults, array_agg(a.type::regtype::text order by a.position)
+    from pg_proc p
+    cross join lateral unnest(p.proargnames, p.proargtypes) with ordinality a(name, type, position)
+    where p.prokind = 'f' and a.type is not null and p.pronamespace = 'public'::regnamespace
+      and p.proname = 'recommend'
+    group by p.oid
+"""
+
+
+def candidates(routines: list[Any], keys: set[str]) -> list[str]:
+    """Choose functions as PostgREST does: by the names of all required parameters and of some that have a default."""
+    return [
+        signature
+        for _, signature, names, required, _ in routines
+        if keys >= set(names[:required]) and keys <= set(names)
+    ]
+
+
+def subsets(names: list[str]) -> Iterator[set[str]]:
+    return map(set, chain.from_iterable(combinations(names, size) for size in range(len(names) + 1)))
+
+
+def test_by_names_alone_there_is_never_more_than_one_function(shared: psycopg.Connection) -> None:
+    routines = shared.execute(ROUTINES).fetchall()
+    assert len(routines) == 6
+    reachable = [routine for routine in routines if "" not in routine[2]]
+    assert len(reachable) == 2
+    for _, signature, names, required, types in reachable:
+        assert set(types) <= {"text", "bigint", "text[]", "jsonb"}  # PostgREST reads values of these from JSON
+        for optional in subsets(names[required:]):
+            assert candidates(routines, {*names[:required], *optional}) == [signature]
+
+
+@pytest.mark.parametrize("body", [{"user_id": 7}, {"user_id": "7", "k": 3}, {"user_id": 7, "exclude": [1, "2"]},
+                                  {"user_id": 7, "k": 5, "exclude_list": [1, 2], "fallback": "popular"}])  # fmt: skip
+def test_a_call_of_postgrest_gives_the_list(shared: psycopg.Connection, body: dict[str, Any]) -> None:
+    routines = shared.execute(ROUTINES).fetchall()
+    (chosen,) = candidates(routines, set(body))
+    _, _, names, _, types = next(routine for routine in routines if routine[1] == chosen)
+    columns = ", ".join(f"{name} {types[names.index(name)]}" for name in body)
+    named = ", ".join(f"{name} := body.{name}" for name in body)
+    rows = rows_of(
+        shared,
+        f"json_to_record(%s::json) as body({columns}), lateral public.recommend({named}) result",
+        [json.dumps(body)],
+    )
+    excluded = [str(item) for item in body.get("exclude", body.get("exclude_list", []))]
+    expected = recommend(shared, str(USER), body.get("k", 50), exclude=excluded)
+    assert [row[-4:] for row in rows] == expected

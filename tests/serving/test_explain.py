@@ -137,7 +137,7 @@ def test_what_searches_for_neighbours_is_planned_as_recommend_is(db: psycopg.Con
             "select proname, (select option_value from pg_options_to_table(proconfig) "
             "where option_name = 'plan_cache_mode') from pg_proc where pronamespace = 'recdb'::regnamespace "
             "and prosecdef "
-            "and proname in ('recommend_for_items', 'explain', 'explain_neighbors', 'neighbors', 'similar_items')"
+            "and proname in ('list_for_items', 'explain', 'explain_neighbors', 'neighbors', 'similar_items')"
         ).fetchall()
     )
     assert len(pins) == 5 and set(pins.values()) == {"force_generic_plan"}

@@ -1,9 +1,6 @@
-"""Arguments by name: ids of any type in schema recdb, text in schema public, and what PostgREST and drivers find."""
+"""Arguments by name: ids of any type in schema recdb, text in schema public, and the types that drivers are told."""
 
-import json
-from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, combinations
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -83,9 +80,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_every_type_of_id_by_name_and_by_position(
-    shared: psycopg.Connection, everything: list[Any], user: str
-) -> None:
+def test_every_type_of_id_by_name_and_by_position(shared: psycopg.Connection, everything: list[Any], user: str) -> None:
     """Each type of excluded ids in one of the spellings, so that the user's types meet all pairs of both."""
     user = user.format(key=uuid_of(USER))
     first, second = everything[0][0], everything[1][0]
@@ -275,57 +270,3 @@ def test_by_name_public_recommend_takes_text_and_recdb_recommend_any_type(
         "select obj_description('public.recommend(text, bigint, text[], text, jsonb, text)'::regprocedure, 'pg_proc')"
     ).fetchone()
     assert found and "By name, ids are text" in found[0]
-
-
-# What PostgREST reads of the functions of the schemas that it exposes, and how it chooses one.
-ROUTINES = """
-    select p.proname, p.oid::regprocedure::text, array_agg(coalesce(a.name, '') order by a.position),
-        p.pronargs - p.pronargdefaults, array_agg(a.type::regtype::text order by a.position)
-    from pg_proc p
-    cross join lateral unnest(p.proargnames, p.proargtypes) with ordinality a(name, type, position)
-    where p.prokind = 'f' and a.type is not null and p.pronamespace = 'public'::regnamespace
-      and p.proname = 'recommend'
-    group by p.oid
-"""
-
-
-def candidates(routines: list[Any], keys: set[str]) -> list[str]:
-    """Choose functions as PostgREST does: by the names of all required parameters and of some that have a default."""
-    return [
-        signature
-        for _, signature, names, required, _ in routines
-        if keys >= set(names[:required]) and keys <= set(names)
-    ]
-
-
-def subsets(names: list[str]) -> Iterator[set[str]]:
-    return map(set, chain.from_iterable(combinations(names, size) for size in range(len(names) + 1)))
-
-
-def test_postgrest_finds_exactly_one_function_for_each_set_of_names(shared: psycopg.Connection) -> None:
-    routines = shared.execute(ROUTINES).fetchall()
-    assert len(routines) == 6
-    reachable = [routine for routine in routines if "" not in routine[2]]
-    assert len(reachable) == 2
-    for _, signature, names, required, types in reachable:
-        assert set(types) <= {"text", "bigint", "text[]", "jsonb"}  # PostgREST reads values of these from JSON
-        for optional in subsets(names[required:]):
-            assert candidates(routines, {*names[:required], *optional}) == [signature]
-
-
-@pytest.mark.parametrize("body", [{"user_id": 7}, {"user_id": "7", "k": 3}, {"user_id": 7, "exclude": [1, "2"]},
-                                  {"user_id": 7, "k": 5, "exclude_list": [1, 2], "fallback": "popular"}])  # fmt: skip
-def test_a_call_of_postgrest_gives_the_list(shared: psycopg.Connection, body: dict[str, Any]) -> None:
-    routines = shared.execute(ROUTINES).fetchall()
-    (chosen,) = candidates(routines, set(body))
-    _, _, names, _, types = next(routine for routine in routines if routine[1] == chosen)
-    columns = ", ".join(f"{name} {types[names.index(name)]}" for name in body)
-    named = ", ".join(f"{name} := body.{name}" for name in body)
-    rows = rows_of(
-        shared,
-        f"json_to_record(%s::json) as body({columns}), lateral public.recommend({named}) result",
-        [json.dumps(body)],
-    )
-    excluded = [str(item) for item in body.get("exclude", body.get("exclude_list", []))]
-    expected = recommend(shared, USER, body.get("k", 50), exclude=excluded)
-    assert [row[-4:] for row in rows] == expected

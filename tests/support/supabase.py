@@ -68,7 +68,7 @@ def request(database: Database, role: str, subject: str | None = None) -> Iterat
     with psycopg.connect(make_conninfo(database.conninfo, user="authenticator")) as connection:
         connection.execute(
             "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true), "
-            "set_config('search_path', 'recdb, public, extensions', true)",
+            "set_config('search_path', 'public, extensions', true)",
             [role, json.dumps(claims)],
         )
         yield connection
@@ -81,6 +81,6 @@ def rpc(connection: psycopg.Connection, function: str, arguments: dict[str, Any]
     named = ", ".join(f"{name} := body.{name}" for name in arguments)
     source = f"from json_to_record(%s::json) as body({columns}), " if arguments else "from "
     return connection.execute(
-        f"select result.* {source} lateral recdb.{function}({named}) result",
+        f"select result.* {source} lateral public.{function}({named}) result",
         [json.dumps(arguments)] if arguments else None,
     ).fetchall()
