@@ -36,9 +36,10 @@ CORE = {
     "job": ("test_job", "test_memory", "test_refresh", "test_row_level_security", "test_times_and_settings"),
     "schema": ("test_input", "test_migrations", "test_privileges", "test_restores", "test_tables", "test_uninstall"),
     "serving": (
-        "test_call_spellings", "test_contract", "test_explain", "test_fallback", "test_filters_and_catalogue",
-        "test_forget_user", "test_guests_and_batches", "test_ids", "test_live", "test_merge_users", "test_plans",
-        "test_neighbors_and_similar_items", "test_popularity", "test_scores",
+        "test_any_ids", "test_call_spellings", "test_contract", "test_explain", "test_fallback",
+        "test_filters_and_catalogue", "test_forget_user", "test_guests_and_batches", "test_ids", "test_ids_by_name",
+        "test_live", "test_merge_users", "test_plans", "test_neighbors_and_similar_items", "test_popularity",
+        "test_scores",
     ),
 }  # fmt: skip
 
