@@ -8,7 +8,7 @@ import pytest
 from support.data import column, record, tastes, train
 from support.doctor import find
 from support.outside import recdb
-from support.servers import Server, bin_folder, programs, run_server
+from support.servers import Server, bin_folder, database_maker, programs, run_server
 
 from recdb import migrate
 from recdb.database import Database
@@ -77,6 +77,20 @@ def test_a_training_ends_where_shared_memory_is_small(cramped: Server) -> None:
         for name in indexes:
             connection.execute(f"reindex index concurrently {name}")
     assert "refreshed" in recdb("refresh", database=database)
+
+
+def test_a_server_without_parallel_workers_needs_no_shared_memory(cramped: Server) -> None:
+    database = database_maker(cramped)()
+    migrate.upgrade(database)
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        record(connection, tastes())
+        connection.execute(f"alter database {connection.info.dbname} set max_parallel_maintenance_workers = 0")
+        connection.execute(f"alter database {connection.info.dbname} set max_parallel_workers_per_gather = 0")
+
+        printed = recdb("refresh", "--full", database=database)
+
+        assert "trained and activated" in printed and "note:" not in printed and "no memory" not in printed
+        assert find(connection, "index memory").state == "ok"
 
 
 def test_an_index_is_built_in_the_memory_that_is_there(database: Database, db: psycopg.Connection) -> None:
