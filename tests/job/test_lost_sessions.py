@@ -203,13 +203,9 @@ def test_a_process_that_the_system_kills_for_its_memory_is_named(owned: Server) 
             os.kill(pid, signal.SIGKILL)
             _, complaint = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in complaint
-    assert (
-        "error: the connection was lost while the server built the index of item_vector_2 in 96 MB of mem" in complaint
-    )
-    assert (
-        "hint: the server's log says why. If a process was killed (signal 9), its machine has too little" in complaint
-    )
-    assert "set effective_cache_size = '96MB'; alter role … set maintenance_work_mem = '24MB';" in complaint
+    assert "error: the connection was lost while the server built the index of item_vector_2 in 96 MB" in complaint
+    assert "hint: the server's log says why. If a process was killed (signal 9), its machine has too" in complaint
+    assert "alter role postgres set maintenance_work_mem = '24MB';" in complaint
     until(lambda: answers(database))
     with psycopg.connect(database.conninfo, autocommit=True) as db:
         assert recommend(db, "u1") == before
@@ -318,11 +314,8 @@ def test_temporary_files_beyond_their_limit_are_one_error_and_heal(
     db.execute(f"alter database {name} set work_mem = '64kB'")
     try:
         done = subprocess.run([*FULL, database.conninfo], capture_output=True, text=True, check=False)
-        assert "error: temporary file size exceeds temp_file_limit (1kB)" in done.stderr
-        assert (
-            "hint: let the role use more space for temporary files, or more memory: raise temp_file_limit"
-            in done.stderr
-        )
+        assert "error: temporary file size exceeds " in done.stderr
+        assert "hint: raise temp_file_limit for this role, or work_mem" in done.stderr
         assert "parallel" not in done.stderr + done.stdout and "Traceback" not in done.stderr
         assert recommend(db, "u1") == before
         assert {"failed"} & set(last_runs(db).values())
