@@ -1,8 +1,8 @@
 """A database as Supabase sets a project up: its roles, schema auth, pgvector in schema extensions, PostgREST's calls.
 
-Since October 2026 no project grants new tables of schema public to the roles of its API. Functions are granted here, as in
-older projects. The owner of the tables is no superuser, creates roles and bypasses row-level security. On Supabase this role is called
-postgres, which is the superuser's name on the tests' servers.
+Since October 2026 no project grants new tables of schema public to the roles of its API. Functions are granted here, as
+in older projects. The owner of the tables is no superuser, creates roles and bypasses row-level security. On Supabase
+this role is called postgres, which is the superuser's name on the tests' servers.
 """
 
 import json
