@@ -12,6 +12,7 @@ from support.servers import Server, bin_folder, database_maker, programs, run_se
 
 from recdb import migrate
 from recdb.database import Database
+from recdb.doctor.storage import check_index_memory
 from recdb.job.indexes import SAFE_PARALLEL, pgvector_version
 
 SMALL_SHM = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$@"', "sh")
@@ -141,6 +142,13 @@ def test_no_build_takes_more_than_the_server_says_it_has(database: Database, db:
         "warn", "an HNSW index needs about 920 MB and gets 128 MB: many times slower"
     )  # fmt: skip
     assert found.fix == "alter system set maintenance_work_mem = '920MB'; select pg_reload_conf();"
+    # A provider lets nobody alter the system; the owner of recdb may have the setting for itself.
+    db.execute("create role tenant; grant recdb_analyst to tenant; set role tenant")
+    try:
+        verdict = check_index_memory(db)
+        assert verdict and verdict.fix == "alter role postgres set maintenance_work_mem = '920MB';"
+    finally:
+        db.execute("reset role; drop owned by tenant; drop role tenant")
     db.execute("set effective_cache_size = '4GB'")
     assert find(db, "index memory").state == "ok"
 
