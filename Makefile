@@ -112,5 +112,5 @@ test-workflows: $(LINT)/node_modules/.ready
 
 clean:
 	rm -rf $(NEXTJS)/node_modules $(NEXTJS)/.next $(CALLERS)/node_modules $(CALLERS)/prisma/generated \
-		$(LINT)/node_modules
+		$(CALLERS)/drizzle-1/node_modules $(LINT)/node_modules
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist build site

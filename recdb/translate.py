@@ -35,6 +35,7 @@ FAMILIES: Mapping[type[psycopg.Error], type[RecdbError]] = {  # for errors witho
 T = TypeVar("T")
 
 AGAIN = "run it again: what was not finished has changed nothing"
+KILLED = f"{AGAIN}. If the server's log says that a process was killed (signal 9), its machine has too little memory"
 HINTS: Mapping[str, str] = {  # by SQLSTATE, or by its class, where the database gives no hint
     "08": AGAIN,
     "22021": "ids and texts are UTF-8",
@@ -49,10 +50,11 @@ HINTS: Mapping[str, str] = {  # by SQLSTATE, or by its class, where the database
     "53100": "free some space on the server's disk, and run it again",
     "53200": "the server has too little memory: lower maintenance_work_mem or work_mem, or give it more",
     "53300": "close other connections, or raise max_connections",
+    "53400": "raise temp_file_limit for this role, or work_mem, so that it needs fewer temporary files",
     "55P03": "another transaction holds a lock: run it again when that has ended",
     "57014": "a timeout or another session cancelled it: raise statement_timeout, and run it again",
     "57P01": f"an administrator or a restart ended the session; {AGAIN}",
-    "57P02": f"the server crashed; {AGAIN}",
+    "57P02": f"the server crashed; {KILLED}",
     "57P03": "the server is starting or stopping: run it again in a moment",
     "57P05": AGAIN,
 }
@@ -76,7 +78,7 @@ def translate(error: Exception) -> RecdbError:
     family = next((FAMILIES[family] for family in FAMILIES if isinstance(raised, family)), RecdbError)
     hint = raised.diag.message_hint or by_state(HINTS, state)
     if hint is None and not state and LOST.search(message):
-        hint = AGAIN
+        hint = KILLED
     return (by_state(ERRORS, state) or family)(message, hint)
 
 

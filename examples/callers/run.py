@@ -49,9 +49,10 @@ def run_psql(url: str, user: str) -> None:
 
 
 def run_migrations(url: str) -> None:
-    """Run Prisma's engine of migrations beside recdb, as the owner of the tables. Raises CalledProcessError."""
+    """Run the migrations of Drizzle and Prisma beside recdb, as the owner of the tables. Raises CalledProcessError."""
     environment = {**os.environ, "DATABASE_URL": url}
-    subprocess.run(["node", "migrations.mjs"], cwd=HERE, env=environment, check=True)
+    for command in ([*PYTHON, "drizzle_migrations.py"], ["node", "migrations.mjs"]):
+        subprocess.run(command, cwd=HERE, env=environment, check=True)
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def main() -> None:
                 elif name == "migrations":
                     if way == "straight":
                         run_migrations(server.url("postgres"))
-                        print("Prisma's migrations beside recdb: ok")
+                        print("migrations of Drizzle and Prisma beside recdb: ok")
                 elif name == "psql":
                     run_psql(url, user)
                     print(f"{name}, {way}: ok")

@@ -39,6 +39,29 @@ MARKS: Sequence[tuple[str, str, frozenset[str]]] = (
     ("dbmate", "schema_migrations", frozenset({"version"})),
 )
 
+# `prisma db push` and `drizzle-kit push` note nothing, but give names of their own: Prisma to the table of an implicit
+# many-to-many relation, Drizzle to a foreign key (likes_user_id_users_id_fk, and _fkey from 1.0 on).
+NAMES: Mapping[str, str] = {
+    "Prisma": r"""
+        select from pg_class c
+        where c.relkind = 'i' and c.relname ~ '^_.*_(AB_pkey|AB_unique|B_index)$'
+          and exists (
+              select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attname in ('A', 'B')
+              where i.indexrelid = c.oid)
+    """,
+    "Drizzle": r"""
+        select from pg_constraint f
+        join pg_class c on c.oid = f.conrelid
+        join pg_class r on r.oid = f.confrelid
+        join pg_attribute a on a.attrelid = c.oid and a.attnum = f.conkey[1]
+        join pg_attribute b on b.attrelid = r.oid and b.attnum = f.confkey[1]
+        where f.contype = 'f' and cardinality(f.conkey) = 1
+          and f.conname in (
+              concat_ws('_', c.relname, a.attname, r.relname, b.attname, 'fk'),
+              concat_ws('_', c.relname, a.attname, r.relname, b.attname, 'fkey'))
+    """,
+}
+
 
 @dataclass(frozen=True)
 class Index:
@@ -72,17 +95,7 @@ def recognise_tool(connection: psycopg.Connection) -> str | None:
     for tool, table, columns in MARKS:
         if any(table == name and columns <= set(found) for name, found in rows):
             return tool
-    # `prisma db push` notes nothing, but the table of an implicit many-to-many relation has Prisma's own names.
-    prisma = connection.execute(
-        r"""
-        select from pg_class c
-        where c.relkind = 'i' and c.relname ~ '^_.*_(AB_pkey|AB_unique|B_index)$'
-          and exists (
-              select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attname in ('A', 'B')
-              where i.indexrelid = c.oid)
-        """
-    ).fetchone()
-    return "Prisma" if prisma is not None else None
+    return next((tool for tool, query in NAMES.items() if connection.execute(query).fetchone() is not None), None)
 
 
 def advise_index(connection: psycopg.Connection, relation: str, statement: str) -> str:
@@ -143,10 +156,12 @@ def for_prisma(index: Index) -> str:
 
 
 def for_drizzle(index: Index) -> str:
-    """Write the index for the schema of Drizzle."""
-    fields = listed([camel(column) for column in index.columns], "table.{}")
+    """Write the index for the schema of Drizzle, which names fields and not columns."""
+    fields = [camel(column) for column in index.columns]
+    changed = [f'"{column}"' for field, column in zip(fields, index.columns, strict=True) if field != column]
+    note = f" (the fields of {' and '.join(changed)})" if changed else ""
     return (
-        f'add to pgTable("{index.table}", {{…}}, (table) => […]): index().on({fields}); '
+        f'add to pgTable("{index.table}", {{…}}, (table) => […]): index().on({listed(fields, "table.{}")}){note}; '
         "then run npx drizzle-kit generate, or npx drizzle-kit push"
     )
 

@@ -213,11 +213,22 @@ def check_index_memory(connection: psycopg.Connection) -> Verdict | None:
     memory = Memory(needed_memory(float(rows), int(dimension)), allowed_memory(connection))
     if memory.needed > memory.taken:
         message = f"an HNSW index needs about {size(memory.needed)} and gets {size(memory.taken)}: many times slower"
-        statement = f"alter system set maintenance_work_mem = '{wanted(memory)}'; select pg_reload_conf();"
-        return Verdict("warn", message, statement)
+        return Verdict("warn", message, set_memory(connection, wanted(memory)))
     if note:
         return Verdict("warn", f"in the last training, {note}", "change that, then: recdb refresh --full")
     return Verdict("ok", f"an HNSW index needs about {size(memory.needed)} and may take {size(memory.taken)}")
+
+
+def set_memory(connection: psycopg.Connection, value: str) -> str:
+    """Write the statement for maintenance_work_mem: without superuser, for the role that runs the job."""
+    superuser, owner = fetch_row(
+        connection,
+        "select (select r.rolsuper from pg_roles r where r.rolname = current_user), n.nspowner::regrole::text "
+        "from pg_namespace n where n.nspname = 'recdb'",
+    )
+    if superuser:
+        return f"alter system set maintenance_work_mem = '{value}'; select pg_reload_conf();"
+    return f"alter role {owner} set maintenance_work_mem = '{value}';"
 
 
 def check_work_mem(connection: psycopg.Connection) -> Verdict:

@@ -14,10 +14,11 @@ import psycopg
 from psycopg import sql
 
 from recdb.database import fetch_row
-from recdb.errors import RecdbError
+from recdb.errors import RecdbError, Unavailable
 from recdb.faults import reach
-from recdb.job.memory import lacks_memory, sparing
+from recdb.job.memory import lacks_memory, sparing, was_killed
 from recdb.progress import Report
+from recdb.translate import one_line
 
 INDEX_OPTIONS = "m = 12, ef_construction = 128"
 """The HNSW index: links of each vector, and candidates when a vector is inserted (pgvector's defaults: 16, 64).
@@ -135,9 +136,10 @@ def attempts(memory: int) -> Iterator[tuple[bool, int]]:
 
 def build_hnsw(connection: psycopg.Connection, table: str, memory: Memory) -> str | None:
     """Build a table's HNSW index with the server's memory; return a line if it was slower than it could be."""
-    (schema,) = fetch_row(
+    schema, role = fetch_row(
         connection,
-        "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'",
+        "select n.nspname, quote_ident(current_user) from pg_extension e "
+        "join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'",
     )
     statement = sql.SQL("create index on recdb.{} using hnsw (embedding {}.halfvec_cosine_ops) with ({})").format(
         sql.Identifier(table), sql.Identifier(schema), sql.SQL(INDEX_OPTIONS)
@@ -151,6 +153,8 @@ def build_hnsw(connection: psycopg.Connection, table: str, memory: Memory) -> st
                 connection.execute("select set_config('maintenance_work_mem', %s, true)", [f"{taken // 1024}kB"])
                 connection.execute(statement)
         except psycopg.Error as error:
+            if was_killed(connection, error):
+                raise lost(table, taken, role, error) from error
             # A full disk is no lack of memory, and ends every attempt; only shared memory looks the same.
             if error.sqlstate != "53200" and not (parallel and lacks_memory(error)):
                 raise
@@ -161,6 +165,18 @@ def build_hnsw(connection: psycopg.Connection, table: str, memory: Memory) -> st
         f"the server has no memory to build the index of {table}: {failure}",
         "give the server more memory, or train less: lower recdb.config.training_interactions",
     ) from failure
+
+
+def lost(table: str, taken: int, role: str, error: psycopg.Error) -> Unavailable:
+    """Explain a connection that was lost in the build of an index, for which a lack of memory is the usual reason."""
+    less = {"effective_cache_size": taken, "maintenance_work_mem": taken // 4}
+    statements = [f"alter role {role} set {name} = '{-(-size // MB)}MB';" for name, size in less.items()]
+    return Unavailable(
+        f"the connection was lost while the server built the index of {table} in {megabytes(taken)} of memory: "
+        f"{one_line(str(error))}",
+        "the server's log says why. If a process was killed (signal 9), its machine has too little memory: give it "
+        f"more, or let a build take less ({' '.join(statements)}), and run this again",
+    )
 
 
 def slowdown(table: str, memory: Memory, taken: int, *, failed: bool) -> str | None:

@@ -14,9 +14,18 @@ def lacks_memory(error: psycopg.Error) -> bool:
     """Tell whether parallel workers may be the reason of an error.
 
     PostgreSQL reports 53100 (no space) or 53200 (no memory) if a shared memory segment cannot grow, and a class 58
-    error, of the system, if it cannot make one.
+    error, of the system, if it cannot make one. Limits that somebody set, such as temp_file_limit, are no such errors.
     """
-    return (error.sqlstate or "")[:2] in ("53", "58")
+    state = error.sqlstate or ""
+    return state in ("53100", "53200") or state.startswith("58")
+
+
+def was_killed(connection: psycopg.Connection, error: psycopg.Error) -> bool:
+    """Tell whether a connection was lost without a word of the server, or in its crash.
+
+    A system that has no memory left kills a process of the server, and PostgreSQL ends all others.
+    """
+    return connection.closed and (error.sqlstate or "57P02") == "57P02"
 
 
 def sparing(connection: psycopg.Connection, step: Callable[[], Result], report: Report) -> Result:

@@ -20,6 +20,10 @@ TOOLS = {
     "create schema drizzle; create table drizzle.__drizzle_migrations (id int)": [
         'Drizzle: add to pgTable("likes", ', "index().on(table.userId, table.createdAt)",
     ],
+    "alter table likes add constraint likes_user_id_users_id_fk foreign key (user_id) references users": [
+        'Drizzle: add to pgTable("likes", {…}, (table) => […]): index().on(table.userId, table.createdAt) '
+        '(the fields of "user_id"); then run npx drizzle-kit generate'
+    ],
     "create table django_migrations (id int)": [
         'Django: add to class Meta of the model of table likes: indexes = [models.Index(fields=["user", "createdAt"])]'
     ],

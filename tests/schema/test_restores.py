@@ -179,14 +179,14 @@ def librarian(db: psycopg.Connection) -> Iterator[Database]:
 
 
 def test_schema_recdb_alone_comes_back_beside_the_tables_that_it_reads(
-    librarian: Database, db: psycopg.Connection, tmp_path: Path
+    librarian: Database, database: Database, db: psycopg.Connection, tmp_path: Path
 ) -> None:
     before, weights = answers(db), db.execute(WEIGHTS).fetchall()
-    run(DUMP, "--format=custom", "--schema=recdb", "--file", tmp_path / "dump", "--dbname", db.info.dsn)
+    run(DUMP, "--format=custom", "--schema=recdb", "--file", tmp_path / "dump", "--dbname", database.conninfo)
     db.execute("drop schema recdb cascade; drop routine if exists public.recommend(text, bigint, text[], text, jsonb, "
                "text), public.recommend(text, bigint, text, text, jsonb, text)")  # fmt: skip
 
-    restore(tmp_path / "dump", Database(db.info.dsn, "test"), "--exit-on-error")
+    restore(tmp_path / "dump", database, "--exit-on-error")
     # It makes public.recommend again, which is not in the schema.
     migrate.upgrade(librarian)
 
@@ -208,14 +208,14 @@ def restored(librarian: Database, db: psycopg.Connection, empty_database: Make) 
 
 
 @pytest.fixture
-def with_policies(librarian: Database, db: psycopg.Connection, tmp_path: Path) -> Path:
+def with_policies(librarian: Database, database: Database, db: psycopg.Connection, tmp_path: Path) -> Path:
     """A dump of the application's database with policies on an attached table that show recdb's owner all rows."""
     db.execute(
         "alter table user_interaction enable row level security;"
         "create policy own_rows on user_interaction using (user_id = current_setting('app.user', true));"
         "create policy recdb_reads on user_interaction for select to librarian using (true)"
     )
-    run(DUMP, "--format=custom", "--file", tmp_path / "dump", "--dbname", db.info.dsn)
+    run(DUMP, "--format=custom", "--file", tmp_path / "dump", "--dbname", database.conninfo)
     return tmp_path / "dump"
 
 

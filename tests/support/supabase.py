@@ -1,7 +1,8 @@
 """A database as Supabase sets a project up: its roles, schema auth, pgvector in schema extensions, PostgREST's calls.
 
-The owner of the tables is no superuser, creates roles and bypasses row-level security. On Supabase this role is called
-postgres, which is the superuser's name on the tests' servers.
+Since October 2026 no project grants new tables of schema public to the roles of its API. Functions are granted here, as
+in older projects. The owner of the tables is no superuser, creates roles and bypasses row-level security. On Supabase
+this role is called postgres, which is the superuser's name on the tests' servers.
 """
 
 import json
@@ -38,7 +39,6 @@ grant usage on schema auth to {OWNER}, anon, authenticated, service_role;
 grant select, insert, references on auth.users to {OWNER};
 grant all on schema public to {OWNER};
 grant usage on schema public to anon, authenticated, service_role;
-alter default privileges for role {OWNER} in schema public grant all on tables to anon, authenticated, service_role;
 alter default privileges for role {OWNER} in schema public grant all on functions to anon, authenticated, service_role;
 """
 
