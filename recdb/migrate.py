@@ -36,6 +36,7 @@ from recdb.preconditions import (
 from recdb.public import PUBLIC, claim, drop_stand_ins, may_make_public_recommend
 from recdb.removal import remove
 from recdb.repair import (
+    find_failing_rows,
     find_missing,
     open_public,
     restore_public,
@@ -95,7 +96,10 @@ def upgrade(
         raise InvalidInput(f"a dimension of {dimension} is outside 8..{MAXIMUM_DIMENSION}")
     config = alembic_config(database, dimension, role_prefix)
     _run(alembic.command.upgrade, config, revision)
-    return list(config.attributes["remarks"])
+    if revision != "head":
+        return list(config.attributes["remarks"])
+    with connect(database, autocommit=True) as connection:
+        return [*config.attributes["remarks"], *find_failing_rows(connection)]
 
 
 def downgrade(database: Database, revision: str) -> None:

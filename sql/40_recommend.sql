@@ -27,6 +27,7 @@ as $$
 #variable_conflict use_column
 declare
     profile record;
+    unreadable text[];
 begin
     perform recdb.check_sources();
     select p.* into profile from recdb.profile(recommend.user_id) p;
@@ -37,9 +38,23 @@ begin
         profile, recommend.user_id,
         (select u.user_key from recdb.user_key u where u.user_id = recommend.user_id),
         recommend.k, recommend.exclude, recommend.fallback, recommend.filter, recommend.model) r;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
-    raise;
+exception when others then
+    perform recdb.refuse_failing(sqlstate, recommend.user_id);
+    -- An item of an attached catalogue that cannot be read must not take the lists of all with it.
+    unreadable := recdb.failing_items(sqlstate);
+    if unreadable is null then
+        raise;
+    end if;
+    select profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids || unreadable as hidden_ids,
+        profile.hidden_keys || array(select t.item_key from recdb.item_key t where t.item_id = any (unreadable))
+            as hidden_keys
+    into profile;
+    return query
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.rank_items(
+        profile, recommend.user_id,
+        (select u.user_key from recdb.user_key u where u.user_id = recommend.user_id),
+        recommend.k, recommend.exclude, recommend.fallback, recommend.filter, recommend.model) r;
 end
 $$;
 comment on function recdb.recommend(text, bigint, text[], text, jsonb, text) is
@@ -173,6 +188,7 @@ as $$
 #variable_conflict use_column
 declare
     profile record;
+    unreadable text[];
 begin
     perform recdb.check_sources();
     if cardinality(weights) <> cardinality(items) then
@@ -207,9 +223,23 @@ begin
         profile, null, null,
         recommend_for_items.k, recommend_for_items.exclude, recommend_for_items.fallback,
         recommend_for_items.filter, recommend_for_items.model) r;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
-    raise;
+exception when others then
+    perform recdb.refuse_failing(sqlstate, null);
+    -- An item of an attached catalogue that cannot be read must not take the lists of all with it.
+    unreadable := recdb.failing_items(sqlstate);
+    if unreadable is null then
+        raise;
+    end if;
+    select profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids || unreadable as hidden_ids,
+        profile.hidden_keys || array(select t.item_key from recdb.item_key t where t.item_id = any (unreadable))
+            as hidden_keys
+    into profile;
+    return query
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.rank_items(
+        profile, null, null,
+        recommend_for_items.k, recommend_for_items.exclude, recommend_for_items.fallback,
+        recommend_for_items.filter, recommend_for_items.model) r;
 end
 $$;
 comment on function recdb.recommend_for_items(text[], bigint, text[], real[], text, jsonb, text) is
