@@ -52,8 +52,8 @@ comment on function recdb.read_parts(recdb.attachment) is
 --               condition  SQL on a row s of its query: the rows to read
 --               seconds    how long to read
 --   returns     one row: how many rows were read, and whether these are all; where one fails, the SQLSTATE and the
---               message, the part of read_parts() that fails ('' for what comes before all parts: a condition, a join or
---               a policy), and the ids of the row, unless they fail as well
+--               message, the part of read_parts() that fails ('' for a condition, a join or a policy, which come before
+--               all parts), and the ids of the row, unless they fail as well
 -- It reads by the table's own order each time, so that the row that fails has the same number. A view with another
 -- order may fail in another part; then the part is ''.
 create or replace function recdb.find_failure(source recdb.attachment, condition text, seconds double precision)
@@ -158,7 +158,7 @@ begin
 end
 $$;
 comment on function recdb.failing_column(recdb.attachment) is
-    'Internal: the first mapped column of an attached table that cannot be read; NULL if what fails is no column.';
+    'Internal: the first mapped column of an attached table that cannot be read; NULL if another part fails.';
 
 
 -- recdb.name_row: the ids of a row of an attached table.
@@ -243,14 +243,39 @@ comment on function recdb.describe_failure(recdb.attachment, text, text, text, t
     'Internal: the failure that find_failure() found, in words, and the way to go on.';
 
 
--- recdb.failing_sources: read every row of the attached tables, and say which tables have one that fails.
---   parameters  seconds  how long to read, all tables together
---               number   the attachment_id of one table; NULL for all
+-- recdb.may_fail: whether a row of an attached table may fail at all.
+--   parameters  source  a row of attachment
+--   returns     false for the plain columns of a table without policies
+--   reads       the system catalogues
+create or replace function recdb.may_fail(source recdb.attachment)
+returns boolean
+language sql stable
+begin atomic
+    select
+        not exists (
+            select from pg_catalog.pg_class c
+            where c.oid = to_regclass((may_fail.source).relation) and c.relkind in ('r', 'p', 'm')
+              and not c.relrowsecurity)
+        or exists (
+            select from jsonb_each_text((may_fail.source).mapping) m
+            where m.key in ('available', 'value', 'where')
+              and recdb.mapped_type((may_fail.source).relation, m.value) is null);
+end;
+comment on function recdb.may_fail(recdb.attachment) is
+    'Internal: whether a row of an attached table may fail at all: it has expressions, or is a view, or has policies.';
+
+
+-- recdb.failing_sources: read every row of the attached tables, and name the tables in which one fails.
+--   parameters  seconds     how long to read, all tables together
+--               number      the attachment_id of one table; NULL for all
+--               everything  true: also the tables that may_fail() rules out
 --   returns     one row per table that is read: how many rows were read, whether these are all, and the problem and the
 --               hint where a row fails
 --   reads       attachment; the attached tables, all rows
 --   errors      42501 as check_sources()
-create or replace function recdb.failing_sources(seconds double precision default 5, number integer default null)
+create or replace function recdb.failing_sources(
+    seconds double precision default 5, number integer default null, everything boolean default false
+)
 returns table (
     attachment_id integer, relation text, role text, rows bigint, complete boolean, problem text, hint text
 )
@@ -269,7 +294,8 @@ begin
     for source in
         select a.* from recdb.attachment a
         where a.attachment_id = coalesce(number, a.attachment_id)
-          and a.state = 'read' and a.query is not null and recdb.source_problem(a) is null
+          and a.state = 'read' and a.query is not null and (everything or recdb.may_fail(a))
+          and recdb.source_problem(a) is null
         order by a.attachment_id
     loop
         return query
@@ -280,7 +306,7 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.failing_sources(double precision, integer) is
+comment on function recdb.failing_sources(double precision, integer, boolean) is
     'Reads every row of the attached tables, for so many seconds, and says which tables have a row that fails, with '
     'the column, an example and the way to go on.';
 
@@ -306,7 +332,7 @@ begin
     end if;
     if name_failure.user_id is null then
         select f.problem, f.hint into problem, hint
-        from recdb.failing_sources(20) f
+        from recdb.failing_sources(20, null, true) f
         where f.problem is not null
         limit 1;
         return;

@@ -18,7 +18,7 @@ SECONDS = 4.0
 
 
 def require_readable_rows(connection: psycopg.Connection, number: int, relation: str) -> list[Remark]:
-    """Read the rows of a view attached_N, as recdb will; raise InvalidInput for one that fails.
+    """Read the rows of a view attached_N, as recdb will, if one may fail; raise InvalidInput for one that does.
 
     Returns a remark if there was no time for all rows.
     """
@@ -27,13 +27,12 @@ def require_readable_rows(connection: psycopg.Connection, number: int, relation:
     with limited(connection):
         try:
             with connection.transaction():
-                rows, complete, problem, hint = fetch_row(
-                    connection,
-                    "select rows, complete, problem, hint from recdb.failing_sources(%s, %s)",
-                    [SECONDS, number],
-                )
+                row = connection.execute(
+                    "select rows, complete, problem, hint from recdb.failing_sources(%s, %s)", [SECONDS, number]
+                ).fetchone()
         except psycopg.errors.QueryCanceled:
             return [Remark(f"the rows of {relation} were not checked: reading them took more than {LONGEST}")]
+    rows, complete, problem, hint = row or (0, True, None, "")
     if problem:
         raise InvalidInput(problem, hint.partition(" Or go on")[0])
     if complete:
