@@ -19,6 +19,7 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 
+from recdb.callers import find_owner_as_caller
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
@@ -99,7 +100,12 @@ def upgrade(
     if revision != "head":
         return list(config.attributes["remarks"])
     with connect(database, autocommit=True) as connection:
-        return [*config.attributes["remarks"], *find_failing_rows(connection)]
+        callers = find_owner_as_caller(connection)
+        return [
+            *config.attributes["remarks"],
+            *find_failing_rows(connection),
+            *(["; ".join(callers)] if callers else []),
+        ]
 
 
 def downgrade(database: Database, revision: str) -> None:

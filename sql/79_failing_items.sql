@@ -1,4 +1,55 @@
--- Lists go on without the items of attached catalogues whose rows cannot be read.
+-- What a function does when a row of an attached table failed: it raises a clear error, or goes on without the item.
+
+
+-- recdb.refuse_failing: raise a clear error in the place of one that an attached table may have raised.
+--   parameters  state    the SQLSTATE of the error
+--               user_id  the user whose rows were read; NULL if nobody's
+--   errors      55000 with what name_failure() says, or as refuse_broken()
+create or replace function recdb.refuse_failing(state text, user_id text)
+returns void
+language plpgsql stable
+as $$
+declare
+    failure record;
+begin
+    if left(state, 2) in ('42', '3F') then
+        perform recdb.refuse_broken();
+    end if;
+    if refuse_failing.user_id is not null then
+        select f.problem, f.hint into failure from recdb.name_failure(state, refuse_failing.user_id) f;
+        if failure.problem is not null then
+            raise exception '%', failure.problem
+                using errcode = 'object_not_in_prerequisite_state', hint = failure.hint;
+        end if;
+    end if;
+end
+$$;
+comment on function recdb.refuse_failing(text, text) is
+    'Internal: error 55000, which names the table, in the place of an error that an attached table raised.';
+
+
+-- recdb.refuse_unreadable: the same after a look at all rows of the attached tables.
+--   parameters  state  the SQLSTATE of the error
+--   errors      55000 with what name_failure() says, or as refuse_broken()
+create or replace function recdb.refuse_unreadable(state text)
+returns void
+language plpgsql stable
+as $$
+declare
+    failure record;
+begin
+    perform recdb.refuse_failing(state, null);
+    if exists (select from recdb.hidden_sources()) then
+        return;  -- refuse_hidden_rows() has said so
+    end if;
+    select f.problem, f.hint into failure from recdb.name_failure(state) f;
+    if failure.problem is not null then
+        raise exception '%', failure.problem using errcode = 'object_not_in_prerequisite_state', hint = failure.hint;
+    end if;
+end
+$$;
+comment on function recdb.refuse_unreadable(text) is
+    'Internal: error 55000, which names the attached table whose row cannot be read, if there is one.';
 
 
 -- recdb.failing_items: the items of attached catalogues whose rows cannot be read, so that lists go on without them.

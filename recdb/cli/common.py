@@ -1,8 +1,8 @@
 """Code that the commands share: the application, common options, parsing of options, opening the database."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import wraps
@@ -19,7 +19,7 @@ from recdb.database import Database, connect, find_database
 from recdb.distribution import install_command, installed_version
 from recdb.errors import InvalidInput, RecdbError
 from recdb.job import tracking
-from recdb.terminal import UNBOUNDED, errors, output, speak_of, table
+from recdb.terminal import UNBOUNDED, errors, output, speak_of, table, visible
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,8 +83,29 @@ def take_schema(function: Command) -> Command:
     return cast("Command", command)
 
 
+@contextmanager
+def visible_refusals() -> Iterator[None]:
+    """Escape what a terminal would act on in the errors of Click, which quote arguments and print themselves."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
+            error.message = visible(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 class Commands(typer.core.TyperGroup):
     """The list of commands, with the whole first sentence of each: Click cuts it where the line ends."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the arguments before the command."""
+        with visible_refusals():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the arguments of the command, and run it."""
+        with visible_refusals():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list."""

@@ -39,6 +39,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "roles": installation.check_roles,
     "grants": installation.check_grants,
     "memberships": memberships.check_memberships,
+    "callers": memberships.check_callers,
     "public": installation.check_public,
     "owner": privileges.check_role_of_owner,
     "schemas": privileges.check_schemas,
