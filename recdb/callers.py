@@ -1,4 +1,4 @@
-"""The caller whom recommend_me() answers: what holds for recdb's owner, and not for the caller, is found here."""
+"""The caller of recommend_me(): an answer that holds for recdb's owner, and not for the caller, is found here."""
 
 import re
 

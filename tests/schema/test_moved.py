@@ -31,12 +31,6 @@ MOVED = {
         "alter function public.recommend(text, bigint, text, text, jsonb, text) rename to suggest",
         True,
     ),
-    "public again, of another owner": (
-        "drop schema public cascade; create schema public authorization stranger",
-        True,
-    ),
-    "public given away": ("alter schema public owner to stranger", False),
-    "vector moved": ("create schema x; alter extension vector set schema x", True),
 }
 
 
