@@ -54,7 +54,7 @@ class _Console(Console):
 
 
 def width_of(stream: Any) -> int | None:
-    """Return the width of what is printed to a stream: the terminal's own for None, COLUMNS for a file or a pipe."""
+    """Return the width of the text on a stream: the terminal's own for None, COLUMNS for a file or a pipe."""
     if stream.isatty():
         return None
     given = os.environ.get("COLUMNS", "")

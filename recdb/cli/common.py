@@ -85,7 +85,7 @@ def take_schema(function: Command) -> Command:
 
 @contextmanager
 def visible_refusals() -> Iterator[None]:
-    """Escape what a terminal would act on in the errors of Click, which quote arguments and print themselves."""
+    """Escape control characters in the errors of Click, which quote arguments and print themselves."""
     try:
         yield
     except Exception as error:

@@ -31,7 +31,7 @@ OTHERS: dict[bytes, tuple[str, str]] = {
 def unpack(raw: BinaryIO, beginning: bytes, name: str) -> Any:
     """Return the content of a file as a stream of bytes, unpacked if it is packed.
 
-    `beginning` is what the file begins with. Raises InvalidInput for a format that recdb does not read.
+    `beginning` holds the first bytes of the file. Raises InvalidInput for a format that recdb does not read.
     """
     for magic, (kind, hint) in OTHERS.items():
         if beginning.startswith(magic):
@@ -70,5 +70,5 @@ def open_member(raw: BinaryIO, name: str) -> Any:
 
 
 def is_content(info: zipfile.ZipInfo) -> bool:
-    """Tell whether a member is a file, and not a folder or what macOS adds to an archive."""
+    """Tell whether a member is a file, and neither a folder nor an addition of macOS."""
     return not info.is_dir() and not info.filename.startswith("__MACOSX/")

@@ -14,7 +14,7 @@ from recdb.errors import InvalidInput, RecdbError
 from recdb.schemas import schema_of
 
 SECONDS = 4.0
-"""How long to read: less than LONGEST, which cancels what is too slow to count its rows."""
+"""How long to read: less than LONGEST, which cancels a read that is too slow to count its rows."""
 
 
 def require_readable_rows(connection: psycopg.Connection, number: int, relation: str) -> list[Remark]:
