@@ -19,6 +19,7 @@ import psycopg
 import sqlalchemy
 from psycopg import sql
 
+from recdb.callers import find_owner_as_caller
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
@@ -36,6 +37,7 @@ from recdb.preconditions import (
 from recdb.public import PUBLIC, claim, drop_stand_ins, may_make_public_recommend
 from recdb.removal import remove
 from recdb.repair import (
+    find_failing_rows,
     find_missing,
     open_public,
     restore_public,
@@ -95,7 +97,15 @@ def upgrade(
         raise InvalidInput(f"a dimension of {dimension} is outside 8..{MAXIMUM_DIMENSION}")
     config = alembic_config(database, dimension, role_prefix)
     _run(alembic.command.upgrade, config, revision)
-    return list(config.attributes["remarks"])
+    if revision != "head":
+        return list(config.attributes["remarks"])
+    with connect(database, autocommit=True) as connection:
+        callers = find_owner_as_caller(connection)
+        return [
+            *config.attributes["remarks"],
+            *find_failing_rows(connection),
+            *(["; ".join(callers)] if callers else []),
+        ]
 
 
 def downgrade(database: Database, revision: str) -> None:

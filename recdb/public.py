@@ -32,8 +32,11 @@ class Found(NamedTuple):
     """It is no recommender's, or of another role."""
 
 
-def find_public_recommend(raw: psycopg.Connection) -> list[Found]:
-    """Find the forms of public.recommend, with whose they are; those of neither sort are this schema's own."""
+def find_public_recommend(raw: psycopg.Connection, *, moved: bool = False) -> list[Found]:
+    """Find the forms of public.recommend, with whose they are; those of neither sort are this schema's own.
+
+    With `moved`, also in other schemas: somebody renamed schema public, or moved a function.
+    """
     rows = raw.execute(
         """
         select f.name, f.ours and f.of_others, not f.ours or not f.of_others and f.owner <> (
@@ -50,10 +53,11 @@ def find_public_recommend(raw: psycopg.Connection) -> list[Found]:
                               case p.prokind when 'f' then pg_get_functiondef(p.oid) end, '[^a-z0-9_.]', ' ', 'g'),
                           format(' %%s.', n.nspname)) > 0) as of_others
             from pg_proc p
-            where p.pronamespace = to_regnamespace('public') and p.proname = 'recommend'
+            where p.proname = 'recommend' and case when %(moved)s::boolean
+                then p.pronamespace <> to_regnamespace('recdb') else p.pronamespace = to_regnamespace('public') end
         ) f
         """,
-        {},
+        {"moved": moved},
     ).fetchall()
     return [Found(*row) for row in rows]
 

@@ -29,7 +29,7 @@ def remove(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
     if others:
         raise RecdbError("objects of the application depend on recdb's: nothing was changed", "\n".join(others))
     roles = role_comments(installed_prefix(connection))
-    for function in find_public_recommend(connection):
+    for function in find_public_recommend(connection, moved=True):
         if not function.of_others and not function.is_foreign:
             connection.execute(sql.SQL("drop function {}").format(Verbatim(function.name)))
     connection.execute("drop schema recdb cascade")

@@ -180,6 +180,18 @@ def review(raw: psycopg.Connection) -> list[str]:
     return lines
 
 
+def find_failing_rows(connection: psycopg.Connection) -> list[str]:
+    """Say which attached tables have a row that cannot be read, as far as a few seconds show it; needs autocommit."""
+    if not connection.execute("select 1 from recdb.attachment limit 1").fetchone():
+        return []
+    try:
+        connection.execute("select set_config('statement_timeout', '10s', false)")
+        rows = connection.execute("select problem, hint from recdb.failing_sources() where problem is not null")
+        return [f"{problem}; {hint}" for problem, hint in rows.fetchall()]
+    except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege):
+        return []
+
+
 def open_public(raw: psycopg.Connection, roles: list[str]) -> list[str]:
     """Let recdb's roles use schema `public`, where recommend() is: one that was made again lets nobody in."""
     query = "select r from unnest(%s::text[]) r where not has_schema_privilege(r, 'public', 'usage')"

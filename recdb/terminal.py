@@ -4,6 +4,7 @@ Ids, titles, kinds and messages come from whoever may write interactions. A term
 them, so everything that is printed goes through visible().
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from recdb.schemas import DEFAULT_SCHEMA, in_schema
 
-# A file or a pipe has no width, so tables that go there are never folded.
+# A file or a pipe has no width: tables that go there have all columns and are never folded, unless COLUMNS is set.
 UNBOUNDED = 10_000
 
 # Control characters but line feed and tab, those of the upper half too, and the marks that reverse a text's direction.
@@ -52,8 +53,16 @@ class _Console(Console):
         super().print_json(json, ensure_ascii=escaped, **options)
 
 
-output = _Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED)
-errors = _Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else UNBOUNDED)
+def width_of(stream: Any) -> int | None:
+    """Return the width of the text on a stream: the terminal's own for None, COLUMNS for a file or a pipe."""
+    if stream.isatty():
+        return None
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isdecimal() and int(given) else UNBOUNDED
+
+
+output = _Console(highlight=False, soft_wrap=True, width=width_of(sys.stdout))
+errors = _Console(stderr=True, highlight=False, soft_wrap=True, width=width_of(sys.stderr))
 
 
 def speak_of(schema: str) -> None:

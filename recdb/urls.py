@@ -61,6 +61,10 @@ def normalize_url(url: str) -> str:
         host, port = str(parts.get("host") or ""), str(parts.get("port") or "")
         if re.search(r"[^\d,]", port) or re.search(r"[@?#]", host):
             raise InvalidInput("not a PostgreSQL URL: its host or port is not understood", EXAMPLE)
+        for name, value in parts.items():
+            # Other programs, such as psql, print these names as they are, and a terminal would act on them.
+            if name != "password" and re.search(r"[\x00-\x1f\x7f-\x9f]", str(value)):
+                raise InvalidInput(f"not a PostgreSQL URL: a control character in its {name}", EXAMPLE)
         return make_conninfo(url)
     except (psycopg.Error, UnicodeError):
         raise InvalidInput("not a PostgreSQL URL, nor a connection string of libpq", EXAMPLE) from None

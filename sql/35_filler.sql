@@ -68,13 +68,20 @@ begin
             found_scores := found_scores || current_score;
         end if;
     end loop;
-    for entry in without_interactions loop
-        exit when cardinality(found_ids) >= missing;
-        found_ids := found_ids || entry.item_id;
-        -- Newer items score higher: 8,700 years around 1970 are mapped onto 0..1; an item without a date is at 0.
-        found_scores := found_scores || lowest * 1e-9 * coalesce(
-            least(greatest((date_part('epoch', entry.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0);
-    end loop;
+    begin
+        for entry in without_interactions loop
+            exit when cardinality(found_ids) >= missing;
+            found_ids := found_ids || entry.item_id;
+            -- Newer items score higher: 8,700 years around 1970 are mapped onto 0..1; an item without a date is at 0.
+            found_scores := found_scores || lowest * 1e-9 * coalesce(
+                least(greatest((date_part('epoch', entry.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0);
+        end loop;
+    exception when others then
+        -- A row of an attached catalogue cannot be read: the list ends before the items without interactions.
+        if recdb.failing_items(sqlstate) is null then
+            raise;
+        end if;
+    end;
 
     return query
     select f.item_id, f.score

@@ -31,6 +31,7 @@ as $$
 #variable_conflict use_column
 declare
     profile record;
+    unreadable text[];
 begin
     perform recdb.check_sources();
     select p.* into profile from recdb.profile(list_for_user.user_id) p;
@@ -41,9 +42,23 @@ begin
         profile, list_for_user.user_id,
         (select u.user_key from recdb.user_key u where u.user_id = list_for_user.user_id),
         list_for_user.k, list_for_user.exclude, list_for_user.fallback, list_for_user.filter, list_for_user.model) r;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
-    raise;
+exception when others then
+    perform recdb.refuse_failing(sqlstate, list_for_user.user_id);
+    -- An item of an attached catalogue that cannot be read must not take the lists of all with it.
+    unreadable := recdb.failing_items(sqlstate);
+    if unreadable is null then
+        raise;
+    end if;
+    select profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids || unreadable as hidden_ids,
+        profile.hidden_keys || array(select t.item_key from recdb.item_key t where t.item_id = any (unreadable))
+            as hidden_keys
+    into profile;
+    return query
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.rank_items(
+        profile, list_for_user.user_id,
+        (select u.user_key from recdb.user_key u where u.user_id = list_for_user.user_id),
+        list_for_user.k, list_for_user.exclude, list_for_user.fallback, list_for_user.filter, list_for_user.model) r;
 end
 $$;
 comment on function recdb.list_for_user(text, bigint, text[], text, jsonb, text) is
@@ -157,6 +172,7 @@ as $$
 #variable_conflict use_column
 declare
     profile record;
+    unreadable text[];
 begin
     perform recdb.check_sources();
     if cardinality(weights) <> cardinality(items) then
@@ -191,9 +207,23 @@ begin
         profile, null, null,
         list_for_items.k, list_for_items.exclude, list_for_items.fallback, list_for_items.filter,
         list_for_items.model) r;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
-    raise;
+exception when others then
+    perform recdb.refuse_failing(sqlstate, null);
+    -- An item of an attached catalogue that cannot be read must not take the lists of all with it.
+    unreadable := recdb.failing_items(sqlstate);
+    if unreadable is null then
+        raise;
+    end if;
+    select profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids || unreadable as hidden_ids,
+        profile.hidden_keys || array(select t.item_key from recdb.item_key t where t.item_id = any (unreadable))
+            as hidden_keys
+    into profile;
+    return query
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.rank_items(
+        profile, null, null,
+        list_for_items.k, list_for_items.exclude, list_for_items.fallback, list_for_items.filter,
+        list_for_items.model) r;
 end
 $$;
 comment on function recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text) is

@@ -63,8 +63,8 @@ begin
     from recdb.nearest_users(served.model_id, folded.query, own_key, wanted) v
     cross join lateral (select u.user_id from recdb.user_key u where u.user_key = v.user_key offset 0) i
     order by v.similarity desc, i.user_id;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
+exception when others then
+    perform recdb.refuse_failing(sqlstate, neighbors.user_id);
     raise;
 end
 $$;
@@ -102,8 +102,8 @@ begin
     from recdb.nearest_items(of_model, found_vector.embedding::@vector@.vector, of_item, wanted) v
     cross join lateral (select t.item_id from recdb.item_key t where t.item_key = v.item_key offset 0) i
     order by v.similarity desc, i.item_id;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
+exception when others then
+    perform recdb.refuse_failing(sqlstate, null);
     raise;
 end
 $$;

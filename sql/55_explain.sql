@@ -68,8 +68,8 @@ begin
     from part p
     cross join total t
     where p.item_key = wanted and p.amount <> 0 and t.of_wanted > 0;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
+exception when others then
+    perform recdb.refuse_failing(sqlstate, contributions.user_id);
     raise;
 end
 $$;

@@ -12,14 +12,22 @@ returns table (item_id text, score double precision)
 language plpgsql stable security definer rows 50
 set search_path from current
 as $$
+declare
+    unreadable text[];
 begin
     perform recdb.check_sources();
     return query
     select f.item_id, f.score
     from recdb.popular_filler(recdb.check_k(popular.k, 50), null, '{}', null, '{}', null, null) f;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
-    raise;
+exception when others then
+    perform recdb.refuse_failing(sqlstate, null);
+    unreadable := recdb.failing_items(sqlstate);
+    if unreadable is null then
+        raise;
+    end if;
+    return query
+    select f.item_id, f.score
+    from recdb.popular_filler(recdb.check_k(popular.k, 50), null, '{}', null, unreadable, null, null) f;
 end
 $$;
 comment on function recdb.popular(bigint) is

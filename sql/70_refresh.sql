@@ -160,8 +160,7 @@ comment on function recdb.refresh_items(integer[]) is
 --   writes      user_vector: item_keys, weights and total_weight always; the vector only if its cosine with the new
 --               fold-in is below 0.9; it deletes the row of a user without a vector
 -- A small move of a vector hardly changes its neighbours, but a new entry of an HNSW index costs more than all the rest
--- of the update.
--- One statement takes a thousand users, so that its sorts stay in memory.
+-- of the update. One statement takes a thousand users, so that its sorts stay in memory.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile
@@ -323,6 +322,9 @@ begin
     perform recdb.refresh_queued();
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
     return true;
+exception when others then
+    perform recdb.refuse_unreadable(sqlstate);
+    raise;
 end
 $$;
 comment on function recdb.refresh_changed() is

@@ -69,7 +69,7 @@ begin
             select null::text, null::timestamptz, null::boolean, null::jsonb, null::text
             limit 0', source.query);
     end if;
-    execute format('select from (%s) s limit 0', source.query);
+    execute format('select s.* from (%s) s limit 0', source.query);
     if recdb.as_id('', recdb.mapped_type(source.relation, source.mapping ->> key)) is null then
         return format('column %s is of type %s, which recdb does not read as ids', source.mapping ->> key,
             recdb.mapped_type(source.relation, source.mapping ->> key));
@@ -309,8 +309,8 @@ as $$
 begin
     perform recdb.check_sources();
     return query select s.user_id, s.item_id, s.kind, s.created_at, s.value from recdb.attached_interactions() s;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
+exception when others then
+    perform recdb.refuse_unreadable(sqlstate);
     raise;
 end
 $$;
@@ -332,8 +332,8 @@ begin
     perform recdb.check_sources();
     return query
     select s.item_id, s.owner_id, s.published_at, s.available, s.attributes, s.title from recdb.read_items() s;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
+exception when others then
+    perform recdb.refuse_unreadable(sqlstate);
     raise;
 end
 $$;
@@ -355,8 +355,8 @@ begin
     perform recdb.check_sources();
     return query
     select s.item_id, s.owner_id, s.published_at, s.available, s.attributes, s.title from recdb.read_item(id) s;
-exception when syntax_error_or_access_rule_violation or invalid_schema_name then
-    perform recdb.refuse_broken();
+exception when others then
+    perform recdb.refuse_unreadable(sqlstate);
     raise;
 end
 $$;

@@ -5,7 +5,7 @@ from recdb.cli.failing import quiet_loading, run
 # The modules below take a second to load.
 with quiet_loading():
     from recdb.cli import attach, data, demo, doctor, evaluate, everyone, model, schema, serve, shell, tune
-    from recdb.cli.common import app
+    from recdb.cli.common import app, name_source
 
 __all__ = [
     "app",
@@ -26,4 +26,15 @@ __all__ = [
 
 def main() -> None:
     """Run the command line; print each failure as one line and a hint on standard error."""
-    run(app)
+    run(run_command)
+
+
+def run_command() -> None:
+    """Run the command line; an error that a row of an attached table raised names the table."""
+    try:
+        app()
+    except Exception as error:
+        named = name_source(error)
+        if named is error:
+            raise
+        raise named from error

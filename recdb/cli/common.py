@@ -1,22 +1,25 @@
 """Code that the commands share: the application, common options, parsing of options, opening the database."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import wraps
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
+import psycopg
 import typer
 import typer.core
 from rich.measure import Measurement
 from rich.table import Table
 
-from recdb.database import Database, find_database
+from recdb.data.readable import name_failure
+from recdb.database import Database, connect, find_database
 from recdb.distribution import install_command, installed_version
-from recdb.errors import InvalidInput
+from recdb.errors import InvalidInput, RecdbError
 from recdb.job import tracking
-from recdb.terminal import UNBOUNDED, errors, output, speak_of, table
+from recdb.terminal import UNBOUNDED, errors, output, speak_of, table, visible
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,6 +32,7 @@ Url = Annotated[
     ),
 ]
 _schema: ContextVar[str | None] = ContextVar("_schema", default=None)
+_opened: ContextVar[Database | None] = ContextVar("_opened", default=None)
 
 Schema = Annotated[
     str | None,
@@ -39,6 +43,10 @@ Schema = Annotated[
         show_default=False,
     ),
 ]
+
+
+# The classes of SQLSTATEs that no expression of an attached table raises, as recdb.may_be_of_source() has them.
+NOT_OF_SOURCES = ("08", "25", "40", "53", "55", "57", "58", "XX")
 
 
 class Application(typer.Typer):
@@ -75,8 +83,29 @@ def take_schema(function: Command) -> Command:
     return cast("Command", command)
 
 
+@contextmanager
+def visible_refusals() -> Iterator[None]:
+    """Escape control characters in the errors of Click, which quote arguments and print themselves."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
+            error.message = visible(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 class Commands(typer.core.TyperGroup):
     """The list of commands, with the whole first sentence of each: Click cuts it where the line ends."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the arguments before the command."""
+        with visible_refusals():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the arguments of the command, and run it."""
+        with visible_refusals():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list."""
@@ -133,9 +162,20 @@ LatencyOption = Annotated[
 def open_database(url: str | None, *, quiet: bool = False) -> Database:
     """Find the database and print which one; with `quiet` to standard error, because a program reads the output."""
     database = find_database(url, schema=_schema.get())
+    _opened.set(database)
     speak_of(database.schema)
     (errors if quiet else output).print(f"database: {database}", markup=False)
     return database
+
+
+def name_source(error: Exception) -> Exception:
+    """Return the error that names the attached table whose row made a command fail; `error` if it was none."""
+    database = _opened.get()
+    if database is None or not isinstance(error, psycopg.Error) or (error.sqlstate or "08")[:2] in NOT_OF_SOURCES:
+        return error
+    with suppress(psycopg.Error, RecdbError), connect(database, autocommit=True) as connection:
+        return name_failure(connection, error) or error
+    return error
 
 
 def narrowed(

@@ -42,7 +42,9 @@ def load(
     file: Annotated[
         str,
         typer.Argument(
-            help="A CSV file, or a JSON object in each line, plain or gzipped; - is standard input.", show_default=False
+            help="A CSV file, a JSON object in each line, or a JSON array of objects; plain, or packed by gzip, bzip2, "
+            "xz or zip; - is standard input.",
+            show_default=False,
         ),
     ],
     url: Url = None,

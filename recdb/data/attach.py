@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from recdb.data.doubts import weigh_doubts
+from recdb.data.readable import require_readable_rows
 from recdb.data.remarks import Remark, inspect_kinds, inspect_values, sample_query
 from recdb.data.sources import (
     KEYS,
@@ -260,6 +261,7 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"create policy recdb_reads on {table} for select to {owner} using (true); "
             f"or, as a superuser: alter role {owner} bypassrls;",
         )
+    unread = require_readable_rows(connection, number, attached.relation)
     zone = attached.mapping.get("timezone", "UTC") if attached.role == "interactions" else "UTC"
     value = attached.mapping.get("value")
     doubts = inspect_values(connection, view, relation, value) if value else []
@@ -267,7 +269,7 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
     names = [column.name for column in cursor.description or ()]
     shown = [name for name in names if value or name != "value"]
     sample = [{name: row[names.index(name)] for name in shown} for row in cursor.fetchall()]
-    warnings = [] if sample else [Remark(f"{attached.relation} has no rows yet")]
+    warnings = unread if sample or unread else [Remark(f"{attached.relation} has no rows yet")]
     if attached.role == "interactions":
         warnings += inspect_kinds(connection, view, relation, attached.mapping["kind"])
         warnings += doubts

@@ -87,17 +87,22 @@ def check_users(connection: psycopg.Connection, new: Mapped, everything: Sequenc
     column, ids = new.column(key), list(dict.fromkeys(new.values(key)))
     if not ids or column in references(connection, new.relation.name):
         return
-    table = users_table(connection, everything)
+    referred = referred_users(connection, everything)
+    table = referred or users_table(connection, everything)
     if table is None or table[0] == new.relation.name:
         return
     known = count_known(connection, ids, *table)
     if known is None or known == len(ids):
         return
-    hint = None
-    if known == 0:
-        better = other_columns(connection, new, table, {column, new.column("item")})
-        hint = f"did you mean --{option(new, key)} {better}?" if better else "is it the column of the user's id?"
-    yield Remark(f"{known:,} of {len(ids):,} user ids of {new.relation.name}.{column} are in {table[0]}", hint)
+    better = other_columns(connection, new, table, {column, new.column("item")}) if known == 0 else None
+    message = f"{known:,} of {len(ids):,} user ids of {new.relation.name}.{column} are in {table[0]}"
+    if better:
+        yield Remark(message, f"did you mean --{option(new, key)} {better}?")
+    elif known == 0 and referred:
+        yield Remark(message, "is it the column of the user's id?")
+    elif known and (referred or known > MOST * len(ids)):
+        # A table with a name for people may hold others than the application's users.
+        yield Remark(f"{message}: are the others guests, or users who were deleted?")
 
 
 def other_columns(connection: psycopg.Connection, new: Mapped, table: tuple[str, str], taken: set[str]) -> str | None:
@@ -181,13 +186,21 @@ def references(connection: psycopg.Connection, relation: str) -> dict[str, tuple
     return {column: (table, referred) for column, table, referred in rows}
 
 
-def users_table(connection: psycopg.Connection, everything: Sequence[Mapped]) -> tuple[str, str] | None:
-    """Find the table of users: one that another attached table's users refer to, or a table of people in many keys."""
+def referred_users(connection: psycopg.Connection, everything: Sequence[Mapped]) -> tuple[str, str] | None:
+    """Find the table of people that the users of an attached table refer to by a foreign key."""
     for other in everything:
         key = "user" if other.role == "interactions" else "owner"
         found = references(connection, other.relation.name).get(other.column(key))
         if found and sounds_like_user(found[0].split(".")[-1].strip('"')):
             return found
+    return None
+
+
+def users_table(connection: psycopg.Connection, everything: Sequence[Mapped]) -> tuple[str, str] | None:
+    """Find the table of users: that of referred_users(), or else a table of people in many keys of the database."""
+    found = referred_users(connection, everything)
+    if found:
+        return found
     rows = connection.execute(
         """
         select format('%I.%I', n.nspname, t.relname), a.attname::text, t.relname::text

@@ -9,18 +9,17 @@ import json
 import os
 import re
 import sys
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
+from recdb.data.packed import BEGINNING, DAMAGED, unpack
 from recdb.errors import InvalidInput
 
 STDIN = "-"
 LONGEST_LINE = 1 << 24
-GZIP_MAGIC = b"\x1f\x8b"
 QUOTED = (",", ";", "|")
 """The delimiters beside which double quotes enclose a cell; with others they are text."""
 
@@ -36,8 +35,8 @@ def file_name(path: str) -> str:
 class Hashed(io.BufferedIOBase):
     """A stream of bytes that hashes the bytes that are read from it."""
 
-    def __init__(self, plain: BinaryIO | gzip.GzipFile) -> None:
-        self._plain: Any = plain
+    def __init__(self, plain: Any) -> None:
+        self.plain: Any = plain
         self.hash = hashlib.sha256()
 
     def readable(self) -> bool:
@@ -46,13 +45,13 @@ class Hashed(io.BufferedIOBase):
 
     def read1(self, size: int = -1, /) -> bytes:
         """Read some bytes."""
-        data: bytes = self._plain.read1(size)
+        data: bytes = self.plain.read1(size)
         self.hash.update(data)
         return data
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read all bytes up to a number, or to the end."""
-        data: bytes = self._plain.read(size)
+        data: bytes = self.plain.read(size)
         self.hash.update(data)
         return data
 
@@ -77,20 +76,24 @@ class Opened:
 
 @contextmanager
 def open_text(path: str, encoding: str = "utf-8") -> Iterator[Opened]:
-    """Open a file, plain or gzipped, as text in an encoding; '-' is standard input."""
+    """Open a file, plain or packed, as text in an encoding; '-' is standard input."""
     codec = find_encoding(encoding)
     try:
         raw = os.fdopen(sys.stdin.fileno(), "rb", closefd=False) if path == STDIN else Path(path).open("rb")  # noqa: SIM115
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
     with raw:
-        hashed = Hashed(gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == GZIP_MAGIC else raw)
+        try:
+            hashed = Hashed(unpack(raw, raw.peek(BEGINNING)[:BEGINNING], file_name(path)))
+        except DAMAGED as error:
+            raise InvalidInput(f"{file_name(path)} is a damaged archive: {error}") from error
         errors = "surrogateescape" if codec == "utf-8-sig" else "strict"
         stream = io.TextIOWrapper(cast(BinaryIO, hashed), encoding=codec, errors=errors, newline="")
         try:
             yield Opened(stream, raw, hashed)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InvalidInput(f"{file_name(path)} is a damaged gzip file: {error}") from error
+        except DAMAGED as error:
+            kind = "gzip file" if isinstance(hashed.plain, gzip.GzipFile) else "packed file"
+            raise InvalidInput(f"{file_name(path)} is a damaged {kind}: {error}") from error
         except UnicodeError as error:
             raise InvalidInput(
                 f"{file_name(path)} is not in the encoding {encoding}: {error}", "name its encoding: --encoding NAME"

@@ -15,6 +15,7 @@ from io import StringIO
 import psycopg
 
 from recdb.data.files import JsonRows, Lines, NotJSON, file_name, is_json, malformed, open_text, read_rows
+from recdb.data.json_arrays import ONE_A_LINE, Elements, read_lines
 from recdb.data.layout import (
     Arrangement,
     FileColumn,
@@ -38,6 +39,7 @@ REPORT_ROWS = 1 << 16
 LONGEST_BYTES = 2600
 
 DEFAULT = Layout()
+RELATIVE = r"\m(now|today|tomorrow|yesterday|epoch|infinity|allballs)\M"
 NAMES = {"unix": "seconds", "unix-ms": "milliseconds"}
 
 
@@ -65,7 +67,9 @@ def typed_column(name: str, kind: str, what: str, default: str, also: str = "tru
 def time_column(name: str, default: str) -> FileColumn:
     """Make a column of times."""
     what = "a date like 2024-01-31T12:00:00Z"
-    return typed_column(name, "timestamptz", what, default, f"isfinite({name}::timestamptz)")
+    # Words such as now and yesterday are times for PostgreSQL, but other ones on each day.
+    said = f"{name} ~ '[0-9]' and {name} !~* '{RELATIVE}' and isfinite({name}::timestamptz)"
+    return typed_column(name, "timestamptz", what, default, said)
 
 
 def past_column(name: str, default: str, layout: Layout = DEFAULT) -> FileColumn:
@@ -194,7 +198,7 @@ def load(
     layout: Layout = DEFAULT,
     report: Report = silent,
 ) -> Loaded:
-    """Load a file of interactions, or with `items` of catalogue rows, plain or gzipped; '-' is standard input.
+    """Load a file of interactions, or with `items` of catalogue rows, plain or packed; '-' is standard input.
 
     Interactions are added: user_id,item_id,kind[,created_at][,metadata][,value], or the columns that `layout` names.
     Catalogue rows set the columns that the file has: item_id[,title][,owner_id][,published_at][,available]
@@ -213,7 +217,7 @@ def load(
         require_installed(connection)
         for setting in ("timezone = 'UTC'", "datestyle = 'ISO, MDY'", "work_mem = '64MB'"):
             connection.execute(f"set local {setting}")
-        lines = Lines(opened.stream)
+        lines = read_lines(opened.stream, path)
         reader, arrangement = read_header(lines, target, layout, path)
         create_staged(connection, arrangement)
         if layout.value and "value" not in arrangement.staged:
@@ -263,7 +267,7 @@ def read_header(lines: Lines, target: Target, layout: Layout, path: str) -> tupl
     line = lines.peek()
     reader: Iterator[list[str]]
     try:
-        if is_json(line):
+        if is_json(line) or (line and isinstance(lines, Elements)):
             reader = rows = JsonRows(lines, layout.wanted())
             cells = rows.header
         elif layout.header is False:
@@ -273,6 +277,8 @@ def read_header(lines: Lines, target: Target, layout: Layout, path: str) -> tupl
         else:
             reader = read_rows(lines, layout.separator)
             cells = [cell.strip().removeprefix("\ufeff") for cell in next(reader, [])]
+    except NotJSON as error:
+        raise InvalidInput(f"the first line of {file_name(path)} is {error}", ONE_A_LINE) from error
     except csv.Error as error:
         raise InvalidInput(f"the first line of {file_name(path)} is not CSV: {error}", hint) from error
     if not cells:

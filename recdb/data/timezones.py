@@ -33,9 +33,9 @@ class Shift:
     zones: Sequence[str]
 
     def __str__(self) -> str:
-        """Write it as the end of a sentence about the newest rows."""
+        """Write how far the newest rows are from the clock."""
         hours = f"{abs(self.hours):g} hour{'' if abs(self.hours) == 1 else 's'}"
-        return f"{hours} in the future" if self.hours > 0 else f"{hours} old, though new rows arrive all the time"
+        return f"{hours} in the future" if self.hours > 0 else f"{hours} old"
 
 
 def require_zone(connection: psycopg.Connection, zone: str) -> None:
@@ -80,14 +80,16 @@ def find_shift(connection: psycopg.Connection, relation: Relation, column: str, 
         except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege, psycopg.DataError):
             return None
     hours = shifted_by(ages)
+    if hours < 0 and kind not in ZONELESS:
+        return None  # a time with its zone is of no other zone: nobody has written since
     return Shift(hours, suggest_zones(connection, hours)) if hours else None
 
 
 def shifted_by(ages: Sequence[float]) -> float:
     """Tell by how many hours the newest rows are ahead, from their ages in seconds; 0 for a right clock.
 
-    Rows ahead are odd in any case. Rows behind are odd if they follow each other so fast that there should be newer
-    ones, and the newest is whole hours old.
+    Rows ahead are odd in any case. Rows behind may be odd if they follow each other so fast that there should be newer
+    ones, and the newest is whole hours old; or nobody has written since.
     """
     if not ages:
         return 0.0
@@ -141,8 +143,15 @@ def suggest_zones(connection: psycopg.Connection, hours: float) -> list[str]:
 
 
 def describe_shift(relation: str, column: str, kind: str, shift: Shift, zone: str | None) -> tuple[str, str]:
-    """Write the warning about a shift, and the way to correct it."""
+    """Write the warning about a shift, and the way to correct it; the past is a question, because it may be true."""
     name = shift.zones[0] if shift.zones else "ZONE"
+    if shift.hours < 0:
+        return (
+            f"the newest rows of {relation} are {shift}: has nobody written since, or is {column} in another zone than "
+            f"{zone or 'UTC'}?",
+            f"write a row, and compare: select max({column}), now() at time zone '{zone or 'UTC'}' from {relation}; "
+            f"if these differ, attach it with the zone of the program that writes it, such as --timezone {name}",
+        )
     message = f"the newest rows of {relation} are {shift}: {column} does not seem to be in {zone or 'UTC'}"
     if kind in ZONELESS:
         return message, f"attach it with --timezone {name}, or with the zone of the program that writes {column}"

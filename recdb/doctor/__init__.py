@@ -23,6 +23,7 @@ SERVER_CHECKS: Mapping[str, Check] = {
 }
 INSTALLATION_CHECKS: Mapping[str, Check] = {
     "parts": attached.check_parts,
+    "rows": attached.check_rows,
     "kinds": serving.check_kinds,
     "times": oddities.check_times,
     "shares": oddities.check_shares,
@@ -38,6 +39,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "roles": installation.check_roles,
     "grants": installation.check_grants,
     "memberships": memberships.check_memberships,
+    "callers": memberships.check_callers,
     "public": installation.check_public,
     "owner": privileges.check_role_of_owner,
     "schemas": privileges.check_schemas,
@@ -84,10 +86,13 @@ def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> I
             yield finding
     if not usable:
         return
+    said = set[str]()
     for name, check in INSTALLATION_CHECKS.items():
         finding = _run(connection, name, check, seconds)
-        if finding:
+        # A row that cannot be read fails each check that reads all rows: once is enough.
+        if finding and not (finding.state == "fail" and any(finding.message in message for message in said)):
             yield finding
+            said |= {finding.message} if finding.state == "fail" else set()
 
 
 def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) -> Finding | None:

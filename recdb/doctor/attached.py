@@ -10,6 +10,8 @@ from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
 from recdb.public import FORMS
 
+SECONDS_OF_ROWS = 20.0
+
 
 def check_parts(connection: psycopg.Connection) -> Verdict | None:
     """Nothing that recdb needs went with something that an application dropped."""
@@ -33,6 +35,21 @@ def check_parts(connection: psycopg.Connection) -> Verdict | None:
         hints = dict.fromkeys(hint.removeprefix("Run: ") for _, hint in rows)
         return Verdict("fail", "; ".join(problem for problem, _ in rows), " ".join(hints))
     return Verdict("ok", "nothing of recdb is missing")
+
+
+def check_rows(connection: psycopg.Connection) -> Verdict | None:
+    """Every row of the attached tables can be read: no cast, function or policy of the application fails for one."""
+    rows = connection.execute(
+        "select relation, rows, complete, problem, hint from recdb.failing_sources(%s)", [SECONDS_OF_ROWS]
+    ).fetchall()
+    failing = [(problem, hint) for *_, problem, hint in rows if problem]
+    if failing:
+        hints = dict.fromkeys(hint for _, hint in failing)
+        return Verdict("fail", "; ".join(problem for problem, _ in failing), " ".join(hints))
+    short = [f"the first {count:,} rows of {relation}" for relation, count, complete, *_ in rows if not complete]
+    if short:
+        return Verdict("ok", f"{some(short)} can be read: there was no time for more")
+    return Verdict("ok", "every row of the attached tables can be read") if rows else None
 
 
 def check_attached(connection: psycopg.Connection) -> Verdict | None:

@@ -2,6 +2,7 @@
 
 import psycopg
 
+from recdb.callers import find_owner_as_caller
 from recdb.doctor.verdict import Verdict, some
 from recdb.roles import installed_prefix, role_comments
 
@@ -51,3 +52,9 @@ def check_memberships(connection: psycopg.Connection) -> Verdict | None:
             for _, _, _, member, routines in idle
         ]
     return Verdict("warn", message, " ".join(dict.fromkeys(statements)))
+
+
+def check_callers(connection: psycopg.Connection) -> Verdict | None:
+    """recommend_me() answers for its caller, and not for recdb's owner, with whose rights it runs."""
+    found = find_owner_as_caller(connection)
+    return Verdict("fail", *found) if found else None

@@ -7,6 +7,7 @@ from typing import Literal
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from recdb.data.readable import name_failure
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import RecdbError, Rejected
 
@@ -25,6 +26,10 @@ def traced(connection: psycopg.Connection, database: Database, kind: Kind) -> It
     except BaseException as error:
         # The connection may be lost, or in the middle of a statement.
         usable = not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE
+        named = name_failure(connection, error) if usable else None
+        if named:
+            write_end(connection, run_id, "failed", str(named))
+            raise named from error
         with suppress(psycopg.Error, RecdbError):
             if usable:
                 write_end(connection, run_id, ending_of(error), message_of(error))

@@ -80,7 +80,7 @@ def test_the_option_holds_for_every_table_and_says_if_it_changes_nothing(
 SHIFTS = {
     "two hours ahead": ("interval '2 hours'", "2 hours in the future"),
     "half an hour past": ("interval '5 hours 30 minutes'", "5.5 hours in the future"),
-    "five hours behind": ("interval '-5 hours'", "5 hours old, though new rows arrive all the time"),
+    "five hours behind": ("interval '-5 hours'", "5 hours old: has nobody written since, or is at in another zone"),
     "right": ("interval '0'", None),
     "a site that sleeps": ("interval '-3 hours -25 minutes'", None),
 }
@@ -105,3 +105,18 @@ def test_new_rows_that_are_off_by_hours_are_noticed(database: Database, db: psyc
         assert "--timezone" in (fix or "")
     if what == "half an hour past":
         assert "Asia/Kolkata" in (said[0].fix or "")
+
+
+def test_a_time_with_its_zone_is_never_behind_but_may_be_ahead(database: Database, db: psycopg.Connection) -> None:
+    """Nobody wrote for two hours: that is no sign of another zone."""
+    db.execute(
+        "create table did (who text, what text, at timestamptz); insert into did "
+        "select n, n, now() - interval '2 hours' - n * interval '7 seconds' from generate_series(1, 300) n"
+    )
+    source = parse_source("did user=who item=what kind=like at=at")
+    (found,) = attach(database, [source])
+    assert not [remark for remark in found.warnings if "newest rows" in remark.message]
+    db.execute("update did set at = at + interval '4 hours'")
+    (found,) = attach(database, [source])
+    (said,) = [remark for remark in found.warnings if "newest rows" in remark.message]
+    assert "2 hours in the future" in said.message and "sends local time as UTC" in (said.fix or "")

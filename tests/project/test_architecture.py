@@ -24,7 +24,7 @@ LAYERS = (
     ("data",),
     ("client", "migrate"),
     ("alchemy", "removal"),
-    ("calls", "preconditions", "public", "repair", "translate"),
+    ("callers", "calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
     ("alembic", "errors", "distribution", "faults", "revisions", "table_types"),

@@ -318,7 +318,7 @@ def test_a_dropped_public_recommend_stays_the_first_ones(database: Database) -> 
 
     body = "select pg_get_functiondef('public.recommend(text, bigint, text[], text, jsonb, text)'::regprocedure)"
     (text,) = ask(both, body)
-    assert "recdb.recommend(" in text and "people." not in text
+    assert "recdb.list_for_user(" in text and "people." not in text
 
 
 def test_a_role_of_the_application_is_refused_and_never_dropped(
