@@ -35,7 +35,8 @@ class Found(NamedTuple):
 def find_public_recommend(raw: psycopg.Connection, *, moved: bool = False) -> list[Found]:
     """Find the forms of public.recommend, with whose they are; those of neither sort are this schema's own.
 
-    With `moved`, also in other schemas: somebody renamed schema public, or moved a function.
+    With `moved`, also in other schemas and of other names: somebody renamed schema public, or moved or renamed a
+    function.
     """
     rows = raw.execute(
         """
@@ -53,8 +54,10 @@ def find_public_recommend(raw: psycopg.Connection, *, moved: bool = False) -> li
                               case p.prokind when 'f' then pg_get_functiondef(p.oid) end, '[^a-z0-9_.]', ' ', 'g'),
                           format(' %%s.', n.nspname)) > 0) as of_others
             from pg_proc p
-            where p.proname = 'recommend' and case when %(moved)s::boolean
-                then p.pronamespace <> to_regnamespace('recdb') else p.pronamespace = to_regnamespace('public') end
+            where case when %(moved)s::boolean
+                then p.pronamespace <> to_regnamespace('recdb')
+                    and (p.proname = 'recommend' or strpos(p.prosrc, 'recdb.list_for_user(') > 0)
+                else p.proname = 'recommend' and p.pronamespace = to_regnamespace('public') end
         ) f
         """,
         {"moved": moved},

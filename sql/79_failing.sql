@@ -4,12 +4,14 @@
 
 -- recdb.may_be_of_source: whether an expression of an attached table may have raised an error.
 --   parameters  state  its SQLSTATE
---   returns     false for locks, lost connections, timeouts and resources, whose reason is elsewhere
+--   returns     false for locks, lost connections, timeouts and resources, whose reason is elsewhere, and for errors
+--               about arguments: a caller who errs must not make recdb read a whole table
 create or replace function recdb.may_be_of_source(state text)
 returns boolean
 language sql immutable parallel safe
 begin atomic
-    select left(may_be_of_source.state, 2) not in ('08', '25', '40', '53', '55', '57', '58', 'XX');
+    select left(may_be_of_source.state, 2) not in ('08', '25', '40', '53', '55', '57', '58', 'XX')
+        and may_be_of_source.state not in ('22023', '42704');
 end;
 comment on function recdb.may_be_of_source(text) is
     'Internal: whether an error with this SQLSTATE may come from an expression of an attached table.';

@@ -73,7 +73,7 @@ begin
     end if;
     for source in
         select a.* from recdb.attachment a
-        where a.role = 'items' and a.state = 'read' and a.query is not null
+        where a.role = 'items' and a.state = 'read' and a.query is not null and recdb.may_fail(a)
         order by a.attachment_id
     loop
         failing := failing || recdb.failing_ids(source, until);
