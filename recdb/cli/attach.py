@@ -63,6 +63,10 @@ def attach(
     attributes: Annotated[
         str, option("COLUMN,...", "The attributes that filter => matches: one jsonb column, or several columns.")
     ] = "",
+    embedding: Annotated[
+        str,
+        option("COLUMN", "The embedding of text or image, made by any model: a vector, an array of numbers, or JSON."),
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Attach although the mapping seems to be of no use.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show everything, change nothing.")] = False,
     as_json: Json = False,
@@ -84,8 +88,9 @@ def attach(
     if items:
         catalogue = {"owner": owner, "published": published, "available": available, "title": title}
         catalogue |= {"timezone": timezone} if timezone else {}
-        sources.append(Source("items", items, {"item": item_id, **catalogue, "attributes": attributes}))
-    elif owner or published or available or title or attributes:
+        catalogue |= {"attributes": attributes, "embedding": embedding}
+        sources.append(Source("items", items, {"item": item_id, **catalogue}))
+    elif owner or published or available or title or attributes or embedding:
         raise typer.BadParameter("name the table: --items TABLE")
     database = open_database(url, quiet=as_json)
     if not sources:
