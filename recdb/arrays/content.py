@@ -1,4 +1,4 @@
-"""Reads the catalogue into arrays: what each item is like, by its embedding, attributes, title and owner."""
+"""Reads the catalogue into arrays: each item with its embedding, attributes, title and owner."""
 
 from collections import Counter
 from collections.abc import Mapping

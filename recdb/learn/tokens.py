@@ -1,4 +1,4 @@
-"""The words and attributes of an item, as texts that can be counted: what an item without an embedding is like."""
+"""The words and attributes of an item, as texts that can be counted: its content, where it has no embedding."""
 
 import re
 from collections.abc import Iterator, Mapping
