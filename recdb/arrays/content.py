@@ -45,7 +45,7 @@ class Content:
         return [attribute_tokens(*each) for each in zip(self.attributes, self.owners, strict=True)]
 
     def words(self) -> list[list[str]]:
-        """Return the words of each item's title and of the texts in its attributes."""
+        """Return the words of each item's title and of the long texts in its attributes."""
         return [text_words(*each) for each in zip(self.titles, self.attributes, strict=True)]
 
 

@@ -26,9 +26,9 @@ def attribute_tokens(attributes: Any, owner: str | None = None) -> list[str]:
 
 
 def text_words(title: str | None, attributes: Any) -> list[str]:
-    """Return the words of an item's title and of all texts in its attributes, in lower case, with repeats."""
+    """Return the words of an item's title and of the long texts in its attributes, in lower case, with repeats."""
     found: list[str] = []
-    for text in (title or "", *(value for _, value in walk_values(attributes))):
+    for text in (title or "", *(value for _, value in walk_values(attributes) if len(value) > LONG)):
         found += WORD.findall(text.casefold())
         if len(found) >= MOST_WORDS:
             break
