@@ -5,8 +5,8 @@
     x ~ P S V'                                              truncated
     embedding_i = x_i V S^-1/2, at length 1
 
-A token is a word of the title, a word of a long text in the attributes, or an attribute or owner such as `genres=comedy`.
-It counts if at least two items have it. Its number is a hash that is the same on every machine and in every run.
+A token is a word of the title, a word of a long text in the attributes, or an attribute or owner such as
+`genres=comedy`. It counts if at least two items have it. Its number is a hash that is the same everywhere.
 """
 
 from collections import Counter

@@ -35,6 +35,17 @@ def text_words(title: str | None, attributes: Any) -> list[str]:
     return found[:MOST_WORDS]
 
 
+def describe_item(title: str | None, attributes: Any, owner: str | None = None) -> str:
+    """Return an item as one text, which a language model reads: `Toy Story. genres: comedy, drama; year: 1995`."""
+    named: dict[str, list[str]] = {}
+    for name, value in walk_values(attributes):
+        named.setdefault(name, []).append(value)
+    if owner is not None:
+        named["owner"] = [owner]
+    said = "; ".join(f"{name}: {', '.join(values)}" for name, values in named.items())
+    return ". ".join(part for part in (title or "", said) if part)
+
+
 def walk_values(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield each value in a JSON document with the names that lead to it, joined by dots."""
     if isinstance(value, Mapping):

@@ -232,7 +232,7 @@ def test_a_catalogue_names_all_of_its_columns(database: Database, db: psycopg.Co
 def test_a_catalogue_of_json_lines_has_embeddings(
     database: Database, db: psycopg.Connection, tmp_path: Path, layout: Layout
 ) -> None:
-    rows = '{"item_id": "a", "attributes": {"x": 1}, "embedding": [1e-300, 2]}\n{"item_id": "b", "embedding": null}\n'
+    rows = '{"item_id": "a", "attributes": {"x": 1}, "embedding": [1e-60, 2]}\n{"item_id": "b", "embedding": null}\n'
     load(database, write(tmp_path, rows), items=True, layout=layout)
     query = "select item_id, attributes, embedding from recdb.items order by 1"
     assert db.execute(query).fetchall() == [("a", {"x": 1}, [0, 2]), ("b", {}, None)]
