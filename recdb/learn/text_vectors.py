@@ -49,11 +49,8 @@ class TextBasis:
 
 def fit_text_basis(texts: Sequence[Sequence[str]], *, dimension: int, progress: Progress | None = None) -> TextBasis:
     """Learn the basis of a catalogue, whose texts are lists of tokens. Fewer tokens or texts leave numbers at 0."""
-    items_with = Counter(number for text in texts for number in {hash_token(token) for token in text})
-    kept = sorted((number for number, items in items_with.items() if items >= 2), key=lambda n: (-items_with[n], n))
-    tokens = np.array(sorted(kept[:MOST_TOKENS]), dtype=np.int64)
-    counts = np.array([items_with[int(token)] for token in tokens], dtype=np.float64)
-    weights = (1 + np.log(max(len(texts), 1) / np.maximum(counts, 1))).astype(np.float32)
+    tokens, counts = known_tokens(texts)
+    weights = count_weights(counts, len(texts))
     vectors = np.zeros((len(tokens), dimension), dtype=np.float32)
     if len(tokens):
         matrix = weigh(count_tokens(texts, tokens), weights)
@@ -61,6 +58,19 @@ def fit_text_basis(texts: Sequence[Sequence[str]], *, dimension: int, progress: 
         right = found.right * inverse_power(found.singular_values, SPECTRUM_EXPONENT)
         vectors[:, : right.shape[1]] = right
     return TextBasis(tokens, weights, vectors)
+
+
+def known_tokens(texts: Sequence[Sequence[str]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the tokens that count, ascending, and how many texts have each of them."""
+    texts_with = Counter(number for text in texts for number in {hash_token(token) for token in text})
+    kept = sorted((number for number, count in texts_with.items() if count >= 2), key=lambda n: (-texts_with[n], n))
+    tokens = sorted(kept[:MOST_TOKENS])
+    return np.array(tokens, dtype=np.int64), np.array([texts_with[token] for token in tokens], dtype=np.int64)
+
+
+def count_weights(counts: NDArray[np.int64], texts: int) -> Float32:
+    """Return idf of tokens that so many of the texts have."""
+    return (1 + np.log(max(texts, 1) / np.maximum(counts, 1))).astype(np.float32)
 
 
 def count_tokens(texts: Sequence[Sequence[str]], tokens: NDArray[np.int64]) -> sparse.csr_array:
