@@ -25,6 +25,14 @@ Value = Annotated[
         show_default=False,
     ),
 ]
+IsCatalogue = Annotated[
+    bool,
+    typer.Option(
+        "--items",
+        help="The file is a catalogue: item_id [, title, owner_id, published_at, available, attributes, "
+        "embedding]. The rows update items that exist.",
+    ),
+]
 Title = Annotated[str | None, _column("Of a catalogue: the title.")]
 Owner = Annotated[str | None, _column("Of a catalogue: the user id of the owner.")]
 Published = Annotated[str | None, _column("Of a catalogue: the time of publication.")]

@@ -18,6 +18,7 @@ from recdb.cli.columns import (
     Embedding,
     Encoding,
     Header,
+    IsCatalogue,
     Item,
     Kind,
     KindIs,
@@ -52,14 +53,7 @@ def load(
         ),
     ],
     url: Url = None,
-    items: Annotated[
-        bool,
-        typer.Option(
-            "--items",
-            help="The file is a catalogue: item_id [, title, owner_id, published_at, available, attributes, "
-            "embedding]. The rows update items that exist.",
-        ),
-    ] = False,
+    items: IsCatalogue = False,
     user: User = None,
     item: Item = None,
     kind: Kind = None,

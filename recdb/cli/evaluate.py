@@ -47,6 +47,15 @@ ScratchUrl = Annotated[
         show_default=False,
     ),
 ]
+Holdout = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Hold out the last days of the database's own interactions, such as 7d."),
+]
+Catalogue = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="With files: the catalogue, as recdb load --items reads it.", show_default=False),
+]
+Cold = Annotated[bool, typer.Option("--cold", help="Rank only items that nobody touched in training.")]
 
 
 @app.command()
@@ -55,19 +64,9 @@ def evaluate(
         str | None, typer.Option(metavar="FILE", help="CSV to learn from: user_id,item_id,kind[,created_at].")
     ] = None,
     test: Annotated[str | None, typer.Option(metavar="FILE", help="CSV of relevant items: user_id,item_id.")] = None,
-    holdout: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Hold out the last days of the database's own interactions, such as 7d."),
-    ] = None,
-    items: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="With files: the catalogue, as recdb load --items reads it.", show_default=False
-        ),
-    ] = None,
-    cold: Annotated[
-        bool, typer.Option("--cold", help="Rank only items that nobody touched in training, by their content.")
-    ] = False,
+    holdout: Holdout = None,
+    items: Catalogue = None,
+    cold: Cold = False,
     url: SourceUrl = None,
     scratch_url: ScratchUrl = None,
     k: Annotated[

@@ -20,13 +20,7 @@ from recdb.arrays.content import Content, read_content
 from recdb.arrays.copy import copy_in
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
-from recdb.learn.language import (
-    LanguageModel,
-    find_language_model,
-    full_name,
-    load_language_model,
-    model_name,
-)
+from recdb.job.language import LanguageModel, find_language_model, full_name, load_language_model, model_name
 from recdb.learn.matrix import Float32
 from recdb.learn.text_vectors import TextBasis, fit_text_basis
 from recdb.learn.tokens import describe_item
@@ -61,7 +55,7 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Basis:
+class Way:
     """The way in which texts are embedded."""
 
     method: str
@@ -137,7 +131,7 @@ def require_no_others(connection: psycopg.Connection) -> None:
 # The way texts are embedded -----------------------------------------------------------------------------------
 
 
-def kept_basis(connection: psycopg.Connection, items: int, dimension: int | None, model: str | None) -> Basis | None:
+def kept_basis(connection: psycopg.Connection, items: int, dimension: int | None, model: str | None) -> Way | None:
     """Return the way of the last run; None if there is none, if it is not the one asked for, or the catalogue grew."""
     row = connection.execute("select method, dimension, items from recdb.embedding_basis").fetchone()
     if row is None:
@@ -155,7 +149,7 @@ def kept_basis(connection: psycopg.Connection, items: int, dimension: int | None
 
 def make_basis(
     tokens: Sequence[Sequence[str]], dimension: int | None, model: str | None, download: bool, report: Report
-) -> Basis:
+) -> Way:
     """Make a new way: a language model, or else TF-IDF of this catalogue."""
     if model != TFIDF and not (model is None and dimension is not None):
         report("looking for a model")
@@ -166,20 +160,20 @@ def make_basis(
     return by_tokens(fit_text_basis(tokens, dimension=dimension or DEFAULT_DIMENSION, progress=report))
 
 
-def by_model(model: LanguageModel, dimension: int | None) -> Basis:
+def by_model(model: LanguageModel, dimension: int | None) -> Way:
     """Embed by a language model, in its own width."""
     if dimension not in (None, model.dimension):
         raise InvalidInput(
             f"{model.name} makes embeddings of {model.dimension:,} numbers, not of {dimension:,}",
             "leave --dimension out, or embed without a model: --model tfidf",
         )
-    return Basis(f"{model.library}:{model.source}", model.dimension, model.name.encode(), model)
+    return Way(f"{model.library}:{model.source}", model.dimension, model.name.encode(), model)
 
 
-def by_tokens(basis: TextBasis) -> Basis:
+def by_tokens(basis: TextBasis) -> Way:
     """Embed by TF-IDF and SVD."""
     content = b"".join(part.tobytes() for part in (basis.tokens, basis.weights, basis.vectors))
-    return Basis(TFIDF, basis.vectors.shape[1], sha256(content).digest(), basis)
+    return Way(TFIDF, basis.vectors.shape[1], sha256(content).digest(), basis)
 
 
 def read_tokens(connection: psycopg.Connection, width: int) -> TextBasis:
@@ -198,7 +192,7 @@ def read_tokens(connection: psycopg.Connection, width: int) -> TextBasis:
     )
 
 
-def keep_basis(connection: psycopg.Connection, basis: Basis, items: int) -> None:
+def keep_basis(connection: psycopg.Connection, basis: Way, items: int) -> None:
     """Store a new way in place of the one before."""
     connection.execute("truncate recdb.embedding_token")
     connection.execute("delete from recdb.embedding_basis")
@@ -218,7 +212,7 @@ def embed_items(
     connection: psycopg.Connection,
     content: Content,
     tokens: Sequence[Sequence[str]],
-    basis: Basis,
+    basis: Way,
     report: Report,
 ) -> int:
     """Embed the items whose text or way changed, in blocks, each of which is committed; return how many there were."""

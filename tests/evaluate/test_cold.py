@@ -82,7 +82,7 @@ def test_relevant_items_that_were_touched_make_the_warm_figures(
     assert result.exit_code == 0, result.output
     assert "new items: 20 that nobody touched in training, ranked alone" in result.output
     assert "other items, on the test part, new items among them: recall@5" in result.output
-    assert "random" in result.output and "TF-IDF" in result.output and "user-kNN" not in result.output
+    assert "TF-IDF profile" in result.output and "user-kNN and item-kNN" not in result.output
 
 
 def test_nothing_but_the_ranking_fills_a_list(empty_database: Callable[[], Database]) -> None:

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from recdb.distribution import install_command
 from recdb.errors import InvalidInput
 from recdb.learn.matrix import Float32
 
 DEFAULT_MODELS = ("minishlab/potion-base-8M", "sentence-transformers/all-MiniLM-L6-v2")
 """The models that are used unasked, the first one whose copy is here."""
-
-INSTALL = "pip install 'recdb-postgres[embed]'"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def load_language_model(name: str, *, download: bool = False) -> LanguageModel:
             problems.append(str(error))
         except Exception as error:  # the libraries raise errors of all kinds for a folder that is not theirs
             problems.append(f"{type(error).__name__}: {error}")
-    raise InvalidInput(f"{name} cannot be loaded: {'; '.join(problems)}"[:500], INSTALL)
+    raise InvalidInput(f"{name} cannot be loaded: {'; '.join(problems)}"[:500], install_command("embed"))
 
 
 def find_folder(name: str, download: bool) -> Path:
@@ -78,7 +77,9 @@ def find_folder(name: str, download: bool) -> Path:
 
         return Path(snapshot_download(name, local_files_only=not download))
     except ImportError as error:
-        raise InvalidInput(f"there is no folder {name}, and no library for models is installed", INSTALL) from error
+        raise InvalidInput(
+            f"there is no folder {name}, and no library for models is installed", install_command("embed")
+        ) from error
     except Exception as error:
         hint = "name the folder of a model, or let recdb download it: recdb embed --model NAME --download"
         raise InvalidInput(f"there is no model {name} on this machine", hint) from error
