@@ -5,21 +5,25 @@
 --   parameters  embedding  numbers of any source
 --   returns     the same numbers; NULL unless they are 1 to 4,000 finite numbers, as pgvector can index them, and not
 --               all of them 0: a vector without a direction is like nothing
+-- PostgreSQL would inline a function in SQL, and compute its argument once for each condition.
 create or replace function recdb.clean_embedding(embedding real[])
 returns real[]
-language sql immutable parallel safe
-begin atomic
-    select case
-        when array_ndims(clean_embedding.embedding) = 1
-            and cardinality(clean_embedding.embedding) between 1 and 4000
-            and array_position(clean_embedding.embedding, null::real) is null
-            and not ('NaN'::real = any (clean_embedding.embedding))
-            and not ('Infinity'::real = any (clean_embedding.embedding))
-            and not ('-Infinity'::real = any (clean_embedding.embedding))
-            and not (0::real = all (clean_embedding.embedding))
-        then clean_embedding.embedding
+language plpgsql immutable parallel safe
+set search_path from current
+as $$
+begin
+    return case
+        when array_ndims(embedding) = 1
+            and cardinality(embedding) between 1 and 4000
+            and array_position(embedding, null::real) is null
+            and not ('NaN'::real = any (embedding))
+            and not ('Infinity'::real = any (embedding))
+            and not ('-Infinity'::real = any (embedding))
+            and not (0::real = all (embedding))
+        then embedding
     end;
-end;
+end
+$$;
 comment on function recdb.clean_embedding(real[]) is
     'Internal: an embedding; NULL for one that cannot be compared: wider than 4,000, not finite, or all 0.';
 

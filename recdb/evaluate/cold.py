@@ -10,6 +10,7 @@ attributes of the user's items.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import psycopg
@@ -33,8 +34,18 @@ SHARE = "0.1"
 """The share of the touched items that is withheld from a database's own interactions."""
 
 
-def withhold_items(connection: psycopg.Connection) -> dict[str, set[str]]:
-    """Take a tenth of the items out of the interactions that were copied; return the users to whom they are relevant.
+@dataclass(frozen=True)
+class NewItems:
+    """The items to rank alone, and who should find them."""
+
+    relevant: Mapping[str, set[str]]
+    """By user."""
+    withheld: Sequence[str] | None = None
+    """The items; None for all of the catalogue that nobody touched in training."""
+
+
+def withhold_items(connection: psycopg.Connection) -> NewItems:
+    """Take a tenth of the items out of the interactions that were copied.
 
     The items are drawn at random, the same in every run, from the touched items of the catalogue. Call it between
     copy_interactions() and hold_out(), whose rule says which items are relevant.
@@ -67,35 +78,35 @@ def withhold_items(connection: psycopg.Connection) -> dict[str, set[str]]:
             "load or attach the catalogue: recdb load --items FILE, recdb attach --items TABLE",
         )
     connection.execute("delete from copied c using withheld w where w.item_id = c.item_id")
+    withheld = [item for (item,) in connection.execute("select item_id from withheld order by item_id").fetchall()]
     connection.execute("drop table event, choice, withheld")
-    return {user: set(items) for user, items in rows}
+    return NewItems({user: set(items) for user, items in rows}, withheld)
 
 
-def split_relevant(
-    database: Database, relevant: Mapping[str, set[str]]
-) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+def split_relevant(database: Database, relevant: Mapping[str, set[str]]) -> tuple[dict[str, set[str]], NewItems]:
     """Split the relevant items of a test file: those that somebody touched in training, and the others."""
     with connect(database) as connection:
         touched = {item for (item,) in connection.execute("select distinct item_id from recdb.interaction").fetchall()}
     warm = {user: items & touched for user, items in relevant.items()}
     cold = {user: items - touched for user, items in relevant.items()}
-    return {u: items for u, items in warm.items() if items}, {u: items for u, items in cold.items() if items}
+    return {u: items for u, items in warm.items() if items}, NewItems({u: items for u, items in cold.items() if items})
 
 
 def score_cold(
     database: Database,
-    relevant: Mapping[str, set[str]],
+    new: NewItems,
     ks: Sequence[int],
     stopwatch: Stopwatch,
     report: Report,
     warm: Evaluation | None,
 ) -> Evaluation:
-    """Score the lists of untouched items, for the users in `relevant` that training has; `warm` stands beside them.
+    """Score the lists of new items, for the users to whom some are relevant; `warm` stands beside them.
 
     Raises InvalidInput if no item is untouched, or no user is known.
     """
+    relevant = new.relevant
     with connect(database) as connection:
-        items = offer_untouched(connection)
+        items = offer_untouched(connection, new.withheld)
         user_keys: dict[str, int] = dict(connection.execute("select user_id, user_key from recdb.user_key").fetchall())
         params, metrics = fetch_row(connection, "select params, metrics from recdb.model where active")
         content = read_content(connection, embeddings=False)
@@ -141,8 +152,13 @@ def score_cold(
     )
 
 
-def offer_untouched(connection: psycopg.Connection) -> list[str]:
-    """Make every touched item of the scratch database unavailable; return the available items that nobody touched."""
+def offer_untouched(connection: psycopg.Connection, only: Sequence[str] | None = None) -> list[str]:
+    """Make every touched item of the scratch database unavailable; return the available items that nobody touched.
+
+    With `only`, no other items stay available.
+    """
+    if only is not None:
+        connection.execute("update recdb.item set available = false where item_id <> all (%s)", [list(only)])
     connection.execute(
         "insert into recdb.item (item_id, available) select distinct i.item_id, false from recdb.interaction i "
         "on conflict (item_id) do update set available = false"

@@ -16,7 +16,7 @@ from recdb import job, migrate
 from recdb.arrays.settings import read_settings
 from recdb.data.load import load
 from recdb.database import Database, connect, scratch_database
-from recdb.evaluate.cold import score_cold, split_relevant, withhold_items
+from recdb.evaluate.cold import NewItems, score_cold, split_relevant, withhold_items
 from recdb.evaluate.holdout import copy_interactions, hold_out
 from recdb.evaluate.plan import Evaluation, Kinds, Plan, Stopwatch
 from recdb.evaluate.reading import read_test
@@ -48,9 +48,9 @@ def evaluate_files(
         load(scratch, train, report=report)
         if plan.items is not None:
             load(scratch, plan.items, items=True, report=report)
-        warm, cold = split_relevant(scratch, relevant) if plan.cold else (relevant, None)
+        warm, new = split_relevant(scratch, relevant) if plan.cold else (relevant, None)
         stopwatch.lap("load")
-        return train_and_score(scratch, warm, params, plan, stopwatch, report, cold)
+        return train_and_score(scratch, warm, params, plan, stopwatch, report, new)
 
 
 def evaluate_database(
@@ -78,10 +78,10 @@ def evaluate_database(
             with connect(database, autocommit=True) as source:
                 copy_interactions(source, connection)
             set_kinds(connection, plan.kinds)
-            cold = withhold_items(connection) if plan.cold else None
+            new = withhold_items(connection) if plan.cold else None
             relevant, split = hold_out(connection, holdout, report)
         stopwatch.lap("load")
-        return replace(train_and_score(scratch, relevant, params, plan, stopwatch, report, cold), split=split)
+        return replace(train_and_score(scratch, relevant, params, plan, stopwatch, report, new), split=split)
 
 
 def train_and_score(
@@ -91,11 +91,11 @@ def train_and_score(
     plan: Plan,
     stopwatch: Stopwatch,
     report: Report,
-    cold: Mapping[str, set[str]] | None = None,
+    new: NewItems | None = None,
 ) -> Evaluation:
     """Train or tune in the scratch database, and score the lists of the users in `relevant`.
 
-    With `cold`, the relevant items that nobody touched in training, the lists of such items are scored.
+    With `new`, the lists of new items alone are scored, and the others stand beside them.
     """
     curve: Mapping[str, Any] = {}
     if plan.tune_seconds is not None:
@@ -104,10 +104,10 @@ def train_and_score(
     else:
         job.run(scratch, full=True, params=params, report=report)
     stopwatch.lap("train")
-    if cold is None:
+    if new is None:
         return replace(score(scratch, relevant, plan.ks, stopwatch, report), tuning=curve)
     warm = score(scratch, relevant, plan.ks, stopwatch, report) if relevant else None
-    return replace(score_cold(scratch, cold, plan.ks, stopwatch, report, warm), tuning=curve)
+    return replace(score_cold(scratch, new, plan.ks, stopwatch, report, warm), tuning=curve)
 
 
 def set_kinds(connection: psycopg.Connection, kinds: Kinds) -> None:

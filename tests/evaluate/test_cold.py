@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from recdb import migrate
 from recdb.cli import app
 from recdb.database import Database, connect
-from recdb.evaluate.cold import offer_untouched, score_cold
+from recdb.evaluate.cold import NewItems, offer_untouched, score_cold
 from recdb.evaluate.plan import Stopwatch
 from recdb.progress import silent
 
@@ -100,7 +100,7 @@ def test_nothing_but_the_ranking_fills_a_list(empty_database: Callable[[], Datab
         relevant = {
             user: {item for item in ("i1", "i2", "i3", "i4") if group_of(item) == group_of(user)} for user in users
         }
-        found = score_cold(scratch, relevant, [2, 20], Stopwatch(), silent, None)
+        found = score_cold(scratch, NewItems(relevant), [2, 20], Stopwatch(), silent, None)
         with connect(scratch) as connection:
             assert offer_untouched(connection) == ["i1", "i2", "i3", "i4", "unknown"]
         shown = {
