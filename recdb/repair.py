@@ -16,6 +16,7 @@ LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 
 # What the tables of a revision have that those of the revision before do not: the newest revision first.
 SIGNS = {
+    "0007": "to_regclass('recdb.item_embedding') is not null",
     "0006": "exists (select from pg_attribute where attrelid = to_regclass('recdb.attachment') and attname = 'query')",
     "0005": "to_regclass('recdb.ignored_user') is not null",
     "0004": "to_regclass('recdb.refresh_log') is not null",
@@ -109,8 +110,9 @@ def restore_vectors(raw: psycopg.Connection, vector: str, dimension: int | None)
     ).fetchall()
     widths = [width for _, width in rows if width]
     missing = [name for name, width in rows if not width]
+    lost = restore_embeddings(raw, vector)
     if not missing:
-        return int(widths[0]), []
+        return int(widths[0]), lost
     width = int(widths[0]) if widths else known_dimension(raw, dimension)
     gone = raw.execute(
         "update recdb.model set state = 'retired', active = false where state = 'ready' returning label"
@@ -127,9 +129,30 @@ def restore_vectors(raw: psycopg.Connection, vector: str, dimension: int | None)
             ).format(sql.Identifier(name))
         )
     if not gone:
-        return width, ["the vector columns were missing: created"]
+        return width, [*lost, "the vector columns were missing: created"]
     labels = ", ".join(sorted(label for (label,) in gone))
-    return width, [f"the vectors of {labels} went with pgvector: the next recdb refresh trains a new model"]
+    return width, [*lost, f"the vectors of {labels} went with pgvector: the next recdb refresh trains a new model"]
+
+
+def restore_embeddings(raw: psycopg.Connection, vector: str) -> list[str]:
+    """Add the column of the catalogue's embeddings if it went with pgvector. Those of `recdb embed` are there."""
+    if raw.execute(
+        "select 1 from pg_attribute a "
+        "where a.attrelid = 'recdb.item'::regclass and a.attname = 'embedding' and not a.attisdropped"
+    ).fetchone():
+        return []
+    raw.execute(
+        sql.SQL(
+            "alter table recdb.item add column embedding {0}.vector "
+            "constraint item_embedding_width check ({0}.vector_dims(embedding) <= 4000)"
+        ).format(sql.SQL(vector))
+    )
+    raw.execute(
+        "comment on column recdb.item.embedding is 'The embedding of its text or its image, made by any model: at most "
+        "4,000 numbers. Two items are alike if their embeddings are. Those of one catalogue come from one model; of "
+        "another width than most, they count as missing.'"
+    )
+    return ["the embeddings in recdb.item went with pgvector: the column is here again, empty; load them again"]
 
 
 def known_dimension(raw: psycopg.Connection, dimension: int | None) -> int:

@@ -7,7 +7,7 @@ views have no models, and neither have the partitions of the learned tables: que
 from datetime import datetime, timedelta
 from typing import Any
 
-from pgvector.sqlalchemy import HALFVEC
+from pgvector.sqlalchemy import HALFVEC, VECTOR
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -24,7 +24,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, OID, REAL
 from sqlalchemy.orm import Mapped, mapped_column
 
+from recdb.content_tables import EmbeddingBasis, EmbeddingToken, ItemEmbedding
 from recdb.table_types import RANDOM_KEY, XID8, Base
+
+__all__ = [
+    "Attachment", "Base", "ChangedUser", "Config", "EmbeddingBasis", "EmbeddingToken", "ForgottenUser",
+    "IgnoredUser", "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemNeighbor",
+    "ItemPopularity", "ItemVector", "LoadLog", "Model", "RecentUser", "RefreshLock", "RefreshLog", "Secret",
+    "UserItemRecent", "UserKey", "UserVector",
+]  # fmt: skip
 
 
 class Config(Base):
@@ -123,6 +131,7 @@ class Item(Base):
     __tablename__ = "item"
     __table_args__ = (
         CheckConstraint("length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600"),
+        CheckConstraint("vector_dims(embedding) <= 4000", name="item_embedding_width"),
         Index("item_published", literal_column("published_at desc nulls last"), "item_id"),
     )
 
@@ -132,6 +141,8 @@ class Item(Base):
     available: Mapped[bool] = mapped_column(server_default=text("true"))
     attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     title: Mapped[str | None]
+    embedding: Mapped[Any | None] = mapped_column(VECTOR)
+    """Of any width up to 4,000; that of most items counts."""
 
 
 class Attachment(Base):

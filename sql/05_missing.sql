@@ -28,18 +28,22 @@ begin
     if to_regprocedure('recdb.read_items()') is null then
         create function recdb.read_items()
         returns table (
-            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
+            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text,
+            embedding real[]
         )
         language sql stable parallel safe
-        as 'select null::text, null::text, null::timestamptz, null::boolean, null::jsonb, null::text where false';
+        as 'select null::text, null::text, null::timestamptz, null::boolean, null::jsonb, null::text, null::real[]
+            where false';
     end if;
     if to_regprocedure('recdb.read_item(text)') is null then
         create function recdb.read_item(item_id text)
         returns table (
-            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
+            item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text,
+            embedding real[]
         )
         language sql stable parallel safe
-        as 'select null::text, null::text, null::timestamptz, null::boolean, null::jsonb, null::text where false';
+        as 'select null::text, null::text, null::timestamptz, null::boolean, null::jsonb, null::text, null::real[]
+            where false';
     end if;
 end
 $$;

@@ -245,7 +245,9 @@ comment on function recdb.combine_interactions() is
 --   returns     whether anything changed
 --   reads       attachment, and the types of the columns of the attached tables
 --   writes      the bodies of these functions
--- If several tables have an item, the table that was attached first counts, and recdb's own catalogue counts last.
+-- If several tables have an item, the table that was attached first counts, and recdb's own catalogue counts last. An
+-- embedding that `recdb embed` made counts where the catalogue has none. A caller who does not ask for embeddings reads
+-- none. A downgrade cuts out what stands between `embedding:` and `end`.
 create or replace function recdb.combine_items()
 returns boolean
 language plpgsql volatile
@@ -257,15 +259,21 @@ declare
     of_item text := '';
     taken text := '';
     taken_of text := '';
+    made constant text := '/* embedding: */ coalesce(%s,
+                (select e.embedding from recdb.item_embedding e where e.item_id = %s)) as embedding /* end */';
+    own constant text := format(made, 'recdb.clean_embedding(i.embedding::real[])', 'i.item_id');
     changed boolean[];
 begin
     for source in
         select t.query,
             recdb.is_id('s.item_id', 'i.item_id::text', t.type) as is_taken,
-            recdb.is_id('s.item_id', 'read_item.item_id', t.type) as is_item
+            recdb.is_id('s.item_id', 'read_item.item_id', t.type) as is_taken_of,
+            recdb.is_id('i.item_id', 'read_item.item_id', t.type) as is_item,
+            coalesce(recdb.as_embedding('i.embedding', t.embedding_type), 'null::real[]') as embedding
         from (
             select a.attachment_id, a.query,
-                coalesce(recdb.mapped_type(a.relation, a.mapping ->> 'item'), 'text'::regtype) as type
+                coalesce(recdb.mapped_type(a.relation, a.mapping ->> 'item'), 'text'::regtype) as type,
+                recdb.mapped_type(a.relation, a.mapping ->> 'embedding') as embedding_type
             from recdb.attachment a
             where a.role = 'items' and a.state = 'read' and a.query is not null
         ) t
@@ -273,29 +281,33 @@ begin
     loop
         everything := everything || format('
             select i.item_id::text collate "default" as item_id,
-                i.owner_id, i.published_at, i.available, i.attributes, i.title
+                i.owner_id, i.published_at, i.available, i.attributes, i.title,
+                %s
             from (%s) i
             where true %s
-            union all', source.query, taken);
+            union all', format(made, source.embedding, 'i.item_id::text'), source.query, taken);
         of_item := of_item || format('
-            select s.item_id::text collate "default", s.owner_id, s.published_at, s.available, s.attributes, s.title
-            from (%s) s
+            select i.item_id::text collate "default", i.owner_id, i.published_at, i.available, i.attributes, i.title,
+                %s
+            from (%s) i
             where %s %s
-            union all', source.query, source.is_item, taken_of);
+            union all', format(made, source.embedding, 'i.item_id::text'), source.query, source.is_item, taken_of);
         taken := taken || format('
             and not exists (select from (%s) s where %s)', source.query, source.is_taken);
         taken_of := taken_of || format('
-            and not exists (select from (%s) s where %s)', source.query, source.is_item);
+            and not exists (select from (%s) s where %s)', source.query, source.is_taken_of);
     end loop;
 
     changed := array[
         recdb.write_body('recdb.read_items()', 'language sql stable parallel safe', format('%s
-            select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
-            from recdb.item i %s', everything, regexp_replace(taken, '^[[:space:]]*and', ' where'))),
+            select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title,
+                %s
+            from recdb.item i %s', everything, own, regexp_replace(taken, '^[[:space:]]*and', ' where'))),
         recdb.write_body('recdb.read_item(text)', 'language sql stable parallel safe', format('%s
-            select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title
+            select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title,
+                %s
             from recdb.item i
-            where i.item_id = read_item.item_id %s', of_item, taken_of))];
+            where i.item_id = read_item.item_id %s', of_item, own, taken_of))];
     return true = any (changed);
 end
 $$;

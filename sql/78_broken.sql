@@ -291,7 +291,7 @@ begin atomic
         where f.pronamespace = 'recdb'::regnamespace and f.proname = split_part(p.name, '.', 2))
     union all
     select t.name || '.embedding'
-    from unnest(array['recdb.user_vector', 'recdb.item_vector']) t(name)
+    from unnest(array['recdb.user_vector', 'recdb.item_vector', 'recdb.item']) t(name)
     where recdb.column_type(to_regclass(t.name), 'embedding') is null;
 end;
 comment on function recdb.missing_parts() is
@@ -316,68 +316,6 @@ end
 $$;
 comment on function recdb.show_interactions() is
     'Internal: the interactions of the attached tables, for the views that analysts read.';
-
-
--- recdb.show_items: the catalogue, for the view that analysts read.
---   returns     as read_items(), with the rights of recdb's owner
---   errors      as refuse_broken()
-create or replace function recdb.show_items()
-returns table (
-    item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
-)
-language plpgsql stable security definer
-set search_path from current
-as $$
-begin
-    perform recdb.check_sources();
-    return query
-    select s.item_id, s.owner_id, s.published_at, s.available, s.attributes, s.title from recdb.read_items() s;
-exception when others then
-    perform recdb.refuse_unreadable(sqlstate);
-    raise;
-end
-$$;
-comment on function recdb.show_items() is 'Internal: the catalogue, for the view that analysts read.';
-
-
--- recdb.show_item: the row of the catalogue for one item, for item_of().
---   parameters  id  the item
---   returns     as read_item(), with the rights of recdb's owner
---   errors      as refuse_broken()
-create or replace function recdb.show_item(id text)
-returns table (
-    item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
-)
-language plpgsql stable security definer rows 1
-set search_path from current
-as $$
-begin
-    perform recdb.check_sources();
-    return query
-    select s.item_id, s.owner_id, s.published_at, s.available, s.attributes, s.title from recdb.read_item(id) s;
-exception when others then
-    perform recdb.refuse_unreadable(sqlstate);
-    raise;
-end
-$$;
-comment on function recdb.show_item(text) is 'Internal: the row of the catalogue for one item, for item_of().';
-
-
--- recdb.item_of: the row of the catalogue for one item.
---   parameters  item_id  the item
---   returns     one row, as the view items has it, or none
---   reads       show_item()
-create or replace function recdb.item_of(item_id text)
-returns table (
-    item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text
-)
-language sql stable rows 1
-begin atomic
-    select s.item_id, s.owner_id, s.published_at, s.available, s.attributes, s.title
-    from recdb.show_item(item_of.item_id) s;
-end;
-comment on function recdb.item_of(text) is
-    'The row of the catalogue for one item, read through an index of recdb.item and of each attached table.';
 
 
 -- recdb.sources_changed: whether an attached table went missing or came back since the last rebuild.

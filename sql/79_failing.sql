@@ -40,7 +40,8 @@ begin atomic
             (8, 'items', 'published', 's.published_at'),
             (9, 'items', 'available', 's.available'),
             (10, 'items', 'title', 's.title'),
-            (11, 'items', 'attributes', 's.attributes')
+            (11, 'items', 'attributes', 's.attributes'),
+            (12, 'items', 'embedding', 's.embedding')
     ) p(place, role, key, expression)
     where p.role = (read_parts.source).role
     order by p.place;

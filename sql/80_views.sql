@@ -18,9 +18,14 @@ comment on view recdb.interactions is
     'without those of ignored_user.';
 
 create or replace view recdb.items as
-select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title from recdb.show_items() i;
+select i.item_id, i.owner_id, i.published_at, i.available, i.attributes, i.title,
+    -- Embeddings are large: only a query that names the column reads them.
+    recdb.show_embedding(i.item_id) as embedding
+from recdb.show_items() i;
 comment on view recdb.items is
     'The catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
+comment on column recdb.items.embedding is
+    'The embedding of the catalogue; if it has none that recdb can use, the one that `recdb embed` made; else NULL.';
 
 
 -- The rule for an interaction's weight. Six places repeat it:

@@ -61,7 +61,8 @@ grant select on all tables in schema recdb to recdb_analyst;
 revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
 revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
 -- The views interactions and items, and item_of(), call them.
-grant execute on function recdb.show_interactions(), recdb.show_items(), recdb.show_item(text) to recdb_analyst;
+grant execute on function recdb.show_interactions(), recdb.show_items(), recdb.show_item(text),
+    recdb.show_embedding(text) to recdb_analyst;
 
 -- Ids of other types than text: the functions above, and what these forms call.
 grant execute on function

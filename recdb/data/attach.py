@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from recdb.data.doubts import weigh_doubts
+from recdb.data.embeddings import read_embedding
 from recdb.data.readable import require_readable_rows
 from recdb.data.remarks import Remark, inspect_kinds, inspect_values, sample_query
 from recdb.data.sources import (
@@ -220,7 +221,7 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     selection = (
         select_interactions(connection, relation, mapping, known_kinds, value)
         if source.role == "interactions"
-        else select_items(connection, relation, mapping)
+        else select_items(connection, relation, mapping, read_embedding(connection, relation, mapping))
     )
     (number,) = fetch_row(
         connection,

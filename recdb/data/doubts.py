@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from recdb.data.belonging import INTEGERS, check_all, check_catalogues, check_users
+from recdb.data.embeddings import check_embeddings
 from recdb.data.mapped import Mapped, Named, joined, literal, look, option, quoted, read_again, usage
 from recdb.data.naming import GONE, find_mark, find_shown, find_state, find_type_column, singular
 from recdb.data.plans import describe_read, find_whole_reads
@@ -242,4 +243,5 @@ CHECKS: Sequence[Check] = (
     check_states,
     check_moments,
     check_newest,
+    check_embeddings,
 )

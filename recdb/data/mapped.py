@@ -55,7 +55,7 @@ def look(connection: psycopg.Connection, named: Named) -> Mapped:
     relation = find_relation(connection, named.relation)
     columns = [column.name for column in relation.columns.values() if column.is_id or column.labels]
     marks = {column.name: column.type for column in relation.columns.values()}
-    wanted = [relation.column(value) for value in mapping.values()]
+    wanted = [relation.column(value) for key, value in mapping.items() if key != "embedding"]  # each may be 20 kB
     first = [column.name for column in wanted if column]
     found = [name for name in (*(find_mark(marks) or ())[:1], find_shown(marks), find_state(marks)) if name]
     every = list(dict.fromkeys([*first, *found, *columns]))[:MOST_COLUMNS]

@@ -136,5 +136,6 @@ def sample_query(connection: psycopg.Connection, number: int, view: sql.Composab
         if kind in texts:
             selected.append(sql.SQL(zoned).format(column, sql.SQL(texts[kind]).format(column, zone=sql.Literal(zone))))
         else:
-            selected.append(sql.SQL("{0}::text as {0}").format(column))
+            shown = "left({0}::text, 60) as {0}" if name == "embedding" else "{0}::text as {0}"
+            selected.append(sql.SQL(shown).format(column))
     return sql.SQL("select {} from {} limit {}").format(sql.SQL(", ").join(selected), view, SAMPLE)

@@ -16,7 +16,7 @@ Role = Literal["interactions", "items"]
 
 KEYS: Mapping[Role, Sequence[str]] = {
     "interactions": ("user", "item", "kind", "at", "timezone", "value", "where"),
-    "items": ("item", "owner", "published", "timezone", "available", "title", "attributes"),
+    "items": ("item", "owner", "published", "timezone", "available", "title", "attributes", "embedding"),
 }
 
 REQUIRED: Mapping[Role, Sequence[str]] = {"interactions": ("user", "item", "kind"), "items": ("item",)}
@@ -223,7 +223,9 @@ def select_interactions(
     )
 
 
-def select_items(connection: psycopg.Connection, relation: Relation, mapping: dict[str, str]) -> sql.Composable:
+def select_items(
+    connection: psycopg.Connection, relation: Relation, mapping: dict[str, str], embedding: sql.Composable | None
+) -> sql.Composable:
     """Compose the view of a table of items."""
     key = require_id(relation, mapping["item"], "--item-id")
     if not key.is_unique:
@@ -237,9 +239,8 @@ def select_items(connection: psycopg.Connection, relation: Relation, mapping: di
     published: sql.Composable = sql.SQL("null::timestamptz")
     if "published" in mapping:
         column = require_time(relation, mapping["published"], "--published")
-        published = sql.SQL(TIMES[column.type]).format(
-            identifier(column), zone=sql.Literal(mapping.get("timezone", "UTC"))
-        )
+        zone = sql.Literal(mapping.get("timezone", "UTC"))
+        published = sql.SQL(TIMES[column.type]).format(identifier(column), zone=zone)
     available: sql.Composable = sql.SQL("true")
     if "available" in mapping:
         column_or_none = relation.column(mapping["available"])
@@ -247,7 +248,7 @@ def select_items(connection: psycopg.Connection, relation: Relation, mapping: di
         available = sql.SQL("coalesce({}, false)").format(expression(connection, relation, text_of, "--available"))
     return sql.SQL(
         "select {key} as item_id, {owner} as owner_id, {published} as published_at, {available} as available, "
-        "{attributes} as attributes, {title} as title from {relation} where {key} is not null"
+        "{attributes} as attributes, {title} as title{embedding} from {relation} where {key} is not null"
     ).format(
         key=identifier(key),
         owner=text("owner"),
@@ -255,6 +256,7 @@ def select_items(connection: psycopg.Connection, relation: Relation, mapping: di
         available=available,
         attributes=read_attributes(relation, mapping.get("attributes")),
         title=text("title"),
+        embedding=sql.SQL(", {} as embedding").format(embedding) if embedding else sql.SQL(""),
         relation=relation.identifier,
     )
 
@@ -394,7 +396,5 @@ def read_relation(connection: psycopg.Connection, relation: Relation, query: sql
 def not_readable(connection: psycopg.Connection, relation: Relation, error: psycopg.Error) -> RecdbError:
     """Return the error that recdb's owner may not read a table, with the grant as its hint."""
     (owner,) = fetch_row(connection, "select quote_ident(current_user)")
-    return RecdbError(
-        f"{owner}, who owns schema recdb, may not read {relation.name}: {error.diag.message_primary}",
-        f"grant {owner} select on every table that {relation.name} reads",
-    )
+    message = f"{owner}, who owns schema recdb, may not read {relation.name}: {error.diag.message_primary}"
+    return RecdbError(message, f"grant {owner} select on every table that {relation.name} reads")

@@ -15,7 +15,7 @@ Make = Callable[[], Database]
 EARLIER = ("0001", "0002", "0003", "0004")
 STORED = (
     "select user_id, item_id, kind, created_at from recdb.interaction order by interaction_id",
-    "select * from recdb.item order by 1",
+    "select item_id, owner_id, published_at, available, attributes, title from recdb.item order by 1",
     "select kind, weight, hides from recdb.interaction_kind order by 1",
     "select half_life, profile_limit, kept_models from recdb.config",
 )
