@@ -1,4 +1,4 @@
-"""The models of the tables in which `recdb embed` keeps what it made; recdb.tables has them with all others."""
+"""The models of the tables of `recdb embed`; recdb.tables has them with all others."""
 
 from datetime import datetime
 

@@ -148,9 +148,9 @@ def restore_embeddings(raw: psycopg.Connection, vector: str) -> list[str]:
         ).format(sql.SQL(vector))
     )
     raw.execute(
-        "comment on column recdb.item.embedding is 'What the item is like, as numbers: the embedding of its text or "
-        "its image, made by any model, at most 4,000 numbers. Embeddings of one catalogue come from one model; those "
-        "of another width than most have count as missing.'"
+        "comment on column recdb.item.embedding is 'The embedding of its text or its image, made by any model: at most "
+        "4,000 numbers. Two items are alike if their embeddings are. Those of one catalogue come from one model; of "
+        "another width than most, they count as missing.'"
     )
     return ["the embeddings in recdb.item went with pgvector: the column is here again, empty; load them again"]
 

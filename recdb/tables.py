@@ -154,7 +154,7 @@ class Item(Base):
     attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     title: Mapped[str | None]
     embedding: Mapped[Any | None] = mapped_column(VECTOR)
-    """What the item is like: of any width up to 4,000."""
+    """Of any width up to 4,000; that of most items counts."""
 
 
 class Attachment(Base):

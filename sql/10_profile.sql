@@ -34,8 +34,8 @@
 -- track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text, 64_me
 -- answers for the caller alone, 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild belong to the refresh,
 -- 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these tables,
--- 78_broken says what is missing until `recdb init` has repaired it, 80_views has the views for analysts, and 90_grants
--- grants all of this to five roles.
+-- 78_broken says what is missing until `recdb init` has repaired it, 79_items reads embeddings and shows the catalogue,
+-- 80_views has the views for analysts, and 90_grants grants all of this to five roles.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands

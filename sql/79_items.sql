@@ -1,25 +1,29 @@
--- What an item is like: the reading of embeddings; and the catalogue as analysts read it.
+-- The reading of embeddings, which say how alike items are; and the catalogue as analysts read it.
 
 
 -- recdb.clean_embedding: an embedding, if it can be compared with others.
 --   parameters  embedding  numbers of any source
---   returns     the same numbers; NULL unless they are 1 to 4,000 finite numbers, as pgvector can index them, and not all
---               of them 0: a vector without a direction is like nothing
+--   returns     the same numbers; NULL unless they are 1 to 4,000 finite numbers, as pgvector can index them, and not
+--               all of them 0: a vector without a direction is like nothing
+-- PostgreSQL would inline a function in SQL, and compute its argument once for each condition.
 create or replace function recdb.clean_embedding(embedding real[])
 returns real[]
-language sql immutable parallel safe
-begin atomic
-    select case
-        when array_ndims(clean_embedding.embedding) = 1
-            and cardinality(clean_embedding.embedding) between 1 and 4000
-            and array_position(clean_embedding.embedding, null::real) is null
-            and not ('NaN'::real = any (clean_embedding.embedding))
-            and not ('Infinity'::real = any (clean_embedding.embedding))
-            and not ('-Infinity'::real = any (clean_embedding.embedding))
-            and not (0::real = all (clean_embedding.embedding))
-        then clean_embedding.embedding
+language plpgsql immutable parallel safe
+set search_path from current
+as $$
+begin
+    return case
+        when array_ndims(embedding) = 1
+            and cardinality(embedding) between 1 and 4000
+            and array_position(embedding, null::real) is null
+            and not ('NaN'::real = any (embedding))
+            and not ('Infinity'::real = any (embedding))
+            and not ('-Infinity'::real = any (embedding))
+            and not (0::real = all (embedding))
+        then embedding
     end;
-end;
+end
+$$;
 comment on function recdb.clean_embedding(real[]) is
     'Internal: an embedding; NULL for one that cannot be compared: wider than 4,000, not finite, or all 0.';
 
@@ -51,15 +55,14 @@ create or replace function recdb.parse_embedding(numbers text)
 returns real[]
 language sql immutable parallel safe
 begin atomic
+    -- No number that the pattern lets through is out of the range of double precision.
     select case
-        when bool_and(c.cell ~ '^[-+]?([0-9]{1,40}([.][0-9]{0,60})?|[.][0-9]{1,60})([eE][-+]?[0-9]{1,2})?$'::text)
-        then recdb.round_embedding(array_agg(case
-            when c.cell ~ '^[-+]?([0-9]{1,40}([.][0-9]{0,60})?|[.][0-9]{1,60})([eE][-+]?[0-9]{1,2})?$'::text
-            then c.cell::double precision end order by c.place))
+        when ',' || t.list
+            ~ '^(,\s*[-+]?([0-9]{1,20}([.][0-9]{0,40})?|[.][0-9]{1,40})([eE][-+]?[0-9]{1,2})?\s*)+$'::text
+        then recdb.round_embedding(('{' || t.list || '}')::double precision[])
     end
-    from string_to_table(
-        -- Wider texts are none of 4,000 numbers.
-        translate(left(parse_embedding.numbers, 500000), E'[]{} \t\r\n', ''), ',') with ordinality c(cell, place);
+    from (select btrim(parse_embedding.numbers, E'[]{} \t\r\n') as list) t
+    where length(parse_embedding.numbers) <= 400000;
 end;
 comment on function recdb.parse_embedding(text) is
     'Internal: an embedding from a text such as [0.1, -2e-3]; NULL for a text that is no list of numbers.';

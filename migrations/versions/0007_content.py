@@ -29,8 +29,8 @@ drop function if exists recdb.read_items(), recdb.read_item(text);
 alter table recdb.item add column embedding @vector@.vector
     constraint item_embedding_width check (@vector@.vector_dims(embedding) <= 4000);
 comment on column recdb.item.embedding is
-    'What the item is like, as numbers: the embedding of its text or its image, made by any model, at most 4,000 '
-    'numbers. Embeddings of one catalogue come from one model; those of another width than most have count as missing.';
+    'The embedding of its text or its image, made by any model: at most 4,000 numbers. Two items are alike if their '
+    'embeddings are. Those of one catalogue come from one model; of another width than most, they count as missing.';
 
 create table recdb.item_embedding (
     item_id text primary key check (length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600),
@@ -67,7 +67,7 @@ comment on table recdb.embedding_token is
     'The words and attributes that the embeddings of the method tfidf are made of.';
 comment on column recdb.embedding_token.token is 'A hash of the word or attribute.';
 comment on column recdb.embedding_token.weight is 'The rarer it is in the catalogue, the larger: idf.';
-comment on column recdb.embedding_token.embedding is 'What one occurrence adds to the embedding of an item.';
+comment on column recdb.embedding_token.embedding is 'The numbers that one occurrence adds to the embedding of an item.';
 """)
 
     # Items that a model version has not seen: what it learned about content, and the links of such items.

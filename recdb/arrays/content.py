@@ -1,4 +1,4 @@
-"""Reads the catalogue into arrays: what each item is like, by its embedding, attributes, title and owner."""
+"""Reads the catalogue into arrays: each item with its embedding, attributes, title and owner."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Content:
         return [attribute_tokens(*each) for each in zip(self.attributes, self.owners, strict=True)]
 
     def words(self) -> list[list[str]]:
-        """Return the words of each item's title and of the texts in its attributes."""
+        """Return the words of each item's title and of the long texts in its attributes."""
         return [text_words(*each) for each in zip(self.titles, self.attributes, strict=True)]
 
 

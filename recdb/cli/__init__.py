@@ -4,7 +4,7 @@ from recdb.cli.failing import quiet_loading, run
 
 # The modules below take a second to load.
 with quiet_loading():
-    from recdb.cli import attach, data, demo, doctor, evaluate, everyone, model, schema, serve, shell, tune
+    from recdb.cli import attach, data, demo, doctor, embed, evaluate, everyone, model, schema, serve, shell, tune
     from recdb.cli.common import app
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "data",
     "demo",
     "doctor",
+    "embed",
     "evaluate",
     "everyone",
     "main",

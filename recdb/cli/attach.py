@@ -63,10 +63,7 @@ def attach(
     attributes: Annotated[
         str, option("COLUMN,...", "The attributes that filter => matches: one jsonb column, or several columns.")
     ] = "",
-    embedding: Annotated[
-        str,
-        option("COLUMN", "The embedding of text or image, made by any model: a vector, an array of numbers, or JSON."),
-    ] = "",
+    embedding: Annotated[str, option("COLUMN", "The embedding: a vector, an array of numbers, or JSON.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Attach although the mapping seems to be of no use.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show everything, change nothing.")] = False,
     as_json: Json = False,
@@ -86,10 +83,9 @@ def attach(
         raise typer.BadParameter("name the table: --interactions TABLE")
     sources += [with_zone(parse_source(text), timezone) for text in also or ()]
     if items:
-        catalogue = {"owner": owner, "published": published, "available": available, "title": title}
+        catalogue = {"item": item_id, "owner": owner, "published": published, "available": available, "title": title}
         catalogue |= {"timezone": timezone} if timezone else {}
-        catalogue |= {"attributes": attributes, "embedding": embedding}
-        sources.append(Source("items", items, {"item": item_id, **catalogue}))
+        sources.append(Source("items", items, catalogue | {"attributes": attributes, "embedding": embedding}))
     elif owner or published or available or title or attributes or embedding:
         raise typer.BadParameter("name the table: --items TABLE")
     database = open_database(url, quiet=as_json)

@@ -25,6 +25,23 @@ Value = Annotated[
         show_default=False,
     ),
 ]
+IsCatalogue = Annotated[
+    bool,
+    typer.Option(
+        "--items",
+        help="The file is a catalogue: item_id [, title, owner_id, published_at, available, attributes, "
+        "embedding]. The rows update items that exist.",
+    ),
+]
+Title = Annotated[str | None, _column("Of a catalogue: the title.")]
+Owner = Annotated[str | None, _column("Of a catalogue: the user id of the owner.")]
+Published = Annotated[str | None, _column("Of a catalogue: the time of publication.")]
+Available = Annotated[str | None, _column("Of a catalogue: whether recommend() may return the item.")]
+Attributes = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN,...", help="Of a catalogue: one column of JSON, or several.", show_default=False),
+]
+Embedding = Annotated[str | None, _column("Of a catalogue: the embedding, as [0.1, -0.2, ...].")]
 Delimiter = Annotated[str, typer.Option(help="What stands between the columns: , ; tab | or ::")]
 Header = Annotated[
     bool | None,

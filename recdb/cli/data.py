@@ -12,13 +12,20 @@ import typer
 from recdb.cli.columns import (
     AnyTime,
     At,
+    Attributes,
+    Available,
     Delimiter,
+    Embedding,
     Encoding,
     Header,
+    IsCatalogue,
     Item,
     Kind,
     KindIs,
+    Owner,
+    Published,
     Time,
+    Title,
     User,
     Value,
 )
@@ -46,20 +53,19 @@ def load(
         ),
     ],
     url: Url = None,
-    items: Annotated[
-        bool,
-        typer.Option(
-            "--items",
-            help="The file is a catalogue: item_id [, title, owner_id, published_at, available, attributes]. "
-            "The rows update items that exist.",
-        ),
-    ] = False,
+    items: IsCatalogue = False,
     user: User = None,
     item: Item = None,
     kind: Kind = None,
     kind_is: KindIs = None,
     at: At = None,
     value: Value = None,
+    title: Title = None,
+    owner: Owner = None,
+    published: Published = None,
+    available: Available = None,
+    attributes: Attributes = None,
+    embedding: Embedding = None,
     delimiter: Delimiter = ",",
     header: Header = None,
     encoding: Encoding = "utf-8",
@@ -75,9 +81,16 @@ def load(
     Dates are read as PostgreSQL reads them, in UTC unless they name a zone; an empty date is now.
     All rows are loaded, or none. A file that was loaded before is refused.
     """
-    layout = Layout(user, item, kind, kind_is, at, value, delimiter, header, encoding, time, any_time)
+    named = {"title": title, "owner_id": owner, "published_at": published, "available": available}
+    named |= {"attributes": attributes, "embedding": embedding}
+    of_items = {column: name for column, name in named.items() if name}
+    layout = Layout(user, item, kind, kind_is, at, value, delimiter, header, encoding, time, any_time, of_items)
     if items and (user or kind or kind_is or at or value or time != "iso" or any_time):
-        raise typer.BadParameter("with --items, only --item, --delimiter and --encoding describe the columns")
+        raise typer.BadParameter(
+            "--user, --kind, --kind-is, --at, --value and --time are not for a catalogue (--items)"
+        )
+    if of_items and not items:
+        raise typer.BadParameter("--title, --owner, --published, --available, --attributes, --embedding need --items")
     database = open_database(url, quiet=as_json)
     with progress("load") as report:
         loaded = loading.load(database, file, items=items, skip_bad=skip_bad, again=again, layout=layout, report=report)

@@ -19,7 +19,7 @@ from recdb.cli.common import (
 )
 from recdb.errors import InvalidInput
 from recdb.evaluate.holdout import Split
-from recdb.evaluate.plan import Evaluation, Kinds, Plan
+from recdb.evaluate.plan import Evaluation, Kinds, Plan, Warm
 from recdb.evaluate.run import evaluate_database, evaluate_files
 from recdb.learn import Params
 from recdb.offline.baselines import NEIGHBORS
@@ -47,6 +47,15 @@ ScratchUrl = Annotated[
         show_default=False,
     ),
 ]
+Holdout = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Hold out the last days of the database's own interactions, such as 7d."),
+]
+Catalogue = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="With files: the catalogue, as recdb load --items reads it.", show_default=False),
+]
+Cold = Annotated[bool, typer.Option("--cold", help="Rank only items that nobody touched in training.")]
 
 
 @app.command()
@@ -55,10 +64,9 @@ def evaluate(
         str | None, typer.Option(metavar="FILE", help="CSV to learn from: user_id,item_id,kind[,created_at].")
     ] = None,
     test: Annotated[str | None, typer.Option(metavar="FILE", help="CSV of relevant items: user_id,item_id.")] = None,
-    holdout: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Hold out the last days of the database's own interactions, such as 7d."),
-    ] = None,
+    holdout: Holdout = None,
+    items: Catalogue = None,
+    cold: Cold = False,
     url: SourceUrl = None,
     scratch_url: ScratchUrl = None,
     k: Annotated[
@@ -98,7 +106,10 @@ def evaluate(
     interactions before the last 7 days, and the items that users chose in them
     are relevant. Without --holdout, it learns from all but the last fifth of
     each user's items, and those are relevant. The database is only read.
+    With --cold, a tenth of the items is withheld whole, or with files those
+    that the training file lacks; recommend() ranks these alone.
     """
+    require_catalogue(train, items, cold)
     require_compatible(train, test, holdout, url, scratch_url)
     if tune and model_params:
         raise typer.BadParameter("--tune chooses the parameters: leave --model-params out")
@@ -112,6 +123,8 @@ def evaluate(
         params=parse_params(model_params),
         tune_seconds=parse_budget(budget) if tune else None,
         latency_ms=parse_latency(latency) if latency is not None else None,
+        items=items,
+        cold=cold,
         kinds=Kinds(parse_weights(weights) if weights else None, hides.split(",") if hides else None),
     )
     if train is not None and test is not None:
@@ -141,11 +154,21 @@ def require_compatible(
         raise typer.BadParameter("with files, --url and --scratch-url mean the same: pass one of them")
 
 
+def require_catalogue(train: str | None, items: str | None, cold: bool) -> None:
+    """Raise BadParameter where --items and --cold do not fit the files."""
+    if items is not None and train is None:
+        raise typer.BadParameter("--items is the catalogue of --train and --test: the database has its own")
+    if cold and train is not None and items is None:
+        raise typer.BadParameter("--cold ranks items by their content: name the catalogue with --items FILE")
+
+
 def show(found: Evaluation, ks: Sequence[int]) -> None:
     """Print an evaluation: the metrics of recdb and of the baselines, the formulas, and how long each step took."""
     if found.split:
         show_split(found.split)
         output.print()
+    if found.cold:
+        output.print(f"new items: {found.cold.items:,} that nobody touched in training, ranked alone\n")
     # The baselines' names without their brackets, so that the table fits into 80 columns.
     baselines = [f">{name.split(' (')[0]}" for name in found.baselines]
     headers, rows = ["metric", ">recdb", ">95 % interval", *baselines], list[list[str]]()
@@ -159,14 +182,18 @@ def show(found: Evaluation, ks: Sequence[int]) -> None:
     output.print(narrowed(headers, rows, [">95 % interval", *reversed(baselines)]))
     output.print()
     for metric, formula in FORMULAS.items():
-        output.print(f"{metric:12} {formula}", markup=False)
+        if f"{metric[:-1]}{ks[0]}" in found.ours.means:
+            output.print(f"{metric:12} {formula}", markup=False)
     output.print()
     left_out = f"; {found.unknown_users:,} test users are not in the training data" if found.unknown_users else ""
     output.print(f"means over {found.users:,} users{left_out}")
     some = (
         f", on {found.baseline_users:,} of these users, drawn at random" if found.baseline_users < found.users else ""
     )
-    output.print(f"user-kNN and item-kNN: exact cosine, {NEIGHBORS} neighbors{some}")
+    if found.cold:
+        show_warm(found.warm)
+    else:
+        output.print(f"user-kNN and item-kNN: exact cosine, {NEIGHBORS} neighbors{some}")
     if found.tuning:
         output.print(
             f"tuned in {found.tuning['seconds']:.0f} s: {len(found.tuning['curve'])} trials, on a validation part of "
@@ -180,6 +207,16 @@ def show(found: Evaluation, ks: Sequence[int]) -> None:
     latency = ", ".join(f"{name} {getattr(found.latency, name):.1f} ms" for name in ("p50", "p95", "p99"))
     output.print(f"training took {found.train_seconds:.1f} s; recommend() took {latency}")
     output.print("this took " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in found.seconds.items()))
+
+
+def show_warm(warm: Warm | None) -> None:
+    """Print the figures of items that somebody touched, beside those of new items."""
+    if warm is None:
+        output.print("other items: not measured, nobody has two items with a weight")
+        return
+    figures = ", ".join(f"{name} {warm.means[name]:.4f}" for name in warm.means if name.startswith(("recall", "ndcg")))
+    where = "on the test part, new items among them" if warm.part == "test" else "on the training's validation part"
+    output.print(f"other items, {where}: {figures}, {warm.users:,} users")
 
 
 def show_split(split: Split) -> None:

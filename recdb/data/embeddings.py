@@ -1,4 +1,4 @@
-"""The embedding of an item in an attached table: the column, and doubts about what it holds."""
+"""The embedding of an item in an attached table: the column, and doubts about its values."""
 
 from collections.abc import Iterator, Sequence
 

@@ -184,6 +184,9 @@ class JsonRows:
             raise NotJSON("not a JSON object") from error
         if not isinstance(found, dict):
             raise NotJSON("not a JSON object")
+        if any(isinstance(value, (list, dict)) for value in found.values()):
+            # A number of its own keeps its digits; one inside a list or an object stays a number.
+            found = {n: v if isinstance(v, (list, dict)) else found[n] for n, v in json.loads(line).items()}
         return {name: _as_text(value) for name, value in found.items()}
 
 

@@ -49,17 +49,25 @@ class Layout:
     time: TimeForm = "iso"
     any_time: bool = False
     """Load times before 1970 and of the future too."""
+    of_items: Mapping[str, str] = field(default_factory=dict)
+    """The columns of a catalogue by recdb's names for them; attributes may be several columns, with commas."""
 
     @property
     def named(self) -> dict[str, str]:
-        """The file's columns by recdb's names for them, without the value."""
+        """The file's columns by recdb's names for them, without the value and the attributes."""
         names = {"user_id": self.user, "item_id": self.item, "kind": self.kind, "created_at": self.at}
+        names |= {column: name for column, name in self.of_items.items() if column != "attributes"}
         return {column: name for column, name in names.items() if name is not None}
+
+    @property
+    def attributes(self) -> list[str]:
+        """The columns that make the attributes of an item."""
+        return [name.strip() for name in self.of_items.get("attributes", "").split(",") if name.strip()]
 
     @property
     def maps(self) -> bool:
         """Whether the file has columns of its own; those without a meaning are ignored."""
-        return bool(self.named or self.value or self.kind_is or self.header is False)
+        return bool(self.named or self.value or self.kind_is or self.attributes or self.header is False)
 
     @property
     def separator(self) -> str:
@@ -68,7 +76,7 @@ class Layout:
 
     def wanted(self) -> list[str]:
         """Return the names that a JSON object may leave out."""
-        names = [*self.named.values(), *([] if self.value is None else tokens(self.value))]
+        names = [*self.named.values(), *self.attributes, *([] if self.value is None else tokens(self.value))]
         return [name for name in names if re.fullmatch(r"\w+", name) and not name[0].isdigit()]
 
     def check(self) -> None:
@@ -79,7 +87,7 @@ class Layout:
             raise InvalidInput("--kind-is needs a kind of 1 to 100 characters")
         if not self.separator or any(character in self.separator for character in '"\r\n\0'):
             raise InvalidInput(f"'{self.delimiter}' cannot be a delimiter", "such as , ; tab | or ::")
-        numbers = [name for name in self.named.values() if name.isdigit()]
+        numbers = [name for name in (*self.named.values(), *self.attributes) if name.isdigit()]
         if numbers and self.header is None:
             raise InvalidInput(
                 f"column {numbers[0]} is given by its number, and recdb cannot tell whether the first line is a header",
@@ -113,6 +121,21 @@ def number_column(name: str) -> FileColumn:
     )
 
 
+def embedding_column(name: str) -> FileColumn:
+    """Make a column of embeddings: a JSON list, or the text of a vector."""
+    array = f"'{{' || btrim({name}, E'[]{{}} \\t\\r\\n') || '}}'"
+    # A cast is fast; the slow way reads numbers that are too small for it as 0.
+    read = (
+        f"case when recdb.is_input({array}, 'real[]') then recdb.clean_embedding(({array})::real[]) "
+        f"else recdb.parse_embedding({name}) end"
+    )
+    return FileColumn(
+        f"case when {name} <> '' and {read} is null then format('{name} %L is not a list of 1 to 4,000 numbers, one of "
+        f"which is not 0', left({name}, 40)) end",
+        f"case when {name} <> '' then {read} end",
+    )
+
+
 def beyond(number: str) -> str:
     """Return the SQL condition that a number cannot be an interaction's value."""
     return f"not ({number} between -1e6 and 1e6 and ({number} = 0 or abs({number}) >= 1e-9))"
@@ -123,18 +146,7 @@ def arrange_mapped(cells: list[str], layout: Layout, known: Mapping[str, FileCol
     shown = ", ".join(cell[:60] for cell in cells[:20])
     found: dict[str, int] = {}
     for column, name in layout.named.items():
-        place = find_column(cells, name)
-        if place is None:
-            hint = "recdb takes it as the first line names it"
-            if layout.header is None and any(re.fullmatch(NUMBER, cell) for cell in cells):
-                hint = "if the first line is a row already: --no-header, and the columns by number, as in --user 1"
-            raise InvalidInput(f"{file_name(path)} has no column {name}: it has {shown}", hint)
-        if cells.count(cells[place]) > 1 and not name.isdigit():
-            raise InvalidInput(
-                f"{file_name(path)} has several columns {cells[place]}",
-                "give the column by its number, as in --user 1, with --header",
-            )
-        found[column] = place
+        found[column] = require_column(cells, name, layout, path)
     if layout.header is not False:
         folded = [cell.lower() for cell in cells]
         for column in known:
@@ -159,7 +171,29 @@ def arrange_mapped(cells: list[str], layout: Layout, known: Mapping[str, FileCol
             inputs = find_inputs(cells, layout.value)
             columns["value"] = expression_column(layout.value, cells, inputs)
             found |= {f"input_{place}": place for place in inputs.values()}
+    if layout.attributes:
+        places = {name: require_column(cells, name, layout, path) for name in layout.attributes}
+        found.pop("attributes", None)
+        columns["attributes"] = attributes_column({cells[place]: place for place in places.values()})
+        found |= {f"input_{place}": place for place in places.values()}
     return Arrangement(len(cells), list(found), list(found.values()), columns, constants)
+
+
+def require_column(cells: list[str], name: str, layout: Layout, path: str) -> int:
+    """Return the place of a column that a layout names; raise InvalidInput if there is none, or more than one."""
+    place = find_column(cells, name)
+    if place is None:
+        hint = "recdb takes it as the first line names it"
+        if layout.header is None and any(re.fullmatch(NUMBER, cell) for cell in cells):
+            hint = "if the first line is a row already: --no-header, and the columns by number, as in --user 1"
+        shown = ", ".join(cell[:60] for cell in cells[:20])
+        raise InvalidInput(f"{file_name(path)} has no column {name}: it has {shown}", hint)
+    if cells.count(cells[place]) > 1 and not name.isdigit():
+        raise InvalidInput(
+            f"{file_name(path)} has several columns {cells[place]}",
+            "give the column by its number, as in --user 1, with --header",
+        )
+    return place
 
 
 def find_column(cells: Sequence[str], name: str) -> int | None:
@@ -217,6 +251,24 @@ def expression_column(expression: str, cells: Sequence[str], inputs: Mapping[str
     wrong = f"case when {beyond('v')} then format('value %s is not {VALUE_RANGE}', v) end"
     wrong = f"(select {wrong} from (select {value}) r(v))"
     return FileColumn(f"coalesce({', '.join([*problems, wrong])})", f"{value}::double precision")
+
+
+def attributes_column(places: Mapping[str, int]) -> FileColumn:
+    """Make the attributes of an item of columns: one with JSON objects as they are, else an object of the columns.
+
+    A cell with a JSON list or object is read as such, any other as text; an empty cell gives no attribute.
+    """
+
+    def read(name: str) -> str:
+        json = f"{name} ~ '^\\s*[\\[{{]' and recdb.is_input({name}, 'jsonb')"
+        return f"case when {name} = '' then null when {json} then {name}::jsonb else to_jsonb({name}) end"
+
+    pairs = ", ".join(f"{as_literal(cell)}, {read(f'input_{place}')}" for cell, place in places.items())
+    value = f"jsonb_strip_nulls(jsonb_build_object({pairs}))"
+    if len(places) == 1:
+        name = f"input_{next(iter(places.values()))}"
+        value = f"case when jsonb_typeof({read(name)}) = 'object' then {name}::jsonb else {value} end"
+    return FileColumn("null::text", value)
 
 
 def try_expression(connection: psycopg.Connection, expression: str, column: FileColumn) -> None:

@@ -20,6 +20,7 @@ from recdb.data.layout import (
     Layout,
     arrange_mapped,
     as_literal,
+    embedding_column,
     number_column,
     require_readable,
     suggest_delimiter,
@@ -138,6 +139,7 @@ ITEMS = Target(
         "attributes": typed_column(
             "attributes", "jsonb", "a JSON object", "'{}'", "jsonb_typeof(attributes::jsonb) = 'object'"
         ),
+        "embedding": embedding_column("embedding"),
     },
 )
 
@@ -196,9 +198,9 @@ def load(
 
     Interactions are added: user_id,item_id,kind[,created_at][,metadata][,value], or the columns that `layout` names.
     Catalogue rows set the columns that the file has: item_id[,title][,owner_id][,published_at][,available]
-    [,attributes]; the last row of an item counts. Dates are those that PostgreSQL reads: in UTC unless they name a
-    zone, with the month before the day if they have slashes. An empty created_at is now; one before 1970 or more than
-    a day ahead is bad.
+    [,attributes][,embedding]; the last row of an item counts. Dates are those that PostgreSQL reads: in UTC unless
+    they name a zone, with the month before the day if they have slashes. An empty created_at is now; one before 1970
+    or more than a day ahead is bad.
 
     Raises InvalidInput, and loads nothing, if the file cannot be read, its header is wrong, it was loaded before
     (unless `again`), or a row is bad; with `skip_bad` the bad rows are left out instead.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.doctor import attached, installation, memberships, oddities, privileges, recall, serving, storage
+from recdb.doctor import attached, content, installation, memberships, oddities, privileges, recall, serving, storage
 from recdb.doctor.verdict import Check, State, Verdict
 from recdb.schemas import DEFAULT_SCHEMA, in_schema, schema_of
 
@@ -29,6 +29,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "repeats": oddities.check_repeats,
     "ids": oddities.check_ids,
     "catalogue": oddities.check_catalogue,
+    "embeddings": content.check_embeddings,
     "half-life": oddities.check_half_life,
     "model": serving.check_model,
     "refresh": serving.check_refresh,

@@ -46,7 +46,18 @@ SETTINGS = (
 COPIED = (
     ("recdb.config", SETTINGS, "recdb.config"),
     ("recdb.interaction_kind", "kind, weight, hides", "recdb.interaction_kind"),
-    ("(select distinct on (i.item_id) i.* from recdb.read_items() i) i", "item_id, owner_id, available", "recdb.item"),
+    (
+        "(select distinct on (i.item_id) i.* from recdb.read_items() i) i",
+        "item_id, owner_id, available, attributes, title",
+        "recdb.item",
+    ),
+    # Embeddings as numbers: pgvector may live in another schema there.
+    (
+        "(select i.item_id, max(i.embedding) as embedding, ''::bytea as digest from recdb.read_items() i "
+        "where i.embedding is not null group by i.item_id) i",
+        "item_id, embedding, digest",
+        "recdb.item_embedding",
+    ),
     ("recdb.read_interactions()", "user_id, item_id, kind, created_at, value", "copied"),
 )
 

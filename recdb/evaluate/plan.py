@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from recdb.evaluate.holdout import Split
@@ -31,6 +31,56 @@ class Plan:
     latency_ms: float | None = None
     """The largest median latency of recommend() that tuning may choose, in milliseconds."""
     kinds: Kinds = Kinds()
+    items: str | None = None
+    """With files: the file of the catalogue."""
+    cold: bool = False
+    """Rank only items that nobody touched in training."""
+
+
+@dataclass(frozen=True)
+class ColdPart:
+    """The items that nobody touched in training, among which an evaluation ranked."""
+
+    items: int
+    relevant: int
+    """The number of pairs of a user and a relevant item."""
+
+
+@dataclass(frozen=True)
+class Warm:
+    """The figures of items that somebody touched in training, beside those of items that nobody touched."""
+
+    part: str
+    """test: the lists of recommend() on the test part, new items among them; validation: the figure of the training."""
+    means: Mapping[str, float]
+    users: int
+    baselines: Mapping[str, Scores] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: "Evaluation") -> "Warm":
+        """Take the figures of an evaluation of these items."""
+        return cls("test", found.ours.means, found.users, found.baselines)
+
+    @classmethod
+    def validated(cls, figure: Mapping[str, Any]) -> "Warm":
+        """Take the figure that the training measured on a validation part."""
+        return cls("validation", {name: figure[name] for name in ("recall@20", "ndcg@20")}, figure["users"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as a JSON object."""
+        return {
+            "part": self.part,
+            **{name: round(value, 6) for name, value in self.means.items()},
+            "users": self.users,
+            **({"baselines": describe_scores(self.baselines)} if self.baselines else {}),
+        }
+
+
+def describe_scores(baselines: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+    """Return the metrics of each baseline as a JSON object."""
+    return {
+        name: {metric: round(value, 6) for metric, value in scores.means.items()} for name, scores in baselines.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -54,16 +104,16 @@ class Evaluation:
     tuning: Mapping[str, Any] = field(default_factory=dict)
     split: Split | None = None
     """How a database's own interactions were split; None with files."""
+    cold: ColdPart | None = None
+    """Set where only items that nobody touched in training were ranked."""
+    warm: Warm | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as one JSON object; our metrics stand at its top level."""
         return {
             **{name: round(value, 6) for name, value in self.ours.means.items()},
             "intervals": {name: [round(low, 6), round(high, 6)] for name, (low, high) in self.ours.intervals.items()},
-            "baselines": {
-                name: {metric: round(value, 6) for metric, value in scores.means.items()}
-                for name, scores in self.baselines.items()
-            },
+            "baselines": describe_scores(self.baselines),
             "users": self.users,
             "unknown_users": self.unknown_users,
             "baseline_users": self.baseline_users,
@@ -73,6 +123,8 @@ class Evaluation:
             "seconds": {step: round(seconds, 2) for step, seconds in self.seconds.items()},
             "tuning": dict(self.tuning),
             **({"split": self.split.to_json()} if self.split else {}),
+            **({"cold": asdict(self.cold)} if self.cold else {}),
+            **({"warm": self.warm.to_json()} if self.warm else {}),
         }
 
 

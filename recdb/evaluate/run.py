@@ -16,6 +16,7 @@ from recdb import job, migrate
 from recdb.arrays.settings import read_settings
 from recdb.data.load import load
 from recdb.database import Database, connect, scratch_database
+from recdb.evaluate.cold import NewItems, score_cold, split_relevant, withhold_items
 from recdb.evaluate.holdout import copy_interactions, hold_out
 from recdb.evaluate.plan import Evaluation, Kinds, Plan, Stopwatch
 from recdb.evaluate.reading import read_test
@@ -45,8 +46,11 @@ def evaluate_files(
             set_kinds(connection, plan.kinds)
         report("loading")
         load(scratch, train, report=report)
+        if plan.items is not None:
+            load(scratch, plan.items, items=True, report=report)
+        warm, new = split_relevant(scratch, relevant) if plan.cold else (relevant, None)
         stopwatch.lap("load")
-        return train_and_score(scratch, relevant, params, plan, stopwatch, report)
+        return train_and_score(scratch, warm, params, plan, stopwatch, report, new)
 
 
 def evaluate_database(
@@ -74,9 +78,10 @@ def evaluate_database(
             with connect(database, autocommit=True) as source:
                 copy_interactions(source, connection)
             set_kinds(connection, plan.kinds)
+            new = withhold_items(connection) if plan.cold else None
             relevant, split = hold_out(connection, holdout, report)
         stopwatch.lap("load")
-        return replace(train_and_score(scratch, relevant, params, plan, stopwatch, report), split=split)
+        return replace(train_and_score(scratch, relevant, params, plan, stopwatch, report, new), split=split)
 
 
 def train_and_score(
@@ -86,8 +91,12 @@ def train_and_score(
     plan: Plan,
     stopwatch: Stopwatch,
     report: Report,
+    new: NewItems | None = None,
 ) -> Evaluation:
-    """Train or tune in the scratch database, and score the lists of the users in `relevant`."""
+    """Train or tune in the scratch database, and score the lists of the users in `relevant`.
+
+    With `new`, the lists of new items alone are scored, and the others stand beside them.
+    """
     curve: Mapping[str, Any] = {}
     if plan.tune_seconds is not None:
         found = tune(scratch, seconds=plan.tune_seconds, latency_ms=plan.latency_ms, report=report).tuning
@@ -95,7 +104,10 @@ def train_and_score(
     else:
         job.run(scratch, full=True, params=params, report=report)
     stopwatch.lap("train")
-    return replace(score(scratch, relevant, plan.ks, stopwatch, report), tuning=curve)
+    if new is None:
+        return replace(score(scratch, relevant, plan.ks, stopwatch, report), tuning=curve)
+    warm = score(scratch, relevant, plan.ks, stopwatch, report) if relevant else None
+    return replace(score_cold(scratch, new, plan.ks, stopwatch, report, warm), tuning=curve)
 
 
 def set_kinds(connection: psycopg.Connection, kinds: Kinds) -> None:

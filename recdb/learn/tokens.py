@@ -1,4 +1,4 @@
-"""The words and attributes of an item, as texts that can be counted: what an item without an embedding is like."""
+"""The words and attributes of an item, as texts that can be counted: its content, where it has no embedding."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -26,13 +26,24 @@ def attribute_tokens(attributes: Any, owner: str | None = None) -> list[str]:
 
 
 def text_words(title: str | None, attributes: Any) -> list[str]:
-    """Return the words of an item's title and of all texts in its attributes, in lower case, with repeats."""
+    """Return the words of an item's title and of the long texts in its attributes, in lower case, with repeats."""
     found: list[str] = []
-    for text in (title or "", *(value for _, value in walk_values(attributes))):
+    for text in (title or "", *(value for _, value in walk_values(attributes) if len(value) > LONG)):
         found += WORD.findall(text.casefold())
         if len(found) >= MOST_WORDS:
             break
     return found[:MOST_WORDS]
+
+
+def describe_item(title: str | None, attributes: Any, owner: str | None = None) -> str:
+    """Return an item as one text, which a language model reads: `Toy Story. genres: comedy, drama; year: 1995`."""
+    named: dict[str, list[str]] = {}
+    for name, value in walk_values(attributes):
+        named.setdefault(name, []).append(value)
+    if owner is not None:
+        named["owner"] = [owner]
+    said = "; ".join(f"{name}: {', '.join(values)}" for name, values in named.items())
+    return ". ".join(part for part in (title or "", said) if part)
 
 
 def walk_values(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

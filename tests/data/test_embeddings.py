@@ -7,6 +7,7 @@ import numpy as np
 import psycopg
 import pytest
 from support.data import column
+from support.doctor import findings
 
 from recdb import migrate
 from recdb.arrays.content import read_content
@@ -108,6 +109,8 @@ def test_mixed_widths_are_counted_and_the_commonest_is_read(database: Database, 
     assert "several widths (2 of 2, 1 of 3 numbers)" in said
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         content = read_content(connection)
+        found = findings(connection)["embeddings"]
+    assert found.state == "warn" and "2 of 2 numbers, 1 of 3: only those of 2 count" in found.message
     assert content.widths == {2: 2, 3: 1}
     assert content.embedded.tolist() == [True, True, False]
     assert content.embeddings.tolist() == [[1, 2], [3, 4], [0, 0]]
@@ -213,6 +216,6 @@ def test_content_has_tokens_of_attributes_and_owner(database: Database, db: psyc
     assert set(content.tokens()[0]) == {
         "genres=comedy", "genres=drama", "year=1995", "maker.country=fr", "new=true", "owner=u1"
     }  # fmt: skip
-    assert content.words()[0][:3] == ["the", "title", "again"] and "comedy" in content.words()[0]
+    assert content.words()[0] == ["the", "title", "again"]
     assert content.embeddings.shape == (1, 0) and not content.embedded.any()
     assert content.item_keys.dtype == np.int32

@@ -209,3 +209,37 @@ def test_a_name_that_two_columns_have_is_refused(database: Database, tmp_path: P
         load(database, str(file), layout=Layout("u", "i", kind_is="like"))
     assert "by its number" in (refused.value.hint or "")
     assert load(database, str(file), layout=Layout("2", "3", kind_is="like", header=True)).rows == 1
+
+
+def test_a_catalogue_names_all_of_its_columns(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    content = (
+        'key;name;genre;tags;shop;vec\n1;Tea;hot;"[""a"", ""b""]";u1;[0.5, -1e-2]\n2;Ice;;;;"{1, 2}"\n3;Air;x;y;;\n'
+    )
+    named = {"title": "name", "owner_id": "shop", "attributes": "genre,tags", "embedding": "vec"}
+    load(
+        database, write(tmp_path, content), items=True, layout=Layout(item="key", delimiter=";", of_items=named)
+    )  # fmt: skip
+
+    query = "select item_id, title, owner_id, attributes, embedding from recdb.items order by 1"
+    assert db.execute(query).fetchall() == [
+        ("1", "Tea", "u1", {"genre": "hot", "tags": ["a", "b"]}, pytest.approx([0.5, -0.01])),
+        ("2", "Ice", None, {}, [1, 2]),
+        ("3", "Air", None, {"genre": "x", "tags": "y"}, None),
+    ]
+
+
+@pytest.mark.parametrize("layout", [Layout(), Layout(of_items={"embedding": "embedding", "attributes": "attributes"})])
+def test_a_catalogue_of_json_lines_has_embeddings(
+    database: Database, db: psycopg.Connection, tmp_path: Path, layout: Layout
+) -> None:
+    rows = '{"item_id": "a", "attributes": {"x": 1}, "embedding": [1e-60, 2]}\n{"item_id": "b", "embedding": null}\n'
+    load(database, write(tmp_path, rows), items=True, layout=layout)
+    query = "select item_id, attributes, embedding from recdb.items order by 1"
+    assert db.execute(query).fetchall() == [("a", {"x": 1}, [0, 2]), ("b", {}, None)]
+
+
+@pytest.mark.parametrize("wrong", ["[0, 0]", "none", "[1, x]", "[NaN]", "[]", str([1] * 4001)])
+def test_an_embedding_that_is_none_is_refused_with_its_line(database: Database, tmp_path: Path, wrong: str) -> None:
+    path = write(tmp_path, f'item_id,embedding\na,"[1, 2]"\nb,"{wrong}"\n')
+    with pytest.raises(InvalidInput, match=r"line 3: embedding .* is not a list of 1 to 4,000 numbers"):
+        load(database, path, items=True)
