@@ -44,7 +44,7 @@ class EmbeddingToken(Base):
 
 
 class ModelContent(Base):
-    """What a model version needs to know about items that are newer than itself."""
+    """The row of a model version about items that are newer than itself."""
 
     __tablename__ = "model_content"
     __table_args__ = (CheckConstraint("scale >= 0"),)

@@ -33,7 +33,7 @@ from recdb.content_tables import (
     ItemLink,
     ModelContent,
     NewItem,
-)
+)  # fmt: skip
 from recdb.table_types import RANDOM_KEY, XID8, Base
 
 __all__ = [
@@ -77,8 +77,7 @@ class Config(Base):
     training_interactions: Mapped[int] = mapped_column(BigInteger, server_default=text("40000000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
-    content_share: Mapped[float] = mapped_column(REAL, server_default=text("0.01"))
-    """The most that items which nobody has touched take of the first 20 places of all lists."""
+    content_share: Mapped[float] = mapped_column(REAL, server_default=text("0.005"))
 
 
 class InteractionKind(Base):

@@ -224,6 +224,44 @@ comment on function recdb.weigh_beside(integer, integer[], integer[], integer[],
     'Internal: how much users have of the neighbours of some items, beside these items.';
 
 
+-- recdb.touched_items: the new items that some users have touched.
+--   parameters  user_keys  the users
+--   returns     one row per kept version and item that at least two users touched since the last rebuild: their number,
+--               the share of them that is looked at, and parameters of the version
+--   reads       user_item_recent, model, model_content, new_item
+create or replace function recdb.touched_items(user_keys integer[])
+returns table (
+    model_id integer, item_key integer, users bigint, share double precision,
+    pair_limit double precision, weight_exponent double precision, target_exponent double precision
+)
+language sql stable
+begin atomic
+    select t.model_id, n.item_key, count(*), least(1, 100::double precision / count(*)),
+        t.pair_limit, t.weight_exponent, t.target_exponent
+    from (
+        select m.model_id, c.last_item_key, coalesce(m.pair_limit, 'Infinity'::double precision) as pair_limit,
+            p.item_weight_exponent as weight_exponent, p.target_exponent
+        from recdb.model m
+        join recdb.model_content c on c.model_id = m.model_id
+        cross join lateral jsonb_to_record(m.params) p(
+            item_weight_exponent double precision, target_exponent double precision)
+        where m.state = 'ready'
+    ) t
+    join recdb.user_item_recent n on n.weight > 0 and (
+        n.item_key > t.last_item_key or exists (
+            select from recdb.new_item w where w.model_id = t.model_id and w.item_key = n.item_key))
+    where n.item_key in (
+        select r.item_key from recdb.user_item_recent r where r.user_key = any (touched_items.user_keys))
+    group by t.model_id, n.item_key, t.pair_limit, t.weight_exponent, t.target_exponent
+    -- After a rebuild, user_item_recent has only the users since.
+    having count(*) > 1 and count(*) >= coalesce((
+        select w.users from recdb.new_item w where w.model_id = t.model_id and w.item_key = n.item_key), 0);
+end;
+comment on function recdb.touched_items(integer[]) is
+    'Internal: the items that are newer than a model version and that at least two users touched, among them some '
+    'users.';
+
+
 -- recdb.link_touched: rank new items also by who touched them.
 --   parameters  user_keys  the users whose interactions have just been weighed again
 --   returns     how many items were linked, of all kept versions
@@ -248,27 +286,7 @@ declare
     linked bigint := 0;
 begin
     for fresh in
-        select t.model_id, n.item_key, count(*) as users, least(1, 100::double precision / count(*)) as share,
-            t.pair_limit, t.weight_exponent, t.target_exponent
-        from (
-            select m.model_id, c.last_item_key, coalesce(m.pair_limit, 'Infinity') as pair_limit,
-                p.item_weight_exponent as weight_exponent, p.target_exponent
-            from recdb.model m
-            join recdb.model_content c on c.model_id = m.model_id
-            cross join lateral jsonb_to_record(m.params) p(
-                item_weight_exponent double precision, target_exponent double precision)
-            where m.state = 'ready'
-        ) t
-        join recdb.user_item_recent n on n.weight > 0 and (
-            n.item_key > t.last_item_key or exists (
-                select from recdb.new_item w where w.model_id = t.model_id and w.item_key = n.item_key))
-        where n.item_key in (
-            select r.item_key from recdb.user_item_recent r where r.user_key = any (link_touched.user_keys))
-        group by t.model_id, n.item_key, t.pair_limit, t.weight_exponent, t.target_exponent
-        -- After a rebuild, user_item_recent has only the users since.
-        having count(*) > 1 and count(*) >= coalesce((
-            select w.users from recdb.new_item w where w.model_id = t.model_id and w.item_key = n.item_key), 0)
-        order by t.model_id, n.item_key
+        select t.* from recdb.touched_items(user_keys) t order by t.model_id, t.item_key
     loop
         update recdb.item_link l
         set weight = l.weight * (10 + w.users)::double precision / (10 + fresh.users)

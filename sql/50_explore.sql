@@ -97,7 +97,8 @@ begin
     select v.embedding into found_vector from recdb.item_vector v where v.model_id = of_model and v.item_key = of_item;
     if not found then
         return query
-        select i.item_id, -(v.embedding::@vector@.vector operator(@vector@.<#>) n.embedding::@vector@.vector) as similarity
+        select i.item_id,
+            -(v.embedding::@vector@.vector operator(@vector@.<#>) n.embedding::@vector@.vector) as similarity
         from recdb.new_item n
         join recdb.content_vector v on v.model_id = n.model_id
         join recdb.item_key i on i.item_key = v.item_key

@@ -72,7 +72,7 @@ comment on column recdb.embedding_token.embedding is 'The numbers that one occur
 
     # Items that a model version has not seen: what it learned about content, and the links of such items.
     execute("""
-alter table recdb.config add column content_share real not null default 0.01
+alter table recdb.config add column content_share real not null default 0.005
     constraint config_content_share check (content_share between 0 and 1);
 comment on column recdb.config.content_share is
     'The most that items which nobody has touched at the training take of the first 20 places of all lists, ranked by '
@@ -84,7 +84,7 @@ create table recdb.model_content (
     scale real not null check (scale >= 0)
 );
 comment on table recdb.model_content is
-    'What a model version needs to know about items that are newer than itself, one row for each version.';
+    'The row of each model version about items that are newer than itself.';
 comment on column recdb.model_content.last_item_key is 'The largest key of an item when the training began.';
 comment on column recdb.model_content.scale is
     'A similarity of content times this is a weight of item_neighbor. 0: the catalogue says nothing.';
@@ -97,12 +97,12 @@ create table recdb.content_token (
     primary key (model_id, token)
 );
 comment on table recdb.content_token is
-    'What a model version learned about each word, attribute and owner of the catalogue: the direction in which items '
-    'with it lie.';
+    'The direction in which items with a word, an attribute or an owner of the catalogue lie, as a model version learned '
+    'it.';
 comment on column recdb.content_token.token is
     'As item_tokens() gives it. A number d of an item''s embedding has the token -d.';
 comment on column recdb.content_token.weight is 'The rarer it is in the catalogue, the larger; 0 for an embedding.';
-comment on column recdb.content_token.embedding is 'What it adds to the vector of an item.';
+comment on column recdb.content_token.embedding is 'It adds this to the vector of an item.';
 
 create table recdb.content_vector (
     model_id integer not null,

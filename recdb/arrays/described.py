@@ -1,4 +1,4 @@
-"""Reads what the items of the catalogue are like, for the training: tokens and embeddings, by item key."""
+"""Reads the content of the catalogue for the training: tokens and embeddings, by item key."""
 
 import numpy as np
 import psycopg

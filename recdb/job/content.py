@@ -1,4 +1,4 @@
-"""Content in a training: keys for items that nobody has touched, and what a version learns about content."""
+"""Content in a training: keys for items that nobody has touched, and the tables of a version about content."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -56,7 +56,7 @@ def add_content(
     last_key: int,
     report: Report,
 ) -> Iterator[ItemNeighbors]:
-    """Write what a version learns about content; return its item neighbours with the links of untouched items."""
+    """Learn from content and write the result; return its item neighbours with the links of untouched items."""
     described = read_described(connection) if settings.content_share > 0 else None
     content = None
     if described is not None:
@@ -69,7 +69,7 @@ def add_content(
 
 
 def write_content(connection: psycopg.Connection, model_id: int, content: LearnedContent | None, last_key: int) -> None:
-    """Write what a version learned about content."""
+    """Write the result of learning from content."""
     scale = content.scale if content else 0.0
     connection.execute(
         "insert into recdb.model_content (model_id, last_item_key, scale) values (%s, %s, %s)",
@@ -98,7 +98,7 @@ def write_content(connection: psycopg.Connection, model_id: int, content: Learne
 
 
 def forget_content(connection: psycopg.Connection) -> None:
-    """Delete what retired and interrupted versions know about content."""
+    """Delete the content of retired and interrupted versions."""
     (gone,) = fetch_row(
         connection,
         "select coalesce(array_agg(c.model_id), '{}') from recdb.model_content c "

@@ -1,13 +1,13 @@
-"""Learns what an item's content says about it, so that items which nobody has touched can be ranked.
+"""Learns from the content of items, so that items which nobody has touched can be ranked.
 
 An item's content are tokens (its attributes, its owner, the words of its title) and an embedding. A ridge regression
 learns the direction of each token in the space of a decomposition of the interactions, from the items that users
 touched (an attribute-to-feature map, Gantner et al. 2010). So two items are alike if similar users touch items like
-them. The cosine of their TF-IDF vectors, in which rare tokens count more, adds what items share word for word.
+them. The cosine of their TF-IDF vectors, in which rare tokens count more, adds the tokens that items share.
 
 The weights of both, and the size of a weight in units of item_neighbor, are chosen on touched items that are held out
-whole: an item without interactions gets into as many lists as an item like it does once it is known. All that nobody
-has touched, together, takes no more than a share of the first places.
+whole: an item without interactions gets into as many lists as an item like it does once it is known. All untouched
+items together take no more than a share of the first places.
 """
 
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from scipy import sparse
 
 from recdb.learn.basis import decompose
 from recdb.learn.content_links import both_ways
+from recdb.learn.content_size import PLACES, highest, quality, size_for
 from recdb.learn.item_neighbors import ItemNeighbors, to_matrix
 from recdb.learn.limits import BASIS_QUANTILE, limit_users
 from recdb.learn.matrix import Float32, Float64, Interactions, Progress, absolute_sums, scale_rows
@@ -28,7 +29,7 @@ from recdb.learn.scoring import profiles
 RANK = 512
 """The width of the space in which directions are learned."""
 STORED = 128
-"""The width of what SQL ranks newer items with."""
+"""The width of the vectors with which SQL ranks newer items."""
 RIDGE = 2.0
 STEPS = 8
 """Steps of conjugate gradients; few of them regularize as well."""
@@ -43,7 +44,6 @@ SOURCES = 600
 HELD_OUT = 0.1
 MOST_HELD_OUT = 600
 SAMPLE_USERS = 1000
-PLACES = 20
 DENSE = 30_000_000
 """The most elements of a dense block of similarities."""
 FEW_ITEMS = 20
@@ -52,7 +52,7 @@ FEW_ITEMS = 20
 
 @dataclass(frozen=True)
 class Described:
-    """What the items of the catalogue are like. Rows are item keys, as those of the columns of W."""
+    """The content of the items of the catalogue. Rows are item keys, as those of the columns of W."""
 
     tokens: sparse.csr_array
     """(items, tokens): 1 where an item has a token."""
@@ -66,7 +66,7 @@ class Described:
 
 @dataclass(frozen=True)
 class LearnedContent:
-    """What a version learned about content."""
+    """The result of learning from content."""
 
     links: sparse.csr_array
     """(items, items): the weights that items give to untouched ones, in units of item_neighbor."""
@@ -79,7 +79,7 @@ class LearnedContent:
     token_ids: NDArray[np.int64]
     token_weights: Float32
     directions: Float32
-    """(tokens, stored): what a token adds to the vector of an item, which is scaled to length 1 afterwards."""
+    """(tokens, stored): a token adds this to the vector of an item, which is scaled to length 1 afterwards."""
     items: NDArray[np.int64]
     vectors: Float32
     """(items, stored): unit vectors of touched items."""
@@ -263,44 +263,12 @@ class Learner:
         """Return the sample's scores of some items, (users, items)."""
         return sparse.csr_array(self.profile @ columns).toarray().astype(np.float32)
 
-    def thresholds(self) -> tuple[Float32, Float32]:
-        """Return the sample's scores of all touched items, without what they have, and the score of place PLACES."""
+    def known_scores(self) -> Float32:
+        """Return the sample's scores of all touched items, (users, items); 0 for those that a user has."""
         scores = self.scores(self.given)
         for row, (start, stop) in enumerate(pairwise(self.seen.indptr)):
             scores[row, self.seen.indices[start:stop]] = 0
-        if scores.shape[1] <= PLACES:
-            return scores, np.zeros(len(scores), dtype=np.float32)
-        lowest: Float32 = -np.partition(-scores, PLACES - 1, axis=1)[:, PLACES - 1]
-        return scores, lowest
-
-
-def quality(scores: Float32, relevant: NDArray[np.bool_]) -> float:
-    """Return the mean ndcg at PLACES over the users who have relevant items."""
-    users = np.flatnonzero(relevant.any(axis=1))
-    if not len(users):
-        return 0.0
-    order = np.argsort(-scores[users], axis=1, kind="stable")[:, :PLACES]
-    hits = np.take_along_axis(relevant[users], order, axis=1) & (np.take_along_axis(scores[users], order, 1) > 0)
-    discounts = 1 / np.log2(np.arange(PLACES) + 2)[: order.shape[1]]
-    ideal = np.cumsum(1 / np.log2(np.arange(PLACES) + 2))[np.minimum(relevant[users].sum(axis=1), PLACES) - 1]
-    return float(((hits * discounts).sum(axis=1) / ideal).mean())
-
-
-def size_for(scores: Float32, thresholds: Float32, wanted: float, unseen: NDArray[np.bool_] | None = None) -> float:
-    """Return the factor with which `wanted` of the scores reach their users' thresholds.
-
-    `scores` (users, items); `wanted` is their number.
-    """
-    counted = (scores > 0) & (thresholds[:, None] > 0)
-    if unseen is not None:
-        counted &= unseen
-    ratios = np.sort((np.broadcast_to(thresholds[:, None], scores.shape)[counted] / scores[counted]).ravel())
-    if not len(ratios):
-        return 0.0
-    place = min(max(wanted - 0.5, 0.0), len(ratios) - 1.0)
-    low = int(place)
-    high = min(low + 1, len(ratios) - 1)
-    return float(ratios[low] + (ratios[high] - ratios[low]) * (place - low))
+        return scores
 
 
 def learn_content(
@@ -311,7 +279,7 @@ def learn_content(
     share: float,
     progress: Progress | None = None,
 ) -> LearnedContent | None:
-    """Learn what the catalogue says about items; None if it says nothing.
+    """Learn from the content of the items; None if the catalogue says nothing.
 
     `learned` are the version's item neighbours, `share` is config.content_share.
     """
@@ -328,17 +296,21 @@ def learn_content(
     sources = np.flatnonzero(counted)
     relevant = learner.seen[:, held].toarray() > 0
     vectors = learner.vectors()
+    beside = 1 / max(1 - params.blend, 0.2)  # no neighbour knows an untouched item
     if progress:
         progress("content, choosing weights on items held out")
     map_ = ridge(learner.features, vectors, counted)
     base = Mix(vectors, map_, 0.0, *learner.deviations(vectors, map_, held))
     mix, columns = choose(learner, base, held, sources, relevant)
-    known_scores, thresholds = learner.thresholds()
-    unseen = ~relevant
-    wanted = float(((known_scores[:, held] >= thresholds[:, None]) & (thresholds[:, None] > 0) & unseen).sum())
-    size = size_for(learner.scores(columns), thresholds, wanted, unseen)
+    scores = learner.known_scores()
+    known_best = highest(scores)
+    lowest = known_best.min(axis=1, keepdims=True)
+    wanted = float(np.count_nonzero((scores[:, held] >= lowest) & (scores[:, held] > 0)))
+    scores[:, held] = 0
+    others = highest(scores)
+    size = size_for(learner.scores(columns) * ~relevant, others, wanted)
     narrow = Mix(units(vectors[:, :STORED]), map_[:, :STORED], 0.0, 1.0, 1.0)
-    scale = size_for(learner.scores(learner.columns(narrow, held, sources)), thresholds, wanted, unseen)
+    scale = size_for(learner.scores(learner.columns(narrow, held, sources)) * ~relevant, others, wanted)
 
     if progress:
         progress("content, learning")
@@ -347,9 +319,9 @@ def learn_content(
     links = sparse.csr_array((learner.items, learner.items), dtype=np.float32)
     if len(learner.cold):
         columns = learner.columns(mix, learner.cold, warm)
-        most = share * PLACES * np.count_nonzero(thresholds > 0)
-        size = min(size, size_for(learner.scores(columns), thresholds, most))
-        links = both_ways(columns, learner.cold, size)
+        most = share * PLACES * np.count_nonzero(known_best.any(axis=1))
+        size = min(size, size_for(learner.scores(columns), known_best, most))
+        links = both_ways(columns, learner.cold, size * beside)
     weights = learner.token_weights
     ids = np.r_[catalogue.token_ids, -np.arange(1, catalogue.embeddings.shape[1] + 1)]
     factors = np.r_[weights, np.ones(catalogue.embeddings.shape[1])]
@@ -358,7 +330,7 @@ def learn_content(
         links,
         learner.cold,
         units(learner.features.of(learner.cold).times(map_[:, :STORED])),
-        scale,
+        scale * beside,
         ids[kept],
         np.r_[weights, np.zeros(catalogue.embeddings.shape[1])].astype(np.float32)[kept],
         (map_[:, :STORED] * factors[:, None]).astype(np.float32)[kept],
