@@ -24,16 +24,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, OID, REAL
 from sqlalchemy.orm import Mapped, mapped_column
 
-from recdb.content_tables import (
-    ContentToken,
-    ContentVector,
-    EmbeddingBasis,
-    EmbeddingToken,
-    ItemEmbedding,
-    ItemLink,
-    ModelContent,
-    NewItem,
-)  # fmt: skip
+from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, EmbeddingToken, ItemEmbedding
+
+from recdb.content_tables import ItemLink, ModelContent, NewItem  # isort: skip
 from recdb.table_types import RANDOM_KEY, XID8, Base
 
 __all__ = [

@@ -7,8 +7,8 @@
 -- total_weight, so both totals are known before any term is added, and final(i) is one plain sum over score sources:
 -- users and items alike. The items and weights of a score source lie in its row as two arrays: the ranking reads no
 -- index of the weighted interactions.
--- An item that the version has not seen gets its weights from item_link, and those of item_neighbor stay as they are. No
--- total contains them, so new items change no score of others.
+-- An item that the version has not seen gets its weights from item_link, and those of item_neighbor stay as they are.
+-- No total contains them, so new items change no score of others.
 
 
 -- recdb.score_sources: the score sources of a list: the nearest users, and the profile's own items.

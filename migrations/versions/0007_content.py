@@ -1,5 +1,7 @@
 """Content: an embedding for each item, and the embeddings that `recdb embed` makes.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0007
 Revises: 0006
 """
