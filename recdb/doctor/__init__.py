@@ -29,7 +29,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "repeats": oddities.check_repeats,
     "ids": oddities.check_ids,
     "catalogue": oddities.check_catalogue,
-    "embeddings": content.check_embeddings,
+    "embeddings": content.check_stored_embeddings,
     "half-life": oddities.check_half_life,
     "model": serving.check_model,
     "refresh": serving.check_refresh,

@@ -7,7 +7,7 @@ from recdb.doctor.verdict import Verdict
 ITEMS_READ = 20_000
 
 
-def check_embeddings(connection: psycopg.Connection) -> Verdict | None:
+def check_stored_embeddings(connection: psycopg.Connection) -> Verdict | None:
     """Items have embeddings of one width. Reads some thousand items, and their embeddings."""
     rows = connection.execute(
         "select cardinality(i.embedding) as width, count(*) from (select * from recdb.items limit %s) i "
