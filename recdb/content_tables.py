@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Index, text
 from sqlalchemy.dialects.postgresql import REAL
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -41,3 +41,60 @@ class EmbeddingToken(Base):
     token: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     weight: Mapped[float] = mapped_column(REAL)
     embedding: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+
+
+class ModelContent(Base):
+    """The row of a model version about items that are newer than itself."""
+
+    __tablename__ = "model_content"
+    __table_args__ = (CheckConstraint("scale >= 0"),)
+
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    last_item_key: Mapped[int]
+    scale: Mapped[float] = mapped_column(REAL)
+
+
+class ContentToken(Base):
+    """The direction in which items with a word, an attribute or an owner lie."""
+
+    __tablename__ = "content_token"
+
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    token: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    weight: Mapped[float] = mapped_column(REAL)
+    embedding: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+
+
+class ContentVector(Base):
+    """The unit vector of an item that a version has seen."""
+
+    __tablename__ = "content_vector"
+
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    item_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    embedding: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+
+
+class NewItem(Base):
+    """An item that a model version has not seen."""
+
+    __tablename__ = "new_item"
+
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    item_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    users: Mapped[int] = mapped_column(server_default=text("0"))
+    """How many users touched it since the training, as of the last refresh."""
+    embedding: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
+
+
+class ItemLink(Base):
+    """The weight that an item gives to an item which is newer than the model version."""
+
+    __tablename__ = "item_link"
+    __table_args__ = (Index("item_link_item", "model_id", "item_key"),)
+
+    model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    source_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    item_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    touched: Mapped[bool] = mapped_column(primary_key=True)
+    weight: Mapped[float] = mapped_column(REAL)

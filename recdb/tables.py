@@ -24,14 +24,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, OID, REAL
 from sqlalchemy.orm import Mapped, mapped_column
 
-from recdb.content_tables import EmbeddingBasis, EmbeddingToken, ItemEmbedding
+from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, EmbeddingToken, ItemEmbedding
+
+from recdb.content_tables import ItemLink, ModelContent, NewItem  # isort: skip
 from recdb.table_types import RANDOM_KEY, XID8, Base
 
 __all__ = [
-    "Attachment", "Base", "ChangedUser", "Config", "EmbeddingBasis", "EmbeddingToken", "ForgottenUser",
-    "IgnoredUser", "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemNeighbor",
-    "ItemPopularity", "ItemVector", "LoadLog", "Model", "RecentUser", "RefreshLock", "RefreshLog", "Secret",
-    "UserItemRecent", "UserKey", "UserVector",
+    "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
+    "ForgottenUser", "IgnoredUser", "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink",
+    "ItemNeighbor", "ItemPopularity", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser",
+    "RefreshLock", "RefreshLog", "Secret", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
 
@@ -55,6 +57,7 @@ class Config(Base):
             "half_life between interval '1 second' and interval '1000 years'", name="config_half_life_range"
         ),
         CheckConstraint("isfinite(decay_origin)", name="config_decay_origin_finite"),
+        CheckConstraint("content_share between 0 and 1", name="config_content_share"),
     )
 
     only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
@@ -67,6 +70,7 @@ class Config(Base):
     training_interactions: Mapped[int] = mapped_column(BigInteger, server_default=text("40000000"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
+    content_share: Mapped[float] = mapped_column(REAL, server_default=text("0.005"))
 
 
 class InteractionKind(Base):

@@ -14,7 +14,7 @@ returns table (
     neighbors integer, similarity_exponent double precision, activity_exponent double precision,
     neighbor_weight_exponent double precision,
     profile_weight_exponent double precision, profile_recency double precision, profile_limit integer,
-    decay_correction double precision
+    decay_correction double precision, ranks_new_items boolean
 )
 language plpgsql stable rows 1
 as $$
@@ -26,7 +26,8 @@ begin
         case when m.half_life is null then 1 else
             -- Bounded, because a weight times this has to fit into a real.
             least('1e15'::double precision, greatest('1e-15'::double precision, recdb.signed_power(
-                recdb.decay(c.decay_origin, m.decay_origin, m.half_life), p.neighbor_weight_exponent))) end
+                recdb.decay(c.decay_origin, m.decay_origin, m.half_life), p.neighbor_weight_exponent))) end,
+        exists (select from recdb.new_item n where n.model_id = m.model_id)
     from recdb.config c, recdb.model m,
         jsonb_to_record(m.params) p(
             blend double precision,

@@ -7,6 +7,8 @@
 -- total_weight, so both totals are known before any term is added, and final(i) is one plain sum over score sources:
 -- users and items alike. The items and weights of a score source lie in its row as two arrays: the ranking reads no
 -- index of the weighted interactions.
+-- An item that the version has not seen gets its weights from item_link, and those of item_neighbor stay as they are.
+-- No total contains them, so new items change no score of others.
 
 
 -- recdb.score_sources: the score sources of a list: the nearest users, and the profile's own items.
@@ -15,7 +17,7 @@
 --               own_key  the user key whose stored vector is left out; NULL for a guest
 --   returns     one row per score source, a user (neighbor_key, similarity) or an item (because_key): it adds
 --               weight * weights[i] to the score of item_keys[i]
---   reads       item_vector and item_neighbor by key, user_vector by HNSW
+--   reads       item_vector, item_neighbor and item_link by key, user_vector by HNSW
 create or replace function recdb.score_sources(served record, profile record, own_key integer)
 returns table (
     because_key integer, neighbor_key integer, similarity double precision,
@@ -42,6 +44,33 @@ begin
             from recdb.nearest_users(served.model_id, query, own_key, served.neighbors) n
             where n.similarity > 0.001  -- less is the noise of half precision
         ) u;
+    end if;
+    if served.ranks_new_items then
+        return query
+        select i.item_key, null::integer, null::double precision,
+            (1 - served.blend) * i.weight / nullif(sum(abs(i.weight) * i.total_weight) over (), 0),
+            i.neighbor_keys, i.weights
+        from (
+            select p.item_key, p.weight, coalesce(r.neighbor_keys || l.keys, l.keys, r.neighbor_keys) as neighbor_keys,
+                coalesce(r.weights || l.weights, l.weights, r.weights) as weights,
+                coalesce(r.total_weight, l.total_weight) as total_weight
+            from unnest(
+                keys, recdb.profile_weights(summed, ranks, served.profile_weight_exponent, served.profile_recency)
+            ) p(item_key, weight)
+            left join lateral (
+                select n.neighbor_keys, n.weights, n.total_weight
+                from recdb.item_neighbor n
+                where n.model_id = served.model_id and n.item_key = p.item_key
+                offset 0
+            ) r on true
+            cross join lateral (
+                select array_agg(n.item_key) as keys, array_agg(n.weight) as weights, sum(abs(n.weight)) as total_weight
+                from recdb.item_link n
+                where n.model_id = served.model_id and n.source_key = p.item_key
+            ) l
+            where r.neighbor_keys is not null or l.keys is not null
+        ) i;
+        return;
     end if;
     return query
     select i.item_key, null::integer, null::double precision,
@@ -131,6 +160,27 @@ comment on function recdb.check_fallback(text) is
     'Internal: error 22023 if fallback is neither NULL nor ''none'' nor ''popular''.';
 
 
+-- recdb.reason_for: the reason of an item in a list.
+--   parameters  model_id  the model version
+--               item_id   the item
+--   returns     'content' if the version has not seen the item, and fewer than two users touched it since; else
+--               'collaborative_filtering'
+--   reads       item_key and new_item by key
+create or replace function recdb.reason_for(model_id integer, item_id text)
+returns text
+language sql stable
+begin atomic
+    select case when exists (
+            select from recdb.item_key t
+            join recdb.new_item n on n.model_id = reason_for.model_id and n.item_key = t.item_key
+            where t.item_id = reason_for.item_id and n.users < 2)
+        then 'content' else 'collaborative_filtering' end;
+end;
+comment on function recdb.reason_for(integer, text) is
+    'Internal: the reason of an item in a list: content if the model version has not seen it, else '
+    'collaborative_filtering.';
+
+
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
 --   parameters  profile  the row of recdb.profile(), or one with the same columns; keys may be NULL
 --               owner    the user, whose own items are left out; NULL for a guest
@@ -167,8 +217,7 @@ begin
 
     if cardinality(profile.item_keys) > 0 and served.model_id is not null then
         -- Few candidates are ever looked at: sort as many as are probably needed, and all of them if more are.
-        most := wanted + cardinality(excluded) + 100;
-        looked_at := wanted + 1;
+        most := wanted + cardinality(excluded) + 100; looked_at := wanted + 1;
         loop
             select array_agg(b.item_key), array_agg(b.final) into candidate_keys, candidate_scores
             from (
@@ -210,8 +259,9 @@ begin
     end if;
 
     return query
-    select unnest(found_ids[:wanted]), unnest(found_scores[:wanted]), 'collaborative_filtering', served.label;
-
+    select f.item_id, f.score, case when served.ranks_new_items then recdb.reason_for(served.model_id, f.item_id)
+        else 'collaborative_filtering' end, served.label
+    from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
     missing := wanted - least(cardinality(found_ids), wanted);
     if fallback = 'popular' and missing > 0 then
         return query

@@ -77,8 +77,9 @@ comment on function recdb.neighbors(text, bigint) is
 -- recdb.similar_items: the items most similar to an item, by the cosine of the active version's item vectors.
 --   parameters  item_id  the item
 --               k        how many, 1 to 1000; NULL is 20
---   returns     the nearest first; similarity: cosine, -1..1. No rows for an item that the version does not know
---   reads       item_vector, by HNSW
+--   returns     the nearest first; similarity: cosine, -1..1. For an item that the version has not seen, the items that
+--               are like it by their content. No rows for an item of which it knows nothing
+--   reads       item_vector, by HNSW; for an item that the version has not seen all its content_vector
 --   errors      22023 for k outside 1..1000
 create or replace function recdb.similar_items(item_id text, k bigint default 20)
 returns table (neighbor_id text, similarity double precision)
@@ -95,6 +96,15 @@ declare
 begin
     select v.embedding into found_vector from recdb.item_vector v where v.model_id = of_model and v.item_key = of_item;
     if not found then
+        return query
+        select i.item_id,
+            -(v.embedding::@vector@.vector operator(@vector@.<#>) n.embedding::@vector@.vector) as similarity
+        from recdb.new_item n
+        join recdb.content_vector v on v.model_id = n.model_id
+        join recdb.item_key i on i.item_key = v.item_key
+        where n.model_id = of_model and n.item_key = of_item
+        order by similarity desc, i.item_id
+        limit wanted;
         return;
     end if;
     return query
@@ -108,5 +118,6 @@ exception when others then
 end
 $$;
 comment on function recdb.similar_items(text, bigint) is
-    'The k items most similar to an item, nearest first. similarity: cosine of their vectors, -1 to 1. No rows for an '
-    'item that the active model does not know. Error 22023 for k outside 1..1000.';
+    'The k items most similar to an item, nearest first. similarity: cosine of their vectors, -1 to 1. An item that '
+    'the active model has not seen has those that are like it by their content. No rows for an item of which the model '
+    'knows nothing. Error 22023 for k outside 1..1000.';

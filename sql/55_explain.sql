@@ -81,7 +81,9 @@ comment on function recdb.contributions(text, text, text) is
 --   parameters  user_id, item_id
 --               model  a version's label; NULL for the active version
 --   returns     source 'item': because_id is an item of the user's own; source 'neighbors': all neighbours in one row,
---               because_id is NULL. The contributions add up to the item's score, the largest first. No rows if
+--               because_id is NULL. Of an item that recommend() gives with the reason content: source 'content', the
+--               item is like because_id, or 'author', it is by the owner of because_id. The contributions add up to
+--               the item's score, the largest first. No rows if
 --               recommend() does not give the item, or gives it as popular filler
 --   reads       the same as recommend()
 --   errors      42704 for an unknown model
@@ -94,15 +96,30 @@ set plan_cache_mode = force_generic_plan
 set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
-    select case when c.because_key is null then 'neighbors' else 'item' end, t.item_id, sum(c.contribution)
+    select case when c.because_key is null then 'neighbors' when not n.unseen then 'item'
+            when n.owner_id is not null and n.owner_id = (select i.owner_id from recdb.read_item(t.item_id) i)
+            then 'author' else 'content' end,
+        t.item_id, sum(c.contribution)
     from recdb.contributions(explain.user_id, explain.item_id, explain.model) c
+    cross join (
+        select u.unseen, (select i.owner_id from recdb.read_item(explain.item_id) i where u.unseen) as owner_id
+        from (
+            select exists (
+                select from recdb.serving(explain.model) s
+                join recdb.new_item w on w.model_id = s.model_id and w.users < 2
+                join recdb.item_key k on k.item_key = w.item_key
+                where k.item_id = explain.item_id) as unseen
+        ) u
+    ) n
     left join recdb.item_key t on t.item_key = c.because_key
-    group by c.because_key, t.item_id
+    group by c.because_key, t.item_id, n.unseen, n.owner_id
     order by 3 desc, 2
 $$;
 comment on function recdb.explain(text, text, text) is
     'Why recommend() gives a user an item: the contributions of each of the user''s own items (source item, '
-    'because_id) and of all neighbours together (source neighbors) to its score; they add up to it. No rows if the '
+    'because_id) and of all neighbours together (source neighbors) to its score; they add up to it. An item that the '
+    'model has not seen is there because it is like an item of the user''s (source content) or by the same owner '
+    '(source author). No rows if the '
     'item is not recommended, or only as popular filler. If the user has already seen the item, the explanation '
     'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 

@@ -267,8 +267,8 @@ comment on function recdb.refresh_queued() is
 -- recdb.refresh_changed: the work of CALL recdb.refresh(), in one transaction, as recdb's owner.
 --   returns     true; false, with a notice, if another refresh is running
 --   reads       refresh_log (where the last run ended), users_since()
---   writes      user_key, and as refresh_items() and refresh_vectors(), also for refresh_queued(), or as rebuild(); a
---               row of refresh_log
+--   writes      user_key, and as refresh_items(), refresh_vectors(), link_new_items() and link_touched(), also for
+--               refresh_queued(), or as rebuild(); a row of refresh_log
 create or replace function recdb.refresh_changed()
 returns boolean
 language plpgsql volatile security definer
@@ -304,6 +304,7 @@ begin
     end if;
     -- The users whose rows are hidden would lose their weights, and the next run would not look at these rows again.
     perform recdb.refuse_hidden_rows();
+    perform recdb.link_new_items();
 
     select coalesce(array_agg(distinct s.user_id), '{}') into changed
     from recdb.users_since(last.seen, last.started_at - interval '10 minutes') s;
@@ -319,6 +320,7 @@ begin
     written := recdb.refresh_items(user_keys);
     perform recdb.refuse_loss(before, written);
     perform recdb.refresh_vectors(user_keys);
+    perform recdb.link_touched(user_keys);
     perform recdb.refresh_queued();
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
     return true;

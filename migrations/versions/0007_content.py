@@ -1,5 +1,7 @@
 """Content: an embedding for each item, and the embeddings that `recdb embed` makes.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0007
 Revises: 0006
 """
@@ -13,8 +15,8 @@ depends_on = None
 
 # The views and routines that the revisions before this one created; this one changes the results of two of them.
 KEEP = (
-    "attached_interactions", "current_user_id", "decay", "interactions_of", "keep_config", "precedence", "queue_ignored",
-    "read_interactions", "read_item", "read_items", "settle", "user_item", "users_since",
+    "attached_interactions", "current_user_id", "decay", "interactions_of", "keep_config", "link_added_items",
+    "precedence", "queue_ignored", "read_interactions", "read_item", "read_items", "settle", "user_item", "users_since",
 )  # fmt: skip
 
 
@@ -70,6 +72,102 @@ comment on column recdb.embedding_token.weight is 'The rarer it is in the catalo
 comment on column recdb.embedding_token.embedding is 'The numbers that one occurrence adds to the embedding of an item.';
 """)
 
+    # Items that a model version has not seen: what it learned about content, and the links of such items.
+    execute("""
+alter table recdb.config add column content_share real not null default 0.005
+    constraint config_content_share check (content_share between 0 and 1);
+comment on column recdb.config.content_share is
+    'The most that items which nobody has touched at the training take of the first 20 places of all lists, ranked by '
+    'their content. 0: they are not ranked at all. It takes effect with the next training.';
+
+create table recdb.model_content (
+    model_id integer primary key,
+    last_item_key integer not null,
+    scale real not null check (scale >= 0)
+);
+comment on table recdb.model_content is
+    'The row of each model version about items that are newer than itself.';
+comment on column recdb.model_content.last_item_key is 'The largest key of an item when the training began.';
+comment on column recdb.model_content.scale is
+    'A similarity of content times this is a weight of item_neighbor. 0: the catalogue says nothing.';
+
+create table recdb.content_token (
+    model_id integer not null,
+    token bigint not null,
+    weight real not null,
+    embedding real[] not null,
+    primary key (model_id, token)
+);
+comment on table recdb.content_token is
+    'The direction in which items with a word, an attribute or an owner of the catalogue lie, as a model version learned '
+    'it.';
+comment on column recdb.content_token.token is
+    'As item_tokens() gives it. A number d of an item''s embedding has the token -d.';
+comment on column recdb.content_token.weight is 'The rarer it is in the catalogue, the larger; 0 for an embedding.';
+comment on column recdb.content_token.embedding is 'It adds this to the vector of an item.';
+
+create table recdb.content_vector (
+    model_id integer not null,
+    item_key integer not null,
+    embedding real[] not null,
+    primary key (model_id, item_key)
+);
+comment on table recdb.content_vector is
+    'The unit vectors of the items that a version has seen, in the space into which content_token leads.';
+
+create table recdb.new_item (
+    model_id integer not null,
+    item_key integer not null,
+    users integer not null default 0,
+    embedding real[],
+    primary key (model_id, item_key)
+);
+comment on table recdb.new_item is 'The items that a model version has not seen, as far as it can rank them.';
+comment on column recdb.new_item.users is 'How many users touched it since the training, as of the last refresh.';
+comment on column recdb.new_item.embedding is
+    'Its unit vector, from its content; NULL if the version knows nothing of its content.';
+
+create table recdb.item_link (
+    model_id integer not null,
+    source_key integer not null,
+    item_key integer not null,
+    touched boolean not null,
+    weight real not null,
+    primary key (model_id, source_key, item_key, touched)
+);
+create index item_link_item on recdb.item_link (model_id, item_key);
+comment on table recdb.item_link is
+    'The weights that items give to items which are newer than the model version, as item_neighbor has them for others.';
+comment on column recdb.item_link.source_key is 'The item that gives the weight.';
+comment on column recdb.item_link.touched is 'True if the weight comes from who touched both, false if from content.';
+
+-- recdb.link_added_items: rank new items of the catalogue from now on.
+--   returns     a trigger of item
+--   writes      as recdb.link_items()
+-- A few items at a time: a large load waits for the next refresh. Nothing that goes wrong stops the application.
+create function recdb.link_added_items()
+returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if to_regprocedure('recdb.link_items(text[])') is not null
+        and exists (select from recdb.model_content m where m.scale > 0)
+        and (select count(*) from (select from added limit 21) a) <= 20
+    then
+        perform recdb.link_items(array(select a.item_id from added a));
+    end if;
+    return null;
+exception when others then
+    return null;
+end
+$$;
+comment on function recdb.link_added_items() is
+    'Internal: a trigger of item, which lets recommend() rank new items by their content at once.';
+create trigger link_added_items after insert on recdb.item
+    referencing new table as added for each statement execute function recdb.link_added_items();
+""")
+
 
 def downgrade() -> None:
     # Before this revision, nothing reads an embedding. sql/75_attach.sql marks it in the bodies of these functions.
@@ -121,6 +219,10 @@ set mapping = a.mapping - 'embedding',
     query = format('select q.item_id, q.owner_id, q.published_at, q.available, q.attributes, q.title from (%s) q', a.query)
 where a.role = 'items' and a.mapping ? 'embedding';
 
+drop trigger link_added_items on recdb.item;
+drop function recdb.link_added_items();
+drop table recdb.item_link, recdb.new_item, recdb.content_vector, recdb.content_token, recdb.model_content;
+alter table recdb.config drop column content_share;
 drop table recdb.embedding_token, recdb.embedding_basis, recdb.item_embedding;
 alter table recdb.item drop column if exists embedding;
 """)

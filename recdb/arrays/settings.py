@@ -20,6 +20,8 @@ class Settings:
     """The largest number of weighted interactions that a version is learned from."""
     items_return: bool
     """Whether an item that a user interacted with may be recommended again: true unless every kind hides."""
+    content_share: float = 0.0
+    """The most that items which nobody has touched may take of the first places."""
 
 
 def read_settings(connection: psycopg.Connection) -> Settings:
@@ -28,7 +30,8 @@ def read_settings(connection: psycopg.Connection) -> Settings:
         connection.cursor(row_factory=class_row(Settings)),
         """
         select a.atttypmod as dimension, c.profile_limit, c.training_interactions,
-            not c.default_hides or exists (select from recdb.interaction_kind k where not k.hides) as items_return
+            not c.default_hides or exists (select from recdb.interaction_kind k where not k.hides) as items_return,
+            c.content_share
         from recdb.config c, pg_attribute a
         where a.attrelid = 'recdb.item_vector'::regclass and a.attname = 'embedding'
         """,

@@ -37,7 +37,10 @@ from recdb.database import fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.offline.split import FRACTION, VISIT
 
-SETTINGS = "half_life, default_weight, default_hides, profile_limit, training_limit, training_interactions, listed_only"
+SETTINGS = (
+    "half_life, default_weight, default_hides, profile_limit, training_limit, training_interactions, listed_only, "
+    "content_share"
+)
 
 # The copies to make: the source, its columns, and the table that gets its rows.
 COPIED = (

@@ -72,7 +72,8 @@ def write_item_neighbors(connection: psycopg.Connection, model_id: int, learned:
     def columns(block: ItemNeighbors) -> Iterator[list[NDArray[Any]]]:
         for rows, keys, weights in by_length(block.weights, np.arange(len(block.items))):
             model = np.full(len(rows), model_id, dtype=np.int32)
-            yield [model, block.items[rows].astype(np.int32), keys, weights, magnitude(weights)]
+            totals = magnitude(weights) if block.totals is None else block.totals[rows].astype(np.float32)
+            yield [model, block.items[rows].astype(np.int32), keys, weights, totals]
 
     for block in learned:
         copy_blocks_in(

@@ -13,6 +13,7 @@ from recdb.arrays.weighted import read_interactions
 from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.faults import reach
+from recdb.job.content import add_content, key_untouched
 from recdb.job.indexes import build_indexes
 from recdb.job.memory import sparing
 from recdb.job.partitions import (
@@ -42,6 +43,7 @@ class Trained:
 def train(connection: psycopg.Connection, params: Params, settings: Settings, report: Report) -> Trained:
     """Train a version from the weighted interactions; raise RecdbError if there are none."""
     began_at = read_clock(connection)
+    last_key = key_untouched(connection, settings)
     report("reading interactions")
     known = sparing(connection, lambda: read_interactions(connection, most=settings.training_interactions), report)
     if not len(known.users):
@@ -58,7 +60,9 @@ def train(connection: psycopg.Connection, params: Params, settings: Settings, re
     reach("user vectors written")
     if not settings.items_return:
         params = replace(params, self_weight=0.0)
-    write_item_neighbors(connection, model_id, learn_item_neighbors(known, basis, params, report))
+    learned = learn_item_neighbors(known, basis, params, report)
+    learned = add_content(connection, model_id, known, learned, params, settings, last_key, report)
+    write_item_neighbors(connection, model_id, learned)
     reach("item neighbors written")
     notes = build_indexes(connection, model_id, report)
     reach("indexed")

@@ -12,6 +12,7 @@ from psycopg import sql
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import RecdbError
 from recdb.faults import reach
+from recdb.job.content import forget_content
 from recdb.job.partitions import LEARNED_TABLES
 from recdb.job.rebuild import vacuum
 from recdb.job.trace import traced
@@ -75,6 +76,7 @@ def clean_up(connection: psycopg.Connection, report: Report) -> None:
     """
     retire_versions(connection)
     connection.execute("delete from recdb.model where state = 'training'")
+    forget_content(connection)
     reach("versions retired")
     (before,) = fetch_row(connection, "select current_setting('lock_timeout')")
     connection.execute("select set_config('lock_timeout', %s, false)", [PATIENCE])

@@ -37,6 +37,8 @@ class ItemNeighbors:
     """(rows,), ascending."""
     weights: sparse.csr_array
     """(rows, all items): [r, i] is the weight that item `items[r]` gives to item i; at most M per row, and itself."""
+    totals: Float64 | None = None
+    """(rows,): by how much the weights of a row are divided; None for the sums of their magnitudes."""
 
 
 def to_matrix(learned: Iterable[ItemNeighbors], items: int) -> sparse.csr_array:

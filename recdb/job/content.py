@@ -1,0 +1,109 @@
+"""Content in a training: keys for items that nobody has touched, and the tables of a version about content."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from recdb.arrays.copy import copy_in
+from recdb.arrays.described import read_described
+from recdb.arrays.settings import Settings
+from recdb.database import fetch_row
+from recdb.learn import Interactions, ItemNeighbors, Params
+from recdb.learn.content import LearnedContent, learn_content
+from recdb.learn.content_links import with_links
+from recdb.progress import Report
+
+MOST_UNTOUCHED = 50_000
+"""Of the items that nobody has touched, the newest get a key."""
+
+CONTENT_TABLES = ("model_content", "content_token", "content_vector", "new_item", "item_link")
+
+
+def key_untouched(connection: psycopg.Connection, settings: Settings) -> int:
+    """Give the newest items that nobody has touched a key; return the largest key of all items."""
+    if settings.content_share > 0:
+        connection.execute(
+            """
+            insert into recdb.item_key (item_id)
+            select n.item_id
+            from (
+                select i.item_id
+                from recdb.read_items() i
+                where i.available and octet_length(i.item_id) <= 2600
+                  and not exists (select from recdb.item_key t where t.item_id = i.item_id)
+                order by i.published_at desc nulls last, i.item_id
+                limit %s
+            ) n
+            order by n.item_id
+            on conflict (item_id) do nothing
+            """,
+            [MOST_UNTOUCHED],
+        )
+    (last,) = fetch_row(connection, "select coalesce(max(t.item_key), 0) from recdb.item_key t")
+    return int(last)
+
+
+def add_content(
+    connection: psycopg.Connection,
+    model_id: int,
+    known: Interactions,
+    learned: Iterator[ItemNeighbors],
+    params: Params,
+    settings: Settings,
+    last_key: int,
+    report: Report,
+) -> Iterator[ItemNeighbors]:
+    """Learn from content and write the result; return its item neighbours with the links of untouched items."""
+    described = read_described(connection) if settings.content_share > 0 else None
+    content = None
+    if described is not None:
+        # The scale of the links needs all item neighbours.
+        blocks = list(learned)
+        learned = iter(blocks)
+        content = learn_content(known, described, blocks, params, settings.content_share, report)
+    write_content(connection, model_id, content, last_key)
+    return learned if content is None else with_links(blocks, content.links, content.untouched)
+
+
+def write_content(connection: psycopg.Connection, model_id: int, content: LearnedContent | None, last_key: int) -> None:
+    """Write the result of learning from content."""
+    scale = content.scale if content else 0.0
+    connection.execute(
+        "insert into recdb.model_content (model_id, last_item_key, scale) values (%s, %s, %s)",
+        [model_id, last_key, scale],
+    )
+    if content is None:
+        return
+
+    def write(table: str, *columns: tuple[str, NDArray[Any]]) -> None:
+        model = np.full(len(columns[0][1]), model_id, dtype=np.int32)
+        copy_in(
+            connection,
+            f"recdb.{table}",
+            ["model_id", *(name for name, _ in columns)],
+            [model, *(values for _, values in columns)],
+        )
+
+    write(
+        "content_token",
+        ("token", content.token_ids.astype(np.int64)),
+        ("weight", content.token_weights),
+        ("embedding", content.directions),
+    )
+    write("content_vector", ("item_key", content.items.astype(np.int32)), ("embedding", content.vectors))
+    write("new_item", ("item_key", content.untouched.astype(np.int32)), ("embedding", content.places))
+
+
+def forget_content(connection: psycopg.Connection) -> None:
+    """Delete the content of retired and interrupted versions."""
+    (gone,) = fetch_row(
+        connection,
+        "select coalesce(array_agg(c.model_id), '{}') from recdb.model_content c "
+        "where not exists (select from recdb.model m where m.model_id = c.model_id and m.state <> 'retired')",
+    )
+    if gone:
+        for table in reversed(CONTENT_TABLES):
+            connection.execute(f"delete from recdb.{table} c where c.model_id = any (%s)", [gone])

@@ -1,0 +1,54 @@
+"""The links between items and those that nobody has touched, as a part of the item neighbours."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recdb.learn.item_neighbors import ItemNeighbors
+from recdb.learn.matrix import absolute_sums
+
+MOST_LINKS = 400
+"""An item gives a weight to this many untouched items at most."""
+BACK = 50
+"""An untouched item gives a weight to this many others."""
+
+
+def both_ways(columns: sparse.csr_array, cold: NDArray[np.integer], size: float) -> sparse.csr_array:
+    """Return the links from items to untouched ones and back, (items, items), from the similarities (items, cold)."""
+    items = columns.shape[0]
+    given = strongest_of_rows(columns, MOST_LINKS)
+    back = strongest_of_rows(sparse.csr_array(columns.T), BACK)
+    entries = given.tocoo(), back.tocoo()
+    rows = np.concatenate([entries[0].row, cold[entries[1].row]])
+    places = np.concatenate([cold[entries[0].col], entries[1].col])
+    values = np.concatenate([entries[0].data, entries[1].data]) * size
+    return sparse.csr_array((values.astype(np.float32), (rows, places)), shape=(items, items))
+
+
+def strongest_of_rows(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
+    """Keep the `count` largest entries in each row."""
+    kept = np.ones(matrix.nnz, dtype=np.bool_)
+    for start, stop in pairwise(matrix.indptr):
+        if stop - start > count:
+            kept[start + np.argpartition(-matrix.data[start:stop], count)[count:]] = False
+    starts = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return sparse.csr_array((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
+
+
+def with_links(
+    learned: list[ItemNeighbors], links: sparse.csr_array, untouched: NDArray[np.integer]
+) -> Iterator[ItemNeighbors]:
+    """Add the links of untouched items to the item neighbours; the totals of touched items stay as they are."""
+    shape = links.shape
+    for block in learned:
+        weights = block.weights
+        width = sparse.csr_array((weights.data, weights.indices, weights.indptr), shape=(weights.shape[0], shape[1]))
+        yield ItemNeighbors(block.items, sparse.csr_array(width + links[block.items]), absolute_sums(weights)[0])
+    known = np.concatenate([block.items for block in learned]) if learned else np.empty(0, dtype=np.int64)
+    others = np.setdiff1d(untouched, known)
+    others = others[np.diff(links.indptr)[others] > 0]
+    if len(others):
+        yield ItemNeighbors(others, links[others])
