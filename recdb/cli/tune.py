@@ -14,7 +14,7 @@ from recdb.cli.common import (
     parse_latency,
     tracker,
 )
-from recdb.offline.evaluator import Trial
+from recdb.offline.validation import Trial
 from recdb.terminal import errors, output, progress, table
 from recdb.tuning import tune as tuning
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from recdb.learn.item_neighbors import EASE_ITEMS
 from recdb.learn.params import Params
-from recdb.offline.evaluator import OfflineEvaluator, Trial, ValidationUsers, best_of
+from recdb.offline.evaluator import OfflineEvaluator
+from recdb.offline.validation import Trial, ValidationUsers, best_of
 
 Space = Mapping[str, Sequence[Any]]
 

@@ -22,9 +22,10 @@ from recdb.job.trace import traced
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
 from recdb.learn import Params
-from recdb.offline.evaluator import OfflineEvaluator, Trial, best_of
+from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.half_life import HalfLife, propose
 from recdb.offline.search import Search
+from recdb.offline.validation import Trial, best_of
 from recdb.progress import Report, silent
 from recdb.tuning.latency_model import LatencyModel, median_latency
 

@@ -1,0 +1,101 @@
+"""Item neighbours for the settings of a search: what several settings have in common is learned once."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+
+from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
+from recdb.learn.limits import rows_to_learn_from
+from recdb.learn.matrix import Float32, Float64, Interactions, absolute_sums, inverse_power, row_numbers, signed_power
+from recdb.learn.params import Params
+
+MOST_KEPT = 400
+"""Neighbours are learned at this number, and cut to the numbers of a search."""
+
+COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight")
+"""What only the learner 'cooccurrence' reads."""
+
+
+@dataclass(frozen=True)
+class Widest:
+    """The neighbours of each item at the largest number that a search asks for."""
+
+    weights: sparse.csr_array
+    """N: (items, items). A row has its diagonal first, then its neighbours, the strongest first."""
+    places: Float32
+    """(entries,): 0 for the diagonal, else the neighbour's place in its row, from 1."""
+    item_sums: Float64
+    """(items,): d, by which the rows are divided."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The neighbours of each item, as recommend() reads them."""
+
+    weights: sparse.csr_array
+    """N: (items, items), with the diagonal."""
+    sums: Float64
+    """(items,): the sums of the absolute weights."""
+    neighbors: Float64
+    """(items,): how many neighbours each item has, itself not counted."""
+
+
+def widest(known: Interactions, params: Params, right: Float32) -> Widest:
+    """Learn at MOST_KEPT neighbours. `right` is V of the basis, which the spectral weight needs."""
+    rows = rows_to_learn_from(
+        known,
+        params.item_weight_exponent,
+        params.item_user_exponent,
+        params.session_weight,
+        params.session_gap,
+        alone=params.learner == "ease",
+    )
+    learned = to_matrix(fit_item_neighbors(rows, right, params), known.shape[1])
+    lengths = np.diff(learned.indptr)
+    numbers = row_numbers(learned)
+    within = np.arange(learned.nnz) - learned.indptr[numbers]
+    # A row for each item, filled up with -1: sorting short rows is faster than sorting all entries at once.
+    magnitudes = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.float32)
+    itself = learned.indices == numbers
+    magnitudes[numbers, within] = np.where(itself, np.inf, np.abs(learned.data))
+    order = np.argsort(-magnitudes, axis=1, kind="stable")
+    entries = (learned.indptr[:-1, None] + order)[np.arange(order.shape[1]) < lengths[:, None]]
+    weights = sparse.csr_array((learned.data[entries], learned.indices[entries], learned.indptr), shape=learned.shape)
+    has_itself = np.bincount(numbers[itself], minlength=len(lengths))
+    places = within + 1 - has_itself[numbers]
+    return Widest(weights, places.astype(np.int16), rows.item_sums())
+
+
+def shared(params: Params) -> Params:
+    """Return the setting to learn with, the same for all settings that differ in what cut() does."""
+    plain = Params()
+    params = replace(params, item_neighbors=max(MOST_KEPT, params.item_neighbors), self_weight=1.0)
+    if params.session_weight == 0:
+        params = replace(params, session_gap=plain.session_gap)
+    if params.learner == "ease":
+        return replace(params, **{name: getattr(plain, name) for name in COOCCURRENCE})
+    params = replace(params, ease_regularization=plain.ease_regularization)
+    if rescales(params):
+        params = replace(params, source_exponent=0.0, cooccurrence_power=1.0)
+    return params
+
+
+def rescales(params: Params) -> bool:
+    """Tell whether the source exponent and the power change the neighbours' weights only, and not the choice."""
+    return params.learner == "cooccurrence" and params.spectral_weight == 0
+
+
+def cut(wide: Widest, params: Params, self_weight: float) -> Learned:
+    """Return the neighbours of a setting."""
+    kept = wide.places <= params.item_neighbors
+    starts = np.concatenate([[0], np.cumsum(kept)])[wide.weights.indptr]
+    data, places = wide.weights.data[kept], wide.places[kept]
+    weights = sparse.csr_array((data, wide.weights.indices[kept], starts), shape=wide.weights.shape)
+    if rescales(params):
+        numbers = row_numbers(weights)
+        by_row = inverse_power(wide.item_sums, params.source_exponent * params.cooccurrence_power)
+        weights.data = signed_power(weights.data, params.cooccurrence_power) * by_row[numbers]
+    weights.data[places == 0] *= np.float32(self_weight)
+    counts = np.diff(starts) - np.bincount(row_numbers(weights)[places == 0], minlength=len(starts) - 1)
+    return Learned(weights, absolute_sums(weights)[0], counts.astype(np.float64))
