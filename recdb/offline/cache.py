@@ -9,14 +9,15 @@ from scipy import sparse
 
 CACHE_BYTES = 2**30
 LARGEST_SHARE = 1 / 4
-"""A single value that takes more than this share of CACHE_BYTES is not kept: it would push out too many others."""
+"""A single value that takes more than this share of the bytes is not kept: it would push out too many others."""
 Value = TypeVar("Value")
 
 
 class Cache:
-    """The values that were used last, by key, as many as fit into CACHE_BYTES."""
+    """The values that were used last, by key, as many as fit into a number of bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = CACHE_BYTES) -> None:
+        self.most = most
         self.values: OrderedDict[Any, Any] = OrderedDict()
         self._sizes: dict[Any, int] = {}
 
@@ -25,10 +26,10 @@ class Cache:
         if key not in self.values:
             computed = compute()
             size = bytes_of(computed)
-            if size > LARGEST_SHARE * CACHE_BYTES:
+            if size > LARGEST_SHARE * self.most:
                 return computed
             self.values[key], self._sizes[key] = computed, size
-            while sum(self._sizes.values()) > CACHE_BYTES:
+            while sum(self._sizes.values()) > self.most:
                 oldest, _ = self.values.popitem(last=False)
                 del self._sizes[oldest]
         self.values.move_to_end(key)

@@ -19,7 +19,7 @@ from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
 from recdb.learn.scoring import Neighborhood, nearest_users, neighbor_strengths, profiles, ranks_of, shares
-from recdb.offline.cache import Cache
+from recdb.offline.cache import CACHE_BYTES, Cache
 from recdb.offline.learned import Learned, cut, shared, widest
 from recdb.offline.metrics import discounts
 from recdb.offline.split import split
@@ -101,7 +101,7 @@ class OfflineEvaluator:
             self.known.weights.min() < self.known.weights.max() * (1 - 1e-6)
         )
         self._ranks = self.known.ranks()
-        self._cache = Cache()
+        self._cache = Cache(CACHE_BYTES // folds)
         self._earlier: OfflineEvaluator | None = None
         if folds > 1 and self.few_users is self.all_users:
             self._earlier = OfflineEvaluator(
