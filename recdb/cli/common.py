@@ -247,7 +247,7 @@ def parse_cost(text: str | None, latency: str | None) -> float | None:
 
 
 def price_line(tuned: Mapping[str, Any]) -> str:
-    """Say what the chosen setting costs, and what a higher cost would give; `tuned` is Tuning.to_json()."""
+    """Describe the price of the chosen setting, and the gain at a higher one; `tuned` is Tuning.to_json()."""
     limit = "any cost was allowed" if tuned["cost_limit"] is None else f"at most {tuned['cost_limit']:g}x was allowed"
     line = f"a call costs {tuned['cost']:.1f}x a call with the defaults; {limit}"
     if tuned["dearer"] is None:

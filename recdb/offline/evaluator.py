@@ -20,7 +20,7 @@ from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
 from recdb.learn.scoring import Neighborhood, nearest_users, neighbor_strengths, profiles, ranks_of, shares
 from recdb.offline.cache import CACHE_BYTES, Cache
-from recdb.offline.learned import Learned, cut, shared, widest
+from recdb.offline.learned import Learned, prune, shared, widest
 from recdb.offline.metrics import discounts
 from recdb.offline.split import split
 from recdb.offline.validation import Trial, ValidationUsers
@@ -171,7 +171,7 @@ class OfflineEvaluator:
         return self._cache.get(key, score)
 
     def _item_part(self, params: Params, validation: ValidationUsers) -> Part:
-        """Return the scores of the item-based part: what the profile's items recommend."""
+        """Return the scores of the item-based part: the items that the profile's items recommend."""
         limit = self._limit(params)
 
         def score() -> Part:
@@ -282,7 +282,7 @@ class OfflineEvaluator:
             right = self._basis(params).right if params.spectral_weight > 0 else np.empty((0, 0), dtype=np.float32)
             key = ("widest", *values(common, LEARNING), *self._spectral(params))
             wide = self._cache.get(key, lambda: widest(self.limited, common, right))
-            return cut(wide, params, self._self_weight(params))
+            return prune(wide, params, self._self_weight(params))
 
         key = ("learned", self._self_weight(params), *values(params, LEARNING), *self._spectral(params))
         return self._cache.get(key, learn)

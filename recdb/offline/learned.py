@@ -1,4 +1,4 @@
-"""Item neighbours for the settings of a search: what several settings have in common is learned once."""
+"""Item neighbours for the settings of a search: several settings share one learning."""
 
 from dataclasses import dataclass, replace
 
@@ -68,7 +68,7 @@ def widest(known: Interactions, params: Params, right: Float32) -> Widest:
 
 
 def shared(params: Params) -> Params:
-    """Return the setting to learn with, the same for all settings that differ in what cut() does."""
+    """Return the setting to learn with: one for all settings that prune() can tell apart."""
     plain = Params()
     params = replace(params, item_neighbors=max(MOST_KEPT, params.item_neighbors), self_weight=1.0)
     if params.session_weight == 0:
@@ -86,7 +86,7 @@ def rescales(params: Params) -> bool:
     return params.learner == "cooccurrence" and params.spectral_weight == 0
 
 
-def cut(wide: Widest, params: Params, self_weight: float) -> Learned:
+def prune(wide: Widest, params: Params, self_weight: float) -> Learned:
     """Return the neighbours of a setting."""
     kept = wide.places <= params.item_neighbors
     starts = np.concatenate([[0], np.cumsum(kept)])[wide.weights.indptr]

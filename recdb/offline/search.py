@@ -30,7 +30,7 @@ from recdb.offline.space import (
     USER_SCORING,
     around,
     matters,
-    plain,
+    plainest,
     trimmed,
 )
 from recdb.offline.starts import starts
@@ -67,7 +67,7 @@ class Search:
 
     `width` bounds the dimension. `most_rows` bounds the cost of recommend(): see Trial.rows. The search always tries
     the start, whatever it costs; best() is None while no trial is cheap enough. With `beyond`, the search also tries
-    what a higher cost would give. `clock` returns seconds.
+    settings beyond the bound. `clock` returns seconds.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Search:
         return found
 
     def _plain(self, params: Params) -> Params:
-        return plain(params, self.evaluator, self.width)
+        return plainest(params, self.evaluator, self.width)
 
     # Trials ----------------------------------------------------------------------------------------------------
 
@@ -331,27 +331,29 @@ class Search:
 
     def _polish(self) -> None:
         """Where the cost is bounded: look for settings that are cheaper and about as good, and beyond the bound."""
-        best = self.best()
+        best, until = self.best(), self._deadline
         if best is None or np.isinf(self.most_rows):
             return
+        cheapest = self.chosen()
+        # Whatever time it takes: a caller may find that the chosen setting is too slow, and needs a much cheaper one.
+        self._deadline = np.inf
+        self._lowered(best, COSTLY, 0.5)
+        while cheapest is not None:
+            found = [self._lowered(cheapest, [name], 0.7) for name in COSTLY if matters(cheapest.params, name)]
+            enough = best.objective * (1 - SLACK)
+            good = [trial for trial in found if trial.objective >= enough and trial.rows < cheapest.rows]
+            cheapest = min(good, key=lambda trial: trial.rows, default=None)
+            self._deadline = until
         if self.beyond:
             self._raise(best)
-        enough = best.objective * (1 - SLACK)
-        cheapest: Trial | None = self.chosen()
-        while cheapest is not None:
-            found = [self._lowered(cheapest, name) for name in COSTLY]
-            good = [trial for trial in found if trial and trial.objective >= enough and trial.rows < cheapest.rows]
-            cheapest = min(good, key=lambda trial: trial.rows, default=None)
 
-    def _lowered(self, trial: Trial, name: str) -> Trial | None:
-        """Try a lower value of a hyper-parameter that costs time, if it has an effect."""
-        lower: dict[str, Any] = {name: max(1, int(getattr(trial.params, name) * 0.7))}
-        if not matters(trial.params, name):
-            return None
+    def _lowered(self, trial: Trial, names: Sequence[str], factor: float) -> Trial:
+        """Try lower values of hyper-parameters that cost time."""
+        lower: dict[str, Any] = {name: max(1, int(getattr(trial.params, name) * factor)) for name in names}
         return self._try(replace(trial.params, **lower), self.evaluator.all_users)
 
     def _raise(self, best: Trial) -> None:
-        """Try what more score sources give, beyond the bound."""
+        """Try more score sources, beyond the bound."""
         space = trimmed({**BLENDING, **USER_SCORING, **ITEM_LEARNING}, self.evaluator, self.width)
         while True:
             raised: dict[str, Any] = {}

@@ -74,7 +74,7 @@ def around(values: Sequence[Any], current: Any) -> list[Any]:
     return below[-1:] + above[:1]
 
 
-def plain(params: Params, evaluator: OfflineEvaluator, width: int) -> Params:
+def plainest(params: Params, evaluator: OfflineEvaluator, width: int) -> Params:
     """Set hyper-parameters that have no effect on this data to their plainest values, and bound the dimension."""
     params = replace(params, dimension=min(params.dimension, width))
     if not evaluator.timed:
@@ -85,6 +85,9 @@ def plain(params: Params, evaluator: OfflineEvaluator, width: int) -> Params:
         defaults = Params()
         names = [name for name in (*OF_ITEMS, *OF_USERS) if name.endswith("weight_exponent")]
         params = replace(params, **{name: getattr(defaults, name) for name in names})
+    limits = trimmed(BLENDING, evaluator, width).get("profile_limit", ())
+    if params.profile_limit > max(limits, default=0):
+        params = replace(params, profile_limit=max(limits, default=Params().profile_limit))
     return params
 
 

@@ -1,4 +1,4 @@
-"""Settings that a search begins with: what won on other data, the most similar data first."""
+"""Settings that a search begins with: they won on other data, the most similar data first."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +12,8 @@ from recdb.offline.evaluator import OfflineEvaluator
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What makes data similar to other data."""
+class Traits:
+    """The traits by which data are similar."""
 
     timed: bool
     """Whether times are known."""
@@ -26,7 +26,7 @@ class Kind:
     per_item: float
     """The mean number of users of an item."""
 
-    def distance(self, other: "Kind") -> float:
+    def distance(self, other: "Traits") -> float:
         """Return how much other data differ: 1 for each trait, and 1 for each factor of 4 in a number."""
         traits = (self.timed != other.timed) + 2 * (self.returns != other.returns) + (self.weighted != other.weighted)
         ratios = np.log([self.per_user / other.per_user, self.per_item / other.per_item])
@@ -37,24 +37,24 @@ class Kind:
 class Start:
     """A setting, and the data on which it won."""
 
-    kind: Kind
+    kind: Traits
     changes: Mapping[str, Any]
     """The hyper-parameters that differ from the defaults."""
 
 
-def kind_of(evaluator: OfflineEvaluator) -> Kind:
+def traits_of(evaluator: OfflineEvaluator) -> Traits:
     """Describe the data of an evaluator."""
     known = evaluator.known
     pairs = max(len(known.users), 1)
     users, items = max(len(np.unique(known.users)), 1), max(len(np.unique(known.items)), 1)
-    return Kind(evaluator.timed, evaluator.returns, evaluator.weighted, pairs / users, pairs / items)
+    return Traits(evaluator.timed, evaluator.returns, evaluator.weighted, pairs / users, pairs / items)
 
 
-RATINGS = Kind(True, False, True, 70, 40)
-SHOP = Kind(True, True, True, 34, 2.5)
-RETURNS = Kind(False, True, True, 61, 78)
-LIBRARY = Kind(False, False, False, 28, 9)
-FILMS = Kind(False, False, False, 63, 134)
+RATINGS = Traits(True, False, True, 70, 40)
+SHOP = Traits(True, True, True, 34, 2.5)
+RETURNS = Traits(False, True, True, 61, 78)
+LIBRARY = Traits(False, False, False, 28, 9)
+FILMS = Traits(False, False, False, 63, 134)
 
 STARTS: Sequence[Start] = (
     Start(RATINGS, {
@@ -101,7 +101,7 @@ ALWAYS: Sequence[Mapping[str, Any]] = (
 
 def starts(evaluator: OfflineEvaluator) -> Iterator[Params]:
     """Yield settings to begin a search with, the most promising first."""
-    here = kind_of(evaluator)
+    here = traits_of(evaluator)
     ordered = sorted(STARTS, key=lambda start: start.kind.distance(here))
     small = evaluator.known.shape[1] <= EASE_ITEMS // 2
     for changes in (*(start.changes for start in ordered), *ALWAYS):

@@ -1,4 +1,4 @@
-"""The users of a validation part, and what a setting reached on them."""
+"""The users of a validation part, and a setting's metrics on them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace

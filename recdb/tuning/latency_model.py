@@ -35,7 +35,7 @@ class LatencyModel:
 
 @dataclass(frozen=True)
 class Prices:
-    """What settings cost, by the number of weights that a call adds up: in milliseconds, and in default calls."""
+    """The price of a call by the number of weights that it adds up: in milliseconds, and in default calls."""
 
     latency: LatencyModel
     default_rows: float

@@ -97,7 +97,7 @@ class Tuning:
         }
 
     def more(self, trial: Trial) -> dict[str, float]:
-        """Return what another trial would give beside the chosen one: its cost, and how much better ndcg@20 is."""
+        """Compare a trial with the chosen one: its cost, and how much better its ndcg@20 is."""
         return {
             "cost": round(self.prices.cost(trial.rows), 3),
             "gain": round(trial.ndcg / max(self.best.ndcg, 1e-9) - 1, 6),
@@ -116,8 +116,8 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a search may take, and what the chosen setting may cost."""
+class Allowance:
+    """The time of a search, and the bounds of the chosen setting's cost."""
 
     seconds: float
     latency_ms: float | None
@@ -172,11 +172,11 @@ def tune(
             return TuningOutcome(ran=False)
         rebuild(connection, database, report)
         with traced(connection, database, "tune") as run_id:
-            limits = Limits(seconds, latency_ms, cost)
-            tuning = search(connection, database, limits, report, on_trial, on_prices)
+            allowed = Allowance(seconds, latency_ms, cost)
+            tuning = search(connection, database, allowed, report, on_trial, on_prices)
             reach("searched")
             with decayed(connection, tuning.half_life, run_id, report):
-                tuning, label = settle(connection, database, tuning, limits, report)
+                tuning, label = settle(connection, database, tuning, allowed, report)
         clean_up(connection, report)
         return TuningOutcome(ran=True, tuning=tuning, model=label)
 
@@ -184,7 +184,7 @@ def tune(
 def search(
     connection: psycopg.Connection,
     database: Database,
-    limits: Limits,
+    allowed: Allowance,
     report: Report,
     on_trial: Callable[[Trial, Trial], None],
     on_prices: Callable[[Prices], None],
@@ -206,16 +206,16 @@ def search(
         evaluator.rows(fit_width(Params(), settings), evaluator.few_users),
     )
     on_prices(prices)
-    most_rows = limits.most_rows(prices)
+    most_rows = allowed.most_rows(prices)
     if most_rows < 1:
-        raise too_slow(limits, f"a call that adds up no weights is predicted to take {prices.milliseconds(0):.1f} ms")
+        raise too_slow(allowed, f"a call that adds up no weights is predicted to take {prices.milliseconds(0):.1f} ms")
     report("searching")
     found = Search(
         evaluator,
-        seconds=limits.seconds * (1 - HALF_LIFE_SHARE if evaluator.timed else 1),
+        seconds=allowed.seconds * (1 - HALF_LIFE_SHARE if evaluator.timed else 1),
         width=width,
         most_rows=most_rows,
-        beyond=limits.latency_ms is None,
+        beyond=allowed.latency_ms is None,
         start=active_params(connection),
         report=on_trial,
     )
@@ -223,17 +223,17 @@ def search(
     if best is None:
         cheapest = min(found.trials, key=lambda trial: trial.rows)
         took_ms = prices.milliseconds(cheapest.rows)
-        raise too_slow(limits, f"the quickest setting is predicted to take {took_ms:.1f} ms")
+        raise too_slow(allowed, f"the quickest setting is predicted to take {took_ms:.1f} ms")
     half_life = None
     if evaluator.timed:
         report("trying half-lives")
         half_life = propose(
-            events, evaluator.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + limits.seconds
+            events, evaluator.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + allowed.seconds
         )
     took = time.monotonic() - began
     trials = found.trials
     return Tuning(
-        best, trials[0], trials, found.frontier(), len(evaluator.users), took, prices, limits.cost, found.finished,
+        best, trials[0], trials, found.frontier(), len(evaluator.users), took, prices, allowed.cost, found.finished,
         half_life,
     )  # fmt: skip
 
@@ -248,7 +248,7 @@ def calibrate(connection: psycopg.Connection, database: Database, evaluator: Off
 
 
 def settle(
-    connection: psycopg.Connection, database: Database, tuning: Tuning, limits: Limits, report: Report
+    connection: psycopg.Connection, database: Database, tuning: Tuning, allowed: Allowance, report: Report
 ) -> tuple[Tuning, str]:
     """Train the best setting, measure its latency, and activate it; if it is too slow, take the next best setting.
 
@@ -271,7 +271,7 @@ def settle(
         measured.append(median_latency(database, version.label))
         latency = tuning.prices.latency.corrected(tuning.best.rows, measured[-1])
         tuning = replace(tuning, prices=replace(tuning.prices, latency=latency), measured_ms=measured[-1])
-        if limits.latency_ms is None or measured[-1] <= limits.latency_ms:
+        if allowed.latency_ms is None or measured[-1] <= allowed.latency_ms:
             with connection.transaction():
                 connection.execute(
                     "update recdb.model set metrics = metrics || jsonb_build_object('tuning', %s::jsonb) "
@@ -284,23 +284,23 @@ def settle(
             return tuning, version.label
         connection.execute("update recdb.model set state = 'retired' where label = %s", [version.label])
         clean_up(connection, report)
-        most_rows = min(latency.most_rows(limits.latency_ms), tuning.best.rows * 0.99)
+        most_rows = min(latency.most_rows(allowed.latency_ms), tuning.best.rows * 0.99)
         best = best_of([trial for trial in tuning.trials if trial.rows <= most_rows])
         if best is None:
             break
         tuning = replace(tuning, best=best)
-    raise too_slow(limits, f"of {len(measured)} trained versions the quickest took {min(measured):.1f} ms")
+    raise too_slow(allowed, f"of {len(measured)} trained versions the quickest took {min(measured):.1f} ms")
 
 
-def too_slow(limits: Limits, found: str) -> RecdbError:
+def too_slow(allowed: Allowance, found: str) -> RecdbError:
     """Return the error for when no setting is quick enough."""
-    if limits.latency_ms is None:
+    if allowed.latency_ms is None:
         return RecdbError(
-            f"no setting costs at most {limits.cost:g} times a default call: {found}; nothing was changed",
+            f"no setting costs at most {allowed.cost:g} times a default call: {found}; nothing was changed",
             "allow more with --cost, or search longer with --budget",
         )
     return RecdbError(
-        f"no setting keeps the median of recommend() within {limits.latency_ms:g} ms: {found}; nothing was changed",
+        f"no setting keeps the median of recommend() within {allowed.latency_ms:g} ms: {found}; nothing was changed",
         "allow more with --latency, search longer with --budget, or use a faster server",
     )
 
