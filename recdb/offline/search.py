@@ -348,9 +348,14 @@ class Search:
             self._raise(best)
 
     def _lowered(self, trial: Trial, names: Sequence[str], factor: float) -> Trial:
-        """Try lower values of hyper-parameters that cost time."""
-        lower: dict[str, Any] = {name: max(1, int(getattr(trial.params, name) * factor)) for name in names}
-        return self._try(replace(trial.params, **lower), self.evaluator.all_users)
+        """Try lower values of hyper-parameters that cost time: low enough to make a difference."""
+        params = trial.params
+        while self.evaluator.rows(params, self.evaluator.all_users) > trial.rows * 0.95:
+            lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * factor)) for name in names}
+            if replace(params, **lower) == params:
+                break
+            params = replace(params, **lower)
+        return self._try(params, self.evaluator.all_users)
 
     def _raise(self, best: Trial) -> None:
         """Try more score sources, beyond the bound."""
