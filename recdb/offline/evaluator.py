@@ -16,9 +16,11 @@ from scipy import sparse
 
 from recdb.learn.basis import Basis, Decomposition, decompose, fold_in
 from recdb.learn.events import Events
+from recdb.learn.filters import Spectrum, find_spectrum, symmetric_exponent
 from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
 from recdb.learn.limits import (
     BASIS_QUANTILE,
+    Rows,
     limit_sums,
     limit_users,
     neighbor_limit,
@@ -38,6 +40,8 @@ FEW_USERS = 600
 MANY_PAIRS = 150_000
 """With more pairs of a user and an item than this, a trial takes long: a search ranks for FEW_USERS first."""
 MOST_NEIGHBORS = 400
+SPECTRAL_RANK = 512
+"""One decomposition serves the settings of all ranks up to this one."""
 CACHE_BYTES = 2**30
 BLOCK_USERS = 250
 THREADS = min(4, CORES)
@@ -54,11 +58,16 @@ LEARNING = (
     "target_exponent",
     "cooccurrence_power",
     "spectral_weight",
+    "spectral_filter",
+    "spectral_power",
+    "spectral_rank",
     "ease_regularization",
+    "ease_dropout",
     "item_neighbors",
     "session_weight",
     "session_gap",
 )
+FILTERING = ("item_weight_exponent", "item_user_exponent", "session_weight", "session_gap")
 
 
 @dataclass(frozen=True)
@@ -352,24 +361,35 @@ class OfflineEvaluator:
         """Learn item neighbours: return them without the diagonal, and the diagonal, which self_weight multiplies."""
 
         def learn() -> tuple[sparse.csr_array, Float32]:
-            rows = rows_to_learn_from(
-                self.limited,
-                params.item_weight_exponent,
-                params.item_user_exponent,
-                params.session_weight,
-                params.session_gap,
-                alone=params.learner == "ease",
-            )
-            right = self._basis(params).right if params.spectral_weight > 0 else np.empty((0, 0), dtype=np.float32)
-            plain = replace(params, self_weight=1.0)
-            learned = to_matrix(fit_item_neighbors(rows, right, plain), self.known.shape[1])
+            plain, rows = replace(params, self_weight=1.0), self._rows(params)
+            spectrum = self._spectrum(params) if filtered else None
+            learned = to_matrix(fit_item_neighbors(rows, plain, spectrum=spectrum), self.known.shape[1])
             itself = learned.diagonal().astype(np.float32)
             learned = sparse.csr_array(learned - sparse.diags_array(itself, format="csr"))
             learned.eliminate_zeros()
             return learned, itself
 
-        basis = values(params, PLACING) if params.spectral_weight > 0 else ()
-        return self._cache.get(("learned", *values(params, LEARNING), *basis), learn)
+        filtered = params.learner == "cooccurrence" and params.spectral_weight > 0
+        return self._cache.get(("learned", *values(params, LEARNING)), learn)
+
+    def _rows(self, params: Params) -> Rows:
+        alone = params.learner == "ease"
+        return self._cache.get(
+            ("rows", alone, *values(params, FILTERING)),
+            lambda: rows_to_learn_from(
+                self.limited,
+                params.item_weight_exponent,
+                params.item_user_exponent,
+                params.session_weight,
+                params.session_gap,
+                alone=alone,
+            ),
+        )
+
+    def _spectrum(self, params: Params) -> Spectrum:
+        rank = max(SPECTRAL_RANK, params.spectral_rank)
+        key = ("spectrum", rank, symmetric_exponent(params), *values(params, FILTERING))
+        return self._cache.get(key, lambda: find_spectrum(self._rows(params), params, rank))
 
 
 def values(params: Params, names: Sequence[str]) -> tuple[Any, ...]:

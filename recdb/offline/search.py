@@ -26,11 +26,15 @@ ITEM_LEARNING: Space = {
     "learner": ("cooccurrence", "ease"),
     "item_weight_exponent": (0.0, 0.5, 1.0),
     "item_user_exponent": (0.0, 0.125, 0.25, 0.375, 0.5),
-    "source_exponent": (0.0, 0.15, 0.3, 0.5, 0.7),
-    "target_exponent": (0.0, 0.15, 0.3, 0.5, 0.6, 0.7, 0.8),
+    "source_exponent": (0.0, 0.15, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0),
+    "target_exponent": (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8),
     "cooccurrence_power": (0.6, 0.8, 1.0, 1.3, 1.6),
-    "spectral_weight": (0.0, 0.03, 0.1, 0.3),
-    "ease_regularization": (0.1, 0.2, 0.4, 0.8, 1.6, 3.2),
+    "spectral_weight": (0.0, 0.03, 0.1, 0.3, 0.6, 0.9, 2.0, 4.0, 8.0, 16.0, 32.0),
+    "spectral_filter": ("ideal", "second-order", "chebyshev", "ridge"),
+    "spectral_power": (1.5, 2.0, 3.0, 5.0),
+    "spectral_rank": (128, 256, 512),
+    "ease_regularization": (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6),
+    "ease_dropout": (0.0, 0.2, 0.35, 0.5, 0.65),
     "item_neighbors": (12, 25, 50, 100, 200, 400),
     "session_weight": (0.0, 10.0, 50.0),
     "session_gap": (60.0, 180.0, 420.0, 1800.0),
@@ -62,6 +66,8 @@ SLOW = "spectral_weight"
 """The hyper-parameter that takes so long to learn that only the last steps try it; it is never drawn."""
 COSTLY = ("neighbors", "item_neighbors", "profile_limit")
 COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight")
+FILTER = ("spectral_filter", "spectral_power", "spectral_rank")
+"""Hyper-parameters of a spectral filter, without an effect where its weight is 0."""
 
 # Settings that did well on other data sets; the draws of each part begin with them.
 KNOWN_ITEM_BASED: Sequence[Mapping[str, Any]] = (
@@ -291,7 +297,13 @@ def matters(params: Params, name: str) -> bool:
     if name in USER_LEARNING or name in USER_SCORING:
         return params.blend > 0
     if name in ITEM_LEARNING or name in ITEM_SCORING:
-        learner = {"ease_regularization": "ease"} | dict.fromkeys(COOCCURRENCE, "cooccurrence")
+        learner = {"ease_regularization": "ease", "ease_dropout": "ease"} | dict.fromkeys(COOCCURRENCE, "cooccurrence")
+        if name in FILTER and not (
+            params.learner == "cooccurrence"
+            and params.spectral_weight > 0
+            and (name != "spectral_power" or params.spectral_filter == "chebyshev")
+        ):
+            return False
         fits = learner.get(name, params.learner) == params.learner
         return params.blend < 1 and fits and (name != "session_gap" or params.session_weight > 0)
     return True
