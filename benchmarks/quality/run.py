@@ -123,7 +123,7 @@ class Rivals:
                     item_user_exponent=0.0, target_exponent=0.0,
                 )  # fmt: skip
                 rows = Rows(weights, np.ones(weights.shape[0], np.float32))
-                learned = to_matrix(fit_item_neighbors(rows, np.empty((0, 0), np.float32), params), weights.shape[1])
+                learned = to_matrix(fit_item_neighbors(rows, params), weights.shape[1])
                 return self.from_scores(lambda m: lambda block: m[block] @ learned, weights)
 
             yield "EASE", best(ease(r, w) for w in inputs for r in (0.3, 1.0, 3.0, 10.0))

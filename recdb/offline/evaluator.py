@@ -14,13 +14,22 @@ from scipy import sparse
 
 from recdb.learn.basis import Basis, Decomposition, decompose, fold_in
 from recdb.learn.events import Events
-from recdb.learn.limits import BASIS_QUANTILE, limit_sums, limit_users, neighbor_limit, pair_limit
+from recdb.learn.filters import Spectrum, find_spectrum, symmetric_exponent
+from recdb.learn.limits import (
+    BASIS_QUANTILE,
+    Rows,
+    limit_sums,
+    limit_users,
+    neighbor_limit,
+    pair_limit,
+    rows_to_learn_from,
+)
 from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
 from recdb.learn.scoring import Neighborhood, nearest_users, neighbor_strengths, profiles, ranks_of, shares
 from recdb.offline.cache import CACHE_BYTES, Cache
-from recdb.offline.learned import Learned, prune, shared, widest
+from recdb.offline.learned import Learned, Widest, filtered, prune, shared, widest
 from recdb.offline.metrics import discounts
 from recdb.offline.split import split
 from recdb.offline.validation import Trial, ValidationUsers
@@ -31,6 +40,8 @@ FEW_USERS = 600
 MANY_PAIRS = 150_000
 """With more pairs of a user and an item than this, a trial takes long: a search ranks for FEW_USERS first."""
 MOST_NEIGHBORS = 400
+SPECTRAL_RANK = 512
+"""One decomposition serves the settings of all ranks up to this one."""
 THREADS = min(4, CORES)
 """Each thread needs memory for a block of scores."""
 
@@ -44,11 +55,16 @@ LEARNING = (
     "target_exponent",
     "cooccurrence_power",
     "spectral_weight",
+    "spectral_filter",
+    "spectral_power",
+    "spectral_rank",
     "ease_regularization",
+    "ease_dropout",
     "item_neighbors",
     "session_weight",
     "session_gap",
 )
+FILTERING = ("item_weight_exponent", "item_user_exponent", "session_weight", "session_gap")
 USER_SCORING = (
     "people_recency",
     "neighbors",
@@ -180,7 +196,7 @@ class OfflineEvaluator:
             return self._products(shares(profile, learned.sums, 1.0), learned.weights, validation)
 
         key = ("items", len(validation.users), limit, self._self_weight(params), *values(params, LEARNING))
-        return self._cache.get((*key, *self._spectral(params), *values(params, ITEM_SCORING)), score)
+        return self._cache.get((*key, *values(params, ITEM_SCORING)), score)
 
     def _products(self, counted: sparse.csr_array, given: sparse.csr_array, validation: ValidationUsers) -> Part:
         """Return how much all sources give: `counted` (users, sources) says by how much each source counts for a user,
@@ -277,19 +293,33 @@ class OfflineEvaluator:
     def _learned(self, params: Params) -> Learned:
         """Learn item neighbours."""
         common = shared(params)
+        wide = self._cache.get(("widest", *values(common, LEARNING)), lambda: self._widest(common))
+        key = ("learned", self._self_weight(params), *values(params, LEARNING))
+        return self._cache.get(key, lambda: prune(wide, params, self._self_weight(params)))
 
-        def learn() -> Learned:
-            right = self._basis(params).right if params.spectral_weight > 0 else np.empty((0, 0), dtype=np.float32)
-            key = ("widest", *values(common, LEARNING), *self._spectral(params))
-            wide = self._cache.get(key, lambda: widest(self.limited, common, right))
-            return prune(wide, params, self._self_weight(params))
+    def _widest(self, params: Params) -> Widest:
+        return widest(self._rows(params), params, self._spectrum(params) if filtered(params) else None)
 
-        key = ("learned", self._self_weight(params), *values(params, LEARNING), *self._spectral(params))
-        return self._cache.get(key, learn)
+    def _rows(self, params: Params) -> Rows:
+        """Return the rows to learn item neighbours from."""
+        alone = params.learner == "ease"
+        return self._cache.get(
+            ("rows", alone, *values(params, FILTERING)),
+            lambda: rows_to_learn_from(
+                self.limited,
+                params.item_weight_exponent,
+                params.item_user_exponent,
+                params.session_weight,
+                params.session_gap,
+                alone=alone,
+            ),
+        )
 
-    def _spectral(self, params: Params) -> tuple[Any, ...]:
-        """Return the values that the neighbours depend on where they have a spectral part."""
-        return values(params, PLACING) if params.spectral_weight > 0 else ()
+    def _spectrum(self, params: Params) -> Spectrum:
+        """Decompose the co-occurrences once for all filters, and all ranks up to SPECTRAL_RANK."""
+        rank = max(SPECTRAL_RANK, params.spectral_rank)
+        key = ("spectrum", rank, symmetric_exponent(params), *values(params, FILTERING))
+        return self._cache.get(key, lambda: find_spectrum(self._rows(params), params, rank))
 
     def _self_weight(self, params: Params) -> float:
         return params.self_weight if self.returns else 0.0

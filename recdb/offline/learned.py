@@ -5,16 +5,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
+from recdb.learn.filters import Spectrum
 from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
-from recdb.learn.limits import rows_to_learn_from
-from recdb.learn.matrix import Float32, Float64, Interactions, absolute_sums, inverse_power, row_numbers, signed_power
+from recdb.learn.limits import Rows
+from recdb.learn.matrix import Float32, Float64, absolute_sums, inverse_power, row_numbers, signed_power
 from recdb.learn.params import Params
 
 MOST_KEPT = 400
 """Neighbours are learned at this number, and cut to the numbers of a search."""
 
-COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight")
-"""What only the learner 'cooccurrence' reads."""
+FILTER = ("spectral_filter", "spectral_power", "spectral_rank")
+"""Hyper-parameters of a spectral filter, without an effect where its weight is 0."""
+COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight", *FILTER)
+"""Hyper-parameters that only the learner 'cooccurrence' reads."""
+EASE = ("ease_regularization", "ease_dropout")
+"""Hyper-parameters that only the learner 'ease' reads."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,9 @@ class Learned:
     """(items,): how many neighbours each item has, itself not counted."""
 
 
-def widest(known: Interactions, params: Params, right: Float32) -> Widest:
-    """Learn at MOST_KEPT neighbours. `right` is V of the basis, which the spectral weight needs."""
-    rows = rows_to_learn_from(
-        known,
-        params.item_weight_exponent,
-        params.item_user_exponent,
-        params.session_weight,
-        params.session_gap,
-        alone=params.learner == "ease",
-    )
-    learned = to_matrix(fit_item_neighbors(rows, right, params), known.shape[1])
+def widest(rows: Rows, params: Params, spectrum: Spectrum | None) -> Widest:
+    """Learn at MOST_KEPT neighbours. A filter reads the spectrum."""
+    learned = to_matrix(fit_item_neighbors(rows, params, spectrum=spectrum), rows.weights.shape[1])
     lengths = np.diff(learned.indptr)
     numbers = row_numbers(learned)
     within = np.arange(learned.nnz) - learned.indptr[numbers]
@@ -69,16 +66,32 @@ def widest(known: Interactions, params: Params, right: Float32) -> Widest:
 
 def shared(params: Params) -> Params:
     """Return the setting to learn with: one for all settings that prune() can tell apart."""
-    plain = Params()
-    params = replace(params, item_neighbors=max(MOST_KEPT, params.item_neighbors), self_weight=1.0)
-    if params.session_weight == 0:
-        params = replace(params, session_gap=plain.session_gap)
+    idle = {name for name in (*COOCCURRENCE, *EASE, "session_gap") if not learns(params, name)}
     if params.learner == "ease":
-        return replace(params, **{name: getattr(plain, name) for name in COOCCURRENCE})
-    params = replace(params, ease_regularization=plain.ease_regularization)
+        idle.remove("spectral_rank")
     if rescales(params):
         params = replace(params, source_exponent=0.0, cooccurrence_power=1.0)
-    return params
+    defaults = Params()
+    plain = {name: getattr(defaults, name) for name in idle}
+    return replace(params, **plain, item_neighbors=max(MOST_KEPT, params.item_neighbors), self_weight=1.0)
+
+
+def learns(params: Params, name: str) -> bool:
+    """Tell whether learning reads a hyper-parameter of item neighbours, given the others."""
+    if name == "spectral_power" and params.spectral_filter != "chebyshev":
+        return False
+    if name in FILTER and params.spectral_weight == 0:
+        return False
+    if name == "session_gap":
+        return params.session_weight > 0
+    if name in COOCCURRENCE:
+        return params.learner == "cooccurrence"
+    return name not in EASE or params.learner == "ease"
+
+
+def filtered(params: Params) -> bool:
+    """Tell whether a spectral filter adds to the co-occurrences."""
+    return params.learner == "cooccurrence" and params.spectral_weight > 0
 
 
 def rescales(params: Params) -> bool:

@@ -1,7 +1,7 @@
 """Searches hyper-parameters on a validation part, with the offline evaluator.
 
 The search begins with settings that won on other data, and pairs their item-based and user-based parts. For each
-learner it improves the best pair by coordinate steps, then the best of all, and then random changes of that (iterated
+form it improves the best pair by coordinate steps, then the best of all, and then random changes of that (iterated
 local search), until nothing is left to find or the time is up. It ranks for few of the validation users first, and for
 all of them only where the few do not rule a setting out.
 
@@ -21,14 +21,15 @@ from recdb.learn.params import Params
 from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.space import (
     BLENDING,
+    FORMS,
     ITEM_LEARNING,
     ITEM_SCORING,
     OF_ITEMS,
     OF_USERS,
-    SLOW,
     USER_LEARNING,
     USER_SCORING,
     around,
+    form,
     matters,
     plainest,
     trimmed,
@@ -41,7 +42,7 @@ PARTS = 4
 """How many item-based and how many user-based parts are paired."""
 BLENDS = (0.2, 0.4, 0.6, 0.8)
 FAMILIES = 0.08
-"""A learner is followed if its best setting is at most this much worse than the best of all, as a share."""
+"""A form of learning is followed if its best setting is at most this much worse than the best of all, as a share."""
 JUMP = 3
 """The number of hyper-parameters to change at once if no single change helps."""
 JUMPS = 6
@@ -239,7 +240,7 @@ class Search:
     def _alone(self, tried: Sequence[Params], blend: float, names: Sequence[str]) -> list[Params]:
         """Rank by one part of some settings; return the PARTS best settings that differ in that part.
 
-        The best setting of each learner is improved by coordinate steps first.
+        The best setting of each form is improved by coordinate steps first.
         """
         found = [trial for params in tried if (trial := self._few(replace(params, blend=blend)))]
         leading = self._families(found)
@@ -247,7 +248,7 @@ class Search:
         different: dict[tuple[Any, ...], Params] = {}
         for trial in sorted(found, key=lambda trial: -trial.objective):
             different.setdefault(tuple(getattr(trial.params, name) for name in names), trial.params)
-        # The improved settings come first: there are few learners.
+        # The improved settings come first: there are few forms.
         firsts = [trial.params for trial in found[-len(leading) :]]
         others = [params for params in different.values() if params not in firsts]
         return [*firsts, *others][:PARTS]
@@ -258,10 +259,10 @@ class Search:
             self._try(trial.params, self.evaluator.all_users)
 
     def _families(self, found: Sequence[Trial]) -> list[Trial]:
-        """Return the best trial of each learner that is worth following, the best first."""
+        """Return the best trial of each form of learning that is worth following, the best first."""
         best: dict[str, Trial] = {}
         for trial in sorted(found, key=lambda trial: -trial.objective):
-            best.setdefault(trial.params.learner if trial.params.blend < 1 else "", trial)
+            best.setdefault(form(trial.params) if trial.params.blend < 1 else "", trial)
         enough = max((trial.objective for trial in best.values()), default=0.0) * (1 - FAMILIES)
         return [trial for trial in best.values() if trial.objective >= enough]
 
@@ -270,7 +271,7 @@ class Search:
         better = True
         while better:
             before = best
-            best = self._sweep(best, self._challenge, slow=True)
+            best = self._sweep(best, self._challenge)
             better = best.objective > before.objective * CLEARLY
 
     def _sweep(
@@ -278,13 +279,11 @@ class Search:
         best: Trial,
         challenge: Callable[[Trial, Params, str], Trial],
         *,
-        slow: bool = False,
         fixed: Sequence[str] = (),
     ) -> Trial:
         """Take coordinate steps from a trial once, the quick ones first; return the best trial."""
-        quick = {name: values for name, values in ITEM_LEARNING.items() if name not in (*SLOW, "learner")}
-        parts = [BLENDING, {**ITEM_SCORING, **USER_SCORING}, quick, USER_LEARNING]
-        parts += [{name: ITEM_LEARNING[name] for name in SLOW}] if slow else []
+        learning = {name: values for name, values in ITEM_LEARNING.items() if name not in FORMS}
+        parts = [BLENDING, {**ITEM_SCORING, **USER_SCORING}, learning, USER_LEARNING]
         for part in parts:
             space = trimmed(part, self.evaluator, self.width)
             for name in self.generator.permutation(list(space)):
@@ -316,7 +315,7 @@ class Search:
         space: dict[str, Sequence[Any]] = {}
         for part in (BLENDING, ITEM_SCORING, USER_SCORING, ITEM_LEARNING, USER_LEARNING):
             space |= trimmed(part, self.evaluator, self.width)
-        names = [name for name in space if name not in (*SLOW, "learner") and matters(best.params, name)]
+        names = [name for name in space if name not in FORMS and matters(best.params, name)]
         found: list[Trial] = []
         for _ in range(JUMPS if names else 0):
             chosen = self.generator.choice(names, size=min(JUMP, len(names)), replace=False)

@@ -7,6 +7,7 @@ from typing import Any
 from recdb.learn.item_neighbors import EASE_ITEMS
 from recdb.learn.params import Params
 from recdb.offline.evaluator import OfflineEvaluator
+from recdb.offline.learned import filtered, learns
 
 Space = Mapping[str, Sequence[Any]]
 
@@ -15,11 +16,15 @@ ITEM_LEARNING: Space = {
     "learner": ("cooccurrence", "ease"),
     "item_weight_exponent": (0.0, 0.5, 1.0),
     "item_user_exponent": (0.0, 0.125, 0.25, 0.375, 0.5),
-    "source_exponent": (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0),
-    "target_exponent": (0.0, 0.15, 0.3, 0.5, 0.6, 0.7, 0.8),
+    "source_exponent": (-0.15, 0.0, 0.15, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0),
+    "target_exponent": (-0.15, 0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8),
     "cooccurrence_power": (0.6, 0.8, 1.0, 1.3, 1.6),
-    "spectral_weight": (0.0, 0.03, 0.1, 0.3),
-    "ease_regularization": (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2),
+    "spectral_weight": (0.0, 0.03, 0.1, 0.2, 0.3, 0.6, 0.9, 2.0, 4.0, 8.0, 16.0, 32.0),
+    "spectral_filter": ("ideal", "second-order", "chebyshev", "ridge"),
+    "spectral_power": (1.5, 2.0, 3.0, 5.0),
+    "spectral_rank": (64, 128, 256, 512),
+    "ease_regularization": (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6),
+    "ease_dropout": (0.0, 0.2, 0.35, 0.5, 0.65),
     "item_neighbors": (12, 25, 50, 100, 200, 400),
     "session_weight": (0.0, 10.0, 50.0),
     "session_gap": (60.0, 180.0, 420.0, 1800.0),
@@ -47,9 +52,8 @@ USER_SCORING: Space = {
 # Hyper-parameters of both parts.
 BLENDING: Space = {"blend": tuple(step / 10 for step in range(11)), "profile_limit": (10, 20, 40, 80, 160, 320)}
 
-SLOW = ("spectral_weight",)
-"""Hyper-parameters that take long to learn: a sweep tries them last, and they are never drawn."""
-COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight")
+FORMS = ("learner", "spectral_filter")
+"""Hyper-parameters that say how to learn: each value goes with other values of the others, so no step changes them."""
 OF_ITEMS = (*ITEM_LEARNING, *ITEM_SCORING)
 OF_USERS = (*USER_LEARNING, *USER_SCORING)
 
@@ -59,10 +63,13 @@ def matters(params: Params, name: str) -> bool:
     if name in OF_USERS:
         return params.blend > 0
     if name in OF_ITEMS:
-        learner = {"ease_regularization": "ease"} | dict.fromkeys(COOCCURRENCE, "cooccurrence")
-        fits = learner.get(name, params.learner) == params.learner
-        return params.blend < 1 and fits and (name != "session_gap" or params.session_weight > 0)
+        return params.blend < 1 and learns(params, name)
     return True
+
+
+def form(params: Params) -> str:
+    """Name the way of learning item neighbours."""
+    return params.spectral_filter if filtered(params) else params.learner
 
 
 def around(values: Sequence[Any], current: Any) -> list[Any]:

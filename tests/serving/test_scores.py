@@ -37,7 +37,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no sessions": {"session_weight": 0.0},
     "never for themselves": {"self_weight": 0.0},
     "spectral": {"spectral_weight": 0.5, "cooccurrence_power": 0.7, "source_exponent": 0.3, "target_exponent": 0.8},
-    "ease": {"learner": "ease", "item_neighbors": 30},
+    "ridge": {"spectral_weight": 9.0, "spectral_filter": "ridge", "source_exponent": 0.6, "target_exponent": 0.2},
+    "ease": {"learner": "ease", "item_neighbors": 30, "ease_dropout": 0.5},
     "ease without sessions": {"learner": "ease", "session_weight": 0.0, "self_weight": 0.0, "blend": 0.0},
 }
 
@@ -297,27 +298,56 @@ def rows_to_learn_from(learned: reference.Reference) -> tuple[reference.Array, r
     return rows, counts
 
 
+def spectrum(learned: reference.Reference) -> tuple[reference.Array, reference.Array]:
+    """The eigenvectors and eigenvalues of P = R'R, R = sqrt(c) D_r^-a W D_i^-b, of which those of rank are kept."""
+    (rows, counts), params = rows_to_learn_from(learned), learned.params
+    by_row = np.sqrt(counts) * reference.inverse_power(np.abs(rows).sum(axis=1), params["item_user_exponent"])
+    middle = (params["source_exponent"] + params["target_exponent"]) / 2
+    scaled = by_row[:, None] * rows * reference.inverse_power(counts @ np.abs(rows), middle)
+    eigenvalues, vectors = np.linalg.eigh(scaled.T @ scaled)
+    order = np.argsort(eigenvalues)[::-1][: params["spectral_rank"]]
+    order = order[eigenvalues[order] > 1e-8 * eigenvalues.max()]
+    return vectors[:, order], eigenvalues[order]
+
+
+def response(eigenvalues: reference.Array, params: dict[str, Any]) -> reference.Array:
+    """h of each filter, for eigenvalues in units of the largest."""
+    weight, power = params["spectral_weight"], params["spectral_power"]
+    one: reference.Array = np.ones(len(eigenvalues))
+    plateau = np.array([0.5 - 0.5 * abs(1 - 2 * each) ** power * (1 if each < 0.5 else -1) for each in eigenvalues])
+    return {
+        "ideal": weight * one,
+        "second-order": -weight * eigenvalues**2,
+        "chebyshev": plateau - eigenvalues + weight,
+        "ridge": eigenvalues / (1 + weight * eigenvalues) - eigenvalues,
+    }[params["spectral_filter"]]
+
+
 def cooccurrences(learned: reference.Reference) -> reference.Array:
-    """N_ji = (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where both occur."""
+    """N_ji = (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + u^s d_j^-e (V h(l / u) V')_ji d_i^e, e = (x - y) / 2."""
     (rows, counts), params = rows_to_learn_from(learned), learned.params
     item_sums = counts @ np.abs(rows)
     by_row = counts * reference.inverse_power(np.abs(rows).sum(axis=1), 2 * params["item_user_exponent"])
     by_source = reference.inverse_power(item_sums, params["source_exponent"])
     by_target = reference.inverse_power(item_sums, params["target_exponent"])
     together = by_source[:, None] * (rows.T @ (by_row[:, None] * rows)) * by_target
-    _, right, _ = decompose(learned)
-    spectral = right @ right.T * np.outer(reference.inverse_power(item_sums, 0.5), np.sqrt(item_sums))
-    occurs = rows != 0
     expected = reference.signed_power(together, params["cooccurrence_power"])
     itself = learned.self_weight * np.diag(expected)
-    expected += params["spectral_weight"] * np.where(occurs.T.astype(int) @ occurs > 0, spectral, 0)
+    if params["spectral_weight"]:
+        vectors, eigenvalues = spectrum(learned)
+        half = (params["source_exponent"] - params["target_exponent"]) / 2
+        filtered = (vectors * response(eigenvalues / eigenvalues.max(), params)) @ vectors.T
+        filtered *= eigenvalues.max() ** params["cooccurrence_power"]
+        expected += (
+            reference.inverse_power(item_sums, half)[:, None] * filtered * reference.inverse_power(item_sums, -half)
+        )
     np.fill_diagonal(expected, itself)
     return expected
 
 
 def ease(learned: reference.Reference) -> reference.Array:
-    """N_ji = -P_ji / P_ii, P = (A'A + lambda I)^-1, A = sqrt(c) D_r^-a W D_i^-y; lambda in units of the mean
-    diagonal."""
+    """N_ji = -P_ji / P_ii, P = (A'A + lambda I + p / (1 - p) diag(A'A))^-1, A = sqrt(c) D_r^-a W D_i^-y; lambda in
+    units of the mean diagonal."""
     (rows, counts), params = rows_to_learn_from(learned), learned.params
     by_row = np.sqrt(counts) * reference.inverse_power(np.abs(rows).sum(axis=1), params["item_user_exponent"])
     item_sums = counts @ np.abs(rows)
@@ -325,7 +355,8 @@ def ease(learned: reference.Reference) -> reference.Array:
     scaled = by_row[:, None] * rows * by_item
     gram = scaled.T @ scaled
     regularization = params["ease_regularization"] * np.diag(gram)[item_sums > 0].mean()
-    precision = np.linalg.inv(gram + regularization * np.eye(len(gram)))
+    dropped = params["ease_dropout"] / (1 - params["ease_dropout"]) * np.diag(np.diag(gram))
+    precision = np.linalg.inv(gram + regularization * np.eye(len(gram)) + dropped)
     expected = -precision / np.diag(precision)
     np.fill_diagonal(expected, 0)
     np.fill_diagonal(expected, learned.self_weight * np.abs(expected).max(axis=1))
@@ -338,11 +369,22 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "from a source to a target": {"source_exponent": 0.8, "target_exponent": 0.3, "item_user_exponent": 0.4},
     "longer sessions": {"session_gap": 1800.0, "session_weight": 3.0, "item_weight_exponent": 1.0},
     "damped": {"cooccurrence_power": 0.7, "self_weight": 8.0, "item_weight_exponent": 0.0},
-    "spectral": {"spectral_weight": 0.3, "cooccurrence_power": 0.8, "self_weight": 0.5, "session_weight": 2.0},
+    "ideal": {"spectral_weight": 0.3, "cooccurrence_power": 0.8, "self_weight": 0.5, "session_weight": 2.0},
+    "ideal, as GF-CF": {
+        "spectral_weight": 0.3, "spectral_rank": 6, "item_user_exponent": 0.5, "source_exponent": 1.0,
+        "target_exponent": 0.0, "session_weight": 0.0, "self_weight": 0.0,
+    },
+    "second-order": {"spectral_weight": 0.6, "spectral_filter": "second-order", "session_weight": 3.0},
+    "chebyshev": {
+        "spectral_weight": 0.2, "spectral_filter": "chebyshev", "spectral_power": 3.0, "item_user_exponent": 0.5,
+        "source_exponent": 0.9, "target_exponent": 0.1, "session_weight": 0.0,
+    },
+    "ridge": {"spectral_weight": 12.0, "spectral_filter": "ridge", "source_exponent": 0.4, "target_exponent": 0.6},
     "ease": {"learner": "ease", "self_weight": 0.0, "session_weight": 0.0},
     "ease with sessions": {"learner": "ease", "self_weight": 2.0, "session_weight": 50.0, "target_exponent": 0.3},
     "ease, regularized": {"learner": "ease", "ease_regularization": 20.0, "item_weight_exponent": 1.0},
-}
+    "ease with dropout": {"learner": "ease", "ease_dropout": 0.4, "session_weight": 0.0},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("variant", ["dislikes", "learned from little", "no times"])
