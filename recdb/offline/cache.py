@@ -21,6 +21,9 @@ class Cache:
         self.values: OrderedDict[Any, Any] = OrderedDict()
         self._sizes: dict[Any, int] = {}
 
+    def __contains__(self, key: Any) -> bool:
+        return key in self.values
+
     def get(self, key: Any, compute: Callable[[], Value]) -> Value:
         """Return the value of `key`; compute it if it is not kept."""
         if key not in self.values:

@@ -37,8 +37,9 @@ from recdb.offline.validation import Trial, ValidationUsers
 K = 20
 VALIDATION_USERS = 2000
 FEW_USERS = 600
+"""With more validation users, a search ranks for so many of them first."""
 MANY_PAIRS = 150_000
-"""With more pairs of a user and an item than this, a trial takes long: a search ranks for FEW_USERS first."""
+"""With more pairs of a user and an item than this, one validation part has enough of them."""
 MOST_NEIGHBORS = 400
 SPECTRAL_RANK = 512
 """One decomposition serves the settings of all ranks up to this one."""
@@ -108,7 +109,7 @@ class OfflineEvaluator:
         users, rows = np.unique(validation.users, return_inverse=True)
         self.all_users = ValidationUsers(users, rows, validation.items, validation.events.hidden()[users])
         self.few_users = self.all_users
-        if len(self.known.users) > MANY_PAIRS and len(users) > FEW_USERS:
+        if len(users) > FEW_USERS:
             chosen = np.random.default_rng(seed).permutation(len(users)) < FEW_USERS
             self.few_users = self.all_users.where(chosen)
         self.returns = not bool(events.hides[np.unique(events.kinds)].all())
@@ -117,12 +118,14 @@ class OfflineEvaluator:
             self.known.weights.min() < self.known.weights.max() * (1 - 1e-6)
         )
         self._ranks = self.known.ranks()
-        self._cache = Cache(CACHE_BYTES // folds)
+        self._cache = Cache()
         self._earlier: OfflineEvaluator | None = None
-        if folds > 1 and self.few_users is self.all_users:
+        if folds > 1 and len(self.known.users) <= MANY_PAIRS:
             self._earlier = OfflineEvaluator(
                 validation.events, ceiling, rank=rank, most_users=most_users, seed=seed, folds=folds - 1
             )
+            # The parts share the memory; only trials on all users rank for the earlier ones.
+            self._cache, self._earlier._cache = Cache(CACHE_BYTES * 3 // 4), Cache(CACHE_BYTES // 4)
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -144,9 +147,13 @@ class OfflineEvaluator:
         return Trial(params, float(recall.mean()), float(ndcg.mean()), len(recall), rows, gains)
 
     def user_metrics(self, params: Params, validation: ValidationUsers | None = None) -> tuple[Float64, Float64]:
-        """Rank with a setting and return the users' recall@20 and ndcg@20, both (users,), of all folds."""
-        recall, ndcg = self._fold_metrics(params, validation or self.all_users)
-        if self._earlier is None or not len(self._earlier.users):
+        """Rank with a setting and return the users' recall@20 and ndcg@20, both (users,).
+
+        They are of all folds, or of some users of the newest.
+        """
+        validation = validation or self.all_users
+        recall, ndcg = self._fold_metrics(params, validation)
+        if self._earlier is None or not len(self._earlier.users) or validation is not self.all_users:
             return recall, ndcg
         before = self._earlier.user_metrics(params)
         return np.concatenate([recall, before[0]]), np.concatenate([ndcg, before[1]])
@@ -192,7 +199,7 @@ class OfflineEvaluator:
 
         def score() -> Part:
             profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[validation.users]
-            learned = self._learned(params)
+            learned = self._learned(params, validation)
             return self._products(shares(profile, learned.sums, 1.0), learned.weights, validation)
 
         key = ("items", len(validation.users), limit, self._self_weight(params), *values(params, LEARNING))
@@ -213,17 +220,9 @@ class OfflineEvaluator:
             counted = near.similarities[:, : params.neighbors] > 0
             rows += float((lengths[near.users[:, : params.neighbors]] * counted).sum())
         if params.blend < 1:
-            lengths = self._learned(params).neighbors + (self._self_weight(params) > 0)
+            lengths = self._learned(params, validation).neighbors + (self._self_weight(params) > 0)
             rows += float((self._matrix(0.0, limit)[validation.users] @ lengths).sum())
         return rows / max(len(validation.users), 1)
-
-    def guess_rows(self, params: Params) -> float:
-        """Guess rows() without learning anything: often too low, because neighbours tend to have more items."""
-        lengths = np.diff(self._matrix(0.0, self._limit(params)).indptr)
-        rows = params.neighbors * float(lengths[lengths > 0].mean()) if params.blend > 0 else 0.0
-        if params.blend < 1:
-            rows += float(lengths[self.users].mean()) * params.item_neighbors / 2
-        return rows
 
     def _limit(self, params: Params) -> int:
         return min(params.profile_limit, self.longest)
@@ -290,15 +289,23 @@ class OfflineEvaluator:
         key = ("near", len(validation.users), params.people_recency, limit, *values(params, PLACING))
         return self._cache.get(key, find)
 
-    def _learned(self, params: Params) -> Learned:
-        """Learn item neighbours."""
-        common = shared(params)
-        wide = self._cache.get(("widest", *values(common, LEARNING)), lambda: self._widest(common))
-        key = ("learned", self._self_weight(params), *values(params, LEARNING))
+    def _learned(self, params: Params, validation: ValidationUsers) -> Learned:
+        """Learn the neighbours of the items that the users have."""
+        wide = self._widest(shared(params), validation)
+        key = ("learned", len(validation.users), self._self_weight(params), *values(params, LEARNING))
         return self._cache.get(key, lambda: prune(wide, params, self._self_weight(params)))
 
-    def _widest(self, params: Params) -> Widest:
-        return widest(self._rows(params), params, self._spectrum(params) if filtered(params) else None)
+    def _widest(self, params: Params, validation: ValidationUsers) -> Widest:
+        def learn() -> Widest:
+            spectrum = self._spectrum(params) if filtered(params) else None
+            return widest(self._rows(params), params, spectrum, self._sources(validation))
+
+        keys = [("widest", users, *values(params, LEARNING)) for users in (len(self.users), len(validation.users))]
+        return self._cache.get(keys[0] if keys[0] in self._cache else keys[1], learn)
+
+    def _sources(self, validation: ValidationUsers) -> NDArray[np.int64]:
+        """Return the items that some users have."""
+        return np.unique(self._matrix(0.0, self.longest)[validation.users].indices).astype(np.int64)
 
     def _rows(self, params: Params) -> Rows:
         """Return the rows to learn item neighbours from."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb.learn.filters import Spectrum
@@ -46,9 +47,10 @@ class Learned:
     """(items,): how many neighbours each item has, itself not counted."""
 
 
-def widest(rows: Rows, params: Params, spectrum: Spectrum | None) -> Widest:
-    """Learn at MOST_KEPT neighbours. A filter reads the spectrum."""
-    learned = to_matrix(fit_item_neighbors(rows, params, spectrum=spectrum), rows.weights.shape[1])
+def widest(rows: Rows, params: Params, spectrum: Spectrum | None, sources: NDArray[np.int64]) -> Widest:
+    """Learn MOST_KEPT neighbours of some items. A filter reads the spectrum."""
+    blocks = fit_item_neighbors(rows, params, spectrum=spectrum, sources=sources)
+    learned = to_matrix(blocks, rows.weights.shape[1])
     lengths = np.diff(learned.indptr)
     numbers = row_numbers(learned)
     within = np.arange(learned.nnz) - learned.indptr[numbers]

@@ -41,7 +41,7 @@ COSTLY = ("neighbors", "item_neighbors", "profile_limit")
 PARTS = 4
 """How many item-based and how many user-based parts are paired."""
 BLENDS = (0.2, 0.4, 0.6, 0.8)
-FAMILIES = 0.08
+FAMILIES = 0.05
 """A form of learning is followed if its best setting is at most this much worse than the best of all, as a share."""
 JUMP = 3
 """The number of hyper-parameters to change at once if no single change helps."""
@@ -206,7 +206,7 @@ class Search:
         self._begin()
         self._pair()
         self._promote()
-        for trial in self._families(self._best_few()):
+        for trial in self._families(self._best_few())[:2]:
             self._sweep(trial, self._challenge_few)
         self._promote()
         stale = 0
@@ -243,7 +243,7 @@ class Search:
         The best setting of each form is improved by coordinate steps first.
         """
         found = [trial for params in tried if (trial := self._few(replace(params, blend=blend)))]
-        leading = self._families(found)
+        leading = self._families(found)[:3]
         found += [self._sweep(trial, self._challenge_few, fixed=("blend",)) for trial in leading]
         different: dict[tuple[Any, ...], Params] = {}
         for trial in sorted(found, key=lambda trial: -trial.objective):

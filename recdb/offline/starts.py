@@ -85,15 +85,28 @@ STARTS: Sequence[Start] = (
         "neighbors": 200, "profile_recency": 0.0,
     }),
 )  # fmt: skip
+WIDE = {"profile_limit": 320, "item_neighbors": 400, "dimension": 256, "neighbors": 100, "profile_recency": 0.0}
 ALWAYS: Sequence[Mapping[str, Any]] = (
     {
-        "blend": 0.3, "profile_limit": 320, "learner": "ease", "item_user_exponent": 0.25, "target_exponent": 0.3,
-        "ease_regularization": 0.2, "item_neighbors": 200,
+        **WIDE, "learner": "ease", "blend": 0.2, "target_exponent": 0.15, "ease_regularization": 1.6,
+        "spectrum_exponent": 0.25, "dimension": 64, "similarity_exponent": 4.0,
     },
     {
-        "blend": 0.5, "profile_limit": 320, "people_weight_exponent": 0.0, "basis_user_exponent": 0.5,
-        "basis_item_exponent": 0.0, "dimension": 256, "neighbors": 100, "source_exponent": 1.0, "target_exponent": 0.0,
-        "item_user_exponent": 0.5, "item_neighbors": 200,
+        **WIDE, "blend": 0.2, "item_user_exponent": 0.0, "source_exponent": 0.4, "target_exponent": 0.1,
+        "spectral_filter": "ridge", "spectral_weight": 8.0, "spectral_rank": 512,
+    },
+    {
+        **WIDE, "item_user_exponent": 0.125, "source_exponent": 0.4, "target_exponent": 0.1,
+        "spectral_filter": "second-order", "spectral_weight": 0.9, "spectral_rank": 512,
+    },
+    {
+        **WIDE, "item_user_exponent": 0.25, "source_exponent": 0.55, "target_exponent": 0.25,
+        "spectral_filter": "chebyshev", "spectral_weight": 0.03, "spectral_rank": 256,
+    },
+    {
+        **WIDE, "blend": 0.5, "people_weight_exponent": 0.0, "basis_user_exponent": 0.5,
+        "basis_item_exponent": 0.0, "source_exponent": 1.0, "target_exponent": 0.0,
+        "item_user_exponent": 0.5, "spectral_weight": 0.3,
     },
 )  # fmt: skip
 """Forms that the winners do not cover, tried after them."""
