@@ -38,6 +38,8 @@ K = 20
 VALIDATION_USERS = 2000
 FEW_USERS = 600
 """With more validation users, a search ranks for so many of them first."""
+FEWEST_USERS = 150
+"""And for so many where learning takes long even for few."""
 MANY_PAIRS = 150_000
 """With more pairs of a user and an item than this, one validation part has enough of them."""
 MOST_NEIGHBORS = 400
@@ -108,10 +110,9 @@ class OfflineEvaluator:
         self.rank = rank
         users, rows = np.unique(validation.users, return_inverse=True)
         self.all_users = ValidationUsers(users, rows, validation.items, validation.events.hidden()[users])
-        self.few_users = self.all_users
-        if len(users) > FEW_USERS:
-            chosen = np.random.default_rng(seed).permutation(len(users)) < FEW_USERS
-            self.few_users = self.all_users.where(chosen)
+        order = np.random.default_rng(seed).permutation(len(users))
+        self.few_users = self.all_users.where(order < FEW_USERS) if len(users) > FEW_USERS else self.all_users
+        self.fewest_users = self.all_users.where(order < FEWEST_USERS) if len(users) > FEW_USERS else self.all_users
         self.returns = not bool(events.hides[np.unique(events.kinds)].all())
         self.timed = events.timed
         self.weighted = bool(len(self.known.weights)) and bool(

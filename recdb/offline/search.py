@@ -10,7 +10,7 @@ the trials of a shorter one.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from recdb.learn.params import Params
 from recdb.offline.evaluator import OfflineEvaluator
+from recdb.offline.learned import filtered
 from recdb.offline.space import (
     BLENDING,
     FORMS,
@@ -38,8 +39,18 @@ from recdb.offline.starts import starts
 from recdb.offline.validation import Trial, ValidationUsers, best_of
 
 COSTLY = ("neighbors", "item_neighbors", "profile_limit")
+ALL = frozenset((*BLENDING, *OF_ITEMS, *OF_USERS)) - set(FORMS)
+"""Hyper-parameters that steps change."""
+SCORING = ALL - (set(ITEM_LEARNING) - {"item_neighbors"})
+"""Those that take no time to learn items."""
+FILTERING = set(ITEM_LEARNING) - {"item_neighbors", "spectral_rank"}
+"""Those that a filter is improved by alone."""
+FILTERS = 2
+"""How many spectral filters are improved."""
 PARTS = 4
-"""How many item-based and how many user-based parts are paired."""
+"""How many item-based and how many user-based parts are taken to pair."""
+PAIRS = 6
+"""How many pairs of them are blended, those of the best parts first."""
 BLENDS = (0.2, 0.4, 0.6, 0.8)
 FAMILIES = 0.05
 """A form of learning is followed if its best setting is at most this much worse than the best of all, as a share."""
@@ -147,19 +158,21 @@ class Search:
             self.report(trial, self.best() or trial)
         return self._seen[key]
 
-    def _few(self, params: Params, keep: str = "", most_rows: float | None = None) -> Trial | None:
+    def _few(self, params: Params, keep: str = "", among: ValidationUsers | None = None) -> Trial | None:
         """Try a setting on few users, made cheap enough; None if that is impossible."""
-        fitted = self._fitted(self._plain(params), keep, self.most_rows if most_rows is None else most_rows)
-        return None if fitted is None else self._try(fitted, self.evaluator.few_users)
+        among = among or self.evaluator.few_users
+        fitted = self._fitted(self._plain(params), keep, among)
+        return None if fitted is None else self._try(fitted, among)
 
-    def _fitted(self, params: Params, keep: str, most_rows: float) -> Params | None:
+    def _fitted(self, params: Params, keep: str, among: ValidationUsers) -> Params | None:
         """Take fewer score sources, and fewer items of each, until the cost is low enough; `keep` stays as it is."""
+        most_rows = self.most_rows
         if np.isinf(most_rows):
             return params
         for _ in range(10):
             if self.clock() >= self._deadline:
                 raise OutOfTime
-            rows = self.evaluator.rows(params, self.evaluator.few_users)
+            rows = self.evaluator.rows(params, among)
             if rows <= most_rows:
                 return params
             factor = max(0.3, 0.97 * most_rows / rows)
@@ -175,6 +188,11 @@ class Search:
     def _challenge_few(self, best: Trial, params: Params, keep: str = "") -> Trial:
         """Try a setting on few users; return the better trial."""
         trial = self._few(params, keep)
+        return best if trial is None else max(best, trial, key=lambda trial: trial.objective)
+
+    def _challenge_fewest(self, best: Trial, params: Params, keep: str = "") -> Trial:
+        """Try a setting on the fewest users; return the better trial."""
+        trial = self._few(params, keep, self.evaluator.fewest_users)
         return best if trial is None else max(best, trial, key=lambda trial: trial.objective)
 
     def _challenge(self, best: Trial, params: Params, keep: str = "") -> Trial:
@@ -203,11 +221,18 @@ class Search:
     # Steps -----------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        self._begin()
-        self._pair()
-        self._promote()
+        # What is learned fast comes first, so that a short search has found something.
+        begins = [self._plain(params) for params in (self.start, *starts(self.evaluator))]
+        quick = [trial for params in begins if not filtered(params) and (trial := self._few(params))]
+        self._promote(1)
+        items = self._alone(quick, 0.0, OF_ITEMS)
+        users = self._alone(quick, 1.0, OF_USERS)
+        self._pair(items, users)
+        self._promote(1)
+        self._pair(self._filters([params for params in begins if filtered(params)], items), users)
+        self._promote(1)
         for trial in self._families(self._best_few())[:2]:
-            self._sweep(trial, self._challenge_few)
+            self._sweep(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
         self._promote()
         stale = 0
         best = self.best()
@@ -220,42 +245,42 @@ class Search:
             stale = 0 if best.objective > before.objective * CLEARLY else stale + 1
         self.finished = True
 
-    def _begin(self) -> None:
-        """Try the settings that won on other data."""
-        for params in (self.start, *starts(self.evaluator)):
-            self._few(params)
-
-    def _pair(self) -> None:
-        """Improve the best parts of the settings so far alone, and blend those of both kinds, with the profile limit of
-        either."""
-        tried = [trial.params for trial in self._best_few()]
-        items = self._alone(tried, 0.0, OF_ITEMS)
-        users = self._alone(tried, 1.0, OF_USERS)
-        for i, j in sorted(product(range(len(items)), range(len(users))), key=sum):
+    def _pair(self, items: Sequence[Params], users: Sequence[Params]) -> None:
+        """Blend item-based and user-based parts, with the profile limit of either."""
+        for i, j in sorted(product(range(len(items)), range(len(users))), key=sum)[:PAIRS]:
             of_users = {name: getattr(users[j], name) for name in OF_USERS}
             for limit in {items[i].profile_limit, users[j].profile_limit}:
                 for blend in BLENDS:
                     self._few(replace(items[i], **of_users, profile_limit=limit, blend=blend))
 
-    def _alone(self, tried: Sequence[Params], blend: float, names: Sequence[str]) -> list[Params]:
+    def _alone(self, tried: Sequence[Trial], blend: float, names: Sequence[str]) -> list[Params]:
         """Rank by one part of some settings; return the PARTS best settings that differ in that part.
 
         The best setting of each form is improved by coordinate steps first.
         """
-        found = [trial for params in tried if (trial := self._few(replace(params, blend=blend)))]
-        leading = self._families(found)[:3]
-        found += [self._sweep(trial, self._challenge_few, fixed=("blend",)) for trial in leading]
-        different: dict[tuple[Any, ...], Params] = {}
-        for trial in sorted(found, key=lambda trial: -trial.objective):
-            different.setdefault(tuple(getattr(trial.params, name) for name in names), trial.params)
+        found = [trial for before in tried if (trial := self._few(replace(before.params, blend=blend)))]
+        leading = self._families(found)
+        found += [self._sweep(trial, self._challenge_few, ALL - {"blend"}) for trial in leading]
         # The improved settings come first: there are few forms.
-        firsts = [trial.params for trial in found[-len(leading) :]]
-        others = [params for params in different.values() if params not in firsts]
-        return [*firsts, *others][:PARTS]
+        firsts = sorted(found[-len(leading) :], key=lambda trial: -trial.objective) if leading else []
+        different: dict[tuple[Any, ...], Params] = {}
+        for trial in (*firsts, *sorted(found, key=lambda trial: -trial.objective)):
+            different.setdefault(tuple(getattr(trial.params, name) for name in names), trial.params)
+        return list(different.values())[:PARTS]
 
-    def _promote(self) -> None:
+    def _filters(self, begins: Sequence[Params], items: Sequence[Params]) -> list[Params]:
+        """Improve the best spectral filters alone, as far as the fewest users show; return those that may be as good as
+        the best item-based part so far."""
+        fewest = self.evaluator.fewest_users
+        found = [trial for params in begins if (trial := self._few(replace(params, blend=0.0), "", fewest))]
+        others = [trial for params in items if (trial := self._few(params, "", fewest))]
+        leading = [trial for trial in self._families([*found, *others]) if filtered(trial.params)][:FILTERS]
+        improved = [self._sweep(trial, self._challenge_fewest, FILTERING) for trial in leading]
+        return [trial.params for trial in improved]
+
+    def _promote(self, count: int = PROMOTED) -> None:
         """Try the settings that did best on few users on all users."""
-        for trial in self._best_few()[:PROMOTED]:
+        for trial in self._best_few()[:count]:
             self._try(trial.params, self.evaluator.all_users)
 
     def _families(self, found: Sequence[Trial]) -> list[Trial]:
@@ -275,19 +300,19 @@ class Search:
             better = best.objective > before.objective * CLEARLY
 
     def _sweep(
-        self,
-        best: Trial,
-        challenge: Callable[[Trial, Params, str], Trial],
-        *,
-        fixed: Sequence[str] = (),
+        self, best: Trial, challenge: Callable[[Trial, Params, str], Trial], names: Collection[str] = ALL
     ) -> Trial:
         """Take coordinate steps from a trial once, the quick ones first; return the best trial."""
-        learning = {name: values for name, values in ITEM_LEARNING.items() if name not in FORMS}
-        parts = [BLENDING, {**ITEM_SCORING, **USER_SCORING}, learning, USER_LEARNING]
-        for part in parts:
+        learning = {name: values for name, values in ITEM_LEARNING.items() if name != "item_neighbors"}
+        number = {"item_neighbors": ITEM_LEARNING["item_neighbors"]}
+        for part in ({**BLENDING, **number}, {**ITEM_SCORING, **USER_SCORING}, USER_LEARNING, learning):
             space = trimmed(part, self.evaluator, self.width)
             for name in self.generator.permutation(list(space)):
-                if matters(best.params, name) and name not in fixed:
+                if (
+                    name in names
+                    and matters(best.params, name)
+                    and (name != "spectral_weight" or filtered(best.params))
+                ):
                     best = self._along(best, str(name), space[name], challenge)
         return best
 
@@ -315,7 +340,7 @@ class Search:
         space: dict[str, Sequence[Any]] = {}
         for part in (BLENDING, ITEM_SCORING, USER_SCORING, ITEM_LEARNING, USER_LEARNING):
             space |= trimmed(part, self.evaluator, self.width)
-        names = [name for name in space if name not in FORMS and matters(best.params, name)]
+        names = [name for name in space if name in ALL and matters(best.params, name)]
         found: list[Trial] = []
         for _ in range(JUMPS if names else 0):
             chosen = self.generator.choice(names, size=min(JUMP, len(names)), replace=False)

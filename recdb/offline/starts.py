@@ -74,11 +74,15 @@ STARTS: Sequence[Start] = (
         "blend": 0.0, "profile_limit": 160, "profile_weight_exponent": 0.0, "profile_recency": 0.0,
         "item_neighbors": 400, "item_user_exponent": 0.0, "source_exponent": 0.7, "session_weight": 0.0,
     }),
+    Start(RATINGS, {
+        "blend": 0.4, "people_recency": 0.9, "dimension": 64, "similarity_exponent": 4.0, "learner": "ease",
+        "profile_weight_exponent": 1.0, "profile_recency": 0.3, "item_neighbors": 200, "item_user_exponent": 0.125,
+        "target_exponent": 0.15, "ease_regularization": 1.6, "session_gap": 180.0,
+    }),
     Start(FILMS, {
-        "blend": 0.3, "profile_limit": 320, "learner": "ease", "item_user_exponent": 0.0, "target_exponent": 0.0,
-        "ease_regularization": 0.4, "item_neighbors": 400, "dimension": 256, "neighbors": 200,
-        "session_weight": 0.0, "profile_recency": 0.0, "item_weight_exponent": 0.0,
-        "profile_weight_exponent": 0.0,
+        "blend": 0.1, "profile_limit": 320, "learner": "ease", "target_exponent": 0.25, "ease_regularization": 1.6,
+        "ease_dropout": 0.5, "item_neighbors": 400, "spectrum_exponent": 0.5, "neighbors": 100,
+        "similarity_exponent": 2.0, "activity_exponent": 0.25, "session_weight": 0.0, "profile_recency": 0.0,
     }),
     Start(LIBRARY, {
         "blend": 0.4, "profile_limit": 320, "item_user_exponent": 0.5, "item_neighbors": 400, "dimension": 256,
@@ -93,7 +97,7 @@ ALWAYS: Sequence[Mapping[str, Any]] = (
     },
     {
         **WIDE, "blend": 0.2, "item_user_exponent": 0.0, "source_exponent": 0.4, "target_exponent": 0.1,
-        "spectral_filter": "ridge", "spectral_weight": 8.0, "spectral_rank": 512,
+        "spectral_filter": "ridge", "spectral_weight": 4.0, "spectral_rank": 512,
     },
     {
         **WIDE, "item_user_exponent": 0.125, "source_exponent": 0.4, "target_exponent": 0.1,
