@@ -155,7 +155,9 @@ def main() -> None:
         meta = json.loads((folder / "meta.json").read_text())
         results: dict[str, dict[str, Any]] = dict(Rivals(folder, meta).run())
         results["**recdb, defaults**"] = evaluate(folder, meta)
-        results["**recdb, tuned**"] = tuned = evaluate(folder, meta, "--tune", "--budget", arguments.budget)
+        results["**recdb, tuned**"] = tuned = evaluate(
+            folder, meta, "--tune", "--cost", "any", "--budget", arguments.budget
+        )
         lines = [f"### {folder.name}: {tuned['users']:,} test users", "", "| | recall@20 | ndcg@20 | recommend() p50 |"]
         lines.append("|---|---|---|---|")
         for name, figures in results.items():

@@ -16,10 +16,11 @@ from recdb.cli import app
 from recdb.database import Database
 from recdb.evaluate.scoring import ask
 from recdb.learn import Params
-from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator, Trial
+from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator
 from recdb.offline.metrics import Truth, user_metrics
 from recdb.offline.search import Search
 from recdb.offline.split import split
+from recdb.offline.validation import Trial
 from recdb.tuning.tune import tune
 
 SETTINGS = {
