@@ -190,7 +190,7 @@ class OfflineEvaluator:
 
         def score() -> Part:
             profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[validation.users]
-            learned = self._learned(params)
+            learned = self._learned(params, validation)
             return self._products(shares(profile, learned.sums, 1.0), learned.weights, validation)
 
         key = ("items", len(validation.users), limit, self._self_weight(params), *values(params, LEARNING))
@@ -211,7 +211,7 @@ class OfflineEvaluator:
             counted = near.similarities[:, : params.neighbors] > 0
             rows += float((lengths[near.users[:, : params.neighbors]] * counted).sum())
         if params.blend < 1:
-            lengths = self._learned(params).neighbors + (self._self_weight(params) > 0)
+            lengths = self._learned(params, validation).neighbors + (self._self_weight(params) > 0)
             rows += float((self._matrix(0.0, limit)[validation.users] @ lengths).sum())
         return rows / max(len(validation.users), 1)
 
@@ -288,18 +288,24 @@ class OfflineEvaluator:
         key = ("near", len(validation.users), params.people_recency, limit, *values(params, PLACING))
         return self._cache.get(key, find)
 
-    def _learned(self, params: Params) -> Learned:
-        """Learn item neighbours."""
+    def _learned(self, params: Params, validation: ValidationUsers) -> Learned:
+        """Learn the neighbours of the validation users' items; EASE learns all, because it has to invert all."""
         common = shared(params)
+        ease = params.learner == "ease"
+        users = 0 if ease else len(validation.users)
 
         def learn() -> Learned:
-            filtered = common.learner == "cooccurrence" and common.spectral_weight > 0
-            spectrum = self._spectrum(common) if filtered else None
-            key = ("widest", *values(common, LEARNING))
-            wide = self._cache.get(key, lambda: widest(self._rows(common), common, spectrum))
+            spectrum = None if ease or common.spectral_weight == 0 else self._spectrum(common)
+            sources = None if ease else self._profile_items(validation)
+            key = ("widest", users, *values(common, LEARNING))
+            wide = self._cache.get(key, lambda: widest(self._rows(common), common, spectrum, sources))
             return prune(wide, params, self._self_weight(params))
 
-        return self._cache.get(("learned", self._self_weight(params), *values(params, LEARNING)), learn)
+        return self._cache.get(("learned", users, self._self_weight(params), *values(params, LEARNING)), learn)
+
+    def _profile_items(self, validation: ValidationUsers) -> NDArray[np.integer]:
+        """Return the items in the profiles of validation users: nothing else recommends items to them."""
+        return np.unique(self._matrix(0.0, self.longest)[validation.users].indices)
 
     def _rows(self, params: Params) -> Rows:
         alone = params.learner == "ease"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb.learn.filters import Spectrum
@@ -47,9 +48,10 @@ class Learned:
     """(items,): how many neighbours each item has, itself not counted."""
 
 
-def widest(rows: Rows, params: Params, spectrum: Spectrum | None) -> Widest:
-    """Learn at MOST_KEPT neighbours."""
-    learned = to_matrix(fit_item_neighbors(rows, params, spectrum=spectrum), rows.weights.shape[1])
+def widest(rows: Rows, params: Params, spectrum: Spectrum | None, sources: NDArray[np.integer] | None = None) -> Widest:
+    """Learn at MOST_KEPT neighbours, those of `sources` alone if that is not None."""
+    found = fit_item_neighbors(rows, params, spectrum=spectrum, sources=sources)
+    learned = to_matrix(found, rows.weights.shape[1])
     lengths = np.diff(learned.indptr)
     numbers = row_numbers(learned)
     within = np.arange(learned.nnz) - learned.indptr[numbers]
