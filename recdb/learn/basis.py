@@ -126,6 +126,8 @@ def singular_vectors(
     tall = scaled if items <= rows else scaled.T.tocsr()
     size = min(rows, items)
     rank = min(rank, size)
+    if not scaled.nnz:
+        return np.zeros((items, rank), dtype=np.float32), np.zeros(rank)
 
     def gram(block: Float32) -> Float32:
         total = np.zeros((size, block.shape[1]), dtype=np.float32)

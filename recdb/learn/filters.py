@@ -1,12 +1,12 @@
-"""Spectral filters: what the item neighbours learn from pairs of items that need not occur together.
+"""Spectral filters, which also find neighbours among items that never occurred together.
 
 R = sqrt(c) D_r^-a W D_i^-b is the matrix of rows and items, c the rows' counts, and P = R'R. An eigenvector of P with a
 large eigenvalue is a taste that many rows share, one with a small eigenvalue is mostly chance. A filter adds
 V diag(h(l)) V' to P, with the eigenvectors V of the largest eigenvalues and l these, in units of the largest of all:
 
 - "ideal" is the low-pass filter of GF-CF (Shen et al., CIKM 2021): h = w.
-- "second-order" lowers what all rows share, as the polynomials of Turbo-CF (Park et al., SIGIR 2024) and the sharpening
-  of BSPM (Choi et al., SIGIR 2023) do: h = -w l^2, so that P becomes P - w P^2.
+- "second-order" lowers the tastes that most rows share: h = -w l^2, so that P becomes P - w P^2. So do the polynomials
+  of Turbo-CF (Park et al., SIGIR 2024) and the sharpening of BSPM (Choi et al., SIGIR 2023).
 - "chebyshev" is the plateau of ChebyCF (Kim et al., SIGIR 2025) in place of P, and an ideal low-pass filter:
   h = 1/2 -+ 1/2 |1 - 2 l|^p - l + w.
 - "ridge" is P (P + I / w)^-1 / w in place of P, the linear regression of items on items: h = -l^2 / (l + 1 / w). It is

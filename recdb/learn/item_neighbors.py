@@ -32,7 +32,7 @@ FILTERED_ITEMS = 100_000
 """With more items, a spectral filter adds to the items that occur together only: the time for all pairs is too long."""
 THREADS = min(4, CORES)
 NOISE = 1e-6
-"""Smaller weights of EASE, in units of the largest weight, are rounding errors between unrelated items."""
+"""Smaller weights of EASE or a filter, in units of the largest, are rounding errors between unrelated items."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def strongest_of_dense(
     places = np.arange(len(chosen)), chosen
     rows[places] = 0
     magnitudes = np.abs(rows)
+    rows[magnitudes < NOISE * magnitudes.max(axis=1, initial=0, keepdims=True)] = 0
     magnitudes[places] = np.inf
     count = min(count + 1, rows.shape[1])
     columns = np.argpartition(magnitudes, -count, axis=1)[:, -count:]

@@ -38,7 +38,7 @@ K = 20
 VALIDATION_USERS = 2000
 FEW_USERS = 600
 """With more validation users, a search ranks for so many of them first."""
-FEWEST_USERS = 150
+FEWEST_USERS = 300
 """And for so many where learning takes long even for few."""
 MANY_PAIRS = 150_000
 """With more pairs of a user and an item than this, one validation part has enough of them."""
@@ -291,21 +291,25 @@ class OfflineEvaluator:
         return self._cache.get(key, find)
 
     def _learned(self, params: Params, validation: ValidationUsers) -> Learned:
-        """Learn the neighbours of the items that the users have."""
-        wide = self._widest(shared(params), validation)
-        key = ("learned", len(validation.users), self._self_weight(params), *values(params, LEARNING))
-        return self._cache.get(key, lambda: prune(wide, params, self._self_weight(params)))
+        """Learn the neighbours of the items that the users have; EASE learns all, because it has to invert all."""
+        common = shared(params)
+        many, few = len(self.users), len(validation.users)
+        keys = [("widest", users, *values(common, LEARNING)) for users in (many, few)]
+        everything = keys[0] in self._cache or params.learner == "ease"
+        sources = None if params.learner == "ease" else self._profile_items(validation)
 
-    def _widest(self, params: Params, validation: ValidationUsers) -> Widest:
         def learn() -> Widest:
-            spectrum = self._spectrum(params) if filtered(params) else None
-            return widest(self._rows(params), params, spectrum, self._sources(validation))
+            return widest(self._rows(common), common, self._spectrum(common) if filtered(common) else None, sources)
 
-        keys = [("widest", users, *values(params, LEARNING)) for users in (len(self.users), len(validation.users))]
-        return self._cache.get(keys[0] if keys[0] in self._cache else keys[1], learn)
+        def pruned() -> Learned:
+            wide = self._cache.get(keys[0] if everything else keys[1], learn)
+            return prune(wide, params, self._self_weight(params))
 
-    def _sources(self, validation: ValidationUsers) -> NDArray[np.int64]:
-        """Return the items that some users have."""
+        key = ("learned", many if everything else few, self._self_weight(params), *values(params, LEARNING))
+        return self._cache.get(key, pruned)
+
+    def _profile_items(self, validation: ValidationUsers) -> NDArray[np.int64]:
+        """Return the items in the profiles of validation users: nothing else recommends items to them."""
         return np.unique(self._matrix(0.0, self.longest)[validation.users].indices).astype(np.int64)
 
     def _rows(self, params: Params) -> Rows:

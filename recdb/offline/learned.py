@@ -47,8 +47,8 @@ class Learned:
     """(items,): how many neighbours each item has, itself not counted."""
 
 
-def widest(rows: Rows, params: Params, spectrum: Spectrum | None, sources: NDArray[np.int64]) -> Widest:
-    """Learn MOST_KEPT neighbours of some items. A filter reads the spectrum."""
+def widest(rows: Rows, params: Params, spectrum: Spectrum | None, sources: NDArray[np.int64] | None = None) -> Widest:
+    """Learn MOST_KEPT neighbours, those of `sources` alone if that is not None. A filter reads the spectrum."""
     blocks = fit_item_neighbors(rows, params, spectrum=spectrum, sources=sources)
     learned = to_matrix(blocks, rows.weights.shape[1])
     lengths = np.diff(learned.indptr)

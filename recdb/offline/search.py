@@ -43,7 +43,10 @@ ALL = frozenset((*BLENDING, *OF_ITEMS, *OF_USERS)) - set(FORMS)
 """Hyper-parameters that steps change."""
 SCORING = ALL - (set(ITEM_LEARNING) - {"item_neighbors"})
 """Those that take no time to learn items."""
-FILTERING = set(ITEM_LEARNING) - {"item_neighbors", "spectral_rank"}
+FILTERING = frozenset(
+    ("item_weight_exponent", "item_user_exponent", "source_exponent", "target_exponent", "spectral_weight",
+     "spectral_power")
+)  # fmt: skip
 """Those that a filter is improved by alone."""
 FILTERS = 2
 """How many spectral filters are improved."""

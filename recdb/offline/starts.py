@@ -100,6 +100,10 @@ ALWAYS: Sequence[Mapping[str, Any]] = (
         "spectral_filter": "ridge", "spectral_weight": 4.0, "spectral_rank": 512,
     },
     {
+        **WIDE, "blend": 0.2, "source_exponent": 0.4, "target_exponent": 0.25, "spectral_filter": "ridge",
+        "spectral_weight": 16.0, "spectral_rank": 512, "session_weight": 0.0,
+    },
+    {
         **WIDE, "item_user_exponent": 0.125, "source_exponent": 0.4, "target_exponent": 0.1,
         "spectral_filter": "second-order", "spectral_weight": 0.9, "spectral_rank": 512,
     },
