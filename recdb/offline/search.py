@@ -48,6 +48,8 @@ FILTERING = frozenset(
      "spectral_power")
 )  # fmt: skip
 """Those that a filter is improved by alone."""
+SLOW_ITEMS = 20_000
+"""With more items, spectral filters are tried after the first steps: they take long to learn."""
 FILTERS = 2
 """How many spectral filters are improved."""
 PARTS = 4
@@ -125,10 +127,9 @@ class Search:
         return best_of([trial for trial in self.trials if trial.rows <= self.most_rows])
 
     def chosen(self) -> Trial | None:
-        """Return the trial to train with: the best one, or, where the cost is bounded, the cheapest that is about as
-        good."""
+        """Return the trial to train with: the best one, or, with `beyond`, the cheapest that is about as good."""
         best = self.best()
-        if best is None or np.isinf(self.most_rows):
+        if best is None or not self.beyond:
             return best
         good = [
             trial
@@ -148,8 +149,6 @@ class Search:
 
     def _plain(self, params: Params) -> Params:
         return plainest(params, self.evaluator, self.width)
-
-    # Trials ----------------------------------------------------------------------------------------------------
 
     def _try(self, params: Params, validation: ValidationUsers) -> Trial:
         key = params, len(validation.users)
@@ -221,8 +220,6 @@ class Search:
     def _few_gains(self) -> Any:
         return self._try(self.start, self.evaluator.few_users).gains
 
-    # Steps -----------------------------------------------------------------------------------------------------
-
     def _look(self) -> None:
         # What is learned fast comes first, so that a short search has found something.
         begins = [self._plain(params) for params in (self.start, *starts(self.evaluator))]
@@ -232,11 +229,10 @@ class Search:
         users = self._alone(quick, 1.0, OF_USERS)
         self._pair(items, users)
         self._promote(1)
-        self._pair(self._filters([params for params in begins if filtered(params)], items), users)
-        self._promote(1)
-        for trial in self._families(self._best_few())[:2]:
-            self._sweep(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
-        self._promote()
+        slow = len(np.unique(self.evaluator.known.items)) > SLOW_ITEMS
+        for step in (self._follow, self._filter) if slow else (self._filter, self._follow):
+            step(begins, items, users)
+            self._promote(1 if step == self._filter else PROMOTED)
         stale = 0
         best = self.best()
         while best is not None and stale < STALE:
@@ -271,15 +267,19 @@ class Search:
             different.setdefault(tuple(getattr(trial.params, name) for name in names), trial.params)
         return list(different.values())[:PARTS]
 
-    def _filters(self, begins: Sequence[Params], items: Sequence[Params]) -> list[Params]:
-        """Improve the best spectral filters alone, as far as the fewest users show; return those that may be as good as
-        the best item-based part so far."""
-        fewest = self.evaluator.fewest_users
-        found = [trial for params in begins if (trial := self._few(replace(params, blend=0.0), "", fewest))]
+    def _follow(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
+        """Improve the best setting of each form on few users."""
+        for trial in self._families(self._best_few())[:2]:
+            self._sweep(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
+
+    def _filter(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
+        """Improve spectral filters alone, as far as the fewest users show, and blend those that may be as good as the
+        best item-based part so far."""
+        fewest, filters = self.evaluator.fewest_users, [params for params in begins if filtered(params)]
+        found = [trial for params in filters if (trial := self._few(replace(params, blend=0.0), "", fewest))]
         others = [trial for params in items if (trial := self._few(params, "", fewest))]
         leading = [trial for trial in self._families([*found, *others]) if filtered(trial.params)][:FILTERS]
-        improved = [self._sweep(trial, self._challenge_fewest, FILTERING) for trial in leading]
-        return [trial.params for trial in improved]
+        self._pair([self._sweep(trial, self._challenge_fewest, FILTERING).params for trial in leading], users)
 
     def _promote(self, count: int = PROMOTED) -> None:
         """Try the settings that did best on few users on all users."""
@@ -354,8 +354,6 @@ class Search:
             landed = self._sweep(max(found, key=lambda trial: trial.objective), self._challenge_few)
             self._challenge(best, landed.params)
 
-    # Cost ------------------------------------------------------------------------------------------------------
-
     def _polish(self) -> None:
         """Where the cost is bounded: look for settings that are cheaper and about as good, and beyond the bound."""
         best, until = self.best(), self._deadline
@@ -364,8 +362,9 @@ class Search:
         cheapest = self.chosen()
         # Whatever time it takes: a caller may find that the chosen setting is too slow, and needs a much cheaper one.
         self._deadline = np.inf
-        self._lowered(best, COSTLY, 0.5)
-        while cheapest is not None:
+        while self._lowered(best, COSTLY, 0.5, most=0.5) is self.best() is not best:
+            best = self.best() or best
+        while cheapest is not None and self.beyond:
             found = [self._lowered(cheapest, [name], 0.7) for name in COSTLY if matters(cheapest.params, name)]
             enough = best.objective * (1 - SLACK)
             good = [trial for trial in found if trial.objective >= enough and trial.rows < cheapest.rows]
@@ -374,10 +373,10 @@ class Search:
         if self.beyond:
             self._raise(best)
 
-    def _lowered(self, trial: Trial, names: Sequence[str], factor: float) -> Trial:
-        """Try lower values of hyper-parameters that cost time: low enough to make a difference."""
+    def _lowered(self, trial: Trial, names: Sequence[str], factor: float, most: float = 0.95) -> Trial:
+        """Try lower values of hyper-parameters that cost time: so low that a call costs at most this share."""
         params = trial.params
-        while self.evaluator.rows(params, self.evaluator.all_users) > trial.rows * 0.95:
+        while self.evaluator.rows(params, self.evaluator.all_users) > trial.rows * most:
             lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * factor)) for name in names}
             if replace(params, **lower) == params:
                 break

@@ -215,7 +215,7 @@ def search(
         seconds=allowed.seconds * (1 - HALF_LIFE_SHARE if evaluator.timed else 1),
         width=width,
         most_rows=most_rows,
-        beyond=allowed.latency_ms is None,
+        beyond=allowed.cost is not None and allowed.latency_ms is None,
         start=active_params(connection),
         report=on_trial,
     )
