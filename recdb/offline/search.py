@@ -63,7 +63,7 @@ JUMP = 3
 """The number of hyper-parameters to change at once if no single change helps."""
 JUMPS = 6
 """How many such changes are drawn before steps are taken from the best of them."""
-STALE = 12
+STALE = 30
 """The search ends after so many rounds of jumps without an improvement."""
 CLEARLY = 1.0005
 """How many times better a setting must be to count as an improvement."""

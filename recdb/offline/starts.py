@@ -71,8 +71,9 @@ STARTS: Sequence[Start] = (
         "target_exponent": 0.0, "cooccurrence_power": 0.8, "self_weight": 0.0, "session_gap": 180.0,
     }),
     Start(RETURNS, {
-        "blend": 0.0, "profile_limit": 160, "profile_weight_exponent": 0.0, "profile_recency": 0.0,
-        "item_neighbors": 400, "item_user_exponent": 0.0, "source_exponent": 0.7, "session_weight": 0.0,
+        "blend": 0.0, "profile_limit": 320, "profile_weight_exponent": 0.0, "profile_recency": 0.0,
+        "item_neighbors": 50, "item_user_exponent": 0.0, "source_exponent": 0.55, "target_exponent": 0.6,
+        "cooccurrence_power": 0.8, "session_weight": 0.0,
     }),
     Start(RATINGS, {
         "blend": 0.4, "people_recency": 0.9, "dimension": 64, "similarity_exponent": 4.0, "learner": "ease",
@@ -83,6 +84,12 @@ STARTS: Sequence[Start] = (
         "blend": 0.1, "profile_limit": 320, "learner": "ease", "target_exponent": 0.25, "ease_regularization": 1.6,
         "ease_dropout": 0.5, "item_neighbors": 400, "spectrum_exponent": 0.5, "neighbors": 100,
         "similarity_exponent": 2.0, "activity_exponent": 0.25, "session_weight": 0.0, "profile_recency": 0.0,
+    }),
+    Start(LIBRARY, {
+        "blend": 0.1, "profile_limit": 320, "item_user_exponent": 0.0, "source_exponent": 0.55, "target_exponent": 0.25,
+        "spectral_filter": "ridge", "spectral_weight": 4.0, "item_neighbors": 400, "dimension": 256,
+        "basis_user_exponent": 0.5, "spectrum_exponent": 0.5, "neighbors": 200, "similarity_exponent": 4.0,
+        "activity_exponent": 0.5, "profile_recency": 0.0, "session_weight": 0.0,
     }),
     Start(LIBRARY, {
         "blend": 0.4, "profile_limit": 320, "item_user_exponent": 0.5, "item_neighbors": 400, "dimension": 256,
