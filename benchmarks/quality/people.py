@@ -26,7 +26,8 @@ from recdb.learn import Params
 from recdb.learn.events import Events
 from recdb.learn.scoring import Neighborhood
 from recdb.offline.baselines import unit_rows
-from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator, Trial, ValidationUsers
+from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator
+from recdb.offline.validation import Trial, ValidationUsers
 
 README = Path(__file__).parent / "PEOPLE.md"
 DIMENSIONS = (64, 128, 256, 512)

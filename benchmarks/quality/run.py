@@ -123,7 +123,7 @@ class Rivals:
                     item_user_exponent=0.0, target_exponent=0.0,
                 )  # fmt: skip
                 rows = Rows(weights, np.ones(weights.shape[0], np.float32))
-                learned = to_matrix(fit_item_neighbors(rows, np.empty((0, 0), np.float32), params), weights.shape[1])
+                learned = to_matrix(fit_item_neighbors(rows, params), weights.shape[1])
                 return self.from_scores(lambda m: lambda block: m[block] @ learned, weights)
 
             yield "EASE", best(ease(r, w) for w in inputs for r in (0.3, 1.0, 3.0, 10.0))
@@ -155,7 +155,9 @@ def main() -> None:
         meta = json.loads((folder / "meta.json").read_text())
         results: dict[str, dict[str, Any]] = dict(Rivals(folder, meta).run())
         results["**recdb, defaults**"] = evaluate(folder, meta)
-        results["**recdb, tuned**"] = tuned = evaluate(folder, meta, "--tune", "--budget", arguments.budget)
+        results["**recdb, tuned**"] = tuned = evaluate(
+            folder, meta, "--tune", "--cost", "any", "--budget", arguments.budget
+        )
         lines = [f"### {folder.name}: {tuned['users']:,} test users", "", "| | recall@20 | ndcg@20 | recommend() p50 |"]
         lines.append("|---|---|---|---|")
         for name, figures in results.items():

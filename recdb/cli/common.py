@@ -1,7 +1,7 @@
 """Code that the commands share: the application, common options, parsing of options, opening the database."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
@@ -20,6 +20,7 @@ from recdb.distribution import install_command, installed_version
 from recdb.errors import InvalidInput, RecdbError
 from recdb.job import tracking
 from recdb.terminal import UNBOUNDED, errors, output, speak_of, table, visible
+from recdb.tuning.tune import COST
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -157,6 +158,15 @@ LatencyOption = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="The most that the median call of recommend() may take, such as 5ms."),
 ]
+CostOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FACTOR",
+        help="The most that a call may cost, in calls with the defaults, such as 3; any takes the best whatever it "
+        "costs. Default: 2, or any with --latency.",
+        show_default=False,
+    ),
+]
 
 
 def open_database(url: str | None, *, quiet: bool = False) -> Database:
@@ -259,3 +269,27 @@ def parse_latency(text: str) -> float:
             if 0 < value < float("inf"):
                 return value
     raise InvalidInput(f"'{text}' is not a latency", "write 5ms or 0.5s")
+
+
+def parse_cost(text: str | None, latency: str | None) -> float | None:
+    """Parse a cost such as 2 or 2x, in default calls; None for any. A latency replaces the default bound."""
+    if text is None:
+        return COST if latency is None else None
+    if text.strip() == "any":
+        return None
+    try:
+        value = float(text.strip().removesuffix("x"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise InvalidInput(f"'{text}' is not a cost", "write 2 for twice the cost of a call with the defaults, or any")
+    return value
+
+
+def price_line(tuned: Mapping[str, Any]) -> str:
+    """Describe the price of the chosen setting, and the gain at a higher one; `tuned` is Tuning.to_json()."""
+    limit = "any cost was allowed" if tuned["cost_limit"] is None else f"at most {tuned['cost_limit']:g}x was allowed"
+    line = f"a call costs {tuned['cost']:.1f}x a call with the defaults; {limit}"
+    if tuned["dearer"] is None:
+        return line
+    return f"{line}; ndcg {tuned['dearer']['gain']:+.1%} at {tuned['dearer']['cost']:.1f}x: --cost any"

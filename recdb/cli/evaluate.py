@@ -8,14 +8,17 @@ import typer
 
 from recdb.cli.common import (
     Budget,
+    CostOption,
     Json,
     LatencyOption,
     app,
     narrowed,
     open_database,
     parse_budget,
+    parse_cost,
     parse_duration,
     parse_latency,
+    price_line,
 )
 from recdb.errors import InvalidInput
 from recdb.evaluate.holdout import Split
@@ -77,6 +80,7 @@ def evaluate(
     ] = False,
     budget: Budget = "5m",
     latency: LatencyOption = None,
+    cost: CostOption = None,
     model_params: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +119,8 @@ def evaluate(
         raise typer.BadParameter("--tune chooses the parameters: leave --model-params out")
     if latency is not None and not tune:
         raise typer.BadParameter("--latency bounds the settings that --tune chooses: pass that too")
+    if cost is not None and not tune:
+        raise typer.BadParameter("--cost bounds the settings that --tune chooses: pass that too")
     last_days = parse_duration(holdout) if holdout is not None else None
     if last_days is not None and last_days.total_seconds() <= 0:
         raise InvalidInput(f"a --holdout of {holdout} is nothing", "write 7d: the last 7 days")
@@ -125,6 +131,7 @@ def evaluate(
         latency_ms=parse_latency(latency) if latency is not None else None,
         items=items,
         cold=cold,
+        cost=parse_cost(cost, latency),
         kinds=Kinds(parse_weights(weights) if weights else None, hides.split(",") if hides else None),
     )
     if train is not None and test is not None:
@@ -199,6 +206,9 @@ def show(found: Evaluation, ks: Sequence[int]) -> None:
             f"tuned in {found.tuning['seconds']:.0f} s: {len(found.tuning['curve'])} trials, on a validation part of "
             f"the training data recall@20 {found.tuning['recall@20']:.4f}, ndcg@20 {found.tuning['ndcg@20']:.4f}"
         )
+        output.print(price_line(found.tuning), markup=False)
+        if found.tuning["cost_limit"] is not None:
+            output.print("for the best ranking whatever it costs: --cost any")
         if found.tuning["half_life"]:
             output.print(f"half-life: {spell(found.tuning['half_life']['proposed'])}")
     defaults = Params().to_json()

@@ -30,6 +30,8 @@ class Plan:
     """How long to tune on the training part; None trains without tuning."""
     latency_ms: float | None = None
     """The largest median latency of recommend() that tuning may choose, in milliseconds."""
+    cost: float | None = None
+    """The largest predicted cost of a call that tuning may choose, in calls with the defaults; None for any."""
     kinds: Kinds = Kinds()
     items: str | None = None
     """With files: the file of the catalogue."""

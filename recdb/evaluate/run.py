@@ -99,7 +99,9 @@ def train_and_score(
     """
     curve: Mapping[str, Any] = {}
     if plan.tune_seconds is not None:
-        found = tune(scratch, seconds=plan.tune_seconds, latency_ms=plan.latency_ms, report=report).tuning
+        found = tune(
+            scratch, seconds=plan.tune_seconds, latency_ms=plan.latency_ms, cost=plan.cost, report=report
+        ).tuning
         curve = found.to_json() if found else {}
     else:
         job.run(scratch, full=True, params=params, report=report)

@@ -60,7 +60,7 @@ def train(connection: psycopg.Connection, params: Params, settings: Settings, re
     reach("user vectors written")
     if not settings.items_return:
         params = replace(params, self_weight=0.0)
-    learned = learn_item_neighbors(known, basis, params, report)
+    learned = learn_item_neighbors(known, params, report)
     learned = add_content(connection, model_id, known, learned, params, settings, last_key, report)
     write_item_neighbors(connection, model_id, learned)
     reach("item neighbors written")
@@ -139,7 +139,7 @@ def learn_basis(known: Interactions, params: Params, report: Report) -> Basis:
     )
 
 
-def learn_item_neighbors(known: Interactions, basis: Basis, params: Params, report: Report) -> Iterator[ItemNeighbors]:
+def learn_item_neighbors(known: Interactions, params: Params, report: Report) -> Iterator[ItemNeighbors]:
     """Learn the item neighbors, a block of items at a time."""
     rows = rows_to_learn_from(
         known,
@@ -149,7 +149,7 @@ def learn_item_neighbors(known: Interactions, basis: Basis, params: Params, repo
         params.session_gap,
         alone=params.learner == "ease",
     )
-    return fit_item_neighbors(rows, basis.right, params, report)
+    return fit_item_neighbors(rows, params, report)
 
 
 def read_clock(connection: psycopg.Connection) -> datetime:

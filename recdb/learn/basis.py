@@ -100,19 +100,34 @@ def decompose(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Decomposition:
-    """Decompose a users x items matrix.
-
-    Randomized subspace iteration (Halko, Martinsson and Tropp, 2011) finds the singular vectors of
-    S = D_u^-a W D_i^-b. It works on the smaller side and applies S'S (or SS') block by block: memory is a few arrays of
-    that side x (rank + 16), whatever the size of the other side.
-    """
-    users, items = weights.shape
+    """Decompose a users x items matrix: find the singular vectors of D_u^-a W D_i^-b."""
     user_sums, item_sums = absolute_sums(weights)
     by_item = inverse_power(item_sums, item_exponent)
     scaled = scale(weights, inverse_power(user_sums, user_exponent), by_item)
-    tall = scaled if items <= users else scaled.T.tocsr()
-    size = min(users, items)
+    right, singular = singular_vectors(scaled, rank, iterations=iterations, seed=seed, progress=progress)
+    return Decomposition(right, singular, by_item)
+
+
+def singular_vectors(
+    scaled: sparse.csr_array,
+    rank: int,
+    *,
+    iterations: int = 4,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Float32, Float64]:
+    """Return the right singular vectors of a rows x items matrix, (items, rank), and its largest singular values.
+
+    Randomized subspace iteration (Halko, Martinsson and Tropp, 2011) finds them. It works on the smaller side and
+    applies S'S (or SS') block by block: memory is a few arrays of that side x (rank + 16), whatever the size of the
+    other side. Where the matrix has a lower rank, columns and values are 0.
+    """
+    rows, items = scaled.shape
+    tall = scaled if items <= rows else scaled.T.tocsr()
+    size = min(rows, items)
     rank = min(rank, size)
+    if not scaled.nnz:
+        return np.zeros((items, rank), dtype=np.float32), np.zeros(rank)
 
     def gram(block: Float32) -> Float32:
         total = np.zeros((size, block.shape[1]), dtype=np.float32)
@@ -137,7 +152,7 @@ def decompose(
     right = (q @ rotation[:, order]).astype(np.float32)
     if tall is not scaled:
         right = (tall @ right) * inverse_power(singular, 1.0)
-    return Decomposition(np.where(singular > 0, right, np.float32(0)), singular, by_item)
+    return np.where(singular > 0, right, np.float32(0)), singular
 
 
 def fold_in(

@@ -261,7 +261,8 @@ class Learner:
 
     def scores(self, columns: sparse.csr_array) -> Float32:
         """Return the sample's scores of some items, (users, items)."""
-        return sparse.csr_array(self.profile @ columns).toarray().astype(np.float32)
+        scores: Float32 = sparse.csr_array(self.profile @ columns).toarray().astype(np.float32)
+        return scores
 
     def known_scores(self) -> Float32:
         """Return the sample's scores of all touched items, (users, items); 0 for those that a user has."""

@@ -1,7 +1,7 @@
 """Learns each item's neighbours: the items that it recommends."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +9,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recdb.errors import InvalidInput
+from recdb.learn.basis import singular_vectors
+from recdb.learn.filters import Spectrum, find_spectrum, spectral_rows, symmetric_exponent
 from recdb.learn.limits import Rows
 from recdb.learn.matrix import (
     Float32,
@@ -21,12 +22,17 @@ from recdb.learn.matrix import (
     scale,
     signed_power,
 )
+from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
 
 BLOCK_PRODUCTS = 1 << 22
 EASE_ITEMS = 20_000
+"""EASE inverts a dense matrix of up to this many items, and decomposes a sparse one for more."""
+FILTERED_ITEMS = 100_000
+"""With more items, a spectral filter adds to the items that occur together only: the time for all pairs is too long."""
+THREADS = min(4, CORES)
 NOISE = 1e-6
-"""Smaller weights of EASE, in units of the largest weight, are rounding errors between unrelated items."""
+"""Smaller weights of EASE or a filter, in units of the largest, are rounding errors between unrelated items."""
 
 
 @dataclass(frozen=True)
@@ -68,107 +74,264 @@ def strongest(rows: sparse.csr_array, itself: NDArray[np.bool_], count: int) -> 
     return sparse.csr_array((rows.data[kept], rows.indices[kept], starts), shape=rows.shape)
 
 
+def strongest_of_dense(
+    rows: Float32, chosen: NDArray[np.int64], itself: NDArray[np.floating], count: int
+) -> sparse.csr_array:
+    """Keep the `count` entries of the largest magnitude in each row, and give each item its weight for itself.
+
+    `rows` (chosen, items) is overwritten; `itself` (chosen,).
+    """
+    places = np.arange(len(chosen)), chosen
+    rows[places] = 0
+    magnitudes = np.abs(rows)
+    rows[magnitudes < NOISE * magnitudes.max(axis=1, initial=0, keepdims=True)] = 0
+    magnitudes[places] = np.inf
+    count = min(count + 1, rows.shape[1])
+    columns = np.argpartition(magnitudes, -count, axis=1)[:, -count:]
+    columns.sort(axis=1)
+    rows[places] = itself
+    kept = np.take_along_axis(rows, columns, axis=1).ravel()
+    found = sparse.csr_array((kept, columns.ravel(), np.arange(0, columns.size + 1, count)), shape=rows.shape)
+    found.eliminate_zeros()
+    return found
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The weights between all pairs of items: (sources targets)^s + left right', computed for a block at a time."""
+
+    sources: sparse.csr_array
+    """(items, rows)."""
+    targets: sparse.csr_array
+    """(rows, items)."""
+    power: float = 1.0
+    """s."""
+    left: Float32 | None = None
+    """(items, rank); None for no second term."""
+    right: Float32 | None = None
+    """(items, rank)."""
+
+    def together(self, chosen: NDArray[np.int64]) -> sparse.csr_array:
+        """Return the first term, (chosen, items)."""
+        given = sparse.csr_array(self.sources[chosen] @ self.targets)
+        if self.power != 1:
+            given.data = signed_power(given.data, self.power)
+        return given
+
+    def everywhere(self, chosen: NDArray[np.int64], given: sparse.csr_array) -> Float32:
+        """Return both terms for all items, (chosen, items); `given` is the first."""
+        assert self.left is not None and self.right is not None
+        found: Float32 = self.left[chosen] @ self.right.T
+        found[row_numbers(given), given.indices] += given.data
+        return found
+
+    def where_together(self, chosen: NDArray[np.int64], given: sparse.csr_array) -> Float32:
+        """Return the second term for the entries of the first, (entries,)."""
+        assert self.left is not None and self.right is not None
+        found = np.empty(given.nnz, dtype=np.float32)
+        for source, (start, stop) in zip(chosen, pairwise(given.indptr), strict=True):
+            found[start:stop] = self.right[given.indices[start:stop]] @ self.left[source]
+        return found
+
+    def blocks(self, known: NDArray[np.int64], *, dense: bool) -> Iterator[NDArray[np.int64]]:
+        """Divide the items into blocks of at most BLOCK_PRODUCTS multiplications, and weights if `dense`."""
+        lengths = np.diff(self.targets.indptr).astype(np.int64)
+        work = np.concatenate([[0], np.cumsum(lengths[self.sources.indices])])
+        products = work[self.sources.indptr[known + 1]] - work[self.sources.indptr[known]]
+        block = np.cumsum(products + (self.targets.shape[1] if dense else 0)) // BLOCK_PRODUCTS
+        return iter(np.split(known, np.flatnonzero(np.diff(block)) + 1)) if len(known) else iter(())
+
+
 def fit_item_neighbors(
-    rows: Rows, right: Float32, params: Params, progress: Progress | None = None
+    rows: Rows,
+    params: Params,
+    progress: Progress | None = None,
+    *,
+    spectrum: Spectrum | None = None,
+    sources: NDArray[np.integer] | None = None,
 ) -> Iterator[ItemNeighbors]:
     """Learn item neighbours by `params.learner`, a block of items at a time.
 
-    `rows` are those of rows_to_learn_from(). `right` (items, dimension) is V of the basis; it is read where
-    `params.spectral_weight` is not 0.
+    `rows` are those of rows_to_learn_from(). `spectrum` is that of find_spectrum() with at least `spectral_rank`; it is
+    found here if it is None and a filter needs it. With `sources` only these items' neighbours are learned.
     """
+    item_sums = rows.item_sums()
+    known = np.flatnonzero(item_sums > 0)
+    wanted = known if sources is None else np.intersect1d(known, sources)
     if params.learner == "ease":
-        return fit_ease(rows, params, progress)
-    return fit_cooccurrence(rows, right, params, progress)
+        found = fit_ease(rows, params, known, wanted, progress)
+    else:
+        found = fit_cooccurrence(rows, params, wanted, spectrum, progress)
+    for block in found:
+        if progress:
+            progress(f"item neighbours, {np.searchsorted(wanted, block.items[0]):,} of {len(wanted):,}")
+        yield block
 
 
 def fit_cooccurrence(
-    rows: Rows, right: Float32, params: Params, progress: Progress | None = None
+    rows: Rows,
+    params: Params,
+    wanted: NDArray[np.int64],
+    spectrum: Spectrum | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[ItemNeighbors]:
-    """Learn from items that occur together, by degree-normalized co-occurrence.
+    """Learn from items that occur together, by degree-normalized co-occurrence, and add a spectral filter.
 
-    N_ji = (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where j and i occur
-    together, and c_r is the row's count; the diagonal is the same sum, times `self_weight`. With s = 1 and lambda = 0
-    this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph filter of Turbo-CF (Park et
-    al. 2024); lambda adds GF-CF's ideal low-pass filter (Shen et al. 2021).
+    N_ji = (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
+    c_r is the row's count; the diagonal is the first term's, times `self_weight`. The second term is that of filters.py
+    for b = (x + y) / 2, where P = D^-b C D^-b is symmetric and the first term is D^-e P D^e, e = (x - y) / 2; with
+    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue.
+
+    With s = 1 and no filter this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph
+    filter of Turbo-CF (Park et al. 2024), and with a = 1/2, x = 1, y = 0 and the ideal filter GF-CF (Shen et al. 2021).
     """
-    weights = rows.weights
-    item_sums = rows.item_sums()
+    weights, item_sums = rows.weights, rows.item_sums()
     every_row = np.ones(weights.shape[0], dtype=np.float32)
     by_row = rows.counts * inverse_power(absolute_sums(weights)[0], 2 * params.item_user_exponent)
-    sources = scale(weights, by_row, inverse_power(item_sums, params.source_exponent)).T.tocsr()
-    targets = scale(weights, every_row, inverse_power(item_sums, params.target_exponent))
-    known = np.flatnonzero(item_sums > 0)
-    for chosen in product_blocks(known, sources, targets):
-        if progress:
-            progress(f"item neighbours, {np.searchsorted(known, chosen[0]):,} of {len(known):,}")
-        given = sparse.csr_array(sources[chosen] @ targets)
-        if params.cooccurrence_power != 1:
-            given.data = signed_power(given.data, params.cooccurrence_power)
-        numbers = row_numbers(given)
-        itself = given.indices == chosen[numbers]
-        given.data[itself] *= np.float32(params.self_weight)
-        if params.spectral_weight > 0:
-            spectral = params.spectral_weight * spectral_similarity(right, chosen, given, item_sums)
-            given.data += np.where(itself, 0, spectral).astype(np.float32)
-        yield ItemNeighbors(chosen, strongest(given, itself, params.item_neighbors))
-
-
-def spectral_similarity(
-    right: Float32, sources: NDArray[np.integer], rows: sparse.csr_array, item_sums: Float64
-) -> Float64:
-    """Return (V_j . V_i) sqrt(d_i / d_j) for each entry i of `rows` (sources, items) in the row of source j."""
-    similarity = np.empty(rows.nnz)
-    for source, (start, stop) in zip(sources, pairwise(rows.indptr), strict=True):
-        similarity[start:stop] = right[rows.indices[start:stop]] @ right[source]
-    similarity *= np.sqrt(item_sums[rows.indices] / item_sums[sources][row_numbers(rows)])
-    return similarity
-
-
-def product_blocks(
-    known: NDArray[np.int64], sources: sparse.csr_array, targets: sparse.csr_array
-) -> Iterator[NDArray[np.int64]]:
-    """Divide the items into blocks whose products with `targets` take at most BLOCK_PRODUCTS multiplications."""
-    lengths = np.diff(targets.indptr).astype(np.int64)
-    work = np.concatenate([[0], np.cumsum(lengths[sources.indices])])
-    products = work[sources.indptr[known + 1]] - work[sources.indptr[known]]
-    block = np.cumsum(products) // BLOCK_PRODUCTS
-    return iter(np.split(known, np.flatnonzero(np.diff(block)) + 1)) if len(known) else iter(())
-
-
-def fit_ease(rows: Rows, params: Params, progress: Progress | None = None) -> Iterator[ItemNeighbors]:
-    """Learn by EASE^R (Steck 2019): N = -P / diag(P), P = (A'A + lambda I)^-1, signs kept, A = sqrt(c) D_r^-a W D_i^-y.
-
-    Exact and dense: raises InvalidInput for more than EASE_ITEMS items. EASE gives an item no weight for itself; this
-    learner gives it `self_weight` times the weight of its strongest neighbour.
-    """
-    weights = rows.weights
-    item_sums = rows.item_sums()
-    known = np.flatnonzero(item_sums > 0)
-    if len(known) > EASE_ITEMS:
-        raise InvalidInput(
-            f"EASE inverts a dense matrix and stops at {EASE_ITEMS:,} items; there are {len(known):,}",
-            "use the learner 'cooccurrence'",
+    pairs = Pairs(
+        scale(weights, by_row, inverse_power(item_sums, params.source_exponent)).T.tocsr(),
+        scale(weights, every_row, inverse_power(item_sums, params.target_exponent)),
+        params.cooccurrence_power,
+    )
+    if params.spectral_weight > 0:
+        spectrum = (spectrum or find_spectrum(rows, params, params.spectral_rank, progress)).first(params.spectral_rank)
+        largest = float(spectrum.eigenvalues.max(initial=0))
+        response = spectrum.response(params) * np.float32(largest ** (params.cooccurrence_power - 1) if largest else 0)
+        exponent = params.source_exponent - symmetric_exponent(params)
+        pairs = replace(
+            pairs,
+            left=spectrum.vectors * response * inverse_power(item_sums, exponent)[:, None],
+            right=spectrum.vectors * inverse_power(item_sums, -exponent)[:, None],
         )
+    filtered = params.spectral_weight > 0
+    everywhere = filtered and len(np.flatnonzero(item_sums)) <= FILTERED_ITEMS
+
+    def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:
+        given = pairs.together(chosen)
+        itself = given.indices == chosen[row_numbers(given)]
+        if everywhere:
+            weights = np.zeros(len(chosen), dtype=np.float32)
+            weights[row_numbers(given)[itself]] = given.data[itself] * np.float32(params.self_weight)
+            found = strongest_of_dense(pairs.everywhere(chosen, given), chosen, weights, params.item_neighbors)
+            return ItemNeighbors(chosen, found)
+        given.data[itself] *= np.float32(params.self_weight)
+        if filtered:
+            given.data += np.where(itself, 0, pairs.where_together(chosen, given)).astype(np.float32)
+        return ItemNeighbors(chosen, strongest(given, itself, params.item_neighbors))
+
+    return in_threads(learn, pairs.blocks(wanted, dense=everywhere), THREADS)
+
+
+def fit_ease(
+    rows: Rows,
+    params: Params,
+    known: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    progress: Progress | None = None,
+) -> Iterator[ItemNeighbors]:
+    """Learn by EASE^R (Steck 2019): N = -P / diag(P), P = (A'A + L)^-1, signs kept, A = sqrt(c) D_r^-a W D_i^-y.
+
+    L = lambda I + p / (1 - p) diag(A'A): lambda regularizes, and p is the share of entries that EDLAE (Steck 2020)
+    drops while it learns. EASE gives an item no weight for itself; this learner gives it `self_weight` times the weight
+    of its strongest neighbour.
+    """
+    scaled = spectral_rows(rows, params.item_user_exponent, params.target_exponent)
+    squares = np.bincount(scaled.indices, scaled.data.astype(np.float64) ** 2, minlength=scaled.shape[1])
+    added = params.ease_regularization * squares.sum() / max(len(known), 1)
+    added = added + params.ease_dropout / (1 - params.ease_dropout) * squares
+    if len(known) > EASE_ITEMS:
+        return decomposed_ease(scaled, added, params, wanted, progress)
     if progress:
         progress("item neighbours, inverting")
-    by_row = np.sqrt(rows.counts) * inverse_power(absolute_sums(weights)[0], params.item_user_exponent)
-    scaled = scale(weights, by_row, inverse_power(item_sums, params.target_exponent))[:, known]
-    gram = (scaled.T @ scaled).toarray()
-    gram[np.diag_indices_from(gram)] += np.float32(params.ease_regularization * gram.trace() / max(len(known), 1))
-    inverse = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False)
-    learned = np.divide(inverse, -np.diag(inverse), out=inverse)
+    learned = exact_ease(scaled[:, known], added[known])
+    step = max(1, BLOCK_PRODUCTS // max(len(known), 1))
+    places = np.searchsorted(known, wanted)
+
+    def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:
+        part = learned[chosen]
+        itself = np.float32(params.self_weight) * np.abs(part).max(axis=1, initial=0)
+        found = strongest_of_dense(part, chosen, itself, params.item_neighbors)
+        shape = len(chosen), scaled.shape[1]
+        return ItemNeighbors(known[chosen], sparse.csr_array((found.data, known[found.indices], found.indptr), shape))
+
+    return in_threads(learn, (places[start : start + step] for start in range(0, len(places), step)), THREADS)
+
+
+def exact_ease(scaled: sparse.csr_array, added: Float64) -> Float32:
+    """Return -P / diag(P) without its diagonal and without noise, (items, items), dense."""
+    gram = np.empty((scaled.shape[1], scaled.shape[1]), dtype=np.float32)
+    transposed, step = scaled.T.tocsr(), 1 + BLOCK_PRODUCTS // max(scaled.shape[1], 1)
+    for start in range(0, len(gram), step):
+        gram[start : start + step] = (transposed[start : start + step] @ scaled).toarray()
+    gram[np.diag_indices_from(gram)] += added.astype(np.float32)
+    learned = inverted(gram)
+    learned /= -np.diag(learned)
     np.fill_diagonal(learned, 0)
-    learned[np.abs(learned) < NOISE * np.abs(learned).max(initial=0)] = 0
-    np.fill_diagonal(learned, params.self_weight * np.abs(learned).max(axis=1, initial=0))
-    count = min(params.item_neighbors + 1, len(known))
-    step = max(1, BLOCK_PRODUCTS // len(known))
-    for start in range(0, len(known), step):
+    smallest = NOISE * max(learned.max(initial=0), -learned.min(initial=0))
+    for start in range(0, len(learned), step):
         part = learned[start : start + step]
-        magnitudes = np.abs(part)
-        magnitudes[np.arange(len(part)), np.arange(start, start + len(part))] = np.inf
-        columns = np.argpartition(-magnitudes, count - 1, axis=1)[:, :count]
-        values = np.take_along_axis(part, columns, axis=1)
-        starts = np.arange(0, columns.size + 1, count)
-        given = sparse.csr_array((values.ravel(), known[columns].ravel(), starts), shape=(len(part), weights.shape[1]))
-        given.eliminate_zeros()
-        yield ItemNeighbors(known[start : start + step], given)
+        part[np.abs(part) < smallest] = 0
+    return learned
+
+
+def inverted(gram: Float32) -> Float32:
+    """Return the inverse of a symmetric positive definite matrix, which may be overwritten.
+
+    By Cholesky's decomposition, in half the time of a general inverse; by the latter if rounding errors make the matrix
+    indefinite.
+    """
+    if not len(gram):
+        return gram
+    factor, failed = scipy.linalg.lapack.spotrf(gram.T, lower=1)
+    if not failed:
+        half, failed = scipy.linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        found: Float32 = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False)
+        return found
+    # The inverse is in the lower triangle of an array in Fortran's order; its transpose is in that of C.
+    half = half.T
+    step = 1 + BLOCK_PRODUCTS // len(half)
+    for start in range(0, len(half), step):
+        stop = start + step
+        square = np.triu(half[start:stop, start:stop])
+        half[start:stop, start:stop] = square + np.triu(square, 1).T
+        half[stop:, start:stop] = half[start:stop, stop:].T
+    learned: Float32 = half
+    return learned
+
+
+def decomposed_ease(
+    scaled: sparse.csr_array,
+    added: Float64,
+    params: Params,
+    wanted: NDArray[np.int64],
+    progress: Progress | None = None,
+) -> Iterator[ItemNeighbors]:
+    """Learn by EASE from the largest `spectral_rank` eigenvalues.
+
+    With R = A L^-1/2 and R'R = V diag(l) V', P is L^-1/2 (I - B) L^-1/2, B = V diag(l / (l + 1)) V'. Of the other
+    eigenvalues, which are small, each counts as if the denominator were 1 and half of the smallest that is known.
+    """
+    by_item = inverse_power(added, 0.5)
+    scaled = scale(scaled, np.ones(scaled.shape[0], dtype=np.float32), by_item)
+    vectors, singular = singular_vectors(scaled, params.spectral_rank, progress=progress)
+    eigenvalues = singular**2
+    rest = np.float32(1 / (1 + eigenvalues.min(initial=np.inf) / 2)) if len(eigenvalues) else np.float32(1)
+    response = (eigenvalues / (eigenvalues + 1) - rest * eigenvalues).astype(np.float32)
+    squares = np.bincount(scaled.indices, scaled.data.astype(np.float64) ** 2, minlength=scaled.shape[1])
+    predicted = rest * squares + (vectors.astype(np.float64) ** 2) @ response
+    by_target = (1 / (by_item * np.maximum(1 - predicted, 1e-3))).astype(np.float32)
+    pairs = Pairs(
+        scale(scaled, np.full(scaled.shape[0], rest, dtype=np.float32), by_item).T.tocsr(),
+        scale(scaled, np.ones(scaled.shape[0], dtype=np.float32), by_target),
+        left=vectors * response * by_item[:, None],
+        right=vectors * by_target[:, None],
+    )
+
+    def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:
+        found = pairs.everywhere(chosen, pairs.together(chosen))
+        found[np.arange(len(chosen)), chosen] = 0
+        itself = np.float32(params.self_weight) * np.abs(found).max(axis=1, initial=0)
+        return ItemNeighbors(chosen, strongest_of_dense(found, chosen, itself, params.item_neighbors))
+
+    return in_threads(learn, pairs.blocks(wanted, dense=True), THREADS)

@@ -5,7 +5,11 @@ from typing import Any, Self
 
 from recdb.errors import InvalidInput
 
-LEARNERS = ("cooccurrence", "ease")
+NAMES = {
+    "learner": ("cooccurrence", "ease"),
+    "spectral_filter": ("ideal", "second-order", "chebyshev", "ridge"),
+}
+"""The values of the parameters that are names."""
 
 
 def _number(default: float, lowest: float, highest: float) -> Any:
@@ -49,7 +53,7 @@ class Params:
 
     # The item-based part: the neighbours of each item.
     learner: str = "cooccurrence"
-    """'cooccurrence', or 'ease' for up to 20,000 items."""
+    """'cooccurrence' or 'ease'."""
     item_weight_exponent: float = _number(0.5, 0, 2)
     """Exponent on W, for learning item neighbours."""
     profile_weight_exponent: float = _number(0.5, 0, 2)
@@ -59,16 +63,24 @@ class Params:
     """M: the number of neighbours that each item keeps, not counting itself."""
     item_user_exponent: float = _number(0.25, 0, 1)
     """a: W is divided by d_user^a."""
-    source_exponent: float = _number(0.5, 0, 1)
+    source_exponent: float = _number(0.5, -1, 2)
     """x: co-occurrences are divided by d^x of the item that recommends."""
-    target_exponent: float = _number(0.5, 0, 1)
+    target_exponent: float = _number(0.5, -1, 2)
     """y: co-occurrences (and, for EASE, W) are divided by d^y of the item that is recommended."""
     cooccurrence_power: float = _number(1.0, 0.1, 4)
     """s: each co-occurrence counts to this power."""
-    spectral_weight: float = _number(0.0, 0, 10)
-    """lambda: how much the spectral similarity of two items adds to their co-occurrence."""
+    spectral_weight: float = _number(0.0, 0, 1000)
+    """w: the weight of the spectral filter that is added to the co-occurrences; 0 for none."""
+    spectral_filter: str = "ideal"
+    """'ideal', 'second-order', 'chebyshev' or 'ridge': see recdb/learn/filters.py."""
+    spectral_power: float = _number(2.0, 0.1, 20)
+    """p: the steepness of the filter 'chebyshev'."""
+    spectral_rank: int = _number(256, 1, 4096)
+    """How many eigenvectors a filter has, and EASE with more than 20,000 items."""
     ease_regularization: float = _number(1.0, 1e-4, 1e4)
     """EASE's lambda, in units of the mean diagonal of W'W."""
+    ease_dropout: float = _number(0.0, 0, 0.99)
+    """EDLAE's p: the share of interactions that EASE drops while it learns."""
     self_weight: float = _number(8.0, 0, 100)
     """An item's weight for itself: this times its co-occurrence with itself. It is 0 where every kind hides."""
     session_weight: float = _number(50.0, 0, 1000)
@@ -77,8 +89,10 @@ class Params:
     """Seconds without an interaction that end a session."""
 
     def __post_init__(self) -> None:
-        if self.learner not in LEARNERS:
-            raise InvalidInput(f"learner is '{self.learner}', and must be {' or '.join(map(repr, LEARNERS))}")
+        for name, allowed in NAMES.items():
+            if getattr(self, name) not in allowed:
+                named = " or ".join(map(repr, allowed))
+                raise InvalidInput(f"{name} is '{getattr(self, name)}', and must be {named}")
         for each in fields(self):
             if "limits" in each.metadata:
                 value, (lowest, highest) = getattr(self, each.name), each.metadata["limits"]

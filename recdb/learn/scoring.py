@@ -8,6 +8,7 @@ Every function takes a precision: the offline evaluator ranks in float32, and `r
 does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -96,23 +97,31 @@ def shares(weights: sparse.csr_array, sums: Float64, share: float, dtype: Precis
 
 
 def ranks_of(
-    scores: sparse.csr_array, hidden: sparse.csr_array, rows: NDArray[np.integer], items: NDArray[np.integer]
+    parts: Sequence[tuple[float, sparse.csr_array]],
+    hidden: sparse.csr_array,
+    rows: NDArray[np.integer],
+    items: NDArray[np.integer],
 ) -> Float64:
     """Return the rank (from 1) of each (row, item) among its row's positive scores, hidden items left out.
 
-    `rows` ascend. A rank is infinite where the item has no positive score. On ties the smaller item number comes first.
+    `parts` are the parts of the ranking, (rows, items), each with the share by which its scores count. `rows` ascend. A
+    rank is infinite where the item has no positive score. On ties the smaller item number comes first.
     """
     ranks = np.full(len(rows), np.inf)
-    whole = np.zeros(scores.shape[1], dtype=np.float32)
-    bounds = np.searchsorted(rows, np.arange(scores.shape[0] + 1))
+    whole = np.zeros(hidden.shape[1], dtype=np.float32)
+    bounds = np.searchsorted(rows, np.arange(hidden.shape[0] + 1))
     for row, (start, stop) in enumerate(pairwise(bounds)):
-        stored = slice(scores.indptr[row], scores.indptr[row + 1])
-        columns = scores.indices[stored]
-        whole[columns] = scores.data[stored]
+        whole[:] = 0
+        for share, scores in parts:
+            stored = slice(scores.indptr[row], scores.indptr[row + 1])
+            whole[scores.indices[stored]] += np.float32(share) * scores.data[stored]
         whole[hidden.indices[hidden.indptr[row] : hidden.indptr[row + 1]]] = 0
-        relevant, visible = items[start:stop, None], whole[columns]
+        relevant = items[start:stop, None]
         own_scores = whole[relevant]
-        before = (visible > own_scores) | ((visible == own_scores) & (columns < relevant))
-        ranks[start:stop] = np.where(own_scores[:, 0] > 0, 1 + np.count_nonzero(before, axis=1), np.inf)
-        whole[columns] = 0
+        positive = own_scores[own_scores > 0]
+        if len(positive):
+            columns = np.flatnonzero(whole >= positive.min())
+            visible = whole[columns]
+            before = (visible > own_scores) | ((visible == own_scores) & (columns < relevant))
+            ranks[start:stop] = np.where(own_scores[:, 0] > 0, 1 + np.count_nonzero(before, axis=1), np.inf)
     return ranks

@@ -4,11 +4,9 @@ It keeps results that are expensive to compute (a decomposition, nearest users, 
 that need the same.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +14,10 @@ from scipy import sparse
 
 from recdb.learn.basis import Basis, Decomposition, decompose, fold_in
 from recdb.learn.events import Events
-from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
+from recdb.learn.filters import Spectrum, find_spectrum, symmetric_exponent
 from recdb.learn.limits import (
     BASIS_QUANTILE,
+    Rows,
     limit_sums,
     limit_users,
     neighbor_limit,
@@ -29,20 +28,25 @@ from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
 from recdb.learn.scoring import Neighborhood, nearest_users, neighbor_strengths, profiles, ranks_of, shares
+from recdb.offline.cache import CACHE_BYTES, Cache
+from recdb.offline.learned import Learned, Widest, filtered, prune, shared, widest
 from recdb.offline.metrics import discounts
 from recdb.offline.split import split
+from recdb.offline.validation import Trial, ValidationUsers
 
 K = 20
 VALIDATION_USERS = 2000
 FEW_USERS = 600
+"""With more validation users, a search ranks for so many of them first."""
+FEWEST_USERS = 300
+"""And for so many where learning takes long even for few."""
 MANY_PAIRS = 150_000
-"""With more pairs of a user and an item than this, a trial takes long: a search ranks for FEW_USERS first."""
+"""With more pairs of a user and an item than this, one validation part has enough of them."""
 MOST_NEIGHBORS = 400
-CACHE_BYTES = 2**30
-BLOCK_USERS = 250
+SPECTRAL_RANK = 512
+"""One decomposition serves the settings of all ranks up to this one."""
 THREADS = min(4, CORES)
 """Each thread needs memory for a block of scores."""
-Value = TypeVar("Value")
 
 DECOMPOSING = ("people_weight_exponent", "basis_user_exponent", "basis_item_exponent")
 PLACING = (*DECOMPOSING, "spectrum_exponent", "dimension")
@@ -54,97 +58,27 @@ LEARNING = (
     "target_exponent",
     "cooccurrence_power",
     "spectral_weight",
+    "spectral_filter",
+    "spectral_power",
+    "spectral_rank",
     "ease_regularization",
+    "ease_dropout",
     "item_neighbors",
     "session_weight",
     "session_gap",
 )
+FILTERING = ("item_weight_exponent", "item_user_exponent", "session_weight", "session_gap")
+USER_SCORING = (
+    "people_recency",
+    "neighbors",
+    "similarity_exponent",
+    "activity_exponent",
+    "neighbor_weight_exponent",
+)
+ITEM_SCORING = ("profile_weight_exponent", "profile_recency")
 
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting, and its metrics on the validation part."""
-
-    params: Params
-    recall: float
-    """recall@20."""
-    ndcg: float
-    """ndcg@20."""
-    users: int
-    """How many users it was ranked for."""
-    rows: float
-    """How many weights recommend() adds up per call, neighbours' and items', the mean over users."""
-    gains: Float32 = field(compare=False, repr=False)
-    """(users,): each user's recall plus ndcg."""
-
-    @property
-    def objective(self) -> float:
-        """The geometric mean of recall and ndcg."""
-        return float(np.sqrt(self.recall * self.ndcg))
-
-
-def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """Return the best trial among those on the most users; None if there are none."""
-    most = max((trial.users for trial in trials), default=0)
-    return max((trial for trial in trials if trial.users == most), key=lambda trial: trial.objective, default=None)
-
-
-@dataclass(frozen=True)
-class ValidationUsers:
-    """Users of the validation part, and their relevant items: those that were held out."""
-
-    users: NDArray[np.int64]
-    """Ascending."""
-    rows: NDArray[np.int64]
-    """(relevant,): places in `users`, ascending."""
-    relevant: NDArray[np.int64]
-    """(relevant,): item numbers."""
-    hidden: sparse.csr_array
-    """(users, items): not 0 where an item must not be recommended."""
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """The number of relevant items of each user."""
-        return np.bincount(self.rows, minlength=len(self.users))
-
-    def slices(self) -> Iterator[slice]:
-        """Divide the users into blocks."""
-        for start in range(0, len(self.users), BLOCK_USERS):
-            yield slice(start, min(start + BLOCK_USERS, len(self.users)))
-
-    def where(self, chosen: NDArray[np.bool_]) -> Self:
-        """Return the chosen users; `chosen` is (users,)."""
-        kept = chosen[self.rows]
-        rows = np.cumsum(chosen)[self.rows[kept]] - 1
-        return replace(
-            self, users=self.users[chosen], rows=rows, relevant=self.relevant[kept], hidden=self.hidden[chosen]
-        )
-
-
-class Cache:
-    """The values that were used last, by key, as many as fit into CACHE_BYTES."""
-
-    def __init__(self) -> None:
-        self.values: OrderedDict[Any, Any] = OrderedDict()
-
-    def get(self, key: Any, compute: Callable[[], Value]) -> Value:
-        """Return the value of `key`; compute it if it is not kept."""
-        if key not in self.values:
-            self.values[key] = compute()
-            while len(self.values) > 1 and sum(map(bytes_of, self.values.values())) > CACHE_BYTES:
-                self.values.popitem(last=False)
-        self.values.move_to_end(key)
-        value: Value = self.values[key]
-        return value
-
-
-def bytes_of(value: Any) -> int:
-    """Return how many bytes the arrays in a value take."""
-    if isinstance(value, np.ndarray):
-        return int(value.nbytes)
-    if isinstance(value, sparse.csr_array):
-        return int(value.data.nbytes + value.indices.nbytes + value.indptr.nbytes)
-    return sum(map(bytes_of, value if isinstance(value, tuple) else vars(value).values()))
+Part = tuple[sparse.csr_array, ...]
+"""The scores of one part of the ranking, (users, items): an array for each block of users."""
 
 
 class OfflineEvaluator:
@@ -176,10 +110,9 @@ class OfflineEvaluator:
         self.rank = rank
         users, rows = np.unique(validation.users, return_inverse=True)
         self.all_users = ValidationUsers(users, rows, validation.items, validation.events.hidden()[users])
-        self.few_users = self.all_users
-        if len(self.known.users) > MANY_PAIRS and len(users) > FEW_USERS:
-            chosen = np.random.default_rng(seed).permutation(len(users)) < FEW_USERS
-            self.few_users = self.all_users.where(chosen)
+        order = np.random.default_rng(seed).permutation(len(users))
+        self.few_users = self.all_users.where(order < FEW_USERS) if len(users) > FEW_USERS else self.all_users
+        self.fewest_users = self.all_users.where(order < FEWEST_USERS) if len(users) > FEW_USERS else self.all_users
         self.returns = not bool(events.hides[np.unique(events.kinds)].all())
         self.timed = events.timed
         self.weighted = bool(len(self.known.weights)) and bool(
@@ -188,10 +121,12 @@ class OfflineEvaluator:
         self._ranks = self.known.ranks()
         self._cache = Cache()
         self._earlier: OfflineEvaluator | None = None
-        if folds > 1 and self.few_users is self.all_users:
+        if folds > 1 and len(self.known.users) <= MANY_PAIRS:
             self._earlier = OfflineEvaluator(
                 validation.events, ceiling, rank=rank, most_users=most_users, seed=seed, folds=folds - 1
             )
+            # The parts share the memory; only trials on all users rank for the earlier ones.
+            self._cache, self._earlier._cache = Cache(CACHE_BYTES * 3 // 4), Cache(CACHE_BYTES // 4)
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -213,27 +148,68 @@ class OfflineEvaluator:
         return Trial(params, float(recall.mean()), float(ndcg.mean()), len(recall), rows, gains)
 
     def user_metrics(self, params: Params, validation: ValidationUsers | None = None) -> tuple[Float64, Float64]:
-        """Rank with a setting and return the users' recall@20 and ndcg@20, both (users,), of all folds."""
-        recall, ndcg = self._fold_metrics(params, validation or self.all_users)
-        if self._earlier is None or not len(self._earlier.users):
+        """Rank with a setting and return the users' recall@20 and ndcg@20, both (users,).
+
+        They are of all folds, or of some users of the newest.
+        """
+        validation = validation or self.all_users
+        recall, ndcg = self._fold_metrics(params, validation)
+        if self._earlier is None or not len(self._earlier.users) or validation is not self.all_users:
             return recall, ndcg
         before = self._earlier.user_metrics(params)
         return np.concatenate([recall, before[0]]), np.concatenate([ndcg, before[1]])
 
     def _fold_metrics(self, params: Params, validation: ValidationUsers) -> tuple[Float64, Float64]:
-        sources, given = self._score_sources(params, validation)
+        parts: list[tuple[float, Part]] = []
+        if params.blend > 0:
+            parts.append((params.blend, self._user_part(params, validation)))
+        if params.blend < 1:
+            parts.append((1 - params.blend, self._item_part(params, validation)))
 
-        def ranks(block: slice) -> Float64:
+        def ranks(numbered: tuple[int, slice]) -> Float64:
+            number, block = numbered
             first, last = np.searchsorted(validation.rows, [block.start, block.stop])
-            scores = sparse.csr_array(sources[block] @ given)
+            scores = [(share, part[number]) for share, part in parts]
             rows = validation.rows[first:last] - block.start
             return ranks_of(scores, validation.hidden[block], rows, validation.relevant[first:last])
 
-        found = np.concatenate(list(in_threads(ranks, validation.slices(), THREADS)))
+        found = np.concatenate(list(in_threads(ranks, enumerate(validation.slices()), THREADS)))
         hits = found <= K
         gains = np.where(hits, discounts(K)[np.where(hits, found, 1).astype(np.int64) - 1], 0)
         ideal = np.cumsum(discounts(K))[np.minimum(validation.counts, K) - 1]
         return np.bincount(validation.rows, hits) / validation.counts, np.bincount(validation.rows, gains) / ideal
+
+    def _user_part(self, params: Params, validation: ValidationUsers) -> Part:
+        """Return the scores of the user-based part: the neighbours' weights."""
+        limit = self._limit(params)
+
+        def score() -> Part:
+            given, sums = self._neighbor_weights(params.neighbor_weight_exponent, limit)
+            near = self._nearest(params, validation)
+            strengths = neighbor_strengths(
+                near, sums, params.neighbors, params.similarity_exponent, params.activity_exponent
+            )
+            return self._products(shares(strengths, sums, 1.0), given, validation)
+
+        key = ("users", len(validation.users), limit, *values(params, (*PLACING, *USER_SCORING)))
+        return self._cache.get(key, score)
+
+    def _item_part(self, params: Params, validation: ValidationUsers) -> Part:
+        """Return the scores of the item-based part: the items that the profile's items recommend."""
+        limit = self._limit(params)
+
+        def score() -> Part:
+            profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[validation.users]
+            learned = self._learned(params, validation)
+            return self._products(shares(profile, learned.sums, 1.0), learned.weights, validation)
+
+        key = ("items", len(validation.users), limit, self._self_weight(params), *values(params, LEARNING))
+        return self._cache.get((*key, *values(params, ITEM_SCORING)), score)
+
+    def _products(self, counted: sparse.csr_array, given: sparse.csr_array, validation: ValidationUsers) -> Part:
+        """Return how much all sources give: `counted` (users, sources) says by how much each source counts for a user,
+        `given` (sources, items) the weight that it gives to an item."""
+        return tuple(in_threads(lambda block: sparse.csr_array(counted[block] @ given), validation.slices(), THREADS))
 
     def rows(self, params: Params, validation: ValidationUsers) -> float:
         """Return how many weights recommend() adds up per call, the mean over users: a call's time grows with it."""
@@ -245,46 +221,9 @@ class OfflineEvaluator:
             counted = near.similarities[:, : params.neighbors] > 0
             rows += float((lengths[near.users[:, : params.neighbors]] * counted).sum())
         if params.blend < 1:
-            lengths = np.diff(self._learned(params)[0].indptr) + (self.returns and params.self_weight > 0)
+            lengths = self._learned(params, validation).neighbors + (self._self_weight(params) > 0)
             rows += float((self._matrix(0.0, limit)[validation.users] @ lengths).sum())
         return rows / max(len(validation.users), 1)
-
-    def guess_rows(self, params: Params) -> float:
-        """Guess rows() without learning anything: often too low, because neighbours tend to have more items."""
-        lengths = np.diff(self._matrix(0.0, self._limit(params)).indptr)
-        rows = params.neighbors * float(lengths[lengths > 0].mean()) if params.blend > 0 else 0.0
-        if params.blend < 1:
-            rows += float(lengths[self.users].mean()) * params.item_neighbors / 2
-        return rows
-
-    def _score_sources(self, params: Params, validation: ValidationUsers) -> tuple[sparse.csr_array, sparse.csr_array]:
-        """Return the score sources of both parts of the ranking.
-
-        The first matrix, (users, sources), says by how much each source counts for a user; the second, (sources,
-        items), the weight that each source gives to an item. Sources are the neighbours, then the profile's items.
-        """
-        counted, given = [], []
-        limit = self._limit(params)
-        if params.blend > 0:
-            neighbor_weights = self._neighbor_weights(params.neighbor_weight_exponent, limit)
-            sums, _ = absolute_sums(neighbor_weights)
-            near = self._nearest(params, validation)
-            strengths = neighbor_strengths(
-                near, sums, params.neighbors, params.similarity_exponent, params.activity_exponent
-            )
-            counted.append(shares(strengths, sums, params.blend))
-            given.append(neighbor_weights)
-        if params.blend < 1:
-            profile = self._profiles(params.profile_weight_exponent, params.profile_recency, limit)[validation.users]
-            learned, itself = self._learned(params)
-            itself = itself * np.float32(params.self_weight if self.returns else 0)
-            profile = shares(profile, absolute_sums(learned)[0] + np.abs(itself), 1 - params.blend)
-            counted.append(profile)
-            given.append(learned)
-            if itself.any():
-                counted.append(profile)
-                given.append(sparse.diags_array(itself, format="csr"))
-        return sparse.hstack(counted, format="csr"), sparse.vstack(given, format="csr")
 
     def _limit(self, params: Params) -> int:
         return min(params.profile_limit, self.longest)
@@ -292,10 +231,13 @@ class OfflineEvaluator:
     def _matrix(self, exponent: float, limit: int) -> sparse.csr_array:
         return self._cache.get(("W", exponent, limit), lambda: self.known.first(limit).matrix(exponent))
 
-    def _neighbor_weights(self, exponent: float, limit: int) -> sparse.csr_array:
-        def compute() -> sparse.csr_array:
+    def _neighbor_weights(self, exponent: float, limit: int) -> tuple[sparse.csr_array, Float64]:
+        """Return the weights that each user gives as a neighbour, and their absolute sums."""
+
+        def compute() -> tuple[sparse.csr_array, Float64]:
             weights = self.limited.first(limit).matrix(exponent)
-            return limit_sums(weights, neighbor_limit(weights))
+            limited = limit_sums(weights, neighbor_limit(weights))
+            return limited, absolute_sums(limited)[0]
 
         return self._cache.get(("neighbor weights", exponent, limit), compute)
 
@@ -348,28 +290,51 @@ class OfflineEvaluator:
         key = ("near", len(validation.users), params.people_recency, limit, *values(params, PLACING))
         return self._cache.get(key, find)
 
-    def _learned(self, params: Params) -> tuple[sparse.csr_array, Float32]:
-        """Learn item neighbours: return them without the diagonal, and the diagonal, which self_weight multiplies."""
+    def _learned(self, params: Params, validation: ValidationUsers) -> Learned:
+        """Learn the neighbours of the items that the users have; EASE learns all, because it has to invert all."""
+        common = shared(params)
+        many, few = len(self.users), len(validation.users)
+        keys = [("widest", users, *values(common, LEARNING)) for users in (many, few)]
+        everything = keys[0] in self._cache or params.learner == "ease"
+        sources = None if params.learner == "ease" else self._profile_items(validation)
 
-        def learn() -> tuple[sparse.csr_array, Float32]:
-            rows = rows_to_learn_from(
+        def learn() -> Widest:
+            return widest(self._rows(common), common, self._spectrum(common) if filtered(common) else None, sources)
+
+        def pruned() -> Learned:
+            wide = self._cache.get(keys[0] if everything else keys[1], learn)
+            return prune(wide, params, self._self_weight(params))
+
+        key = ("learned", many if everything else few, self._self_weight(params), *values(params, LEARNING))
+        return self._cache.get(key, pruned)
+
+    def _profile_items(self, validation: ValidationUsers) -> NDArray[np.int64]:
+        """Return the items in the profiles of validation users: nothing else recommends items to them."""
+        return np.unique(self._matrix(0.0, self.longest)[validation.users].indices).astype(np.int64)
+
+    def _rows(self, params: Params) -> Rows:
+        """Return the rows to learn item neighbours from."""
+        alone = params.learner == "ease"
+        return self._cache.get(
+            ("rows", alone, *values(params, FILTERING)),
+            lambda: rows_to_learn_from(
                 self.limited,
                 params.item_weight_exponent,
                 params.item_user_exponent,
                 params.session_weight,
                 params.session_gap,
-                alone=params.learner == "ease",
-            )
-            right = self._basis(params).right if params.spectral_weight > 0 else np.empty((0, 0), dtype=np.float32)
-            plain = replace(params, self_weight=1.0)
-            learned = to_matrix(fit_item_neighbors(rows, right, plain), self.known.shape[1])
-            itself = learned.diagonal().astype(np.float32)
-            learned = sparse.csr_array(learned - sparse.diags_array(itself, format="csr"))
-            learned.eliminate_zeros()
-            return learned, itself
+                alone=alone,
+            ),
+        )
 
-        basis = values(params, PLACING) if params.spectral_weight > 0 else ()
-        return self._cache.get(("learned", *values(params, LEARNING), *basis), learn)
+    def _spectrum(self, params: Params) -> Spectrum:
+        """Decompose the co-occurrences once for all filters, and all ranks up to SPECTRAL_RANK."""
+        rank = max(SPECTRAL_RANK, params.spectral_rank)
+        key = ("spectrum", rank, symmetric_exponent(params), *values(params, FILTERING))
+        return self._cache.get(key, lambda: find_spectrum(self._rows(params), params, rank))
+
+    def _self_weight(self, params: Params) -> float:
+        return params.self_weight if self.returns else 0.0
 
 
 def values(params: Params, names: Sequence[str]) -> tuple[Any, ...]:

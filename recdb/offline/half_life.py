@@ -8,7 +8,8 @@ import numpy as np
 
 from recdb.learn.events import Events
 from recdb.learn.params import Params
-from recdb.offline.evaluator import OfflineEvaluator, Trial
+from recdb.offline.evaluator import OfflineEvaluator
+from recdb.offline.validation import Trial
 
 SPANS = (1 / 4, 1 / 8, 1 / 2, 1 / 16, 1)
 """The half-lives to try, as shares of the time span in which most interactions happened."""

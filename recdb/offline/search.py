@@ -1,93 +1,90 @@
 """Searches hyper-parameters on a validation part, with the offline evaluator.
 
-The search takes the user-based and the item-based part of the ranking apart, then together. For each part it draws
-settings at random around those that are known to work. Then it pairs the best settings of both parts, and takes
-coordinate steps from the best pair, and again from random changes of it, until the time is up (iterated local search).
-Where a trial takes long, the search ranks for few of the validation users first, and for all of them only where the few
-do not rule the setting out.
+The search begins with settings that won on other data, and pairs their item-based and user-based parts. For each
+form it improves the best pair by coordinate steps, then the best of all, and then random changes of that (iterated
+local search), until nothing is left to find or the time is up. It ranks for few of the validation users first, and for
+all of them only where the few do not rule a setting out.
+
+The order of the trials depends on the data and the seed. The time only says where they end: a longer search begins with
+the trials of a shorter one.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from recdb.learn.item_neighbors import EASE_ITEMS
 from recdb.learn.params import Params
-from recdb.offline.evaluator import OfflineEvaluator, Trial, ValidationUsers, best_of
+from recdb.offline.evaluator import OfflineEvaluator
+from recdb.offline.learned import filtered
+from recdb.offline.space import (
+    BLENDING,
+    FORMS,
+    ITEM_LEARNING,
+    ITEM_SCORING,
+    OF_ITEMS,
+    OF_USERS,
+    USER_LEARNING,
+    USER_SCORING,
+    around,
+    form,
+    matters,
+    plainest,
+    trimmed,
+)
+from recdb.offline.starts import starts
+from recdb.offline.validation import Trial, ValidationUsers, best_of
 
-Space = Mapping[str, Sequence[Any]]
-
-# Hyper-parameters of the item-based part: of learning, then of scoring.
-ITEM_LEARNING: Space = {
-    "learner": ("cooccurrence", "ease"),
-    "item_weight_exponent": (0.0, 0.5, 1.0),
-    "item_user_exponent": (0.0, 0.125, 0.25, 0.375, 0.5),
-    "source_exponent": (0.0, 0.15, 0.3, 0.5, 0.7),
-    "target_exponent": (0.0, 0.15, 0.3, 0.5, 0.6, 0.7, 0.8),
-    "cooccurrence_power": (0.6, 0.8, 1.0, 1.3, 1.6),
-    "spectral_weight": (0.0, 0.03, 0.1, 0.3),
-    "ease_regularization": (0.1, 0.2, 0.4, 0.8, 1.6, 3.2),
-    "item_neighbors": (12, 25, 50, 100, 200, 400),
-    "session_weight": (0.0, 10.0, 50.0),
-    "session_gap": (60.0, 180.0, 420.0, 1800.0),
-}
-ITEM_SCORING: Space = {
-    "profile_weight_exponent": (0.0, 0.5, 1.0),
-    "profile_recency": (0.0, 0.3, 0.6, 0.9, 1.2),
-    "self_weight": (0.0, 1.0, 2.0, 4.0, 8.0, 16.0),
-}
-# Hyper-parameters of the user-based part: of learning, then of scoring.
-USER_LEARNING: Space = {
-    "people_weight_exponent": (0.0, 0.5, 1.0),
-    "basis_user_exponent": (0.0, 0.25, 0.5),
-    "basis_item_exponent": (0.0, 0.15, 0.25, 0.4, 0.5),
-}
-USER_SCORING: Space = {
-    "spectrum_exponent": (0.0, 0.25, 0.5),
-    "dimension": (64, 128, 256, 512, 1024),
-    "people_recency": (0.0, 0.3, 0.6, 0.9),
-    "neighbors": (12, 25, 50, 100, 200, 400),
-    "similarity_exponent": (0.5, 1.0, 2.0, 4.0, 6.0),
-    "activity_exponent": (0.0, 0.25, 0.5),
-    "neighbor_weight_exponent": (0.0, 0.5, 1.0),
-}
-# Hyper-parameters of both parts.
-BLENDING: Space = {"blend": tuple(step / 10 for step in range(11)), "profile_limit": (10, 20, 40, 80, 160, 320)}
-
-SLOW = "spectral_weight"
-"""The hyper-parameter that takes so long to learn that only the last steps try it; it is never drawn."""
 COSTLY = ("neighbors", "item_neighbors", "profile_limit")
-COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight")
-
-# Settings that did well on other data sets; the draws of each part begin with them.
-KNOWN_ITEM_BASED: Sequence[Mapping[str, Any]] = (
-    {"item_user_exponent": 0.5, "source_exponent": 0.5, "target_exponent": 0.5},
-    {"learner": "ease", "item_user_exponent": 0.0, "target_exponent": 0.0, "ease_regularization": 0.4},
-)
-KNOWN_USER_BASED: Sequence[Mapping[str, Any]] = (
-    {"basis_user_exponent": 0.25, "basis_item_exponent": 0.25, "dimension": 256, "neighbors": 200},
-    {"people_weight_exponent": 0.0, "basis_user_exponent": 0.5, "basis_item_exponent": 0.0, "dimension": 256},
-)
-
-DRAWS = 4
-"""How many scoring settings are drawn for each learning setting."""
-PAIRS = 9
-"""How many pairs of an item-based and a user-based setting are blended."""
+ALL = frozenset((*BLENDING, *OF_ITEMS, *OF_USERS)) - set(FORMS)
+"""Hyper-parameters that steps change."""
+SCORING = ALL - (set(ITEM_LEARNING) - {"item_neighbors"})
+"""Those that take no time to learn items."""
+FILTERING = frozenset(
+    ("item_weight_exponent", "item_user_exponent", "source_exponent", "target_exponent", "spectral_weight",
+     "spectral_power")
+)  # fmt: skip
+"""Those that a filter is improved by alone."""
+SLOW_ITEMS = 20_000
+"""With more items, spectral filters are tried after the first steps: they take long to learn."""
+FILTERS = 2
+"""How many spectral filters are improved."""
+PARTS = 4
+"""How many item-based and how many user-based parts are taken to pair."""
+PAIRS = 6
+"""How many pairs of them are blended, those of the best parts first."""
+BLENDS = (0.2, 0.4, 0.6, 0.8)
+FAMILIES = 0.05
+"""A form of learning is followed if its best setting is at most this much worse than the best of all, as a share."""
 JUMP = 3
 """The number of hyper-parameters to change at once if no single change helps."""
-PROMOTED = 6
+JUMPS = 6
+"""How many such changes are drawn before steps are taken from the best of them."""
+STALE = 30
+"""The search ends after so many rounds of jumps without an improvement."""
+CLEARLY = 1.0005
+"""How many times better a setting must be to count as an improvement."""
+PROMOTED = 4
 """How many of the settings that did best on few users are tried on all users before the steps begin."""
+SLACK = 0.003
+"""Of the settings that are at most this much worse than the best, as a share, the cheapest is chosen."""
+POLISHING = 0.1
+"""The share of the time that is kept for making the best setting cheaper."""
+
+
+class OutOfTime(Exception):
+    """The time of the search is up."""
 
 
 class Search:
     """A search for the best setting within a time; `trials` holds all trials, in order.
 
     `width` bounds the dimension. `most_rows` bounds the cost of recommend(): see Trial.rows. The search always tries
-    the start, whatever it costs; best() is None while no trial is cheap enough.
+    the start, whatever it costs; best() is None while no trial is cheap enough. With `beyond`, the search also tries
+    settings beyond the bound. `clock` returns seconds.
     """
 
     def __init__(
@@ -97,40 +94,49 @@ class Search:
         seconds: float,
         width: int,
         most_rows: float = np.inf,
+        beyond: bool = False,
         start: Params | None = None,
         seed: int = 0,
         report: Callable[[Trial, Trial], None] = lambda trial, best: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.evaluator, self.seconds, self.width, self.report = evaluator, seconds, width, report
-        self.most_rows = most_rows
+        self.most_rows, self.beyond, self.clock = most_rows, beyond, clock
         self.generator = np.random.default_rng(seed)
         self.start = self._plain(start or Params())
         self.trials: list[Trial] = []
+        self.finished = False
+        """Whether the search ended because nothing was left to find."""
         self._seen: dict[tuple[Params, int], Trial] = {}
-        self._underrated = 1.0
-        """How many times more rows there are than guess_rows() says."""
+        self._deadline = np.inf
 
     def run(self) -> Trial | None:
-        """Search until the time is up and return the best trial, None if none is cheap enough."""
-        began = time.monotonic()
+        """Search until the time is up or nothing is left to find, and return the chosen trial."""
+        began = self.clock()
         self._try(self.start, self.evaluator.all_users)
-        item_based = self._part(0.0, ITEM_LEARNING, ITEM_SCORING, KNOWN_ITEM_BASED, began + 0.2 * self.seconds)
-        user_based = self._part(1.0, USER_LEARNING, USER_SCORING, KNOWN_USER_BASED, began + 0.45 * self.seconds)
-        deadline = began + self.seconds
-        self._pair(item_based, user_based, deadline)
-        screened = [trial for trial in self.trials if trial.users == len(self.evaluator.few_users.users)]
-        for place, trial in enumerate(sorted(screened, key=lambda trial: -trial.objective)[:PROMOTED]):
-            if place == 0 or time.monotonic() < deadline:
-                self._try(trial.params, self.evaluator.all_users)
-        best = self.best()
-        while best is not None and time.monotonic() < deadline:
-            self._climb(best, deadline)
-            best = self._jump(deadline)
-        return self.best()
+        for phase, share in ((self._look, 1 - POLISHING), (self._polish, 1.0)):
+            self._deadline = began + share * self.seconds
+            try:
+                phase()
+            except OutOfTime:
+                continue
+        return self.chosen()
 
     def best(self) -> Trial | None:
         """Return the best trial so far that is cheap enough."""
         return best_of([trial for trial in self.trials if trial.rows <= self.most_rows])
+
+    def chosen(self) -> Trial | None:
+        """Return the trial to train with: the best one, or, with `beyond`, the cheapest that is about as good."""
+        best = self.best()
+        if best is None or not self.beyond:
+            return best
+        good = [
+            trial
+            for trial in self.trials
+            if trial.users == best.users and trial.objective >= best.objective * (1 - SLACK)
+        ]
+        return min(good, key=lambda trial: trial.rows)
 
     def frontier(self) -> list[Trial]:
         """Return the trials on all users than which none is both cheaper and better in ndcg, the cheapest first."""
@@ -142,165 +148,252 @@ class Search:
         return found
 
     def _plain(self, params: Params) -> Params:
-        """Set hyper-parameters that have no effect on this data to their plainest values, and bound the dimension."""
-        params = replace(params, dimension=min(params.dimension, self.width))
-        if not self.evaluator.timed:
-            params = replace(params, people_recency=0.0, profile_recency=0.0, session_weight=0.0)
-        if not self.evaluator.returns:
-            params = replace(params, self_weight=0.0)
-        return params
-
-    def _space(self, space: Space) -> dict[str, Sequence[Any]]:
-        """Return the part of a search space that makes a difference on this data."""
-        left = {name: list(values) for name, values in space.items()}
-        if not self.evaluator.timed:
-            for name in ("people_recency", "profile_recency", "session_weight", "session_gap"):
-                left.pop(name, None)
-        if not self.evaluator.returns:
-            left.pop("self_weight", None)
-        if not self.evaluator.weighted:
-            for name in [name for name in left if name.endswith("weight_exponent")]:
-                left.pop(name)
-        if "dimension" in left:
-            left["dimension"] = sorted({min(value, self.width) for value in left["dimension"]})
-        if "profile_limit" in left:
-            values = left["profile_limit"]
-            longest = self.evaluator.longest
-            left["profile_limit"] = [value for value in values if value / 2 < longest]
-        if "learner" in left and self.evaluator.known.shape[1] > EASE_ITEMS // 2:
-            left["learner"] = ["cooccurrence"]
-        return {name: values for name, values in left.items() if len(values) > 1}
+        return plainest(params, self.evaluator, self.width)
 
     def _try(self, params: Params, validation: ValidationUsers) -> Trial:
         key = params, len(validation.users)
         if key not in self._seen:
+            if self.clock() >= self._deadline:
+                raise OutOfTime
             trial = self._seen[key] = self.evaluator.try_out(params, validation)
             self.trials.append(trial)
             self.report(trial, self.best() or trial)
         return self._seen[key]
 
-    def _screen(self, params: Params) -> Trial | None:
-        """Try a setting on few users; None if it costs too much."""
-        rows, guess = self.evaluator.rows(params, self.evaluator.few_users), self.evaluator.guess_rows(params)
-        self._underrated = (self._underrated + rows / max(guess, 1)) / 2
-        return self._try(params, self.evaluator.few_users) if rows <= self.most_rows else None
+    def _few(self, params: Params, keep: str = "", among: ValidationUsers | None = None) -> Trial | None:
+        """Try a setting on few users, made cheap enough; None if that is impossible."""
+        among = among or self.evaluator.few_users
+        fitted = self._fitted(self._plain(params), keep, among)
+        return None if fitted is None else self._try(fitted, among)
 
-    def _challenge(self, best: Trial, params: Params, deadline: float) -> Trial:
+    def _fitted(self, params: Params, keep: str, among: ValidationUsers) -> Params | None:
+        """Take fewer score sources, and fewer items of each, until the cost is low enough; `keep` stays as it is."""
+        most_rows = self.most_rows
+        if np.isinf(most_rows):
+            return params
+        for _ in range(10):
+            if self.clock() >= self._deadline:
+                raise OutOfTime
+            rows = self.evaluator.rows(params, among)
+            if rows <= most_rows:
+                return params
+            factor = max(0.3, 0.97 * most_rows / rows)
+            names = [name for name in ("neighbors", "item_neighbors") if name != keep and matters(params, name)]
+            if all(getattr(params, name) * factor < 8 for name in names):
+                names = [name for name in COSTLY if name != keep]
+            lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * factor)) for name in names}
+            if replace(params, **lower) == params:
+                return None
+            params = replace(params, **lower)
+        return None
+
+    def _challenge_few(self, best: Trial, params: Params, keep: str = "") -> Trial:
+        """Try a setting on few users; return the better trial."""
+        trial = self._few(params, keep)
+        return best if trial is None else max(best, trial, key=lambda trial: trial.objective)
+
+    def _challenge_fewest(self, best: Trial, params: Params, keep: str = "") -> Trial:
+        """Try a setting on the fewest users; return the better trial."""
+        trial = self._few(params, keep, self.evaluator.fewest_users)
+        return best if trial is None else max(best, trial, key=lambda trial: trial.objective)
+
+    def _challenge(self, best: Trial, params: Params, keep: str = "") -> Trial:
         """Try a setting on all users, unless it costs too much or is worse on few users; return the better trial."""
-        trial = self._screen(params)
+        trial = self._few(params, keep)
         if trial is None:
             return best
         if self.evaluator.few_users is not self.evaluator.all_users:
             gains = trial.gains - self._try(best.params, self.evaluator.few_users).gains
-            if time.monotonic() >= deadline or gains.mean() + gains.std() / len(gains) ** 0.5 < 0:
+            if gains.mean() + gains.std() / len(gains) ** 0.5 < 0:
                 return best
-            trial = self._try(params, self.evaluator.all_users)
+            trial = self._try(trial.params, self.evaluator.all_users)
+            if trial.rows > self.most_rows:
+                return best
         return max(best, trial, key=lambda trial: trial.objective)
 
-    def _part(
-        self, blend: float, learning: Space, scoring: Space, known: Sequence[Mapping[str, Any]], deadline: float
-    ) -> list[Trial]:
-        """Draw settings of one part of the ranking at random, several to score with for each to learn with.
+    def _best_few(self) -> list[Trial]:
+        """Return the trials on few users that are cheap enough, the best first."""
+        few = len(self._few_gains())
+        found = [trial for trial in self.trials if trial.users == few and trial.rows <= self.most_rows]
+        return sorted(found, key=lambda trial: -trial.objective)
 
-        Returns the trials, the best first.
+    def _few_gains(self) -> Any:
+        return self._try(self.start, self.evaluator.few_users).gains
+
+    def _look(self) -> None:
+        # What is learned fast comes first, so that a short search has found something.
+        begins = [self._plain(params) for params in (self.start, *starts(self.evaluator))]
+        quick = [trial for params in begins if not filtered(params) and (trial := self._few(params))]
+        self._promote(1)
+        items = self._alone(quick, 0.0, OF_ITEMS)
+        users = self._alone(quick, 1.0, OF_USERS)
+        self._pair(items, users)
+        self._promote(1)
+        slow = len(np.unique(self.evaluator.known.items)) > SLOW_ITEMS
+        for step in (self._follow, self._filter) if slow else (self._filter, self._follow):
+            step(begins, items, users)
+            self._promote(1 if step == self._filter else PROMOTED)
+        stale = 0
+        best = self.best()
+        while best is not None and stale < STALE:
+            before = best
+            self._climb(best)
+            self._jump()
+            best = self.best()
+            assert best is not None
+            stale = 0 if best.objective > before.objective * CLEARLY else stale + 1
+        self.finished = True
+
+    def _pair(self, items: Sequence[Params], users: Sequence[Params]) -> None:
+        """Blend item-based and user-based parts, with the profile limit of either."""
+        for i, j in sorted(product(range(len(items)), range(len(users))), key=sum)[:PAIRS]:
+            of_users = {name: getattr(users[j], name) for name in OF_USERS}
+            for limit in {items[i].profile_limit, users[j].profile_limit}:
+                for blend in BLENDS:
+                    self._few(replace(items[i], **of_users, profile_limit=limit, blend=blend))
+
+    def _alone(self, tried: Sequence[Trial], blend: float, names: Sequence[str]) -> list[Params]:
+        """Rank by one part of some settings; return the PARTS best settings that differ in that part.
+
+        The best setting of each form is improved by coordinate steps first.
         """
-        learning = {name: values for name, values in self._space(learning).items() if name != SLOW}
-        scoring = self._space({**scoring, "profile_limit": BLENDING["profile_limit"]})
-        start = replace(self.start, blend=blend)
-        found = [self._screen(self._cheaper(start))]
-        for changes in known:
-            if changes.get("learner", start.learner) in learning.get("learner", [start.learner]):
-                found.append(self._screen(self._cheaper(self._plain(replace(start, **changes)))))
-        while time.monotonic() < deadline:
-            centre = max(filter(None, found), key=lambda trial: trial.objective).params if any(found) else start
-            names = list(learning)
-            # Half of the draws change two hyper-parameters of the best setting so far, the others change all.
-            if self.generator.random() < 0.5 and names:
-                names = list(self.generator.choice(names, size=min(2, len(names)), replace=False))
-            params = self._draw(centre, {name: learning[name] for name in names})
-            found.append(self._screen(params))
-            for _ in range(DRAWS):
-                if time.monotonic() < deadline:
-                    found.append(self._screen(self._draw(params, scoring)))
-        return sorted(filter(None, found), key=lambda trial: -trial.objective)
+        found = [trial for before in tried if (trial := self._few(replace(before.params, blend=blend)))]
+        leading = self._families(found)
+        found += [self._sweep(trial, self._challenge_few, ALL - {"blend"}) for trial in leading]
+        # The improved settings come first: there are few forms.
+        firsts = sorted(found[-len(leading) :], key=lambda trial: -trial.objective) if leading else []
+        different: dict[tuple[Any, ...], Params] = {}
+        for trial in (*firsts, *sorted(found, key=lambda trial: -trial.objective)):
+            different.setdefault(tuple(getattr(trial.params, name) for name in names), trial.params)
+        return list(different.values())[:PARTS]
 
-    def _draw(self, params: Params, space: Space) -> Params:
-        """Draw the values of some hyper-parameters at random."""
-        drawn = {name: values[int(self.generator.integers(len(values)))] for name, values in space.items()}
-        return self._cheaper(replace(params, **drawn))
+    def _follow(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
+        """Improve the best setting of each form on few users."""
+        for trial in self._families(self._best_few())[:2]:
+            self._sweep(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
 
-    def _cheaper(self, params: Params) -> Params:
-        """Take fewer score sources, and fewer items of each, until the cost is probably low enough."""
-        while self.evaluator.guess_rows(params) * self._underrated > self.most_rows:
-            lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * 0.8)) for name in COSTLY}
-            if replace(params, **lower) == params:
-                break
-            params = replace(params, **lower)
-        return params
+    def _filter(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
+        """Improve spectral filters alone, as far as the fewest users show, and blend those that may be as good as the
+        best item-based part so far."""
+        fewest, filters = self.evaluator.fewest_users, [params for params in begins if filtered(params)]
+        found = [trial for params in filters if (trial := self._few(replace(params, blend=0.0), "", fewest))]
+        others = [trial for params in items if (trial := self._few(params, "", fewest))]
+        leading = [trial for trial in self._families([*found, *others]) if filtered(trial.params)][:FILTERS]
+        self._pair([self._sweep(trial, self._challenge_fewest, FILTERING).params for trial in leading], users)
 
-    def _pair(self, item_based: Sequence[Trial], user_based: Sequence[Trial], deadline: float) -> None:
-        """Blend the best settings of both parts, with the profile limit of either."""
-        pairs = sorted(product(range(len(item_based)), range(len(user_based))), key=sum)
-        trials = [(item_based[i], user_based[j]) for i, j in pairs]
-        cheap = [(one, other) for one, other in trials if one.rows + other.rows <= self.most_rows]
-        blends = list(self._space(BLENDING)["blend"][1:-1:2])
-        for one, other in cheap[:PAIRS]:
-            of_users = {name: getattr(other.params, name) for name in (*USER_LEARNING, *USER_SCORING)}
-            both = replace(one.params, **of_users)
-            for limit in {one.params.profile_limit, other.params.profile_limit}:
-                drawn = [replace(both, blend=blend, profile_limit=limit) for blend in blends]
-                found = [trial for params in drawn if time.monotonic() < deadline and (trial := self._screen(params))]
-            # The other pairs are blended as was best for the first pair.
-            if len(blends) > 1 and found:
-                blends = [max(found, key=lambda trial: trial.objective).params.blend]
+    def _promote(self, count: int = PROMOTED) -> None:
+        """Try the settings that did best on few users on all users."""
+        for trial in self._best_few()[:count]:
+            self._try(trial.params, self.evaluator.all_users)
 
-    def _climb(self, best: Trial, deadline: float) -> None:
-        """Take coordinate steps from a trial, the quick ones first, while they help and there is time."""
+    def _families(self, found: Sequence[Trial]) -> list[Trial]:
+        """Return the best trial of each form of learning that is worth following, the best first."""
+        best: dict[str, Trial] = {}
+        for trial in sorted(found, key=lambda trial: -trial.objective):
+            best.setdefault(form(trial.params) if trial.params.blend < 1 else "", trial)
+        enough = max((trial.objective for trial in best.values()), default=0.0) * (1 - FAMILIES)
+        return [trial for trial in best.values() if trial.objective >= enough]
+
+    def _climb(self, best: Trial) -> None:
+        """Take coordinate steps on all users while they help."""
         better = True
         while better:
             before = best
-            quick = {name: values for name, values in ITEM_LEARNING.items() if name != SLOW}
-            scoring = {**ITEM_SCORING, **USER_SCORING}
-            for part in (BLENDING, scoring, quick, USER_LEARNING, {SLOW: ITEM_LEARNING[SLOW]}):
-                space = self._space(part)
-                for name in self.generator.permutation(list(space)):
-                    if matters(best.params, name):
-                        for value in around(space[name], getattr(best.params, name)):
-                            if time.monotonic() >= deadline:
-                                return
-                            best = self._challenge(best, replace(best.params, **{name: value}), deadline)
-            better = best.objective > before.objective * 1.0005
+            best = self._sweep(best, self._challenge)
+            better = best.objective > before.objective * CLEARLY
 
-    def _jump(self, deadline: float) -> Trial | None:
-        """Change JUMP hyper-parameters of the best trial at random; return the trial to climb from."""
+    def _sweep(
+        self, best: Trial, challenge: Callable[[Trial, Params, str], Trial], names: Collection[str] = ALL
+    ) -> Trial:
+        """Take coordinate steps from a trial once, the quick ones first; return the best trial."""
+        learning = {name: values for name, values in ITEM_LEARNING.items() if name != "item_neighbors"}
+        number = {"item_neighbors": ITEM_LEARNING["item_neighbors"]}
+        for part in ({**BLENDING, **number}, {**ITEM_SCORING, **USER_SCORING}, USER_LEARNING, learning):
+            space = trimmed(part, self.evaluator, self.width)
+            for name in self.generator.permutation(list(space)):
+                if (
+                    name in names
+                    and matters(best.params, name)
+                    and (name != "spectral_weight" or filtered(best.params))
+                ):
+                    best = self._along(best, str(name), space[name], challenge)
+        return best
+
+    def _along(
+        self, best: Trial, name: str, values: Sequence[Any], challenge: Callable[[Trial, Params, str], Trial]
+    ) -> Trial:
+        """Take steps in one hyper-parameter, on in the direction that helps."""
+        for value in around(values, getattr(best.params, name)):
+            began, upwards = best, value > getattr(best.params, name)
+            following = [value, *(v for v in sorted(values, reverse=not upwards) if (v > value) == upwards != value)]
+            for step in following:
+                before = best
+                best = challenge(best, replace(best.params, **{name: step}), name)
+                if best is before:
+                    break
+            if best is not began:
+                break
+        return best
+
+    def _jump(self) -> None:
+        """Change JUMP hyper-parameters of the best trial at random, several times, and take steps from the best of
+        these on few users, then on all users if that is about as good as the best trial."""
         best = self.best()
+        assert best is not None
         space: dict[str, Sequence[Any]] = {}
         for part in (BLENDING, ITEM_SCORING, USER_SCORING, ITEM_LEARNING, USER_LEARNING):
-            space |= {name: values for name, values in self._space(part).items() if name != SLOW}
-        while best is not None and space and time.monotonic() < deadline:
-            names = [name for name in space if matters(best.params, name)]
+            space |= trimmed(part, self.evaluator, self.width)
+        names = [name for name in space if name in ALL and matters(best.params, name)]
+        found: list[Trial] = []
+        for _ in range(JUMPS if names else 0):
             chosen = self.generator.choice(names, size=min(JUMP, len(names)), replace=False)
-            trial = self._screen(self._draw(best.params, {name: space[name] for name in chosen}))
-            if trial is not None and time.monotonic() < deadline:
-                return self._try(trial.params, self.evaluator.all_users)
-        return None
+            drawn = {name: space[name][int(self.generator.integers(len(space[name])))] for name in chosen}
+            trial = self._few(replace(best.params, **drawn))
+            found += [trial] if trial is not None and trial.params != best.params else []
+        if found:
+            landed = self._sweep(max(found, key=lambda trial: trial.objective), self._challenge_few)
+            self._challenge(best, landed.params)
 
+    def _polish(self) -> None:
+        """Where the cost is bounded: look for settings that are cheaper and about as good, and beyond the bound."""
+        best, until = self.best(), self._deadline
+        if best is None or np.isinf(self.most_rows):
+            return
+        cheapest = self.chosen()
+        # Whatever time it takes: a caller may find that the chosen setting is too slow, and needs a much cheaper one.
+        self._deadline = np.inf
+        while self._lowered(best, COSTLY, 0.5, most=0.5) is self.best() is not best:
+            best = self.best() or best
+        while cheapest is not None and self.beyond:
+            found = [self._lowered(cheapest, [name], 0.7) for name in COSTLY if matters(cheapest.params, name)]
+            enough = best.objective * (1 - SLACK)
+            good = [trial for trial in found if trial.objective >= enough and trial.rows < cheapest.rows]
+            cheapest = min(good, key=lambda trial: trial.rows, default=None)
+            self._deadline = until
+        if self.beyond:
+            self._raise(best)
 
-def matters(params: Params, name: str) -> bool:
-    """Tell whether a hyper-parameter has an effect, given the others."""
-    if name in USER_LEARNING or name in USER_SCORING:
-        return params.blend > 0
-    if name in ITEM_LEARNING or name in ITEM_SCORING:
-        learner = {"ease_regularization": "ease"} | dict.fromkeys(COOCCURRENCE, "cooccurrence")
-        fits = learner.get(name, params.learner) == params.learner
-        return params.blend < 1 and fits and (name != "session_gap" or params.session_weight > 0)
-    return True
+    def _lowered(self, trial: Trial, names: Sequence[str], factor: float, most: float = 0.95) -> Trial:
+        """Try lower values of hyper-parameters that cost time: so low that a call costs at most this share."""
+        params = trial.params
+        while self.evaluator.rows(params, self.evaluator.all_users) > trial.rows * most:
+            lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * factor)) for name in names}
+            if replace(params, **lower) == params:
+                break
+            params = replace(params, **lower)
+        return self._try(params, self.evaluator.all_users)
 
-
-def around(values: Sequence[Any], current: Any) -> list[Any]:
-    """Return the values next to the current one; for names, which have no order, all other values."""
-    if isinstance(current, str):
-        return [value for value in values if value != current]
-    below = [value for value in values if value < current]
-    above = [value for value in values if value > current]
-    return below[-1:] + above[:1]
+    def _raise(self, best: Trial) -> None:
+        """Try more score sources, beyond the bound."""
+        space = trimmed({**BLENDING, **USER_SCORING, **ITEM_LEARNING}, self.evaluator, self.width)
+        while True:
+            raised: dict[str, Any] = {}
+            for name in COSTLY:
+                above = [value for value in space.get(name, ()) if value > getattr(best.params, name)]
+                raised |= {name: above[0]} if above and matters(best.params, name) else {}
+            changes = [raised, *({name: value} for name, value in raised.items())]
+            found = [self._try(replace(best.params, **each), self.evaluator.all_users) for each in changes if each]
+            better = max(found, key=lambda trial: trial.objective, default=best)
+            if better.objective <= best.objective * CLEARLY:
+                return
+            best = better

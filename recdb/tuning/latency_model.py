@@ -33,6 +33,27 @@ class LatencyModel:
         return replace(self, scale=milliseconds / LatencyModel().predict(rows))
 
 
+@dataclass(frozen=True)
+class Prices:
+    """The price of a call by the number of weights that it adds up: in milliseconds, and in default calls."""
+
+    latency: LatencyModel
+    default_rows: float
+    """How many weights a call with the default hyper-parameters adds up on these data."""
+
+    def milliseconds(self, rows: float) -> float:
+        """Return the predicted milliseconds of a call."""
+        return self.latency.predict(rows)
+
+    def cost(self, rows: float) -> float:
+        """Return how many times the predicted time of a default call it takes."""
+        return self.latency.predict(rows) / self.latency.predict(self.default_rows)
+
+    def most_rows(self, cost: float) -> float:
+        """Return how many weights a call of this cost can add up; negative where the cost is too low for any."""
+        return self.latency.most_rows(cost * self.latency.predict(self.default_rows))
+
+
 def median_latency(database: Database, label: str, users: int = USERS) -> float:
     """Return the median milliseconds of recommend() with a version, over a sample of users.
 

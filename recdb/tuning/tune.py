@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -22,17 +23,20 @@ from recdb.job.trace import traced
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
 from recdb.learn import Params
-from recdb.offline.evaluator import OfflineEvaluator, Trial, best_of
+from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.half_life import HalfLife, propose
 from recdb.offline.search import Search
+from recdb.offline.validation import Trial, best_of
 from recdb.progress import Report, silent
-from recdb.tuning.latency_model import LatencyModel, median_latency
+from recdb.tuning.latency_model import LatencyModel, Prices, median_latency
 
 FOLDS = 2
 MOST_EVENTS = 5_000_000
 """The most interactions that a search reads; if there are more, it reads those of a sample of the users."""
 ROUNDS = 3
 """How many settings are trained to meet a latency before tune() gives up."""
+COST = 2.0
+"""How many times the predicted time of a default call the chosen setting may take, unless the caller says otherwise."""
 HALF_LIFE_SHARE = 0.2
 """The share of the search's time that is kept for trying half-lives, where times are known."""
 
@@ -50,8 +54,12 @@ class Tuning:
     users: int
     """Users of the validation part."""
     seconds: float
-    latency: LatencyModel
-    """Predicts a trial's latency."""
+    prices: Prices
+    """Predicts a trial's latency and its cost."""
+    cost_limit: float | None
+    """The most default calls that the chosen setting may cost; None for any."""
+    finished: bool
+    """Whether the search ended before its time because nothing was left to find."""
     half_life: HalfLife | None
     """None if no times are known."""
     measured_ms: float | None = None
@@ -63,6 +71,12 @@ class Tuning:
         exponents: Mapping[str, Any] = self.half_life.exponents if self.half_life else {}
         return replace(self.best.params, **exponents)
 
+    @property
+    def dearer(self) -> Trial | None:
+        """The trial with the best ndcg of those that cost more than the chosen one; None if none is better."""
+        last = self.frontier[-1] if self.frontier else self.best
+        return last if last.ndcg > self.best.ndcg and last.rows > self.best.rows else None
+
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON object; each trial lists its differences from the start."""
         return {
@@ -70,11 +84,23 @@ class Tuning:
             "ndcg@20": round(self.best.ndcg, 6),
             "users": self.users,
             "seconds": round(self.seconds, 1),
+            "finished": self.finished,
             "latency_ms": None if self.measured_ms is None else round(self.measured_ms, 3),
+            "default_ms": round(self.prices.milliseconds(self.prices.default_rows), 3),
+            "cost": round(self.prices.cost(self.best.rows), 3),
+            "cost_limit": self.cost_limit,
+            "dearer": None if self.dearer is None else self.more(self.dearer),
             "half_life": self.half_life and self.half_life.to_json(),
             "start": self.start.params.to_json(),
             "frontier": [self.trial_json(trial) for trial in self.frontier],
             "curve": [self.trial_json(trial) for trial in self.trials],
+        }
+
+    def more(self, trial: Trial) -> dict[str, float]:
+        """Compare a trial with the chosen one: its cost, and how much better its ndcg@20 is."""
+        return {
+            "cost": round(self.prices.cost(trial.rows), 3),
+            "gain": round(trial.ndcg / max(self.best.ndcg, 1e-9) - 1, 6),
         }
 
     def trial_json(self, trial: Trial) -> dict[str, Any]:
@@ -84,9 +110,29 @@ class Tuning:
             "ndcg@20": round(trial.ndcg, 6),
             "users": trial.users,
             "rows": round(trial.rows),
-            "predicted_ms": round(self.latency.predict(trial.rows), 3),
+            "predicted_ms": round(self.prices.milliseconds(trial.rows), 3),
             "changed": changed(self.start.params.to_json(), trial.params),
         }
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """The time of a search, and the bounds of the chosen setting's cost."""
+
+    seconds: float
+    latency_ms: float | None
+    """The largest median latency of recommend()."""
+    cost: float | None
+    """The largest predicted cost, in default calls."""
+
+    def most_rows(self, prices: Prices) -> float:
+        """Return how many weights a call may add up."""
+        bounds = [np.inf]
+        if self.latency_ms is not None:
+            bounds.append(prices.latency.most_rows(self.latency_ms))
+        if self.cost is not None:
+            bounds.append(prices.most_rows(self.cost))
+        return float(min(bounds))
 
 
 @dataclass(frozen=True)
@@ -110,23 +156,27 @@ def tune(
     *,
     seconds: float = 300.0,
     latency_ms: float | None = None,
+    cost: float | None = None,
     report: Report = silent,
     on_trial: Callable[[Trial, Trial], None] = lambda trial, best: None,
+    on_prices: Callable[[Prices], None] = lambda prices: None,
 ) -> TuningOutcome:
     """Search for `seconds`, train a version with the best setting, and make it the active one.
 
-    `latency_ms` bounds the median latency of recommend(). Raises RecdbError where there are too few interactions for a
-    validation part, and where no setting is quick enough: then the old version keeps serving.
+    `latency_ms` bounds the median latency of recommend(), `cost` its predicted multiple of that with the defaults; None
+    for any. `on_prices` is called once before the first trial. Raises RecdbError where there are too few interactions
+    for a validation part, and where no setting is quick enough: then the old version keeps serving.
     """
     with open_job(database, report) as connection:
         if connection is None:
             return TuningOutcome(ran=False)
         rebuild(connection, database, report)
         with traced(connection, database, "tune") as run_id:
-            tuning = search(connection, database, seconds, latency_ms, report, on_trial)
+            allowed = Allowance(seconds, latency_ms, cost)
+            tuning = search(connection, database, allowed, report, on_trial, on_prices)
             reach("searched")
             with decayed(connection, tuning.half_life, run_id, report):
-                tuning, label = settle(connection, database, tuning, latency_ms, report)
+                tuning, label = settle(connection, database, tuning, allowed, report)
         clean_up(connection, report)
         return TuningOutcome(ran=True, tuning=tuning, model=label)
 
@@ -134,10 +184,10 @@ def tune(
 def search(
     connection: psycopg.Connection,
     database: Database,
-    seconds: float,
-    latency_ms: float | None,
+    allowed: Allowance,
     report: Report,
     on_trial: Callable[[Trial, Trial], None],
+    on_prices: Callable[[Prices], None],
 ) -> Tuning:
     """Search, then try half-lives on the best setting; nothing in the database changes."""
     report("reading events")
@@ -151,33 +201,41 @@ def search(
         )
     began = time.monotonic()
     report("measuring recommend()")
-    latency = calibrate(connection, database, evaluator)
-    most_rows = float("inf") if latency_ms is None else latency.most_rows(latency_ms)
-    if latency_ms is not None and most_rows < 1:
-        raise too_slow(latency_ms, f"a call that adds up no weights is predicted to take {latency.predict(0):.1f} ms")
+    prices = Prices(
+        calibrate(connection, database, evaluator),
+        evaluator.rows(fit_width(Params(), settings), evaluator.few_users),
+    )
+    on_prices(prices)
+    most_rows = allowed.most_rows(prices)
+    if most_rows < 1:
+        raise too_slow(allowed, f"a call that adds up no weights is predicted to take {prices.milliseconds(0):.1f} ms")
     report("searching")
     found = Search(
         evaluator,
-        seconds=seconds * (1 - HALF_LIFE_SHARE if evaluator.timed else 1),
+        seconds=allowed.seconds * (1 - HALF_LIFE_SHARE if evaluator.timed else 1),
         width=width,
         most_rows=most_rows,
+        beyond=allowed.cost is not None and allowed.latency_ms is None,
         start=active_params(connection),
         report=on_trial,
     )
     best = found.run()
     if best is None:
         cheapest = min(found.trials, key=lambda trial: trial.rows)
-        assert latency_ms is not None
-        raise too_slow(latency_ms, f"the quickest setting is predicted to take {latency.predict(cheapest.rows):.1f} ms")
+        took_ms = prices.milliseconds(cheapest.rows)
+        raise too_slow(allowed, f"the quickest setting is predicted to take {took_ms:.1f} ms")
     half_life = None
     if evaluator.timed:
         report("trying half-lives")
         half_life = propose(
-            events, evaluator.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + seconds
+            events, evaluator.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + allowed.seconds
         )
     took = time.monotonic() - began
     trials = found.trials
-    return Tuning(best, trials[0], trials, found.frontier(), len(evaluator.users), took, latency, half_life)
+    return Tuning(
+        best, trials[0], trials, found.frontier(), len(evaluator.users), took, prices, allowed.cost, found.finished,
+        half_life,
+    )  # fmt: skip
 
 
 def calibrate(connection: psycopg.Connection, database: Database, evaluator: OfflineEvaluator) -> LatencyModel:
@@ -190,7 +248,7 @@ def calibrate(connection: psycopg.Connection, database: Database, evaluator: Off
 
 
 def settle(
-    connection: psycopg.Connection, database: Database, tuning: Tuning, latency_ms: float | None, report: Report
+    connection: psycopg.Connection, database: Database, tuning: Tuning, allowed: Allowance, report: Report
 ) -> tuple[Tuning, str]:
     """Train the best setting, measure its latency, and activate it; if it is too slow, take the next best setting.
 
@@ -211,9 +269,9 @@ def settle(
             report(note)
         report("measuring recommend()")
         measured.append(median_latency(database, version.label))
-        latency = tuning.latency.corrected(tuning.best.rows, measured[-1])
-        tuning = replace(tuning, latency=latency, measured_ms=measured[-1])
-        if latency_ms is None or measured[-1] <= latency_ms:
+        latency = tuning.prices.latency.corrected(tuning.best.rows, measured[-1])
+        tuning = replace(tuning, prices=replace(tuning.prices, latency=latency), measured_ms=measured[-1])
+        if allowed.latency_ms is None or measured[-1] <= allowed.latency_ms:
             with connection.transaction():
                 connection.execute(
                     "update recdb.model set metrics = metrics || jsonb_build_object('tuning', %s::jsonb) "
@@ -226,19 +284,23 @@ def settle(
             return tuning, version.label
         connection.execute("update recdb.model set state = 'retired' where label = %s", [version.label])
         clean_up(connection, report)
-        most_rows = min(latency.most_rows(latency_ms), tuning.best.rows * 0.99)
+        most_rows = min(latency.most_rows(allowed.latency_ms), tuning.best.rows * 0.99)
         best = best_of([trial for trial in tuning.trials if trial.rows <= most_rows])
         if best is None:
             break
         tuning = replace(tuning, best=best)
-    assert latency_ms is not None
-    raise too_slow(latency_ms, f"of {len(measured)} trained versions the quickest took {min(measured):.1f} ms")
+    raise too_slow(allowed, f"of {len(measured)} trained versions the quickest took {min(measured):.1f} ms")
 
 
-def too_slow(latency_ms: float, found: str) -> RecdbError:
+def too_slow(allowed: Allowance, found: str) -> RecdbError:
     """Return the error for when no setting is quick enough."""
+    if allowed.latency_ms is None:
+        return RecdbError(
+            f"no setting costs at most {allowed.cost:g} times a default call: {found}; nothing was changed",
+            "allow more with --cost, or search longer with --budget",
+        )
     return RecdbError(
-        f"no setting keeps the median of recommend() within {latency_ms:g} ms: {found}; nothing was changed",
+        f"no setting keeps the median of recommend() within {allowed.latency_ms:g} ms: {found}; nothing was changed",
         "allow more with --latency, search longer with --budget, or use a faster server",
     )
 

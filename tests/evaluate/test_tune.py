@@ -16,10 +16,11 @@ from recdb.cli import app
 from recdb.database import Database
 from recdb.evaluate.scoring import ask
 from recdb.learn import Params
-from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator, Trial
+from recdb.offline.evaluator import MOST_NEIGHBORS, OfflineEvaluator
 from recdb.offline.metrics import Truth, user_metrics
 from recdb.offline.search import Search
 from recdb.offline.split import split
+from recdb.offline.validation import Trial
 from recdb.tuning.tune import tune
 
 SETTINGS = {
@@ -28,6 +29,7 @@ SETTINGS = {
     "items": Params(blend=0.0, item_neighbors=8, cooccurrence_power=0.6, spectral_weight=0.3, dimension=16),
     "few newest items": Params(profile_limit=4, neighbors=25, item_neighbors=10, people_recency=0.6),
     "ease": Params(learner="ease", ease_regularization=0.3, item_neighbors=20),
+    "ridge": Params(blend=0.2, spectral_weight=8.0, spectral_filter="ridge", spectral_rank=80, item_neighbors=20),
 }
 
 

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from support import reference
 from support.data import column, record, tastes, train
+from support.neighbors import cooccurrences, ease
 
 from recdb.database import Database
 
@@ -37,7 +38,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no sessions": {"session_weight": 0.0},
     "never for themselves": {"self_weight": 0.0},
     "spectral": {"spectral_weight": 0.5, "cooccurrence_power": 0.7, "source_exponent": 0.3, "target_exponent": 0.8},
-    "ease": {"learner": "ease", "item_neighbors": 30},
+    "ridge": {"spectral_weight": 9.0, "spectral_filter": "ridge", "source_exponent": 0.6, "target_exponent": 0.2},
+    "ease": {"learner": "ease", "item_neighbors": 30, "ease_dropout": 0.5},
     "ease without sessions": {"learner": "ease", "session_weight": 0.0, "self_weight": 0.0, "blend": 0.0},
 }
 
@@ -264,85 +266,28 @@ def decompose(learned: reference.Reference) -> tuple[reference.Array, reference.
     return singular[:dimension], right[:dimension].T, by_item
 
 
-def rows_to_learn_from(learned: reference.Reference) -> tuple[reference.Array, reference.Array]:
-    """W with one row per user, and below it sqrt(session weight) W with one row per session, (rows, items), and how
-    often each row counts.
-
-    A user's row has at most the mass of 90 % of the users, and a user's sessions at most 2 % of the mass of all. Only
-    EASE has rows for sessions of one item; they have limits of their own.
-    """
-    weights, seconds = learned.learned_from("item_weight_exponent"), learned.profiles.seconds
-    exponent = learned.params["item_user_exponent"]
-    rows = reference.limit_masses(weights, exponent, 0.9)
-    counts = np.ones(len(rows))
-    if len(np.unique(seconds[weights != 0])) == 1 or learned.params["session_weight"] == 0:
-        return rows, counts
-    sessions: list[reference.Array] = []
-    owners: list[int] = []
-    for user, (profile, times) in enumerate(zip(weights, seconds, strict=True)):
-        last = -np.inf
-        for item in sorted(np.flatnonzero(profile), key=lambda item: float(times[item])):
-            if times[item] - last > learned.params["session_gap"]:
-                sessions.append(np.zeros(len(profile)))
-                owners.append(user)
-            sessions[-1][item] = np.sqrt(learned.params["session_weight"]) * profile[item]
-            last = times[item]
-    lengths = (np.array(sessions) != 0).sum(axis=1)
-    users = int((weights != 0).any(axis=1).sum())
-    for chosen in (lengths > 1, lengths == 1) if learned.params["learner"] == "ease" else (lengths > 1,):
-        if chosen.any():
-            part, of = np.array(sessions)[chosen], np.unique(np.array(owners)[chosen], return_inverse=True)[1]
-            often = reference.session_counts(part, of, users, exponent, 0.02)
-            rows, counts = np.vstack([rows, part[often > 0]]), np.r_[counts, often[often > 0]]
-    return rows, counts
-
-
-def cooccurrences(learned: reference.Reference) -> reference.Array:
-    """N_ji = (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + lambda (V_j . V_i) sqrt(d_i / d_j), where both occur."""
-    (rows, counts), params = rows_to_learn_from(learned), learned.params
-    item_sums = counts @ np.abs(rows)
-    by_row = counts * reference.inverse_power(np.abs(rows).sum(axis=1), 2 * params["item_user_exponent"])
-    by_source = reference.inverse_power(item_sums, params["source_exponent"])
-    by_target = reference.inverse_power(item_sums, params["target_exponent"])
-    together = by_source[:, None] * (rows.T @ (by_row[:, None] * rows)) * by_target
-    _, right, _ = decompose(learned)
-    spectral = right @ right.T * np.outer(reference.inverse_power(item_sums, 0.5), np.sqrt(item_sums))
-    occurs = rows != 0
-    expected = reference.signed_power(together, params["cooccurrence_power"])
-    itself = learned.self_weight * np.diag(expected)
-    expected += params["spectral_weight"] * np.where(occurs.T.astype(int) @ occurs > 0, spectral, 0)
-    np.fill_diagonal(expected, itself)
-    return expected
-
-
-def ease(learned: reference.Reference) -> reference.Array:
-    """N_ji = -P_ji / P_ii, P = (A'A + lambda I)^-1, A = sqrt(c) D_r^-a W D_i^-y; lambda in units of the mean
-    diagonal."""
-    (rows, counts), params = rows_to_learn_from(learned), learned.params
-    by_row = np.sqrt(counts) * reference.inverse_power(np.abs(rows).sum(axis=1), params["item_user_exponent"])
-    item_sums = counts @ np.abs(rows)
-    by_item = reference.inverse_power(item_sums, params["target_exponent"])
-    scaled = by_row[:, None] * rows * by_item
-    gram = scaled.T @ scaled
-    regularization = params["ease_regularization"] * np.diag(gram)[item_sums > 0].mean()
-    precision = np.linalg.inv(gram + regularization * np.eye(len(gram)))
-    expected = -precision / np.diag(precision)
-    np.fill_diagonal(expected, 0)
-    np.fill_diagonal(expected, learned.self_weight * np.abs(expected).max(axis=1))
-    return expected
-
-
 LEARNERS: dict[str, dict[str, Any]] = {
     "users' rows": {"session_weight": 0.0, "self_weight": 0.0},
     "sessions' rows too": {"session_weight": 50.0, "self_weight": 1.0},
     "from a source to a target": {"source_exponent": 0.8, "target_exponent": 0.3, "item_user_exponent": 0.4},
     "longer sessions": {"session_gap": 1800.0, "session_weight": 3.0, "item_weight_exponent": 1.0},
     "damped": {"cooccurrence_power": 0.7, "self_weight": 8.0, "item_weight_exponent": 0.0},
-    "spectral": {"spectral_weight": 0.3, "cooccurrence_power": 0.8, "self_weight": 0.5, "session_weight": 2.0},
+    "ideal": {"spectral_weight": 0.3, "cooccurrence_power": 0.8, "self_weight": 0.5, "session_weight": 2.0},
+    "ideal, as GF-CF": {
+        "spectral_weight": 0.3, "spectral_rank": 6, "item_user_exponent": 0.5, "source_exponent": 1.0,
+        "target_exponent": 0.0, "session_weight": 0.0, "self_weight": 0.0,
+    },
+    "second-order": {"spectral_weight": 0.6, "spectral_filter": "second-order", "session_weight": 3.0},
+    "chebyshev": {
+        "spectral_weight": 0.2, "spectral_filter": "chebyshev", "spectral_power": 3.0, "item_user_exponent": 0.5,
+        "source_exponent": 0.9, "target_exponent": 0.1, "session_weight": 0.0,
+    },
+    "ridge": {"spectral_weight": 12.0, "spectral_filter": "ridge", "source_exponent": 0.4, "target_exponent": 0.6},
     "ease": {"learner": "ease", "self_weight": 0.0, "session_weight": 0.0},
     "ease with sessions": {"learner": "ease", "self_weight": 2.0, "session_weight": 50.0, "target_exponent": 0.3},
     "ease, regularized": {"learner": "ease", "ease_regularization": 20.0, "item_weight_exponent": 1.0},
-}
+    "ease with dropout": {"learner": "ease", "ease_dropout": 0.4, "session_weight": 0.0},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("variant", ["dislikes", "learned from little", "no times"])

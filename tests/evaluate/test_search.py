@@ -1,0 +1,108 @@
+"""The search for hyper-parameters: its order, its end, the forms that it tries, and the cost that it keeps to."""
+
+from collections.abc import Iterable
+from itertools import count
+
+import numpy as np
+import pytest
+from support.data import tastes
+
+from recdb.learn import Params
+from recdb.learn.events import Events
+from recdb.offline.evaluator import OfflineEvaluator
+from recdb.offline.search import Search
+from recdb.offline.space import form
+
+KINDS = ("click", "like", "share", "view")
+
+
+def events_of(rows: Iterable[Iterable[object]], *, hides: Iterable[str] = KINDS) -> Events:
+    """Make events without times from (user, item, kind)."""
+    users, items, kinds = (np.array(column) for column in zip(*(list(row)[:3] for row in rows), strict=True))
+    user_keys, item_keys = (np.unique(ids, return_inverse=True)[1] + 1 for ids in (users, items))
+    return Events(
+        users=user_keys.astype(np.int32),
+        items=item_keys.astype(np.int32),
+        kinds=np.array([KINDS.index(str(kind)) for kind in kinds], dtype=np.int16),
+        seconds=np.zeros(len(user_keys), dtype=np.int32),
+        weights=np.array([0.3, 0.7, 1.0, 0.1]),
+        hides=np.array([kind in hides for kind in KINDS]),
+        shape=(int(user_keys.max()) + 1, int(item_keys.max()) + 1),
+    )
+
+
+@pytest.fixture(scope="module")
+def liked() -> Events:
+    """Likes only: no weights, no times."""
+    return events_of([user, item, "like"] for user, item, _ in tastes(users=60, items=50, per_user=12))
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Events:
+    return events_of(tastes(users=60, items=50, per_user=12), hides=("like", "share"))
+
+
+def searched(events: Events, steps: float, **options: object) -> Search:
+    """Search for a number of looks at the clock in place of seconds, so that the result depends on nothing else."""
+    ticks = count()
+    search = Search(
+        OfflineEvaluator(events, 500, folds=2), seconds=steps, width=16, clock=lambda: float(next(ticks)), **options
+    )  # type: ignore[arg-type]
+    search.run()
+    return search
+
+
+def test_a_search_repeats_the_trials_of_a_shorter_one(mixed: Events) -> None:
+    short, again, long = searched(mixed, 60), searched(mixed, 60), searched(mixed, 120)
+
+    tried = [trial.params for trial in short.trials]
+    assert 50 < len(tried) < len(long.trials)
+    assert tried == [trial.params for trial in again.trials]
+    assert tried == [trial.params for trial in long.trials[: len(tried)]]
+
+
+def test_every_form_is_tried_early_alone_and_blended(liked: Events) -> None:
+    """EASE and the usual co-occurrences come first, because they take less time to learn."""
+    first, trials = searched(liked, 60).trials, searched(liked, 400).trials
+
+    alone = {form(trial.params) for trial in trials if trial.params.blend == 0}
+    blended = {form(trial.params) for trial in trials if 0 < trial.params.blend < 1}
+    assert alone == {"cooccurrence", "ease", "ideal", "second-order", "chebyshev", "ridge"}
+    assert blended >= {"cooccurrence", "ease"}
+    assert {"cooccurrence", "ease"} <= {form(trial.params) for trial in first}
+
+
+def test_a_search_ends_when_nothing_is_left_to_find(liked: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recdb.offline.search.STALE", 1)
+
+    search = searched(liked, 1e6)
+
+    assert search.finished
+    assert not searched(liked, 60).finished
+
+
+def test_a_search_keeps_to_its_cost_and_shows_the_gain_of_a_higher_one(mixed: Events) -> None:
+    free = searched(mixed, 150)
+    cheapest = min(trial.rows for trial in free.frontier())
+
+    bounded = searched(mixed, 150, most_rows=cheapest * 1.5, beyond=True)
+    chosen, best = bounded.chosen(), bounded.best()
+
+    assert chosen is not None and best is not None
+    assert chosen.rows <= best.rows <= cheapest * 1.5
+    assert chosen.objective >= best.objective * 0.997
+    assert max(trial.rows for trial in bounded.trials[1:]) > cheapest * 1.5
+
+
+def test_neighbours_cut_after_learning_are_those_of_a_smaller_number(mixed: Events) -> None:
+    several = [
+        Params(blend=0.0, item_neighbors=number, source_exponent=source, cooccurrence_power=power, learner=learner)
+        for number in (40, 5)
+        for source, power in ((0.0, 1.0), (0.7, 1.3))
+        for learner in ("cooccurrence", "ease")
+    ]
+    shared = OfflineEvaluator(mixed, 500)
+    for params in several:
+        together, alone = shared.try_out(params), OfflineEvaluator(mixed, 500).try_out(params)
+        assert together.rows == alone.rows
+        assert together.ndcg == pytest.approx(alone.ndcg, rel=1e-5)
