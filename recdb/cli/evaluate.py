@@ -1,7 +1,7 @@
 """The command that evaluates the ranking: evaluate."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -202,21 +202,26 @@ def show(found: Evaluation, ks: Sequence[int]) -> None:
     else:
         output.print(f"user-kNN and item-kNN: exact cosine, {NEIGHBORS} neighbors{some}")
     if found.tuning:
-        output.print(
-            f"tuned in {found.tuning['seconds']:.0f} s: {len(found.tuning['curve'])} trials, on a validation part of "
-            f"the training data recall@20 {found.tuning['recall@20']:.4f}, ndcg@20 {found.tuning['ndcg@20']:.4f}"
-        )
-        output.print(price_line(found.tuning), markup=False)
-        if found.tuning["cost_limit"] is not None:
-            output.print("for the best ranking whatever it costs: --cost any")
-        if found.tuning["half_life"]:
-            output.print(f"half-life: {spell(found.tuning['half_life']['proposed'])}")
+        show_tuning(found.tuning)
     defaults = Params().to_json()
     chosen = changed(defaults, found.params)
     output.print(f"parameters: {json.dumps(chosen) if chosen else 'the defaults'}", markup=False)
     latency = ", ".join(f"{name} {getattr(found.latency, name):.1f} ms" for name in ("p50", "p95", "p99"))
     output.print(f"training took {found.train_seconds:.1f} s; recommend() took {latency}")
     output.print("this took " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in found.seconds.items()))
+
+
+def show_tuning(tuning: Mapping[str, Any]) -> None:
+    """Print the result of the search for hyper-parameters."""
+    output.print(
+        f"tuned in {tuning['seconds']:.0f} s: {len(tuning['curve'])} trials, on a validation part of "
+        f"the training data recall@20 {tuning['recall@20']:.4f}, ndcg@20 {tuning['ndcg@20']:.4f}"
+    )
+    output.print(price_line(tuning), markup=False)
+    if tuning["cost_limit"] is not None:
+        output.print("for the best ranking whatever it costs: --cost any")
+    if tuning["half_life"]:
+        output.print(f"half-life: {spell(tuning['half_life']['proposed'])}")
 
 
 def show_warm(warm: Warm | None) -> None:
