@@ -159,8 +159,8 @@ comment on function recdb.refresh_items(integer[]) is
 --   reads       user_item_recent, model, item_vector
 --   writes      user_vector: item_keys, weights and total_weight always; the vector only if its cosine with the new
 --               fold-in is below 0.9; it deletes the row of a user without a vector
--- A small move of a vector hardly changes its neighbours, but a new entry of an HNSW index costs more than all the rest
--- of the update. One statement takes a thousand users, so that its sorts stay in memory.
+-- A small move of a vector hardly changes its neighbours, and a new entry of an HNSW index costs more than all the rest.
+-- One statement takes a thousand users, so that its sorts stay in memory.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile
@@ -266,9 +266,7 @@ comment on function recdb.refresh_queued() is
 
 -- recdb.refresh_changed: the work of CALL recdb.refresh(), in one transaction, as recdb's owner.
 --   returns     true; false, with a notice, if another refresh is running
---   reads       refresh_log (where the last run ended), users_since()
---   writes      user_key, and as refresh_items(), refresh_vectors(), link_new_items() and link_touched(), also for
---               refresh_queued(), or as rebuild(); a row of refresh_log
+--   reads, writes  as all that it calls: user_key, refresh_log (where the last run ended), the stored rows of users
 create or replace function recdb.refresh_changed()
 returns boolean
 language plpgsql volatile security definer

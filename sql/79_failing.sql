@@ -44,6 +44,7 @@ begin atomic
             (12, 'items', 'embedding', 's.embedding')
     ) p(place, role, key, expression)
     where p.role = (read_parts.source).role
+      and (p.key <> 'embedding' or (read_parts.source).mapping ? 'embedding')  -- other queries have no such column
     order by p.place;
 end;
 comment on function recdb.read_parts(recdb.attachment) is

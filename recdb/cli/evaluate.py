@@ -115,12 +115,7 @@ def evaluate(
     """
     require_catalogue(train, items, cold)
     require_compatible(train, test, holdout, url, scratch_url)
-    if tune and model_params:
-        raise typer.BadParameter("--tune chooses the parameters: leave --model-params out")
-    if latency is not None and not tune:
-        raise typer.BadParameter("--latency bounds the settings that --tune chooses: pass that too")
-    if cost is not None and not tune:
-        raise typer.BadParameter("--cost bounds the settings that --tune chooses: pass that too")
+    require_tuning(tune, model_params, latency, cost)
     last_days = parse_duration(holdout) if holdout is not None else None
     if last_days is not None and last_days.total_seconds() <= 0:
         raise InvalidInput(f"a --holdout of {holdout} is nothing", "write 7d: the last 7 days")
@@ -159,6 +154,16 @@ def require_compatible(
         raise typer.BadParameter("--holdout splits the database's own interactions: leave --train and --test out")
     if train is not None and url is not None and scratch_url is not None:
         raise typer.BadParameter("with files, --url and --scratch-url mean the same: pass one of them")
+
+
+def require_tuning(tune: bool, model_params: str | None, latency: str | None, cost: str | None) -> None:
+    """Raise BadParameter where the options of a search and --tune do not fit."""
+    if tune and model_params:
+        raise typer.BadParameter("--tune chooses the parameters: leave --model-params out")
+    if latency is not None and not tune:
+        raise typer.BadParameter("--latency bounds the settings that --tune chooses: pass that too")
+    if cost is not None and not tune:
+        raise typer.BadParameter("--cost bounds the settings that --tune chooses: pass that too")
 
 
 def require_catalogue(train: str | None, items: str | None, cold: bool) -> None:

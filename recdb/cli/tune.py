@@ -76,7 +76,8 @@ def show(found: tuning.Tuning) -> None:
         shown.add_row(name, *figures(found, trial))
     output.print(shown)
     output.print()
-    curve = table("quality against latency", ">recall@20", ">ndcg@20", ">rows a call", ">predicted", ">cost", "changed")
+    output.print("quality against latency:")
+    curve = table("", ">recall@20", ">ndcg@20", ">rows a call", ">predicted", ">cost", "changed")
     for trial in found.frontier:
         mark = "tuned" if trial.params == found.best.params else ""
         curve.add_row(mark, *figures(found, trial), changes(found, trial))

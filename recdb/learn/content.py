@@ -145,7 +145,7 @@ def units(rows: Float32) -> Float32:
     return found
 
 
-def ridge(features: Features, targets: Float32, counted: NDArray[np.bool_]) -> Float32:
+def fit_ridge(features: Features, targets: Float32, counted: NDArray[np.bool_]) -> Float32:
     """Return the map B of the least |F B - T|^2 + RIDGE |B|^2 over the items that count, by conjugate gradients."""
     rows = np.flatnonzero(counted)
     chosen = features.of(rows)
@@ -300,7 +300,7 @@ def learn_content(
     beside = 1 / max(1 - params.blend, 0.2)  # no neighbour knows an untouched item
     if progress:
         progress("content, choosing weights on items held out")
-    map_ = ridge(learner.features, vectors, counted)
+    map_ = fit_ridge(learner.features, vectors, counted)
     base = Mix(vectors, map_, 0.0, *learner.deviations(vectors, map_, held))
     mix, columns = choose(learner, base, held, sources, relevant)
     scores = learner.known_scores()
@@ -315,7 +315,7 @@ def learn_content(
 
     if progress:
         progress("content, learning")
-    map_ = ridge(learner.features, vectors, learner.warm)
+    map_ = fit_ridge(learner.features, vectors, learner.warm)
     mix = replace(mix, map_=map_)
     links = sparse.csr_array((learner.items, learner.items), dtype=np.float32)
     if len(learner.cold):

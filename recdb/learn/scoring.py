@@ -108,7 +108,7 @@ def ranks_of(
     rank is infinite where the item has no positive score. On ties the smaller item number comes first.
     """
     ranks = np.full(len(rows), np.inf)
-    whole = np.zeros(hidden.shape[1], dtype=np.float32)
+    whole = np.zeros(max(matrix.shape[1] for matrix in (hidden, *(scores for _, scores in parts))), dtype=np.float32)
     bounds = np.searchsorted(rows, np.arange(hidden.shape[0] + 1))
     for row, (start, stop) in enumerate(pairwise(bounds)):
         whole[:] = 0

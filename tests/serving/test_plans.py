@@ -11,7 +11,7 @@ from recdb.database import Database
 
 USERS, ITEMS = 5000, 6000
 
-SMALL = {"config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent"}
+SMALL = {"config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent", "new_item"}
 """Tables of a few rows, or of as many as changed since the last full refresh: scans of these are allowed."""
 
 CALLS = {
