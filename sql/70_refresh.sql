@@ -159,7 +159,7 @@ comment on function recdb.refresh_items(integer[]) is
 --   reads       user_item_recent, model, item_vector
 --   writes      user_vector: item_keys, weights and total_weight always; the vector only if its cosine with the new
 --               fold-in is below 0.9; it deletes the row of a user without a vector
--- A small move of a vector hardly changes its neighbours, and a new entry of an HNSW index costs more than all the rest.
+-- A small move of a vector hardly changes its neighbours, and a new entry of an HNSW index costs more than the rest.
 -- One statement takes a thousand users, so that its sorts stay in memory.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
