@@ -208,7 +208,8 @@ as $$
         recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)),
         recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3::pg_catalog.text, $4, $5, $6)
 $$;
-comment on function recdb.track(anycompatiblenonarray, anycompatiblenonarray, anyenum, timestamptz, jsonb, double precision) is
+comment on function recdb.track(
+    anycompatiblenonarray, anycompatiblenonarray, anyenum, timestamptz, jsonb, double precision) is
     'track() for a kind of an enum type, with two ids of alike types that are no text.';
 
 

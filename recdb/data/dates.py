@@ -1,4 +1,4 @@
-"""Dates in files: which of them say what is the day and what the month."""
+"""Dates in files: whether one tells the day from the month."""
 
 YEAR_FIRST = (
     r"(^|[^-0-9./])([0-9]{4}(-[0-9]{1,2}-|/[0-9]{1,2}/|[.][0-9]{1,2}[.])[0-9]|[0-9]{8}(?![0-9.])|[0-9]{14}(?![0-9]))"

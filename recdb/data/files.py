@@ -163,7 +163,7 @@ class NotJSON(csv.Error):
     """A line that is no JSON object, or one with a value that cannot be meant."""
 
 
-class Number(str):
+class JsonNumber(str):
     """A number of a JSON object that has a point or an exponent, as it is written there."""
 
     def as_id(self) -> str:
@@ -202,7 +202,7 @@ class JsonRows:
     @staticmethod
     def _read(line: str) -> dict[str, Any]:
         try:
-            found = json.loads(line, parse_int=str, parse_float=Number)
+            found = json.loads(line, parse_int=str, parse_float=JsonNumber)
         except ValueError as error:
             raise NotJSON("not a JSON object") from error
         if not isinstance(found, dict):
@@ -220,7 +220,7 @@ def _as_text(value: Any) -> str:
 
 
 def _as_key(name: str, value: Any, is_id: bool) -> Any:
-    if isinstance(value, Number):
+    if isinstance(value, JsonNumber):
         return value.as_id()
     if isinstance(value, (list, dict, float)) or (is_id and isinstance(value, bool)):
         shown = json.dumps(value, ensure_ascii=False)[:40]
