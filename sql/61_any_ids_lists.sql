@@ -140,6 +140,25 @@ comment on function recdb.recommend(anynonarray, bigint, text, text, jsonb, text
     'recdb: recommend() with exclude_list, for a user id that is no text.';
 
 
+-- recdb.recommend for a user id of any type, and excluded ids in a jsonb.
+--   parameters  user_id  of any type; exclude_list  a JSON array; others as recommend() with exclude_list
+--   returns, reads, errors  as recommend() with exclude_list
+create or replace function recdb.recommend(
+    user_id anycompatiblenonarray, k bigint, exclude_list jsonb, fallback text default 'none',
+    filter jsonb default null, model text default null
+)
+returns table (item_id text, score double precision, reason text, model_version text)
+language sql stable rows 50
+as $$
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.list_for_user(
+        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2,
+        recdb.parse_exclude($3::pg_catalog.text), $4, $5, $6) r
+$$;
+comment on function recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text) is
+    'recdb: recommend() with exclude_list, for a JSON array of type jsonb and a user id of any type.';
+
+
 -- recdb.recommend_for_items for items in a text.
 --   parameters  items  as parse_exclude() reads them; others as recommend_for_items()
 --   returns, reads, errors  as recommend_for_items(); 22P02 for a text in another spelling

@@ -140,6 +140,79 @@ comment on function recdb.track(text, anynonarray, text, timestamptz, jsonb, dou
     'track() for a text as first id, and a second one that is no text.';
 
 
+-- recdb.track for a kind of an enum type, with ids that are text.
+--   parameters  kind  of any enum type; others as track()
+--   returns, reads, writes, errors  as track()
+create or replace function recdb.track(
+    user_id text, item_id text, kind anyenum, created_at timestamptz default now(),
+    metadata jsonb default null, value double precision default null
+)
+returns bigint
+language sql volatile
+as $$
+    select recdb.track(
+        $1,
+        $2, $3::pg_catalog.text, $4, $5, $6)
+$$;
+comment on function recdb.track(text, text, anyenum, timestamptz, jsonb, double precision) is
+    'track() for a kind of an enum type, with ids that are text.';
+
+
+-- recdb.track for a kind of an enum type, with a user id that is no text.
+--   parameters  kind  of any enum type; others as track()
+--   returns, reads, writes, errors  as track()
+create or replace function recdb.track(
+    user_id anycompatiblenonarray, item_id text, kind anyenum, created_at timestamptz default now(),
+    metadata jsonb default null, value double precision default null
+)
+returns bigint
+language sql volatile
+as $$
+    select recdb.track(
+        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)),
+        $2, $3::pg_catalog.text, $4, $5, $6)
+$$;
+comment on function recdb.track(anycompatiblenonarray, text, anyenum, timestamptz, jsonb, double precision) is
+    'track() for a kind of an enum type, with a user id that is no text.';
+
+
+-- recdb.track for a kind of an enum type, with an item id that is no text.
+--   parameters  kind  of any enum type; others as track()
+--   returns, reads, writes, errors  as track()
+create or replace function recdb.track(
+    user_id text, item_id anycompatiblenonarray, kind anyenum, created_at timestamptz default now(),
+    metadata jsonb default null, value double precision default null
+)
+returns bigint
+language sql volatile
+as $$
+    select recdb.track(
+        $1,
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3::pg_catalog.text, $4, $5, $6)
+$$;
+comment on function recdb.track(text, anycompatiblenonarray, anyenum, timestamptz, jsonb, double precision) is
+    'track() for a kind of an enum type, with an item id that is no text.';
+
+
+-- recdb.track for a kind of an enum type, with two ids of alike types that are no text.
+--   parameters  kind  of any enum type; others as track()
+--   returns, reads, writes, errors  as track()
+create or replace function recdb.track(
+    user_id anycompatiblenonarray, item_id anycompatiblenonarray, kind anyenum, created_at timestamptz default now(),
+    metadata jsonb default null, value double precision default null
+)
+returns bigint
+language sql volatile
+as $$
+    select recdb.track(
+        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)),
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3::pg_catalog.text, $4, $5, $6)
+$$;
+comment on function recdb.track(
+    anycompatiblenonarray, anycompatiblenonarray, anyenum, timestamptz, jsonb, double precision) is
+    'track() for a kind of an enum type, with two ids of alike types that are no text.';
+
+
 -- recdb.merge_users for a first id that is no text.
 --   parameters  from_id, to_id  of any type; others as merge_users()
 --   returns, reads, writes, errors  as merge_users()
@@ -185,3 +258,20 @@ as $$
 $$;
 comment on function recdb.forget_user(anynonarray) is
     'forget_user() for a user id that is no text, such as a bigint or a uuid.';
+
+
+-- recdb.profile_of for an id of any type.
+--   parameters  user_id  of any type
+--   returns, reads  as profile_of()
+create or replace function recdb.profile_of(user_id anynonarray)
+returns table (
+    item_id text, item_key integer, weight double precision, last_at timestamptz, hides boolean,
+    heaviest double precision
+)
+language sql stable
+as $$
+    select r.item_id, r.item_key, r.weight, r.last_at, r.hides, r.heaviest
+    from recdb.profile_of(recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1))) r
+$$;
+comment on function recdb.profile_of(anynonarray) is
+    'profile_of() for a user id that is no text, such as a bigint or a uuid.';

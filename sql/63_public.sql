@@ -27,7 +27,10 @@ begin
             ('anycompatiblenonarray, k bigint, numeric[]', 'anycompatiblenonarray, bigint, numeric[]', any_id, any_ids,
                 'recommend() for a user id of any type, if the excluded ids are an array of integers or numbers.'),
             ('anycompatiblenonarray, k bigint, uuid[]', 'anycompatiblenonarray, bigint, uuid[]', any_id, any_ids,
-                'recommend() for a user id of any type, if the excluded ids are an array of uuids.')
+                'recommend() for a user id of any type, if the excluded ids are an array of uuids.'),
+            ('anycompatiblenonarray, k bigint, jsonb', 'anycompatiblenonarray, bigint, jsonb', any_id,
+                'recdb.parse_exclude($3::pg_catalog.text)',
+                'recommend() for a user id of any type, if the excluded ids are a JSON array of type jsonb.')
         ) f(parameters, types, user_id, exclude, comment)
     loop
         execute format(

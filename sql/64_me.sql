@@ -61,6 +61,25 @@ comment on function recdb.recommend_me(bigint, text, text, jsonb, text) is
     'recommend_me() for excluded ids that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';
 
 
+-- recdb.recommend_me for excluded ids in a jsonb.
+--   parameters  k; exclude_list  a JSON array; others as recommend_me()
+--   returns, reads, errors  as recommend_me() with exclude_list
+create or replace function recdb.recommend_me(
+    k bigint, exclude_list jsonb, fallback text default 'none', filter jsonb default null,
+    model text default null
+)
+returns table (item_id text, score double precision, reason text, model_version text)
+language sql stable rows 50
+begin atomic
+    select r.item_id, r.score, r.reason, r.model_version
+    from recdb.list_for_me(
+        recommend_me.k, recdb.parse_exclude(recommend_me.exclude_list::text), recommend_me.fallback,
+        recommend_me.filter, recommend_me.model) r;
+end;
+comment on function recdb.recommend_me(bigint, jsonb, text, jsonb, text) is
+    'recommend_me() for excluded ids in a JSON array of type jsonb.';
+
+
 -- recdb.explain_me: why recommend_me() gives the caller an item.
 --   parameters  item_id; model, as explain()
 --   returns     as explain(): the caller's own items one by one, and all neighbours in one row, so that it shows

@@ -195,3 +195,20 @@ begin atomic
 end;
 comment on function recdb.item_of(text) is
     'The row of the catalogue for one item, read through an index of recdb.item and of each attached table.';
+
+
+-- recdb.item_of for an id of any type; 61_any_ids_lists has the rules for such forms.
+--   parameters  item_id  of any type
+--   returns, reads  as item_of()
+create or replace function recdb.item_of(item_id anynonarray)
+returns table (
+    item_id text, owner_id text, published_at timestamptz, available boolean, attributes jsonb, title text,
+    embedding real[]
+)
+language sql stable rows 1
+as $$
+    select r.item_id, r.owner_id, r.published_at, r.available, r.attributes, r.title, r.embedding
+    from recdb.item_of(recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1))) r
+$$;
+comment on function recdb.item_of(anynonarray) is
+    'item_of() for an item id that is no text, such as a bigint or a uuid.';

@@ -26,6 +26,7 @@ revoke all on function public.recommend(anynonarray, bigint, text[], text, jsonb
 revoke all on function public.recommend(anynonarray, bigint, text, text, jsonb, text) from public;
 revoke all on function public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text) from public;
 revoke all on function public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text) from public;
+revoke all on function public.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text) from public;
 
 grant usage on schema recdb to recdb_self, recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
 
@@ -59,7 +60,8 @@ to recdb_analyst;
 grant select on all tables in schema recdb to recdb_analyst;
 -- Who was forgotten stays unknown. So analysts read interactions by the view, and not by the functions that ask this.
 revoke all on recdb.forgotten_user, recdb.secret from recdb_analyst;
-revoke all on function recdb.profile_of(text), recdb.interactions_of(text) from recdb_analyst;
+revoke all on function recdb.profile_of(text), recdb.profile_of(anynonarray), recdb.interactions_of(text)
+    from recdb_analyst;
 -- The views interactions and items, and item_of(), call them.
 grant execute on function recdb.show_interactions(), recdb.show_items(), recdb.show_item(text),
     recdb.show_embedding(text) to recdb_analyst;
@@ -70,8 +72,10 @@ grant execute on function
     public.recommend(anynonarray, bigint, text, text, jsonb, text),
     public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text),
     public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text),
+    public.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text),
     recdb.recommend(anynonarray, bigint, anycompatiblearray, text, jsonb, text),
     recdb.recommend(anynonarray, bigint, text, text, jsonb, text),
+    recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text),
     recdb.recommend_for_items(text, bigint, anycompatiblearray, real[], text, jsonb, text),
     recdb.recommend_batch(text, bigint),
     recdb.similar_items(anynonarray, bigint),
@@ -80,12 +84,17 @@ grant execute on function
 to recdb_reader, recdb_analyst;
 grant execute on function
     recdb.neighbors(anynonarray, bigint),
+    recdb.item_of(anynonarray),
     recdb.explain_neighbors(anynonarray, anycompatiblenonarray, text),
     recdb.explain_neighbors(text, anynonarray, text)
 to recdb_analyst;
 grant execute on function
     recdb.track(anynonarray, anycompatiblenonarray, text, timestamptz, jsonb, double precision),
     recdb.track(text, anynonarray, text, timestamptz, jsonb, double precision),
+    recdb.track(text, text, anyenum, timestamptz, jsonb, double precision),
+    recdb.track(anycompatiblenonarray, text, anyenum, timestamptz, jsonb, double precision),
+    recdb.track(text, anycompatiblenonarray, anyenum, timestamptz, jsonb, double precision),
+    recdb.track(anycompatiblenonarray, anycompatiblenonarray, anyenum, timestamptz, jsonb, double precision),
     recdb.merge_users(anynonarray, anycompatiblenonarray),
     recdb.merge_users(text, anynonarray)
 to recdb_writer;
@@ -98,6 +107,7 @@ to recdb_self, recdb_reader, recdb_writer, recdb_analyst;
 grant execute on function
     recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text),
     recdb.recommend_me(bigint, text, text, jsonb, text),
+    recdb.recommend_me(bigint, jsonb, text, jsonb, text),
     recdb.list_for_me(bigint, text[], text, jsonb, text),
     recdb.explain_me(text, text),
     recdb.explain_me(anynonarray, text)

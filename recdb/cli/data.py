@@ -80,7 +80,8 @@ def load(
     """Load interactions from a file: user_id, item_id, kind [, created_at, metadata, value], in any order.
 
     A file with other columns is loaded by naming them: --user, --item, and --kind or --kind-is.
-    Dates are read as PostgreSQL reads them, in UTC unless they name a zone; an empty date is now.
+    Dates are read as PostgreSQL reads them, in UTC unless they name a zone; an empty date is now. One such as
+    03/02/2024 is a bad row, since another country reads another day.
     All rows are loaded, or none. A file that was loaded before is refused.
     """
     named = {"title": title, "owner_id": owner, "published_at": published, "available": available}

@@ -38,7 +38,7 @@ def check_catalogues(connection: psycopg.Connection, new: Mapped, everything: Se
         message = f"0 of {len(ids):,} item ids of {name} are in {names}"
         grave = None if of_user else find_swap(connection, new, everything)
         if grave is not None:
-            yield Remark(f"{message}, but its user ids are", swapped, grave=grave)
+            yield Remark(f"{message}, but its user ids are", people(new, catalogues) or swapped, grave=grave)
             return
         hint = better_column(connection, new, catalogues)
         hint = hint or "recommend() never returns them; they only tell which users are alike"
@@ -58,8 +58,30 @@ def find_swap(connection: psycopg.Connection, new: Mapped, everything: Sequence[
         return True
     table = users_table(connection, everything)
     if table is not None:
-        return True if (count_known(connection, items, *table) or 0) > MOST * len(items) else None
+        if (count_known(connection, items, *table) or 0) > MOST * len(items):
+            return True
+        if count_known(connection, users, *table) != 0:
+            return None
+    if sounds_like_user(new.column("user")) and not sounds_like_user(new.column("item")):
+        return None
     return False if all(item.isdecimal() for item in items) else None
+
+
+def people(new: Mapped, catalogues: Sequence[Mapped]) -> str | None:
+    """Return the hint that the catalogue is the table of users, if its name says so."""
+    names = [other.relation.name for other in catalogues]
+    if sounds_like_user(new.column("item")) or not all(sounds_like_user(table_of(name)) for name in names):
+        return None
+    return f"{names[0]} sounds like the table of users: name the table of items, --items"
+
+
+def better_mapping(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> str | None:
+    """Find columns with which the item ids of a table would be in a catalogue."""
+    catalogues = [other for other in everything if other.role == "items"]
+    user, item = new.column("user"), new.column("item")
+    if user not in references(connection, new.relation.name) and find_swap(connection, new, everything) is not None:
+        return people(new, catalogues) or f"did you mean --user {item} --item {user}?"
+    return better_column(connection, new, catalogues) or people(new, catalogues)
 
 
 def check_all(connection: psycopg.Connection, everything: Sequence[Mapped]) -> Iterator[Remark]:
@@ -72,7 +94,7 @@ def check_all(connection: psycopg.Connection, everything: Sequence[Mapped]) -> I
     if not ids or not shown or own or known_items(connection, ids, catalogues) != 0:
         return
     names = " and ".join(other.relation.name for other in catalogues)
-    better = [hint for source in sources if (hint := better_column(connection, source, catalogues))]
+    better = [hint for source in sources if (hint := better_mapping(connection, source, everything))]
     yield Remark(
         f"0 of {len(ids):,} item ids are in {names}, so recommend() would return nothing that anybody touched: an "
         f"interaction has '{ids[0]}', and {catalogues[0].relation.name} has '{shown[0]}'",
@@ -94,7 +116,7 @@ def check_users(connection: psycopg.Connection, new: Mapped, everything: Sequenc
     known = count_known(connection, ids, *table)
     if known is None or known == len(ids):
         return
-    better = other_columns(connection, new, table, {column, new.column("item")}) if known == 0 else None
+    better = other_columns(connection, new, table) if known == 0 else None
     message = f"{known:,} of {len(ids):,} user ids of {new.relation.name}.{column} are in {table[0]}"
     if better:
         yield Remark(message, f"did you mean --{option(new, key)} {better}?")
@@ -105,8 +127,9 @@ def check_users(connection: psycopg.Connection, new: Mapped, everything: Sequenc
         yield Remark(f"{message}: are the others guests, or users who were deleted?")
 
 
-def other_columns(connection: psycopg.Connection, new: Mapped, table: tuple[str, str], taken: set[str]) -> str | None:
-    """Find a column whose ids are in a table."""
+def other_columns(connection: psycopg.Connection, new: Mapped, table: tuple[str, str]) -> str | None:
+    """Find a column whose ids are in a table, among those without a meaning."""
+    taken = {new.column(key) for key in new.mapping}
     for name in new.sample.columns if new.sample else ():
         values = list(dict.fromkeys(new.sample.values(name) if new.sample else ()))
         if name in taken or not new.relation.columns[name].is_id or not values:
@@ -117,6 +140,11 @@ def other_columns(connection: psycopg.Connection, new: Mapped, table: tuple[str,
 
 
 # Helpers ------------------------------------------------------------------------------------------------------
+
+
+def table_of(name: str) -> str:
+    """Return a table's name without its schema."""
+    return name.rpartition(".")[2].strip('"')
 
 
 def known_ids(connection: psycopg.Connection, ids: Sequence[str], table: LiteralString, column: str) -> set[str] | None:
@@ -158,11 +186,12 @@ def better_column(connection: psycopg.Connection, new: Mapped, catalogues: Seque
     ids = list(dict.fromkeys(new.values("item")))
     for catalogue in catalogues:
         table = (catalogue.relation.name, catalogue.column("item"))
-        found = other_columns(connection, new, table, {new.column("item"), new.column("user")})
+        found = other_columns(connection, new, table)
         if found:
             return f"did you mean --item {found}?"
         for column in catalogue.relation.columns.values():
-            if not (column.is_unique and column.is_id) or column.name == catalogue.column("item"):
+            taken = (catalogue.column("item"), catalogue.column("owner"))
+            if not (column.is_unique and column.is_id) or column.name in taken:
                 continue
             if (count_known(connection, ids, catalogue.relation.name, column.name) or 0) > MOST * len(ids):
                 return f"did you mean --item-id {column.name}?"
@@ -191,7 +220,7 @@ def referred_users(connection: psycopg.Connection, everything: Sequence[Mapped])
     for other in everything:
         key = "user" if other.role == "interactions" else "owner"
         found = references(connection, other.relation.name).get(other.column(key))
-        if found and sounds_like_user(found[0].split(".")[-1].strip('"')):
+        if found and sounds_like_user(table_of(found[0])):
             return found
     return None
 

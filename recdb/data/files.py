@@ -10,8 +10,9 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -20,6 +21,7 @@ from recdb.errors import InvalidInput
 
 STDIN = "-"
 LONGEST_LINE = 1 << 24
+LONGEST_NUMBER = 1000
 QUOTED = (",", ";", "|")
 """The delimiters beside which double quotes enclose a cell; with others they are text."""
 
@@ -158,7 +160,21 @@ class Lines:
 
 
 class NotJSON(csv.Error):
-    """A line that is no JSON object."""
+    """A line that is no JSON object, or one with a value that cannot be meant."""
+
+
+class JsonNumber(str):
+    """A number of a JSON object that has a point or an exponent, as it is written there."""
+
+    def as_id(self) -> str:
+        """Write it as recdb writes a number that is an id: 42 for 42.0."""
+        number = Decimal(self)
+        if number == 0:
+            return "0"
+        if abs(number.adjusted()) > LONGEST_NUMBER:
+            return self
+        digits = format(number, "f")
+        return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 class JsonRows:
@@ -168,6 +184,8 @@ class JsonRows:
         self._lines = lines
         first = self._read(lines.peek())
         self.header = list(dict.fromkeys([*first, *wanted]))
+        self.keys: Mapping[str, bool] = {}
+        """The columns of ids, with True, and of kinds, with False."""
 
     def __iter__(self) -> "JsonRows":
         return self
@@ -177,12 +195,14 @@ class JsonRows:
         if not line.strip():
             return []
         found = self._read(line)
-        return [found.get(name, "") for name in self.header]
+        for name, is_id in self.keys.items():
+            found[name] = _as_key(name, found.get(name), is_id)
+        return [_as_text(found.get(name)) for name in self.header]
 
     @staticmethod
-    def _read(line: str) -> dict[str, str]:
+    def _read(line: str) -> dict[str, Any]:
         try:
-            found = json.loads(line, parse_int=str, parse_float=str)
+            found = json.loads(line, parse_int=str, parse_float=JsonNumber)
         except ValueError as error:
             raise NotJSON("not a JSON object") from error
         if not isinstance(found, dict):
@@ -190,13 +210,22 @@ class JsonRows:
         if any(isinstance(value, (list, dict)) for value in found.values()):
             # A number of its own keeps its digits; one inside a list or an object stays a number.
             found = {n: v if isinstance(v, (list, dict)) else found[n] for n, v in json.loads(line).items()}
-        return {name: _as_text(value) for name, value in found.items()}
+        return found
 
 
 def _as_text(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _as_key(name: str, value: Any, is_id: bool) -> Any:
+    if isinstance(value, JsonNumber):
+        return value.as_id()
+    if isinstance(value, (list, dict, float)) or (is_id and isinstance(value, bool)):
+        shown = json.dumps(value, ensure_ascii=False)[:40]
+        raise NotJSON(f"{name[:40]} is {shown}, which is no {'id' if is_id else 'kind'}")
+    return value
 
 
 def is_json(line: str) -> bool:

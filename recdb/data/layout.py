@@ -1,7 +1,7 @@
 """The layout of a file of interactions: the meaning of its columns, and how its times are written."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -73,6 +73,15 @@ class Layout:
     def separator(self) -> str:
         """The delimiter as it is in the file."""
         return DELIMITERS.get(self.delimiter.lower(), self.delimiter)
+
+    def keys(self, cells: Sequence[str], known: Collection[str]) -> dict[str, bool]:
+        """Return the columns of a file that hold ids, with True, or kinds, with False."""
+        found = {}
+        for column, is_id in {"user_id": True, "item_id": True, "owner_id": True, "kind": False}.items():
+            place = find_column(cells, self.named.get(column, column))
+            if place is not None and column in known and not (column == "kind" and self.kind_is):
+                found[cells[place]] = is_id
+        return found
 
     def wanted(self) -> list[str]:
         """Return the names that a JSON object may leave out."""

@@ -14,6 +14,7 @@ from io import StringIO
 
 import psycopg
 
+from recdb.data.dates import unclear
 from recdb.data.files import JsonRows, Lines, NotJSON, file_name, is_json, malformed, open_text, read_rows
 from recdb.data.json_arrays import ONE_A_LINE, Elements, read_lines
 from recdb.data.layout import (
@@ -70,7 +71,8 @@ def time_column(name: str, default: str) -> FileColumn:
     what = "a date like 2024-01-31T12:00:00Z"
     # Words such as now and yesterday are times for PostgreSQL, but other ones on each day.
     said = f"{name} ~ '[0-9]' and {name} !~* '{RELATIVE}' and isfinite({name}::timestamptz)"
-    return typed_column(name, "timestamptz", what, default, said)
+    column = typed_column(name, "timestamptz", what, default, said)
+    return replace(column, problem=f"coalesce({column.problem}, {unclear(name)})")
 
 
 def past_column(name: str, default: str, layout: Layout = DEFAULT) -> FileColumn:
@@ -204,9 +206,9 @@ def load(
 
     Interactions are added: user_id,item_id,kind[,created_at][,metadata][,value], or the columns that `layout` names.
     Catalogue rows set the columns that the file has: item_id[,title][,owner_id][,published_at][,available]
-    [,attributes][,embedding]; the last row of an item counts. Dates are those that PostgreSQL reads: in UTC unless
-    they name a zone, with the month before the day if they have slashes. An empty created_at is now; one before 1970
-    or more than a day ahead is bad.
+    [,attributes][,embedding]; the last row of an item counts. Dates are those that PostgreSQL reads, in UTC unless
+    they name a zone; one such as 03/02/2024, which names neither month nor day, is bad. An empty created_at is now; one
+    before 1970 or more than a day ahead is bad.
 
     Raises InvalidInput, and loads nothing, if the file cannot be read, its header is wrong, it was loaded before
     (unless `again`), or a row is bad; with `skip_bad` the bad rows are left out instead.
@@ -272,6 +274,7 @@ def read_header(lines: Lines, target: Target, layout: Layout, path: str) -> tupl
         if is_json(line) or (line and isinstance(lines, Elements)):
             reader = rows = JsonRows(lines, layout.wanted())
             cells = rows.header
+            rows.keys = layout.keys(cells, target.columns)
         elif layout.header is False:
             reader = read_rows(lines, layout.separator)
             first = next(read_rows(Lines(StringIO(line)), layout.separator), [])

@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 MAX_EXCLUDED = 10_000
 MAX_LOOKED_AT = 1000
@@ -15,15 +15,34 @@ MAX_VALUE = 1e6
 LEAST_VALUE = 1e-9
 
 TEXT = r"^[^\u0000]*$"
-Id = Annotated[
-    str,
-    Field(min_length=1, max_length=1000, pattern=TEXT, description="1 to 1000 characters, at most 2600 bytes, no NUL."),
-]
+MAX_EXACT = 2.0**53
+"""Beyond it a number with a point or an exponent may be another one than was sent."""
 
 
 def _as_whole(value: object) -> object:
     """Read 50.0 as 50, as JSON does, but neither "50" nor true."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _as_id(value: object) -> object:
+    """Read an integer as an id, and 42.0 as 42; neither 4.2 nor true."""
+    if isinstance(value, float) and abs(value) <= MAX_EXACT:
+        value = _as_whole(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+ID = "1 to 1000 characters, at most 2600 bytes, no NUL; or an integer, which comes back as text."
+Id = Annotated[
+    str,
+    Field(min_length=1, max_length=1000, pattern=TEXT),
+    BeforeValidator(_as_id),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "minLength": 1, "maxLength": 1000, "pattern": TEXT}, {"type": "integer"}],
+            "description": ID,
+        }
+    ),
+]
 
 
 def _check_json(value: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -52,6 +52,15 @@ insert into favourite
 select n, 'u' || n % 50, 'p' || 1 + n % 40, case when n % 2 = 0 then 'App\\Product' else 'Shop' end,
     now(), case when n % 8 = 0 then now() end from generate_series(1, 160) n;
 
+-- Integers for everything, and no foreign keys.
+create table song (id int primary key, name text);
+insert into song select 999 + n, 'Song ' || n from generate_series(1, 300) n;
+create table listener (id int primary key);
+insert into listener select n from generate_series(1, 100) n;
+create table hears (listener int, track int, rating int, heard timestamptz);
+insert into hears select 1 + n % 100, 1000 + n % 300, 1 + n % 5, now() from generate_series(1, 900) n;
+create index on hears (listener, heard);
+
 create view plays as select who, slug, listened from play where not deleted;
 create table event (id bigint, user_id text, slug text, at integer, seen timestamp);
 insert into event select n, 'nobody' || n, 'z' || n, n, timestamp '1970-01-01' + n * interval '1 second'
@@ -61,6 +70,7 @@ analyze
 
 POSTS = Source("items", "post", {"item": "id", "owner": "author_id", "available": '"deletedAt" is null'})
 PRODUCTS = Source("items", "product", {"item": "id"})
+SONGS, LISTENERS = (Source("items", table, {"item": "id"}) for table in ("song", "listener"))
 VISITS = parse_source("visit user=account_id item=post_id kind='view' at=at")
 
 
@@ -101,6 +111,18 @@ REFUSED: dict[str, tuple[Sequence[Source], Sequence[str]]] = {
     "another column of the table": (
         [parse_source("play user=slug item=who kind='view'"), Source("items", "post", {"item": "slug"})],
         ["0 of 225 item ids of public.play are in public.post", "--user who --item slug"],
+    ),
+    "swapped columns of integers without foreign keys": (
+        [parse_source("hears user=track item=listener kind='view' at=heard"), SONGS],
+        ["0 of 100 item ids are in public.song", "did you mean --user listener --item track?"],
+    ),
+    "swapped columns with a value": (
+        [parse_source("hears user=track item=listener kind='view' at=heard value=rating"), SONGS],
+        ["0 of 100 item ids are in public.song", "did you mean --user listener --item track?"],
+    ),
+    "the table of users as catalogue": (
+        [parse_source("hears user=listener item=track kind='view' value=rating"), LISTENERS],
+        ["0 of 300 item ids are in public.listener", "public.listener sounds like the table of users"],
     ),
     "items of another catalogue": (
         [parse_source("event user=user_id item=slug kind='view'"), PRODUCTS],
@@ -254,6 +276,17 @@ def test_the_command_line_writes_a_constant_kind_without_quotes(tables: Database
     assert isinstance(done.exception, InvalidInput) and done.exit_code == 1
     done = CliRunner().invoke(app, [*wrong.split(), tables.conninfo, "--force"])
     assert done.exit_code == 0 and "did you mean --user account_id --item post_id?" in done.output
+
+
+def test_a_right_mapping_of_integers_is_no_swap(tables: Database) -> None:
+    right = doubts(tables, parse_source("hears user=listener item=track kind='view' at=heard value=rating"), SONGS)
+    assert not [message for message in right if "item ids" in message]
+
+
+def test_a_column_that_has_a_meaning_is_not_suggested_for_another(tables: Database) -> None:
+    """The ratings from 1 to 5 are ids of listeners too."""
+    wrong = parse_source("hears user=listener item=track kind='view' value=rating")
+    assert "--item rating" not in refusal(tables, wrong, LISTENERS)
 
 
 def test_a_table_of_people_that_no_attached_table_refers_to_is_asked_about_only_if_most_users_are_in_it(

@@ -80,6 +80,29 @@ def test_public_data_sets_are_loaded_as_they_are(database: Database, db: psycopg
         db.execute("truncate recdb.interaction")
 
 
+def test_an_id_in_json_is_a_string_or_a_number(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
+    """The number 42.0 is the id 42, as in SQL; a string stays as it is; a list or an object cannot be meant."""
+    rows: list[dict[str, object]] = [
+        {"u": 1.0, "i": 42.50, "k": "like"}, {"u": "1.0", "i": 7, "k": 2.0}, {"u": 1e3, "i": '["q"]', "k": True},
+        {"u": {"a": 1}, "i": "x", "k": "like"}, {"u": "x", "i": ["q"], "k": "like"}, {"u": True, "i": 1, "k": "like"},
+        {"u": "x", "i": "x", "k": ["like"]}, {"u": None, "i": "x", "k": "like"}, {"u": float("nan"), "i": 1, "k": "a"},
+    ]  # fmt: skip
+    lines = [json.dumps(row) for row in rows]
+    layout = Layout("u", "i", "k")
+    for content in ("\n".join(lines), "[" + ",\n".join(lines) + "]"):
+        path = write(tmp_path, content)
+        found = str(refusal(database, path, layout))
+        assert "6 bad rows" in found and 'line 4: u is {"a": 1}, which is no id' in found
+        assert 'line 5: i is ["q"], which is no id' in found and "line 8: user_id is empty" in found
+        assert load(database, path, layout=layout, skip_bad=True).rows == 3
+        stored = db.execute("select user_id, item_id, kind from recdb.interaction order by interaction_id").fetchall()
+        assert sorted(stored) == [("1", "42.5", "like"), ("1.0", "7", "2"), ("1000", '["q"]', "true")]
+        db.execute("truncate recdb.interaction, recdb.load_log")
+    path = write(tmp_path, '{"item_id": 5.0, "owner_id": 7.0, "title": "1.0"}\n{"item_id": "b", "owner_id": [7]}\n')
+    assert load(database, path, items=True, skip_bad=True).refused.count == 1
+    assert db.execute("select item_id, owner_id, title from recdb.item").fetchall() == [("5", "7", "1.0")]
+
+
 def test_plays_are_weighed_by_their_number(database: Database, db: psycopg.Connection, tmp_path: Path) -> None:
     """A file with tabs has no quotes: a name may hold one."""
     path = write(tmp_path, 'userID\tartist\tweight\n2\t"Weird Al\t100\n2\tBjörk\t10\n'.encode("latin-1"))

@@ -62,11 +62,35 @@ def test_dates_are_what_postgresql_reads_in_utc(database: Database, db: psycopg.
         "20240203T120000",
         "2024-02-03 13:00+01",
         "Feb 3 12:00:00 2024 UTC",
-        "2/3/2024 12:00",
+        "3-Feb-2024 8:00 America/Marigot",
+        "Saturday 3 February 2024 12:00",
+        "2024/2/3 12:00",
+        "2024.02.03 12:00",
     ]
     loading.load(database, write(tmp_path, HEADER + "".join(f"u,i,view,{date}\n" for date in dates)))
     query = "select created_at, count(*) from recdb.interaction group by created_at"
     assert db.execute(query).fetchall() == [(datetime(2024, 2, 3, 12, tzinfo=UTC), len(dates))]
+
+
+UNCLEAR = [
+    "2/3/2024 12:00", "03/02/2024", "03.04.2024 10:00", "03-04-2024", "13/02/2024", "2024.123", "240203", "01-02-03",
+    "10:00 03/02/2024", "03/02/2024 10:00 America/Marigot", "03.02.2024 10:00:00-0800",
+]  # fmt: skip
+
+
+def test_a_date_that_is_another_day_elsewhere_is_a_bad_row(
+    database: Database, db: psycopg.Connection, tmp_path: Path
+) -> None:
+    """PostgreSQL takes the month first, or the day of the year, without a word."""
+    db.execute(f"alter database \"{db.info.dbname}\" set datestyle = 'DMY'")
+    path = write(tmp_path, HEADER + "".join(f"u,i,view,{date}\n" for date in [*UNCLEAR, "2024-02-03"]))
+    with pytest.raises(InvalidInput, match=f"{len(UNCLEAR)} bad rows") as refused:
+        loading.load(database, path)
+    assert "created_at '03/02/2024' does not say which number is the day: write the year first" in str(refused.value)
+    assert loading.load(database, path, skip_bad=True).refused.count == len(UNCLEAR)
+    assert stored(db) == [("u", "i", "view")]
+    path = write(tmp_path, "item_id,published_at\na,03/02/2024\nb,1700041130\nc,3 Feb 2024\nd,\n")
+    assert loading.load(database, path, items=True, skip_bad=True).refused.count == 2
 
 
 def test_columns_come_in_any_order_after_a_byte_order_mark(

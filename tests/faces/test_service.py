@@ -147,12 +147,39 @@ def nested(depth: int) -> Any:
     return value
 
 
+def test_an_integer_is_an_id_as_in_sql(http: httpx.Client, shared: psycopg.Connection) -> None:
+    for number, text in ((5, "5"), (-7, "-7"), (42.0, "42"), (2**63, str(2**63)), (10**999, str(10**999))):
+        body = {"user_id": number, "limit": 2, "exclude_post_ids": [number, "i1"], "fallback": "popular"}
+        assert http.post(GENERATE, json=body).json()["user_id"] == text
+        assert http.post(EXPLAIN, json={"user_id": number, "post_id": number}).json()["post_id"] == text
+        assert http.post(SIMILAR, json={"post_id": number}).json()["post_id"] == text
+        assert http.post(GUEST, json={"post_ids": ["i1", number], "weights": [1, 0.5]}).json()["count"] > 0
+        recorded = http.post("/interactions", json=INTERACTION | {"user_id": number, "post_id": number})
+        assert recorded.status_code == 201
+        found = shared.execute(
+            "select user_id, item_id from recdb.interaction where interaction_id = %s",
+            [recorded.json()["interaction_id"]],
+        ).fetchall()
+        assert found == [(text, text)]
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    fields = (
+        schemas["SimilarRequest"]["properties"]["post_id"],
+        schemas["GuestRequest"]["properties"]["post_ids"]["items"],
+    )
+    for field in fields:
+        assert [choice["type"] for choice in field["anyOf"]] == ["string", "integer"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
         (GENERATE, {}, "user_id"),
         (GENERATE, {"user_id": None}, "user_id"),
-        (GENERATE, {"user_id": 7}, "user_id"),
+        (GENERATE, {"user_id": 7.5}, "user_id"),
+        (GENERATE, {"user_id": True}, "user_id"),
+        (GENERATE, {"user_id": 1e300}, "user_id"),
+        (GENERATE, {"user_id": 10**1000}, "user_id"),
+        (GENERATE, {"user_id": [7]}, "user_id"),
         (GENERATE, {"user_id": ""}, "user_id"),
         (GENERATE, {"user_id": "a\0b"}, "user_id"),
         (GENERATE, {"user_id": "u" * 1001}, "user_id"),
@@ -176,7 +203,8 @@ def nested(depth: int) -> Any:
         (GENERATE, {"user_id": "u1", "filter": {"a": "x" * 20_000}}, "filter"),
         (GUEST, {}, "post_ids"),
         (GUEST, {"post_ids": "i1"}, "post_ids"),
-        (GUEST, {"post_ids": [1]}, "post_ids.0"),
+        (GUEST, {"post_ids": [1.5]}, "post_ids.0"),
+        (GUEST, {"post_ids": [1, False]}, "post_ids.1"),
         (GUEST, {"post_ids": ["i1"] * 1001}, "post_ids"),
         (GUEST, {"post_ids": ["i1"], "weights": []}, "weights has 0 numbers for 1 post_ids"),
         (GUEST, {"post_ids": ["i1"], "weights": [float("nan")]}, "weights"),

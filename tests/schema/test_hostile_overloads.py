@@ -79,8 +79,17 @@ TYPED = [
     "select * from recdb.explain_me('i1')",
     "select * from recdb.explain_me(7)",
 ]
+ROW = "select * from recdb.item_of(42)"
+WRITTEN = [
+    f"select recdb.track({ids}, 'view'::interaction_type)" for ids in ("'u1', 'i9'", "42, 'i9'", "'u1', 7", "42, 7.0")
+]
 CALLS += [
     *TYPED,
+    *WRITTEN,
+    "select * from recdb.recommend(42, 5, '[1]'::jsonb)",
+    "select * from recdb.recommend_me(5, '[1]'::jsonb)",
+    ROW,
+    "select * from recdb.profile_of(42)",
     "select * from recdb.recommend(42, 5, '<i1>')",
     "select * from recdb.recommend_for_items('{i1,i2}')",
     "select * from recdb.recommend_batch('[\"u1\", 2]')",
@@ -172,8 +181,8 @@ def test_a_callers_own_path_does_not_reach_into_functions_of_the_owner(
     db.execute("set search_path = public, pg_catalog")
     for role, calls in {
         "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12] + TYPED[:7],
-        "recdb_analyst": CALLS[10:13] + TYPED[7:9],
-        "recdb_writer": ["select recdb.track('u1', 'i9', 'like')", *TYPED[9:12]],
+        "recdb_analyst": CALLS[10:13] + TYPED[7:9] + [ROW],
+        "recdb_writer": ["select recdb.track('u1', 'i9', 'like')", *TYPED[9:12], *WRITTEN],
         "recdb_self": TYPED[12:],
         "recdb_maintainer": ["select recdb.refresh_changed()"],
     }.items():

@@ -6,7 +6,7 @@ test_ids_by_name.py has the calls by argument name.
 import json
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -211,6 +211,7 @@ def test_parameters_of_sqlalchemy(module_database: Database, everything: list[An
 
 LISTERS = {
     "neighbors": ["recdb.neighbors({user})", "recdb.neighbors({user}, 3)", "recdb.neighbors({user}, k => 3)"],
+    "profile_of": ["recdb.profile_of({user})"],
     "similar_items": ["recdb.similar_items({item})", "recdb.similar_items({item}, 3)"],
     "explain": ["recdb.explain({user}, {item})", "recdb.explain({user}, {item}, null)",
                 "recdb.explain({user}, item_id => {item}, model => null)"],
@@ -224,6 +225,7 @@ LISTERS = {
     "recommend_batch": ["recdb.recommend_batch({users})", "recdb.recommend_batch({users}, 3)",
                         "recdb.recommend_batch({users}, k => 3)"],
 }  # fmt: skip
+TEXTS = {"unknown", "text", "varchar", "name"}
 TYPES = ["unknown", "text", "varchar", "smallint", "integer", "bigint", "numeric", "uuid"]
 
 
@@ -274,6 +276,57 @@ def test_two_ids_of_two_types(shared: psycopg.Connection, first: str, second: st
     assert shared.execute("select from recdb.interaction where user_id = %s", [wanted[1]]).fetchall() == []
 
 
+@pytest.mark.parametrize("kind", ["'buy'::deed", "kind => 'buy'::deed", "metadata => null, kind => 'buy'::deed"])
+def test_a_kind_of_an_enum_type(shared: psycopg.Connection, kind: str) -> None:
+    """With ids of every two types, unless neither is text and they have no type in common, as an integer and a uuid."""
+    shared.execute("create type deed as enum ('buy')")
+    types = [*TYPES, "name", "plan"]
+    for first, second in product(types, types):
+        if (
+            first != second
+            and (first in ("uuid", "plan") or second in ("uuid", "plan"))
+            and not {first, second} & TEXTS
+        ):
+            continue
+        user, item = ("'7'" if of != "uuid" else f"'{uuid_of('u7')}'" for of in (first, second))
+        one = user if first == "unknown" else f"{user}::{first}"
+        other = item if second == "unknown" else f"{item}::{second}"
+        for rest in ("", ", value => 2", ", created_at => now()"):
+            shared.execute(f"select recdb.track({one}, {other}, {kind}{rest})")
+            newest = shared.execute(
+                "select user_id, item_id, kind from recdb.interaction order by interaction_id desc limit 1"
+            )
+            assert newest.fetchone() == (user.strip("'"), item.strip("'"), "buy"), (one, other)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_row_of_an_item(shared: psycopg.Connection, kind: str) -> None:
+    item = str(uuid_of("new")) if kind == "uuid" else "9999"
+    shared.execute("insert into recdb.item (item_id, title) values (%s, 'A new one')", [item])
+    one = f"'{item}'" if kind == "unknown" else f"'{item}'::{kind}"
+    for call in (f"recdb.item_of({one})", f"recdb.item_of(item_id => {one})"):
+        assert shared.execute(f"select item_id, title from {call}").fetchall() == [(item, "A new one")]
+
+
+@pytest.mark.parametrize(
+    "user", ["'7'", "'7'::text", "'7'::varchar", "7", "7::bigint", "7.0", "'7'::plan", "'7'::jsonb"]
+)
+def test_excluded_ids_in_a_jsonb(shared: psycopg.Connection, everything: list[Any], user: str) -> None:
+    first, second = everything[0][0], everything[1][0]
+    ids = f"'[\"{first}\", {second}]'::jsonb"
+    shared.execute("set local recdb.user_id = '7'")
+    for call in (
+        f"recommend({user}, 1000, {ids})", f"recommend({user}, 1000, {ids}, 'none', filter => null)",
+        f"recdb.recommend({user}, 1000, {ids})", f"recdb.recommend({user}, k => 1000, exclude_list => {ids})",
+        f"recdb.recommend(exclude_list => {ids}, user_id => {user}, k => 1000)", f"recdb.recommend_me(1000, {ids})",
+    ):  # fmt: skip
+        assert rows_of(shared, call) == everything[2:], call
+    for nothing in ("null::jsonb", "'[]'::jsonb", "jsonb_build_array()"):
+        assert rows_of(shared, f"recommend({user}, 1000, {nothing})") == everything
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="not a list of item ids"):
+        rows_of(shared, f"recommend({user}, 3, '{{\"a\": 1}}'::jsonb)")
+
+
 def test_lists_in_the_spellings_of_a_text(shared: psycopg.Connection) -> None:
     expected = rows_of(shared, "recdb.recommend_for_items(array['1', '2'])")
     batch = rows_of(shared, "recdb.recommend_batch(array['1', '2'], 3)")
@@ -317,7 +370,7 @@ def subsets(names: list[str]) -> Iterator[set[str]]:
 
 def test_by_names_alone_there_is_never_more_than_one_function(shared: psycopg.Connection) -> None:
     routines = shared.execute(ROUTINES).fetchall()
-    assert len(routines) == 6
+    assert len(routines) == 7
     reachable = [routine for routine in routines if "" not in routine[2]]
     assert len(reachable) == 2
     for _, signature, names, required, types in reachable:
