@@ -90,12 +90,15 @@ comment on function recdb.contributions(text, text, text) is
 -- If the user has already seen the item, the explanation ignores that interaction.
 create or replace function recdb.explain(user_id text, item_id text, model text default null)
 returns table (source text, because_id text, contribution double precision)
-language sql stable security definer rows 10 cost 10000
+language plpgsql stable security definer rows 10 cost 10000
 set search_path from current
 set plan_cache_mode = force_generic_plan
 set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
+#variable_conflict use_column
+begin
+    return query
     select case when c.because_key is null then 'neighbors' when not n.unseen then 'item'
             when n.owner_id is not null and n.owner_id = (select i.owner_id from recdb.read_item(t.item_id) i)
             then 'author' else 'content' end,
@@ -113,7 +116,11 @@ as $$
     ) n
     left join recdb.item_key t on t.item_key = c.because_key
     group by c.because_key, t.item_id, n.unseen, n.owner_id
-    order by 3 desc, 2
+    order by 3 desc, 2;
+exception when others then
+    perform recdb.refuse_failing(sqlstate, explain.user_id);
+    raise;
+end
 $$;
 comment on function recdb.explain(text, text, text) is
     'Why recommend() gives a user an item: the contributions of each of the user''s own items (source item, '

@@ -82,9 +82,7 @@ def test_a_partitioned_table_is_told_of_one_index_and_once(database: Database, d
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         found = {finding.check: finding for finding in examine(connection)}
         assert "sources" not in found
-        assert found["attached"].fix == (
-            "create index on public.act (who, at);\ncreate index on public.act (at);"
-        )
+        assert found["attached"].fix == ("create index on public.act (who, at);\ncreate index on public.act (at);")
         connection.execute(found["attached"].fix)
     db.execute("drop index act_who_at_idx, act_at_idx")
     reads = warnings(database, parse_source("acts user=who item=what kind='buy' at=at"))
