@@ -263,49 +263,6 @@ def test_a_table_that_is_gone_is_left_out_and_taken_in_again_with_its_rows(copy:
             assert findings(doctor)["attached"].state in ("ok", "warn")
 
 
-def test_with_both_tables_gone_each_reader_and_the_fixes_name_their_own(copy: Copy) -> None:
-    database = copy()
-    run(database, "drop table events; drop table post")
-    with psycopg.connect(database.conninfo, autocommit=True) as db:
-        for call in ("select * from recdb.items", "select * from recdb.item_of('i1')"):
-            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="public.post, which") as raised:
-                db.execute(call)
-            assert "recdb detach public.post" in str(raised.value.diag.message_hint)
-        assert "public.events" in str(failures(db)["select * from recdb.interactions"])
-        fix = findings(db)["parts"].fix or ""
-        assert [line.rpartition("recdb detach ")[2] for line in fix.splitlines()] == ["public.events", "public.post"]
-        migrate.upgrade(database)
-        fix = findings(db)["attached"].fix or ""
-        assert fix.endswith("recdb detach public.events; recdb detach public.post")
-
-
-def test_the_fixes_for_lost_vectors_are_one_that_can_be_run(copy: Copy) -> None:
-    database = copy()
-    run(database, "drop extension vector cascade; create schema x; create extension vector schema x")
-    with psycopg.connect(database.conninfo, autocommit=True) as db:
-        found = findings(db)
-        first, *others = (found["parts"].fix or "").splitlines()
-        assert first == "recdb init; then: recdb refresh. No interaction is lost."
-        assert len(others) == 1 and others[0].endswith("recdb detach public.post")
-        assert found["indexes"].fix == "recdb init; then: recdb refresh"
-        assert "no vectors" in found["indexes"].message
-
-
-def test_a_wrong_argument_is_said_before_a_lost_table(copy: Copy) -> None:
-    database = copy()
-    run(database, "drop table events")
-    with psycopg.connect(database.conninfo, autocommit=True) as db:
-        for call, problem in (
-            ("recommend('u1', 0)", "k is 0"),
-            ("recommend(5, 0)", "k is 0"),
-            ("recommend('u1', fallback => 'best')", "fallback is"),
-            ("recommend_for_items(array['i1'], 1001)", "k is 1001"),
-            ("recommend_batch(array['u1'], -1)", "k is -1"),
-        ):
-            with pytest.raises(psycopg.errors.InvalidParameterValue, match=problem):
-                db.execute(f"select * from recdb.{call}")
-
-
 def test_a_renamed_table_is_attached_again_by_its_new_name(copy: Copy) -> None:
     database = copy()
     run(database, "alter table events rename to event; alter table event rename who to person")
