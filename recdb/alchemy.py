@@ -62,9 +62,9 @@ def refuse(source: object, client: str) -> InvalidInput:
     )
 
 
-def rows(source: Any, call: Call[Row]) -> list[Row]:
+def rows(source: Any, call: Call[Row], schema: str) -> list[Row]:
     """Send a call over a source that waits, and return its records."""
-    with _errors():
+    with _errors(schema):
         if isinstance(source, sqlalchemy.Engine):
             with source.begin() as connection:
                 return _records(call, connection.execute(*_bound(call)))
@@ -74,7 +74,7 @@ def rows(source: Any, call: Call[Row]) -> list[Row]:
 
 def refresh(source: Any, schema: str) -> None:
     """Run `CALL recdb.refresh()`; on an engine it commits itself."""
-    with _errors():
+    with _errors(schema):
         if isinstance(source, sqlalchemy.Engine):
             with source.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(sqlalchemy.text(with_schema(REFRESH, schema)))
@@ -83,9 +83,9 @@ def refresh(source: Any, schema: str) -> None:
             source.execute(sqlalchemy.text(with_schema(REFRESH, schema)))
 
 
-async def rows_async(source: Any, call: Call[Row]) -> list[Row]:
+async def rows_async(source: Any, call: Call[Row], schema: str) -> list[Row]:
     """Send a call over a source that is awaited, and return its records."""
-    with _errors():
+    with _errors(schema):
         if isinstance(source, _loaded("sqlalchemy.ext.asyncio", "AsyncEngine")):
             async with source.begin() as connection:
                 return _records(call, await connection.execute(*_bound(call)))
@@ -95,7 +95,7 @@ async def rows_async(source: Any, call: Call[Row]) -> list[Row]:
 
 async def refresh_async(source: Any, schema: str) -> None:
     """Await `CALL recdb.refresh()`; on an engine it commits itself."""
-    with _errors():
+    with _errors(schema):
         if isinstance(source, _loaded("sqlalchemy.ext.asyncio", "AsyncEngine")):
             async with source.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -128,12 +128,12 @@ async def _flush_async(source: Any) -> None:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _errors(schema: str) -> Iterator[None]:
     """Raise recdb's own errors instead of SQLAlchemy's."""
     try:
         yield
     except sqlalchemy.exc.DBAPIError as error:
-        raise translate(error) from error.orig
+        raise translate(error, schema) from error.orig
     except sqlalchemy.exc.TimeoutError as error:
         raise Unavailable("all connections of the engine's pool are busy", "allow more: pool_size") from error
     except sqlalchemy.exc.SQLAlchemyError as error:

@@ -213,7 +213,7 @@ class Recommender:
     def _rows(self, call: Call[Row]) -> list[Row]:
         call = call.in_schema(self._schema)
         if self._alchemy is not None:
-            return alchemy.rows(self._alchemy, call)
+            return alchemy.rows(self._alchemy, call, self._schema)
         with self._connected() as connection, connection.cursor(row_factory=class_row(call.record)) as cursor:
             return cursor.execute(call.statement, call.parameters).fetchall()
 
@@ -231,7 +231,7 @@ class Recommender:
         except PoolTimeout as error:
             raise explain_timeout(self._database) from error
         except psycopg.Error as error:
-            raise translate(error) from error
+            raise translate(error, self._schema) from error
 
 
 class AsyncRecommender:
@@ -375,7 +375,7 @@ class AsyncRecommender:
     async def _rows(self, call: Call[Row]) -> list[Row]:
         call = call.in_schema(self._schema)
         if self._alchemy is not None:
-            return await alchemy.rows_async(self._alchemy, call)
+            return await alchemy.rows_async(self._alchemy, call, self._schema)
         async with (
             self._connected() as connection,
             connection.cursor(row_factory=class_row(call.record)) as cursor,
@@ -397,4 +397,4 @@ class AsyncRecommender:
         except PoolTimeout as error:
             raise await asyncio.to_thread(explain_timeout, self._database) from error
         except psycopg.Error as error:
-            raise translate(error) from error
+            raise translate(error, self._schema) from error

@@ -31,6 +31,7 @@ from recdb.preconditions import (
     check_owner,
     check_schema_is_ours,
     check_vector_owner,
+    check_vector_usage,
     ensure_pgvector,
     lock_out_installs,
 )
@@ -283,6 +284,7 @@ def prepare(
     check_vector_owner(raw)
     check_schema_is_ours(raw)
     check_owner(raw)
+    check_vector_usage(raw)
     try:
         raw.execute("create schema if not exists recdb")
     except psycopg.errors.InsufficientPrivilege as error:

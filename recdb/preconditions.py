@@ -127,6 +127,12 @@ def ensure_pgvector(raw: psycopg.Connection) -> None:
                 "pgvector is not installed on this server",
                 "install pgvector 0.8.0 or newer, better 0.8.4 (Debian: postgresql-18-pgvector), then: recdb init",
             ) from error
+        except (psycopg.errors.DuplicateObject, psycopg.errors.DuplicateFunction) as error:
+            raise RecdbError(
+                f"pgvector finds no place in schema public: {error.diag.message_primary}",
+                "rename what has that name, or use another schema: create schema extensions; "
+                "create extension vector schema extensions; then: recdb init",
+            ) from error
         found = fetch_row(raw, query)
     version, schema = found
     if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MINIMUM_PGVECTOR:
@@ -150,6 +156,36 @@ def check_vector_owner(raw: psycopg.Connection) -> None:
             f"pgvector is in schema {schema} of {owner}, whose operators could run with the rights of recdb's owner",
             "a superuser runs: alter extension vector set schema public;",
         )
+
+
+def check_vector_usage(raw: psycopg.Connection) -> None:
+    """Refuse pgvector in a schema that recdb's owner may not use: every call would fail there."""
+    found = find_closed_schema(raw)
+    if found:
+        schema, owner = found
+        raise RecdbError(
+            f"pgvector is in schema {schema}, which {owner} may not use: nothing was changed",
+            f"the owner of that schema, or a superuser, runs: grant usage on schema {schema} to {owner};",
+        )
+
+
+def find_closed_schema(connection: psycopg.Connection) -> tuple[str, str] | None:
+    """Return the schema of pgvector and recdb's owner, quoted, if this owner may not use the schema.
+
+    Before recdb is installed, its owner is the current role.
+    """
+    row = connection.execute(
+        """
+        select quote_ident(n.nspname), quote_ident(r.rolname)
+        from pg_extension e
+        join pg_namespace n on n.oid = e.extnamespace
+        join pg_roles r on r.oid = coalesce(
+            (select o.nspowner from pg_namespace o where o.nspname = 'recdb'),
+            (select c.oid from pg_roles c where c.rolname = current_user))
+        where e.extname = 'vector' and not has_schema_privilege(r.oid, n.oid, 'usage')
+        """
+    ).fetchone()
+    return (str(row[0]), str(row[1])) if row else None
 
 
 def find_vector_owner(connection: psycopg.Connection) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ import psycopg
 import sqlalchemy.exc
 
 from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, NotPermitted, RecdbError, Unavailable
+from recdb.schemas import DEFAULT_SCHEMA, in_schema
 
 ERRORS: Mapping[str, type[RecdbError]] = {  # by SQLSTATE, or by its class
     "22023": InvalidInput,  # invalid_parameter_value
@@ -66,8 +67,19 @@ def by_state(table: Mapping[str, T], state: str) -> T | None:
     return table.get(state) or table.get(state[:2])
 
 
-def translate(error: Exception) -> RecdbError:
-    """Turn an error of psycopg, or of SQLAlchemy over any driver, into one of recdb's own."""
+def translate(error: Exception, schema: str = DEFAULT_SCHEMA) -> RecdbError:
+    """Turn an error of psycopg, or of SQLAlchemy over any driver, into one of recdb's own.
+
+    A hint names the commands for the recommender in `schema`.
+    """
+    translated = translate_error(error)
+    if translated.hint:
+        translated.hint = in_schema(translated.hint, schema)
+    return translated
+
+
+def translate_error(error: Exception) -> RecdbError:
+    """Do the same with the commands for schema recdb."""
     raised = getattr(error, "orig", None) if isinstance(error, sqlalchemy.exc.DBAPIError) else error
     if isinstance(raised, RecdbError):
         return raised

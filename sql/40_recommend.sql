@@ -30,6 +30,9 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+    -- The arguments come first: an error in a declaration is not taken for one of the sources.
+    wanted constant bigint := recdb.check_k(list_for_user.k, 50);
+    filled constant text := recdb.check_fallback(list_for_user.fallback)::text;
     profile record;
     unreadable text[];
 begin
@@ -171,6 +174,9 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+    -- The arguments come first: an error in a declaration is not taken for one of the sources.
+    wanted constant bigint := recdb.check_k(list_for_items.k, 50);
+    filled constant text := recdb.check_fallback(list_for_items.fallback)::text;
     profile record;
     unreadable text[];
 begin

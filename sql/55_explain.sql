@@ -77,25 +77,6 @@ comment on function recdb.contributions(text, text, text) is
     'Internal: the contribution of each score source (an item of the user''s own, or a neighbour) to an item''s score.';
 
 
--- recdb.owner_of: the owner of an item.
---   parameters  item_id  the item
---   returns     owner_id of the catalogue; NULL if there is none
---   reads       read_item()
---   errors      as refuse_failing()
-create or replace function recdb.owner_of(item_id text)
-returns text
-language plpgsql stable
-as $$
-begin
-    return (select i.owner_id from recdb.read_item(owner_of.item_id) i limit 1);
-exception when others then
-    perform recdb.refuse_failing(sqlstate, null);
-    raise;
-end
-$$;
-comment on function recdb.owner_of(text) is 'Internal: the owner of an item, as the catalogue has it.';
-
-
 -- recdb.explain: why recommend() gives a user an item.
 --   parameters  user_id, item_id
 --               model  a version's label; NULL for the active version
@@ -109,19 +90,22 @@ comment on function recdb.owner_of(text) is 'Internal: the owner of an item, as 
 -- If the user has already seen the item, the explanation ignores that interaction.
 create or replace function recdb.explain(user_id text, item_id text, model text default null)
 returns table (source text, because_id text, contribution double precision)
-language sql stable security definer rows 10 cost 10000
+language plpgsql stable security definer rows 10 cost 10000
 set search_path from current
 set plan_cache_mode = force_generic_plan
 set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
+#variable_conflict use_column
+begin
+    return query
     select case when c.because_key is null then 'neighbors' when not n.unseen then 'item'
-            when n.owner_id is not null and n.owner_id = recdb.owner_of(t.item_id)
+            when n.owner_id is not null and n.owner_id = (select i.owner_id from recdb.read_item(t.item_id) i)
             then 'author' else 'content' end,
         t.item_id, sum(c.contribution)
     from recdb.contributions(explain.user_id, explain.item_id, explain.model) c
     cross join (
-        select u.unseen, case when u.unseen then recdb.owner_of(explain.item_id) end as owner_id
+        select u.unseen, (select i.owner_id from recdb.read_item(explain.item_id) i where u.unseen) as owner_id
         from (
             select exists (
                 select from recdb.serving(explain.model) s
@@ -132,7 +116,11 @@ as $$
     ) n
     left join recdb.item_key t on t.item_key = c.because_key
     group by c.because_key, t.item_id, n.unseen, n.owner_id
-    order by 3 desc, 2
+    order by 3 desc, 2;
+exception when others then
+    perform recdb.refuse_failing(sqlstate, explain.user_id);
+    raise;
+end
 $$;
 comment on function recdb.explain(text, text, text) is
     'Why recommend() gives a user an item: the contributions of each of the user''s own items (source item, '

@@ -124,12 +124,41 @@ begin
     perform recdb.check_sources();
     return (select s.embedding from recdb.read_item(id) s limit 1);
 exception when others then
+    perform recdb.refuse_lost_items(sqlstate);
     perform recdb.refuse_unreadable(sqlstate);
     raise;
 end
 $$;
 comment on function recdb.show_embedding(text) is
     'Internal: the embedding of an item, for the view items.';
+
+
+-- recdb.refuse_lost_items: refuse_broken() for a reader of the catalogue: a lost table of interactions is named only
+-- if there is nothing else to name.
+--   parameters  state  the SQLSTATE of the error that the reader met
+--   errors      as refuse_broken(), if something is missing that the catalogue needs
+create or replace function recdb.refuse_lost_items(state text)
+returns void
+language plpgsql stable
+as $$
+declare
+    lost record;
+begin
+    if left(state, 2) not in ('42', '3F') then
+        return;
+    end if;
+    perform recdb.check_sources();
+    select b.problem, b.hint into lost
+    from recdb.broken() with ordinality b(problem, hint, place)
+    order by strpos(b.problem, ', which is attached as interactions: ') > 0, b.place
+    limit 1;
+    if found then
+        raise exception '%', lost.problem using errcode = 'object_not_in_prerequisite_state', hint = lost.hint;
+    end if;
+end
+$$;
+comment on function recdb.refuse_lost_items(text) is
+    'Internal: error 55000 with the missing part, the attached tables of interactions last.';
 
 
 -- recdb.show_items: the catalogue, for the view that analysts read.
@@ -147,6 +176,7 @@ begin
     return query
     select s.item_id, s.owner_id, s.published_at, s.available, s.attributes, s.title from recdb.read_items() s;
 exception when others then
+    perform recdb.refuse_lost_items(sqlstate);
     perform recdb.refuse_unreadable(sqlstate);
     raise;
 end
@@ -172,6 +202,7 @@ begin
     select s.item_id, s.owner_id, s.published_at, s.available, s.attributes, s.title, s.embedding
     from recdb.read_item(id) s;
 exception when others then
+    perform recdb.refuse_lost_items(sqlstate);
     perform recdb.refuse_unreadable(sqlstate);
     raise;
 end

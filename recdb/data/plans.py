@@ -61,15 +61,27 @@ def find_whole_reads(
         for schema, table, columns in wholes:
             # The table stands first in a join, because another one, which has the condition, lacks an index.
             where = (schema, table) if columns or not filtered else filtered[0][:2]
-            name, other = fetch_row(
-                connection,
-                "select format('%%I.%%I', %s::text, %s::text), format('%%I.%%I', %s::text, %s::text)",
-                [schema, table, *where],
-            )
+            name, other = name_table(connection, schema, table), name_table(connection, *where)
             whole = WholeRead(name, question, columns or (filtered[0][2] if filtered else ()), other)
             if relation.kind == "view" or name != relation.name:
                 found[leave_indexed(connection, whole)] = None
     return list(found)
+
+
+def name_table(connection: psycopg.Connection, schema: str, table: str) -> str:
+    """Return a table's name, quoted for SQL; for a partition its table's, where an index covers every partition."""
+    (name,) = fetch_row(
+        connection,
+        """
+        select coalesce(
+            (select format('%%I.%%I', n.nspname, c.relname)
+             from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where c.oid = pg_partition_root(to_regclass(t.name))), t.name)
+        from format('%%I.%%I', %s::text, %s::text) t(name)
+        """,
+        [schema, table],
+    )
+    return str(name)
 
 
 def questions(relation: Relation, role: Role, mapping: Mapping[str, str]) -> Iterator[tuple[str, sql.Composed]]:

@@ -32,9 +32,14 @@ def check_parts(connection: psycopg.Connection) -> Verdict | None:
     if not published:
         rows.append(("public.recommend is missing", "Run: recdb init"))
     if rows:
-        hints = dict.fromkeys(hint.removeprefix("Run: ") for _, hint in rows)
-        return Verdict("fail", "; ".join(problem for problem, _ in rows), " ".join(hints))
+        return Verdict("fail", "; ".join(problem for problem, _ in rows), join_hints([hint for _, hint in rows]))
     return Verdict("ok", "nothing of recdb is missing")
+
+
+def join_hints(hints: list[str]) -> str:
+    """Write several hints as one, a line for each; a hint that another one begins with is said already."""
+    fixes = list(dict.fromkeys(hint.removeprefix("Run: ") for hint in hints))
+    return "\n".join(fix for fix in fixes if not any(other != fix and other.startswith(fix) for other in fixes))
 
 
 def check_rows(connection: psycopg.Connection) -> Verdict | None:
@@ -87,7 +92,8 @@ def find_trouble(connection: psycopg.Connection) -> Verdict | None:
     )
     if gone:
         message = f"recdb cannot read {some(gone)}: the rows do not count until recdb init can read them again"
-        return Verdict("warn", message, f"recdb attach with its new names; or for good: recdb detach {gone[0]}")
+        detach = "; ".join(f"recdb detach {relation}" for relation in gone)
+        return Verdict("warn", message, f"recdb attach with the new names; or for good: {detach}")
     owner, foreign = fetch_row(
         connection,
         """

@@ -7,7 +7,7 @@ from recdb.distribution import UPGRADE_COMMAND
 from recdb.doctor.verdict import Verdict, some
 from recdb.job.indexes import SAFE_PARALLEL, SAFE_VACUUM, version_of
 from recdb.migrate import installed_revision, newest_revision
-from recdb.preconditions import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL
+from recdb.preconditions import MINIMUM_PGVECTOR, MINIMUM_POSTGRESQL, find_closed_schema
 from recdb.roles import installed_prefix, role_comments
 
 
@@ -21,7 +21,7 @@ def check_server(connection: psycopg.Connection) -> Verdict:
 
 
 def check_pgvector(connection: psycopg.Connection) -> Verdict:
-    """The extension is installed and new enough."""
+    """The extension is installed and new enough, and recdb's owner may use its schema."""
     installed, available = fetch_row(
         connection,
         """
@@ -40,6 +40,11 @@ def check_pgvector(connection: psycopg.Connection) -> Verdict:
         return Verdict("fail", f"pgvector {found} is too old", _update(newest, MINIMUM_PGVECTOR))
     if installed is None:
         return Verdict("fail", f"pgvector {available} is on the server, but not in this database", "recdb init")
+    closed = find_closed_schema(connection)
+    if closed:
+        schema, owner = closed
+        message = f"pgvector is in schema {schema}, which recdb's owner {owner} may not use: its searches fail"
+        return Verdict("fail", message, f"grant usage on schema {schema} to {owner};")
     if version_of(installed) < SAFE_VACUUM:
         message = f"pgvector {installed}: a VACUUM can damage an HNSW index, so that searches miss neighbours"
         if version_of(installed) < SAFE_PARALLEL:

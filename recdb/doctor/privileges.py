@@ -31,8 +31,9 @@ def check_role_of_owner(connection: psycopg.Connection) -> Verdict:
     if is_super and others:
         message = f"{owner} owns recdb and is a superuser: whatever goes wrong in recdb goes wrong with all rights"
         statement = (
-            "create role recdb_owner login; grant create on database … to recdb_owner; then: recdb uninstall, and "
-            "recdb init as recdb_owner"
+            "create role recdb_owner login; grant create on database … to recdb_owner; then, since recdb uninstall "
+            "deletes all interactions and models: copy recdb.interaction to a file, recdb uninstall, recdb init as "
+            "recdb_owner, recdb load"
         )
         return Verdict("warn", message, statement)
     return Verdict("ok", f"{owner} owns all of recdb{', and nobody else logs in' if is_super else ''}")

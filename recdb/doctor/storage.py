@@ -28,13 +28,15 @@ def check_indexes(connection: psycopg.Connection) -> Verdict:
     if invalid:
         statements = " ".join(f"reindex index concurrently {name};" for name in invalid)
         return Verdict("fail", f"invalid, so PostgreSQL updates but never reads them: {some(invalid)}", statements)
-    (bare,) = fetch_row(
+    bare, lost = fetch_row(
         connection,
         """
-        select coalesce(array_agg(c.oid::regclass::text), '{}')
+        select coalesce(array_agg(c.oid::regclass::text) filter (where v.attname is not null), '{}'),
+            coalesce(array_agg(c.oid::regclass::text) filter (where v.attname is null), '{}')
         from recdb.model m
         cross join unnest(array['user_vector', 'item_vector']) t(name)
         join pg_class c on c.relnamespace = 'recdb'::regnamespace and c.relname = t.name || '_' || m.model_id
+        left join pg_attribute v on v.attrelid = c.oid and v.attname = 'embedding' and not v.attisdropped
         where m.state = 'ready' and not exists (
             select from pg_index i
             join pg_class x on x.oid = i.indexrelid
@@ -42,6 +44,8 @@ def check_indexes(connection: psycopg.Connection) -> Verdict:
             where i.indrelid = c.oid and a.amname = 'hnsw')
         """,
     )
+    if lost:
+        return Verdict("fail", f"no vectors to index: {some(lost)}", "recdb init; then: recdb refresh")
     if bare:
         (schema,) = fetch_row(
             connection, "select e.extnamespace::regnamespace::text from pg_extension e where e.extname = 'vector'"

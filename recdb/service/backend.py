@@ -130,7 +130,7 @@ class Backend:
         except TimeoutError:
             return Unavailable(f"{self.database} gave no answer within {PROBE_LIMIT:g} s", "is the server up?")
         except psycopg.Error as error:
-            return translate(error)
+            return translate(error, self.database.schema)
         except RecdbError as error:
             return error
         return None

@@ -69,3 +69,23 @@ def test_a_catalogue_and_its_condition_are_planned_for_one_item(database: Databa
     assert found["public.product: each recommendation reads the whole table public.moderation"] == (
         "create index concurrently on public.moderation (product_id);"
     )
+
+
+def test_a_partitioned_table_is_told_of_one_index_and_once(database: Database, db: psycopg.Connection) -> None:
+    db.execute(
+        "create table act (who text, what text, at timestamptz) partition by range (at); "
+        "create table act_1 partition of act for values from ('2024-01-01') to ('2025-01-01') partition by range (at); "
+        "create table act_11 partition of act_1 default; create table act_2 partition of act default; "
+        "create view acts as select * from act"
+    )
+    attach(database, [parse_source("act user=who item=what kind='buy' at=at")])
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        found = {finding.check: finding for finding in examine(connection)}
+        assert "sources" not in found
+        assert found["attached"].fix == ("create index on public.act (who, at);\ncreate index on public.act (at);")
+        connection.execute(found["attached"].fix)
+    db.execute("drop index act_who_at_idx, act_at_idx")
+    reads = warnings(database, parse_source("acts user=who item=what kind='buy' at=at"))
+    assert [fix for message, fix in reads.items() if "whole table" in message] == [
+        "create index on public.act (who);", "create index on public.act (at);",
+    ]  # fmt: skip

@@ -159,3 +159,31 @@ def test_a_function_that_recdb_may_no_longer_call_is_named(db: psycopg.Connectio
 
 def test_init_without_attached_tables_says_nothing(database: Database) -> None:
     assert migrate.upgrade(database) == []
+
+
+def test_with_both_tables_gone_each_reader_and_the_fixes_name_their_own(
+    database: Database, db: psycopg.Connection
+) -> None:
+    fill(db)
+    attach(database, [parse_source(CLICKS), Source("items", "public.post", {"item": "id", "title": "stock"})])
+    db.execute("drop table click; drop table post")
+    for call in ("recdb.items", "recdb.item_of('i1')"):
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="public.post, which") as raised:
+            db.execute(f"select * from {call}")
+        assert "recdb detach public.post" in str(raised.value.diag.message_hint)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="public.click, which"):
+        db.execute("select * from recdb.interactions")
+    for call, problem in (
+        ("recommend('u1', 0)", "k is 0"),
+        ("recommend(5, 0)", "k is 0"),
+        ("recommend('u1', fallback => 'best')", "fallback is"),
+        ("recommend_for_items(array['i1'], 1001)", "k is 1001"),
+        ("recommend_batch(array['u1'], -1)", "k is -1"),
+    ):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=problem):
+            db.execute(f"select * from recdb.{call}")
+    fix = findings(db)["parts"].fix or ""
+    assert [line.rpartition("recdb detach ")[2] for line in fix.splitlines()] == ["public.click", "public.post"]
+    migrate.upgrade(database)
+    fix = findings(db)["attached"].fix or ""
+    assert fix.endswith("recdb detach public.click; recdb detach public.post")

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from support.doctor import add_interactions, find
+from support.doctor import add_interactions, find, findings
 
 from recdb import job
 from recdb.database import Database
@@ -40,6 +40,14 @@ def test_vectors_without_their_index_fail_and_the_fix_builds_it(trained: psycopg
     trained.execute(found.fix)
     assert find(trained, "indexes").state == "ok"
     assert trained.execute("select indexdef from pg_indexes where indexname = %s", [name]).fetchall() == [(definition,)]
+
+
+def test_lost_vectors_want_no_index_but_one_repair(trained: psycopg.Connection) -> None:
+    trained.execute("drop extension vector cascade; create schema x; create extension vector schema x")
+    found = findings(trained)
+    assert found["parts"].fix == "recdb init; then: recdb refresh. No interaction is lost."
+    assert found["indexes"].fix == "recdb init; then: recdb refresh"
+    assert "no vectors" in found["indexes"].message
 
 
 def test_what_a_cut_off_training_left_is_found_and_removed_by_a_refresh(

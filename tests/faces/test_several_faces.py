@@ -21,7 +21,7 @@ from support.several import CALL, ask, execute, make_both, people_of
 from recdb import AsyncRecommender, Recommender
 from recdb.cli import app, main
 from recdb.database import Database, connect
-from recdb.errors import InvalidInput
+from recdb.errors import InvalidInput, NotInstalled
 from recdb.revisions import in_schema
 from recdb.schemas import Verbatim, with_schema
 from recdb.tables import Interaction
@@ -216,6 +216,26 @@ def test_the_clients_reach_it_however_they_connect(both: Database, monkeypatch: 
         assert items(Recommender(connection)) == ask(both, CALL.format("recdb"))
     with pytest.raises(InvalidInput):
         Recommender(both.conninfo, schema="My Recs")
+
+
+def test_the_clients_hints_name_the_schema(both: Database, empty_database: Callable[[], Database]) -> None:
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(both.conninfo))
+    sources: list[Any] = [both.conninfo, empty_database().conninfo, engine]
+    for source in sources:
+        with Recommender(source, schema="nope") as client:
+            for call in (client.recommend, client.neighbors):
+                with pytest.raises(NotInstalled) as refused:
+                    call("u1")
+                assert refused.value.hint == "run: recdb init --schema nope"
+
+    async def ask_async() -> None:
+        async with AsyncRecommender(both.conninfo, schema="nope") as client:
+            await client.recommend("u1")
+
+    with pytest.raises(NotInstalled) as refused:
+        asyncio.run(ask_async())
+    assert refused.value.hint == "run: recdb init --schema nope"
+    engine.dispose()
 
 
 def test_the_async_client_reaches_it(both: Database) -> None:

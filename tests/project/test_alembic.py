@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 import psycopg
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy.engine import make_url
+from support.several import make_both
 
+import recdb.alembic
 from recdb.database import Database
 
 ENV = """
@@ -65,3 +70,18 @@ def test_autogenerate_finds_the_applications_own_changes_alone(
         assert "'recdb'" not in found[name] and "recdb.model" not in found[name], found[name]
         assert "people" not in found[name], found[name]
         assert ("nameless" in found[name]) == (name != "leaving_out"), found[name]
+
+
+def test_where_no_env_py_runs_a_second_recommender_is_recognised(database: Database, db: psycopg.Connection) -> None:
+    make_both(database)
+    db.execute(
+        "create schema shop; create table shop.item (item_id text primary key, title text); create table gone (id int)"
+    )
+    options = {"include_schemas": True, "include_object": recdb.alembic.include_object}
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(database.conninfo))
+    with engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), sqlalchemy.MetaData())
+    engine.dispose()
+    assert sorted((change[0], change[1].fullname) for change in found) == [
+        ("remove_table", "gone"), ("remove_table", "shop.item"),
+    ]  # fmt: skip

@@ -24,11 +24,11 @@ LAYERS = (
     ("data",),
     ("client", "migrate"),
     ("alchemy", "removal"),
-    ("callers", "calls", "preconditions", "public", "repair", "translate"),
+    ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
     ("content_tables",),
-    ("alembic", "errors", "distribution", "faults", "revisions", "table_types"),
+    ("errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -228,6 +228,7 @@ def test_doctor_says_who_may_create_where_recdbs_operators_are(database: Databas
         assert findings(database)["schemas"].state == "ok"
         finding = findings(database)["owner"]
         assert finding.state == "warn" and finding.message.startswith("postgres owns recdb and is a superuser")
+        assert "recdb uninstall deletes all interactions" in str(finding.fix)
     finally:
         db.execute("drop owned by guest; drop role guest")
 

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.data import recommend, record, tastes
 from support.doctor import findings
 from support.outside import catalogue
 
 from recdb import job, migrate
 from recdb.database import Database, connect
+from recdb.errors import RecdbError
 
 EVERY_FORM = """do $$ declare f regprocedure; begin
     create schema app;
@@ -89,3 +91,54 @@ def test_uninstall_works_before_any_repair(installed: Database, name: str) -> No
         ).fetchall()
         assert left == [("theirs", "recommend")]
         assert not db.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone()
+
+
+def test_the_grant_on_pgvectors_schema_is_named_by_init_and_doctor(empty_database: Callable[[], Database]) -> None:
+    database = empty_database()
+    with psycopg.connect(database.conninfo, autocommit=True) as db:
+        db.execute("create role boss login createrole")
+        try:
+            db.execute(f"alter database {db.info.dbname} owner to boss")
+            db.execute('create schema "Ext"; create extension vector schema "Ext"')
+            owned = Database(make_conninfo(database.conninfo, user="boss"), "test")
+
+            with pytest.raises(RecdbError, match='in schema "Ext", which boss may not use') as refused:
+                migrate.upgrade(owned)
+            grant = str(refused.value.hint).partition("runs: ")[2]
+            assert grant == 'grant usage on schema "Ext" to boss;'
+            db.execute(grant)
+            migrate.upgrade(owned)
+            assert failing(owned) == failing(database) == []
+
+            db.execute('revoke usage on schema "Ext" from boss')
+            for asked in (owned, database):
+                with connect(asked, autocommit=True) as doctor:
+                    found = findings(doctor)
+                assert (found["pgvector"].state, found["pgvector"].fix) == ("fail", grant)
+            with pytest.raises(RecdbError, match="may not use"):
+                migrate.upgrade(owned)
+            db.execute(grant)
+            migrate.upgrade(owned)
+        finally:
+            migrate.uninstall(owned)
+            db.execute("reassign owned by boss to current_user; drop owned by boss cascade; drop role boss")
+
+
+@pytest.mark.parametrize(
+    "taken", ["create table vector (id int)", "create type halfvec as (x int)", "create domain vector as text"]
+)
+def test_a_type_with_a_name_of_pgvector_is_said_with_both_ways_on(
+    empty_database: Callable[[], Database], taken: str
+) -> None:
+    database = empty_database()
+    with psycopg.connect(database.conninfo, autocommit=True) as db:
+        db.execute(f"drop schema public cascade; create schema public; {taken}")
+        with pytest.raises(RecdbError, match="finds no place in schema public: type .* already exists") as refused:
+            migrate.upgrade(database)
+        rename, _, use = str(refused.value.hint).partition("use another schema: ")
+        assert rename.startswith("rename")
+        db.execute(use.partition("then:")[0])
+        migrate.upgrade(database)
+        record(db, tastes())
+        job.run(database)
+        assert recommend(db, "u1", 5)
