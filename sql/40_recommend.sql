@@ -119,7 +119,12 @@ begin
         if not jsonb_path_exists(
             list::jsonb, 'strict $[*] ? (@.type() != "string" && @.type() != "number" && @.type() != "null")')
         then
-            return array(select jsonb_array_elements_text(list::jsonb));
+            return array(
+                select case
+                    when jsonb_typeof(e.value) = 'number' then trim_scale(e.value::numeric)::text
+                    else e.value #>> '{}'::text[]
+                end
+                from jsonb_array_elements(list::jsonb) e(value));
         end if;
     end if;
     raise exception 'not a list of item ids: %', left(list, 100)

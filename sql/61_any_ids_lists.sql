@@ -30,7 +30,10 @@ begin
     if type in ('numeric'::regtype, 'double precision'::regtype, 'real'::regtype) then
         return trim_scale(value::numeric)::text;
     elsif type in ('jsonb'::regtype, 'json'::regtype) then
-        return value::jsonb #>> '{}';
+        return case
+            when jsonb_typeof(value::jsonb) = 'number' then trim_scale(value::jsonb::numeric)::text
+            else value::jsonb #>> '{}'::text[]
+        end;
     elsif exists (select from pg_type t where t.oid = convert_id.type and t.typtype = 'c') then
         raise exception 'a row of % is no id', type
             using errcode = 'invalid_parameter_value', hint = 'Pass the column that has the id.';

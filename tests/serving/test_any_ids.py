@@ -123,6 +123,9 @@ def test_large_numbers_keep_every_digit(shared: psycopg.Connection) -> None:
     shared.execute("select recdb.track(1e15::float8, 42.0::float8, 'like')")
     newest = shared.execute("select user_id, item_id from recdb.interaction order by interaction_id desc limit 1")
     assert newest.fetchone() == ("1000000000000000", "42")
+    for number in ("'42.0'::jsonb", "'42.0'::json", "'4.2e1'::jsonb", "42.0"):
+        assert shared.execute(f"select recdb.id_text({number}::text, pg_typeof({number}))").fetchone() == ("42",)
+    assert shared.execute("select recdb.parse_exclude('[42.0, \"42.0\", null]')").fetchone() == (["42", "42.0", None],)
 
 
 def test_a_column_of_any_type_in_a_lateral_join(shared: psycopg.Connection, everything: list[Any]) -> None:
@@ -313,7 +316,7 @@ def test_the_row_of_an_item(shared: psycopg.Connection, kind: str) -> None:
 )
 def test_excluded_ids_in_a_jsonb(shared: psycopg.Connection, everything: list[Any], user: str) -> None:
     first, second = everything[0][0], everything[1][0]
-    ids = f"'[\"{first}\", {second}]'::jsonb"
+    ids = f"'[\"{first}\", {second}.0]'::jsonb"
     shared.execute("set local recdb.user_id = '7'")
     for call in (
         f"recommend({user}, 1000, {ids})", f"recommend({user}, 1000, {ids}, 'none', filter => null)",
