@@ -185,9 +185,8 @@ $$;
 -- recdb.current_user_id: the user that recommend_me() and explain_me() answer.
 --   returns     the session setting recdb.user_id; NULL for nobody
 -- An installation replaces the body, so that it says who the caller is. No dependency keeps the application from
--- changing what a new body reads: it is a string. Where one is gone, which may have been replaced, the default could let
--- anybody ask for anybody: the new one names nobody. `recdb init` has found that out before it
--- changed anything.
+-- changing what a new body reads: it is a string. Where one is gone, it may have been a replaced one, and the default
+-- could let anybody ask for anybody: the new one names nobody. `recdb init` has found that out before any change.
 do $$
 begin
     if to_regprocedure('recdb.current_user_id()') is not null then

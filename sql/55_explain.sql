@@ -77,6 +77,26 @@ comment on function recdb.contributions(text, text, text) is
     'Internal: the contribution of each score source (an item of the user''s own, or a neighbour) to an item''s score.';
 
 
+-- recdb.owner_of: who owns an item.
+--   parameters  id  the item
+--   returns     the owner that the catalogue names; NULL if it names nobody
+--   reads       read_item()
+--   errors      as refuse_failing(): explain() would meet an attached table that is gone before anything of it runs
+create or replace function recdb.owner_of(id text)
+returns text
+language plpgsql stable
+as $$
+begin
+    return (select i.owner_id from recdb.read_item(id) i);
+exception when others then
+    perform recdb.refuse_failing(sqlstate, null);
+    raise;
+end
+$$;
+comment on function recdb.owner_of(text) is
+    'Internal: the owner that the catalogue names for an item.';
+
+
 -- recdb.explain: why recommend() gives a user an item.
 --   parameters  user_id, item_id
 --               model  a version's label; NULL for the active version
@@ -97,12 +117,12 @@ set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
     select case when c.because_key is null then 'neighbors' when not n.unseen then 'item'
-            when n.owner_id is not null and n.owner_id = (select i.owner_id from recdb.read_item(t.item_id) i)
+            when n.owner_id is not null and n.owner_id = recdb.owner_of(t.item_id)
             then 'author' else 'content' end,
         t.item_id, sum(c.contribution)
     from recdb.contributions(explain.user_id, explain.item_id, explain.model) c
     cross join (
-        select u.unseen, (select i.owner_id from recdb.read_item(explain.item_id) i where u.unseen) as owner_id
+        select u.unseen, case when u.unseen then recdb.owner_of(explain.item_id) end as owner_id
         from (
             select exists (
                 select from recdb.serving(explain.model) s

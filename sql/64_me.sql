@@ -29,7 +29,7 @@ exception when undefined_function or undefined_table or undefined_column or inva
 end
 $$;
 comment on function recdb.asking_user() is
-    'Internal: the user that current_user_id() names; error 55000 if that function, or what it needs, is gone.';
+    'Internal: the user that current_user_id() names; error 55000 if that function is gone.';
 
 
 -- recdb.caller_problem: why recommend_me() cannot tell who the caller is.

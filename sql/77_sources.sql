@@ -192,8 +192,8 @@ comment on function recdb.lift_tombstones() is
 --               NULL if a part of the mapping that hides items needs such a column. lost: these parts in words; NULL if
 --               all columns are there
 --   reads       the system catalogues
--- The query of `recdb attach` reads its columns from one table. That table is replaced by a query on it: a subquery with
--- the same name, which has every column that the query may name.
+-- The query of `recdb attach` reads its columns from one table. A subquery with the same name, which has every column
+-- that the query may name, takes its place.
 create or replace function recdb.fewer_columns(source recdb.attachment, out query text, out lost text)
 language sql stable
 begin atomic
@@ -280,7 +280,7 @@ comment on function recdb.may_hide(recdb.attachment) is
 
 
 -- recdb.unread_items: the attached catalogues that recdb cannot read, or not wholly, and the effect on lists.
---   returns     one row each: the table, what it means for lists, whether lists are not as they should be, and the way on
+--   returns     one row each: the table, the effect, whether lists are not as they should be, and the way on
 --   reads       attachment, config
 create or replace function recdb.unread_items()
 returns table (relation text, effect text, wrong boolean, hint text)

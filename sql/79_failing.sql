@@ -269,8 +269,8 @@ begin atomic
         or (may_fail.source).whole_query is not null;
 end;
 comment on function recdb.may_fail(recdb.attachment) is
-    'Internal: whether a row of an attached table may fail at all: it has expressions, is a view or has policies, or its '
-    'columns have changed.';
+    'Internal: whether a row of an attached table may fail at all: it has expressions, is a view or has policies, or '
+    'its columns have changed.';
 
 
 -- recdb.failing_sources: read every row of the attached tables, and name the tables in which one fails.
