@@ -39,6 +39,7 @@ from recdb.public import PUBLIC, claim, drop_stand_ins, may_make_public_recommen
 from recdb.removal import remove
 from recdb.repair import (
     find_failing_rows,
+    find_lost_caller,
     find_missing,
     open_public,
     restore_public,
@@ -292,6 +293,7 @@ def prepare(
             "this role may not create a schema in this database", "run recdb init as the database's owner"
         ) from error
     found += restore_revision(raw)
+    found += find_lost_caller(raw)
     if remarks is not None:
         remarks.extend(found)
     check_dimension(raw, dimension)

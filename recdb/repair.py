@@ -78,6 +78,24 @@ def restore_revision(raw: psycopg.Connection) -> list[str]:
     return ["the tables of recdb were here without their rows, as after a dump of the schema alone: it begins again"]
 
 
+def find_lost_caller(raw: psycopg.Connection) -> list[str]:
+    """Find out, before anything changes, that current_user_id() is gone; the replay then makes one that names nobody.
+
+    The functions that call it came with it, so it was here. Nobody knows whether it was the default.
+    """
+    lost = raw.execute(
+        "select 1 from pg_proc where proname = 'list_for_me' and pronamespace = to_regnamespace('recdb') "
+        "and to_regprocedure('recdb.current_user_id()') is null"
+    ).fetchone()
+    raw.execute("select set_config('recdb.lost_caller', %s, true)", ["on" if lost else ""])
+    if not lost:
+        return []
+    return [
+        "recdb.current_user_id() was missing: it is made again and names nobody, so recommend_me() gives nobody a list "
+        "until you let it name the caller: create or replace function recdb.current_user_id() ..."
+    ]
+
+
 def find_missing(raw: psycopg.Connection, vector: str) -> list[str]:
     """Say which parts of recdb the replay makes again, and whether pgvector has moved."""
     absent = (
@@ -186,12 +204,19 @@ def drop_partitions(raw: psycopg.Connection) -> None:
 def review(raw: psycopg.Connection) -> list[str]:
     """Look at every attached table again, and fill the weighted interactions if they are new; return the changes."""
     lines = []
-    for relation, role, state, problem in raw.execute("select * from recdb.review_sources(true)").fetchall():
-        if state == "read":
+    changes = raw.execute("select * from recdb.review_sources(true)").fetchall()
+    effects: dict[str, str] = dict(raw.execute("select relation, effect from recdb.unread_items()").fetchall())
+    for relation, role, state, problem in changes:
+        if state == "read" and problem:
+            lines.append(
+                f"{relation}, attached as {role}, is read without {problem}: attach it again if that has moved"
+            )
+        elif state == "read":
             lines.append(f"{relation}, attached as {role}, can be read again: its rows count")
         else:
+            effect = effects.get(relation) if role == "items" else None
             lines.append(
-                f"{relation}, attached as {role}, cannot be read: {problem}; its rows no longer count. "
+                f"{relation}, attached as {role}, cannot be read: {problem}; {effect or 'its rows no longer count'}. "
                 f"Attach it again if its name or its columns changed; recdb refresh takes it in when it is back"
             )
     unpopulated = raw.execute(

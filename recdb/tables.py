@@ -174,6 +174,8 @@ class Attachment(Base):
     changed_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether config.listed_only is on again when this catalogue is back."""
+    whole_query: Mapped[str | None]
+    """The query with every mapped column, while `query` reads the table without some that only describe an item."""
 
 
 class ForgottenUser(Base):

@@ -185,18 +185,28 @@ $$;
 -- recdb.current_user_id: the user that recommend_me() and explain_me() answer.
 --   returns     the session setting recdb.user_id; NULL for nobody
 -- An installation replaces the body, so that it says who the caller is. No dependency keeps the application from
--- changing what a new body reads: it is a string.
+-- changing what a new body reads: it is a string. Where one is gone, it may have been a replaced one, and the default
+-- could let anybody ask for anybody: the new one names nobody. `recdb init` has found that out before any change.
 do $$
 begin
     if to_regprocedure('recdb.current_user_id()') is not null then
         return;
     end if;
-    create function recdb.current_user_id()
-    returns text
-    language sql stable
-    as $body$
+    if current_setting('recdb.lost_caller', true) = 'on' then
+        create function recdb.current_user_id()
+        returns text
+        language sql stable
+        as $body$
+        select null::text /* made again by recdb init: nobody, until you replace it */
+    $body$;
+    else
+        create function recdb.current_user_id()
+        returns text
+        language sql stable
+        as $body$
         select nullif(pg_catalog.current_setting('recdb.user_id', true), '')
     $body$;
+    end if;
     comment on function recdb.current_user_id() is
         'The user that recommend_me() and explain_me() answer; NULL is nobody. Replace it with create or replace '
         'function to fit your application: it reads the session setting recdb.user_id, which every session can set, '

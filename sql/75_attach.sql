@@ -135,6 +135,20 @@ comment on function recdb.mapped_type(text, text) is
     'Internal: the type of a column of an attached table; NULL if the table or the column is gone.';
 
 
+-- recdb.is_number: whether a type holds numbers, as the column of --value has to.
+--   parameters  type  the type, for a domain its base type
+--   returns     true or false; NULL for NULL
+create or replace function recdb.is_number(type regtype)
+returns boolean
+language sql immutable parallel safe
+begin atomic
+    select is_number.type in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype,
+        'real'::regtype, 'double precision'::regtype);
+end;
+comment on function recdb.is_number(regtype) is
+    'Internal: whether a type holds numbers, as the column of --value has to.';
+
+
 -- recdb.write_body: give a function another body, unless it has this body already.
 --   parameters  target    the function
 --               settings  what stands between its result and its body

@@ -183,3 +183,129 @@ end
 $$;
 comment on function recdb.lift_tombstones() is
     'Internal: removes the tombstones of users whose rows the application has deleted from its own tables.';
+
+
+-- recdb.fewer_columns: how to read an attached catalogue without the columns that only describe an item, which are gone
+-- or have another type.
+--   parameters  source  a row of attachment with its whole query
+--   returns     query: it has NULL for a title, attributes or an embedding whose column is gone, and casts the others;
+--               NULL if a part of the mapping that hides items needs such a column. lost: these parts in words; NULL if
+--               all columns are there
+--   reads       the system catalogues
+-- The query of `recdb attach` reads its columns from one table. A subquery with the same name, which has every column
+-- that the query may name, takes its place.
+create or replace function recdb.fewer_columns(source recdb.attachment, out query text, out lost text)
+language sql stable
+begin atomic
+    with relation as (
+        select c.oid, quote_ident(c.relname) as alias, n.nspowner as owner,
+            E'\n   FROM ' || (fewer_columns.source).relation as beneath
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.nspname = 'recdb'
+        where c.oid = to_regclass((fewer_columns.source).relation) and (fewer_columns.source).role = 'items'
+    ), named as (
+        select v.part, btrim(btrim(c.name), '"') as name
+        from (
+            values
+                ('title', (fewer_columns.source).mapping ->> 'title'),
+                ('attributes', (fewer_columns.source).mapping ->> 'attributes'),
+                ('embedding', (fewer_columns.source).mapping ->> 'embedding')
+        ) v(part, names)
+        cross join lateral string_to_table(v.names, ',') c(name)
+    ), parts as (
+        select n.name, max(n.part) as part,
+            recdb.column_type(r.oid, n.name) is null as gone,
+            string_agg(n.part, ' and ') as parts
+        from relation r
+        cross join named n
+        group by n.name, r.oid
+    ), columns as (
+        select p.name, case p.part
+                when 'title' then format('null::text as %I', p.name)
+                when 'attributes' then format('null::jsonb as %I', p.name)
+                else format('null::real[] as %I', p.name)
+            end as expression
+        from parts p
+        where p.gone
+        union all
+        select a.attname, case p.part
+                when 'title' then format('r.%1$I::text as %1$I', a.attname)
+                when 'attributes' then format('pg_catalog.to_jsonb(r.%1$I) as %1$I', a.attname)
+                else format('r.%I', a.attname)
+            end
+        from relation r
+        join pg_catalog.pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+        left join parts p on p.name = a.attname
+        where position(a.attname::text in (fewer_columns.source).query) > 0
+          and has_column_privilege(r.owner, r.oid, a.attnum, 'select')
+    )
+    select
+        case when not exists (
+            select from parts p
+            where p.name in (
+                    btrim((fewer_columns.source).mapping ->> 'item', '"'),
+                    btrim((fewer_columns.source).mapping ->> 'owner', '"'),
+                    btrim((fewer_columns.source).mapping ->> 'published', '"'))
+               or position(lower(p.name) in lower((fewer_columns.source).mapping ->> 'available')) > 0)
+        then (
+            select replace((fewer_columns.source).query, r.beneath || E'\n', format(
+                E'\n   FROM (select %s from %s r) %s\n',
+                (select string_agg(c.expression, ', ') from columns c), (fewer_columns.source).relation, r.alias))
+            from relation r
+        ) end,
+        (select string_agg(format('%s (column %s)', p.parts, quote_ident(p.name)), ', ' order by p.name)
+        from parts p
+        where p.gone);
+end;
+comment on function recdb.fewer_columns(recdb.attachment) is
+    'Internal: the query of an attached catalogue without the columns that only describe an item and are gone; and '
+    'which parts it lacks.';
+
+
+-- recdb.may_hide: whether the rows of an attached catalogue say which items may be recommended.
+--   parameters  source  a row of attachment
+--   returns     true while its table is there, also under another name, even if recdb cannot read it
+--   reads       the system catalogues
+create or replace function recdb.may_hide(source recdb.attachment)
+returns boolean
+language sql stable
+begin atomic
+    select (may_hide.source).role = 'items' and (
+        (may_hide.source).state = 'read'
+        or to_regclass((may_hide.source).relation) is not null
+        or exists (select from pg_catalog.pg_class c where c.oid = any ((may_hide.source).seen)));
+end;
+comment on function recdb.may_hide(recdb.attachment) is
+    'Internal: whether an attached catalogue says which items may be recommended: its table is there, read or not.';
+
+
+-- recdb.unread_items: the attached catalogues that recdb cannot read, or not wholly, and the effect on lists.
+--   returns     one row each: the table, the effect, whether lists are not as they should be, and the way on
+--   reads       attachment, config
+create or replace function recdb.unread_items()
+returns table (relation text, effect text, wrong boolean, hint text)
+language sql stable
+begin atomic
+    select a.relation, e.effect, e.wrong, format('recdb attach with its new names; or for good: recdb detach %s%s',
+        a.relation, case when e.wrong and not c.listed_only then
+            '; until then, to recommend no item of it: update recdb.config set listed_only = true;' else '' end)
+    from recdb.attachment a
+    cross join recdb.config c
+    cross join lateral (
+        select case
+                when a.state = 'read' then 'the catalogue is read without ' || (
+                    select f.lost
+                    from recdb.fewer_columns(a) f)
+                when c.listed_only then 'it says which items may be recommended, so none of its items is'
+                when a.mapping ?| array['available', 'owner', 'published'] then
+                    'items that this table hid are recommended now'
+                else 'its rows do not count'
+            end as effect,
+            a.state = 'missing' and (c.listed_only or a.mapping ?| array['available', 'owner', 'published']) as wrong
+    ) e
+    where a.role = 'items' and e.effect is not null
+      and (a.state = 'missing' or a.whole_query is not null)
+    order by e.wrong desc, a.attachment_id;
+end;
+comment on function recdb.unread_items() is
+    'Internal: the attached catalogues that recdb cannot read, or not wholly, and the effect on lists.';

@@ -40,6 +40,7 @@ declare
     renamed text;
     foreign_view text;
     moment regtype;
+    amount regtype;
 begin
     if to_regclass(source.relation) is null then
         select format('%I.%I', n.nspname, c.relname) into renamed
@@ -62,6 +63,10 @@ begin
     if source.role = 'interactions' and moment not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
     then
         return format('column %s is of type %s, which is no time', source.mapping ->> 'at', moment);
+    end if;
+    amount := recdb.mapped_type(source.relation, source.mapping ->> 'value');
+    if source.role = 'interactions' and not recdb.is_number(amount) then
+        return format('column %s is of type %s, which is not a number', source.mapping ->> 'value', amount);
     elsif source.role = 'items' then  -- in the types that the functions return
         execute format('
             select s.owner_id, s.published_at, s.available, s.attributes, s.title from (%s) s
@@ -87,11 +92,14 @@ comment on function recdb.source_problem(recdb.attachment) is
 
 
 -- recdb.review_sources: look at every attached table again.
---   parameters  give_up  what happens to a table that recdb cannot read. True: it becomes missing, and its rows no
---                        longer count. False: nothing, the caller raises an error
---   returns     one row for each table whose state changed: the new state, and the reason of missing
+--   parameters  give_up  what happens to a table that recdb cannot read. True: it is read without the columns that only
+--                        describe an item; or it becomes missing, and its rows no longer count. False: nothing, the
+--                        caller raises an error
+--   returns     one row for each table that is read in another way now: the new state, and the reason why it is missing
+--               or what it is read without
 --   writes      attachment; the functions that read the sources, if a table came or went, or the type of a column
---               changed; config.listed_only, which would hide every item while there is no catalogue
+--               changed; config.listed_only, which would hide every item once the application dropped its catalogue.
+--               It stays while a catalogue is there that recdb cannot read: nobody knows which items that one hides
 create or replace function recdb.review_sources(give_up boolean)
 returns table (relation text, role text, state text, problem text)
 language plpgsql volatile
@@ -100,28 +108,47 @@ as $$
 #variable_conflict use_column
 declare
     source recdb.attachment;
+    tried recdb.attachment;
     reason text;
+    lost text;
+    less text;
     found_state text;
 begin
     for source in select a.* from recdb.attachment a order by a.attachment_id loop
-        reason := recdb.source_problem(source);
-        if reason is null then
-            update recdb.attachment a set seen = recdb.current_oids(a.reads)
-            where a.attachment_id = source.attachment_id and a.seen <> recdb.current_oids(a.reads);
+        tried := source;
+        tried.query := coalesce(source.whole_query, source.query);
+        tried.whole_query := null;
+        reason := recdb.source_problem(tried);
+        if reason is not null then
+            select f.query, f.lost into less, lost from recdb.fewer_columns(tried) f;
+            if give_up or source.state = 'missing' or less = source.query then
+                tried.whole_query := tried.query;
+                tried.query := less;
+                if recdb.source_problem(tried) is null then
+                    reason := null;
+                end if;
+            end if;
         end if;
         found_state := case when reason is null then 'read' when give_up then 'missing' else source.state end;
-        if found_state <> source.state then
+        if reason is null then
+            update recdb.attachment a
+            set seen = recdb.current_oids(a.reads), query = tried.query, whole_query = tried.whole_query
+            where a.attachment_id = source.attachment_id
+              and (a.seen <> recdb.current_oids(a.reads) or a.query is distinct from tried.query);
+        end if;
+        if found_state <> source.state or reason is null and tried.query <> source.query then
             update recdb.attachment a set state = found_state, changed_at = clock_timestamp()
             where a.attachment_id = source.attachment_id;
-            return query select source.relation, source.role, found_state, reason;
+            return query select source.relation, source.role, found_state,
+                coalesce(reason, case when tried.whole_query is not null then lost end);
         end if;
     end loop;
     perform recdb.combine_interactions(), recdb.combine_items();
 
-    if exists (select from recdb.attachment a where a.role = 'items' and a.state = 'read') then
+    if exists (select from recdb.attachment a where recdb.may_hide(a)) then
         update recdb.config c set listed_only = true
-        where exists (select from recdb.attachment a where a.listed_only and a.state = 'read');
-        update recdb.attachment a set listed_only = false where a.listed_only and a.state = 'read';
+        where exists (select from recdb.attachment a where a.listed_only and recdb.may_hide(a));
+        update recdb.attachment a set listed_only = false where a.listed_only and recdb.may_hide(a);
     elsif not exists (select from recdb.item) then
         update recdb.attachment a set listed_only = true
         from recdb.config c

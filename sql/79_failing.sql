@@ -249,7 +249,7 @@ comment on function recdb.describe_failure(recdb.attachment, text, text, text, t
 
 -- recdb.may_fail: whether a row of an attached table may fail at all.
 --   parameters  source  a row of attachment
---   returns     false for the plain columns of a table without policies
+--   returns     false for the plain columns of a table without policies, if the one of --value holds numbers
 --   reads       the system catalogues
 create or replace function recdb.may_fail(source recdb.attachment)
 returns boolean
@@ -263,10 +263,14 @@ begin atomic
         or exists (
             select from jsonb_each_text((may_fail.source).mapping) m
             where m.key in ('available', 'value', 'where')
-              and recdb.mapped_type((may_fail.source).relation, m.value) is null);
+              and (recdb.mapped_type((may_fail.source).relation, m.value) is null
+                or m.key = 'value'
+                  and not recdb.is_number(recdb.mapped_type((may_fail.source).relation, m.value))))
+        or (may_fail.source).whole_query is not null;
 end;
 comment on function recdb.may_fail(recdb.attachment) is
-    'Internal: whether a row of an attached table may fail at all: it has expressions, or is a view, or has policies.';
+    'Internal: whether a row of an attached table may fail at all: it has expressions, is a view or has policies, or '
+    'its columns have changed.';
 
 
 -- recdb.failing_sources: read every row of the attached tables, and name the tables in which one fails.

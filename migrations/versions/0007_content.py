@@ -34,6 +34,11 @@ comment on column recdb.item.embedding is
     'The embedding of its text or its image, made by any model: at most 4,000 numbers. Two items are alike if their '
     'embeddings are. Those of one catalogue come from one model; of another width than most, they count as missing.';
 
+alter table recdb.attachment add column whole_query text;
+comment on column recdb.attachment.whole_query is
+    'The query with every mapped column, while some that only describe an item are gone or have another type: then '
+    'query reads the table without them. NULL while query is whole.';
+
 create table recdb.item_embedding (
     item_id text primary key check (length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600),
     embedding real[] not null,
@@ -218,6 +223,8 @@ update recdb.attachment a
 set mapping = a.mapping - 'embedding',
     query = format('select q.item_id, q.owner_id, q.published_at, q.available, q.attributes, q.title from (%s) q', a.query)
 where a.role = 'items' and a.mapping ? 'embedding';
+
+alter table recdb.attachment drop column whole_query;
 
 drop trigger link_added_items on recdb.item;
 drop function recdb.link_added_items();

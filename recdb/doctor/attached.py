@@ -31,8 +31,12 @@ def check_parts(connection: psycopg.Connection) -> Verdict | None:
     )
     if not published:
         rows.append(("public.recommend is missing", "Run: recdb init"))
+    caller = find_caller_problem(connection)
+    rows += [(problem, hint) for problem, hint, fails in caller if fails]
     if rows:
         return Verdict("fail", "; ".join(problem for problem, _ in rows), join_hints([hint for _, hint in rows]))
+    for problem, hint, _ in caller:
+        return Verdict("warn", problem, hint)
     return Verdict("ok", "nothing of recdb is missing")
 
 
@@ -40,6 +44,13 @@ def join_hints(hints: list[str]) -> str:
     """Write several hints as one, a line for each; a hint that another one begins with is said already."""
     fixes = list(dict.fromkeys(hint.removeprefix("Run: ") for hint in hints))
     return "\n".join(fix for fix in fixes if not any(other != fix and other.startswith(fix) for other in fixes))
+
+
+def find_caller_problem(connection: psycopg.Connection) -> list[tuple[str, str, bool]]:
+    """Ask why recommend_me() cannot tell who calls it: the problem, the remedy, and whether it fails for everybody."""
+    if fetch_row(connection, "select to_regprocedure('recdb.caller_problem()') is null") == (True,):
+        return []  # broken() says so
+    return connection.execute("select problem, hint, fails from recdb.caller_problem()").fetchall()
 
 
 def check_rows(connection: psycopg.Connection) -> Verdict | None:
@@ -86,6 +97,10 @@ def find_trouble(connection: psycopg.Connection) -> Verdict | None:
         tables = some([relation for relation, _ in hidden])
         message = f"row-level security may hide rows of {tables} from recdb: lists are empty, and no refresh runs"
         return Verdict("fail", message, " ".join(dict.fromkeys(statement for _, statement in hidden)))
+    catalogues = connection.execute("select relation, effect, wrong, hint from recdb.unread_items()").fetchall()
+    for relation, effect, wrong, hint in catalogues:
+        if wrong:
+            return Verdict("fail", f"recdb cannot read {relation}: {effect}", hint)
     (gone,) = fetch_row(
         connection,
         "select array(select distinct a.relation from recdb.attachment a where a.state = 'missing' order by 1)",
@@ -107,6 +122,8 @@ def find_trouble(connection: psycopg.Connection) -> Verdict | None:
         statements = " ".join(f"alter view {view} owner to {owner};" for view in foreign)
         message = f"functions of others would run as {owner}, for they own {some(foreign)}"
         return Verdict("fail", message, statements)
+    for relation, effect, _, hint in catalogues:
+        return Verdict("warn", f"{relation}: {effect}", hint)
     return None
 
 

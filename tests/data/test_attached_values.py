@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import psycopg
 import pytest
 from support.data import column, recommend
+from support.doctor import findings
 
-from recdb import job
+from recdb import job, migrate
 from recdb.data.attach import Attached, attach
 from recdb.data.kinds import read_stars, sounds_low
 from recdb.data.sources import parse_source
-from recdb.database import Database
+from recdb.database import Database, connect
 from recdb.errors import InvalidInput
 
 LINES = "public.line user=buyer item=product kind=like"
@@ -173,3 +174,33 @@ def test_what_sounds_low() -> None:
 def test_numbers_are_read_as_stars() -> None:
     assert read_stars(["5", "1", "3.5 stars"]) == [1, 3.5, 5]
     assert read_stars(["5", "like"]) == read_stars(["1"]) == read_stars(["1000", "1"]) == []
+
+
+@pytest.mark.parametrize("value", ["quantity", '"quantity"'])
+def test_a_column_of_values_that_holds_texts_now_is_refused_as_attach_does(
+    database: Database, db: psycopg.Connection, value: str
+) -> None:
+    db.execute(
+        "create table line (buyer text, product text, quantity integer); create index on line (buyer); "
+        "insert into line select 'u' || n % 9, 'p' || n * n % 20, 1 + n % 3 from generate_series(1, 40) n"
+    )
+    attach(database, [parse_source(f"{LINES} value={value}")])
+    job.run(database, full=True)
+    db.execute("alter table line alter quantity type bigint")
+    assert migrate.upgrade(database) == [] and recommend(db, "u1", 3, fallback="popular")
+
+    db.execute("alter table line alter quantity type text using 'x' || quantity")
+
+    with connect(database, autocommit=True) as doctor:
+        found = findings(doctor)["parts"]
+    assert found.state == "fail" and "is of type text, which is not a number" in found.message
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="public.line.*quantity") as error:
+        db.execute("select * from recdb.recommend('u1', 3)")
+    assert "recdb detach public.line" in (error.value.diag.message_hint or "")
+    assert any("public.line, attached as interactions, cannot be read" in line for line in migrate.upgrade(database))
+    job.run(database, full=True, force=True)
+    assert recommend(db, "u1", 3, fallback="popular") == []
+
+    db.execute("alter table line alter quantity type integer using substring(quantity, 2)::integer")
+    job.run(database, full=True)
+    assert recommend(db, "u1", 3, fallback="popular")

@@ -168,10 +168,10 @@ def test_with_both_tables_gone_each_reader_and_the_fixes_name_their_own(
     attach(database, [parse_source(CLICKS), Source("items", "public.post", {"item": "id", "title": "stock"})])
     db.execute("drop table click; drop table post")
     for call in ("recdb.items", "recdb.item_of('i1')"):
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="public.post, which") as raised:
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=r"public\.post, which") as raised:
             db.execute(f"select * from {call}")
         assert "recdb detach public.post" in str(raised.value.diag.message_hint)
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="public.click, which"):
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=r"public\.click, which"):
         db.execute("select * from recdb.interactions")
     for call, problem in (
         ("recommend('u1', 0)", "k is 0"),

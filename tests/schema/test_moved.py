@@ -133,7 +133,7 @@ def test_a_type_with_a_name_of_pgvector_is_said_with_both_ways_on(
     database = empty_database()
     with psycopg.connect(database.conninfo, autocommit=True) as db:
         db.execute(f"drop schema public cascade; create schema public; {taken}")
-        with pytest.raises(RecdbError, match="finds no place in schema public: type .* already exists") as refused:
+        with pytest.raises(RecdbError, match=r"finds no place in schema public: type .* already exists") as refused:
             migrate.upgrade(database)
         rename, _, use = str(refused.value.hint).partition("use another schema: ")
         assert rename.startswith("rename")
