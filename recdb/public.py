@@ -18,7 +18,7 @@ from recdb.schemas import DEFAULT_SCHEMA, schema_of
 PUBLIC = re.compile(r"\bpublic\.(?=recommend\()")
 
 
-FORMS = 6
+FORMS = 7
 """How many forms public.recommend has: those of sql/63_public.sql."""
 
 

@@ -194,7 +194,7 @@ def test_a_column_of_values_that_holds_texts_now_is_refused_as_attach_does(
     with connect(database, autocommit=True) as doctor:
         found = findings(doctor)["parts"]
     assert found.state == "fail" and "is of type text, which is not a number" in found.message
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="public.line.*quantity") as error:
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=r"public\.line.*quantity") as error:
         db.execute("select * from recdb.recommend('u1', 3)")
     assert "recdb detach public.line" in (error.value.diag.message_hint or "")
     assert any("public.line, attached as interactions, cannot be read" in line for line in migrate.upgrade(database))
