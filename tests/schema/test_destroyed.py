@@ -173,7 +173,9 @@ def test_until_it_is_repaired_there_is_one_clear_error_and_init_and_refresh_repa
         )
         assert db.execute("select * from recdb.interaction_kind order by kind").fetchall() == kinds
         with connect(database, autocommit=True) as doctor:
-            assert {name: finding.message for name, finding in findings(doctor).items() if finding.state == "fail"} == {}
+            assert {
+                name: finding.message for name, finding in findings(doctor).items() if finding.state == "fail"
+            } == {}
     migrate.upgrade(database)
     job.run(database, full=True, force=True)
 
