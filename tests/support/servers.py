@@ -19,6 +19,9 @@ from psycopg.conninfo import make_conninfo
 
 from recdb.database import Database
 
+# Workers of pytest-xdist have it; recdb's tables that go to a file or a pipe would be as narrow.
+os.environ.pop("COLUMNS", None)
+
 GIVEN = "RECDB_TEST_BIN"
 """The environment variable that names the `bin` folder of the server to test on, instead of the embedded one."""
 
