@@ -1,7 +1,7 @@
 """Dates in files: whether one tells the day from the month."""
 
 YEAR_FIRST = (
-    r"(^|[^-0-9./])([0-9]{4}(-[0-9]{1,2}-|/[0-9]{1,2}/|[.][0-9]{1,2}[.])[0-9]|[0-9]{8}(?![0-9.])|[0-9]{14}(?![0-9]))"
+    r"(^|[^-0-9./])([0-9]{4,6}(-[0-9]{1,2}-|/[0-9]{1,2}/|[.][0-9]{1,2}[.])[0-9]|[0-9]{8}(?![0-9.])|[0-9]{14}(?![0-9]))"
 )
 MONTHS = (
     "jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|"

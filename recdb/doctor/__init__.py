@@ -100,6 +100,8 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
     try:
         with connection.transaction():
             connection.execute("set transaction read only")
+            # A parallel query may find no shared memory, and a check takes no core from those who are served.
+            connection.execute("set local max_parallel_workers_per_gather = 0")
             for setting in ("statement_timeout", "lock_timeout"):
                 connection.execute("select set_config(%s, %s, true)", [setting, f"{seconds}s"])
             verdict = check(connection)
