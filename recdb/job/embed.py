@@ -41,7 +41,7 @@ class Embedded:
     """The result of embed()."""
 
     method: str
-    """tfidf, or a language model: its library, and its folder or name."""
+    """tfidf, or a language model: its package, and its folder or name."""
     dimension: int
     items: int
     """The items of the catalogue."""
@@ -167,7 +167,7 @@ def by_model(model: LanguageModel, dimension: int | None) -> Way:
             f"{model.name} makes embeddings of {model.dimension:,} numbers, not of {dimension:,}",
             "leave --dimension out, or embed without a model: --model tfidf",
         )
-    return Way(f"{model.library}:{model.source}", model.dimension, model.name.encode(), model)
+    return Way(f"{model.package}:{model.source}", model.dimension, model.name.encode(), model)
 
 
 def by_tokens(basis: TextBasis) -> Way:

@@ -22,7 +22,7 @@ DEFAULT_MODELS = ("minishlab/potion-base-8M", "sentence-transformers/all-MiniLM-
 class LanguageModel:
     """A model that embeds texts; the same text always gets the same embedding."""
 
-    library: str
+    package: str
     source: str
     """The model's folder, or its name on the Hugging Face hub."""
     dimension: int
