@@ -28,7 +28,7 @@ from recdb.learn.params import Params
 BLOCK_PRODUCTS = 1 << 22
 EASE_ITEMS = 20_000
 """EASE inverts a dense matrix of up to this many items, and decomposes a sparse one for more."""
-FILTERED_ITEMS = 100_000
+FILTERED_ITEMS = 40_000
 """With more items, a spectral filter adds to the items that occur together only: the time for all pairs is too long."""
 THREADS = min(4, CORES)
 NOISE = 1e-6

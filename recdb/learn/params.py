@@ -63,19 +63,19 @@ class Params:
     """M: the number of neighbours that each item keeps, not counting itself."""
     item_user_exponent: float = _number(0.25, 0, 1)
     """a: W is divided by d_user^a."""
-    source_exponent: float = _number(0.5, -1, 2)
+    source_exponent: float = _number(0.7, -1, 2)
     """x: co-occurrences are divided by d^x of the item that recommends."""
-    target_exponent: float = _number(0.5, -1, 2)
+    target_exponent: float = _number(0.4, -1, 2)
     """y: co-occurrences (and, for EASE, W) are divided by d^y of the item that is recommended."""
     cooccurrence_power: float = _number(1.0, 0.1, 4)
     """s: each co-occurrence counts to this power."""
-    spectral_weight: float = _number(0.0, 0, 1000)
+    spectral_weight: float = _number(2.0, 0, 1000)
     """w: the weight of the spectral filter that is added to the co-occurrences; 0 for none."""
-    spectral_filter: str = "ideal"
+    spectral_filter: str = "ridge"
     """'ideal', 'second-order', 'chebyshev' or 'ridge': see recdb/learn/filters.py."""
     spectral_power: float = _number(2.0, 0.1, 20)
     """p: the steepness of the filter 'chebyshev'."""
-    spectral_rank: int = _number(256, 1, 4096)
+    spectral_rank: int = _number(128, 1, 4096)
     """How many eigenvectors a filter has, and EASE with more than 20,000 items."""
     ease_regularization: float = _number(1.0, 1e-4, 1e4)
     """EASE's lambda, in units of the mean diagonal of W'W."""

@@ -39,7 +39,7 @@ class Start:
 
     kind: Traits
     changes: Mapping[str, Any]
-    """The hyper-parameters that differ from the defaults."""
+    """The hyper-parameters that differ from PLAIN."""
 
 
 def traits_of(evaluator: OfflineEvaluator) -> Traits:
@@ -55,6 +55,11 @@ SHOP = Traits(True, True, True, 34, 2.5)
 RETURNS = Traits(False, True, True, 61, 78)
 LIBRARY = Traits(False, False, False, 28, 9)
 FILMS = Traits(False, False, False, 63, 134)
+
+PLAIN = replace(
+    Params(), source_exponent=0.5, target_exponent=0.5, spectral_weight=0.0, spectral_filter="ideal", spectral_rank=256
+)
+"""The setting that the starts change."""
 
 STARTS: Sequence[Start] = (
     Start(RATINGS, {
@@ -134,4 +139,4 @@ def starts(evaluator: OfflineEvaluator) -> Iterator[Params]:
     small = evaluator.known.shape[1] <= EASE_ITEMS // 2
     for changes in (*(start.changes for start in ordered), *ALWAYS):
         if small or changes.get("learner") != "ease":
-            yield replace(Params(), **changes)
+            yield replace(PLAIN, **changes)
