@@ -76,7 +76,7 @@ def score(
         users=len(users),
         unknown_users=len(relevant) - len(users),
         baseline_users=len(some),
-        params=Params.from_json(params),
+        params=Params.of_version(params),
         train_seconds=metrics["train_seconds"],
         latency=Latency.of(answers.milliseconds),
         seconds=stopwatch.seconds,

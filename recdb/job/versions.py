@@ -30,7 +30,7 @@ ACTIVATION_WAIT = 60.0
 def active_params(connection: psycopg.Connection) -> Params:
     """Return the hyper-parameters of the active version, which `recdb tune` may have chosen, else the defaults."""
     row = connection.execute("select params from recdb.model where active").fetchone()
-    return Params.from_json(row[0]) if row else Params()
+    return Params.of_version(row[0]) if row else Params()
 
 
 def activate(database: Database, label: str, report: Report) -> str | None:

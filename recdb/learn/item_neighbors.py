@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse import csgraph
 
 from recdb.learn.basis import singular_vectors
 from recdb.learn.filters import Spectrum, find_spectrum, spectral_rows, symmetric_exponent
@@ -110,6 +111,8 @@ class Pairs:
     """(items, rank); None for no second term."""
     right: Float32 | None = None
     """(items, rank)."""
+    parts: NDArray[np.int32] | None = None
+    """(items,): by connected_items(); the second term links no items of different parts."""
 
     def together(self, chosen: NDArray[np.int64]) -> sparse.csr_array:
         """Return the first term, (chosen, items)."""
@@ -122,6 +125,8 @@ class Pairs:
         """Return both terms for all items, (chosen, items); `given` is the first."""
         assert self.left is not None and self.right is not None
         found: Float32 = self.left[chosen] @ self.right.T
+        if self.parts is not None:
+            found[self.parts[chosen, None] != self.parts] = 0
         found[row_numbers(given), given.indices] += given.data
         return found
 
@@ -140,6 +145,20 @@ class Pairs:
         products = work[self.sources.indptr[known + 1]] - work[self.sources.indptr[known]]
         block = np.cumsum(products + (self.targets.shape[1] if dense else 0)) // BLOCK_PRODUCTS
         return iter(np.split(known, np.flatnonzero(np.diff(block)) + 1)) if len(known) else iter(())
+
+
+def connected_items(weights: sparse.csr_array) -> NDArray[np.int32] | None:
+    """Return the part of each item, (items,): a chain of rows connects items of one part; None if there is one part.
+
+    Eigenvectors of equal eigenvalues are any vectors of a space. So the first ones mix items of parts that are alike,
+    such as pairs of items that two users each have, and rounding errors do so for all.
+    """
+    rows, items = weights.shape
+    starts = np.r_[weights.indptr, np.full(items, weights.indptr[-1])]
+    graph = sparse.csr_array((weights.data, weights.indices + rows, starts), shape=(rows + items, rows + items))
+    _, labels = csgraph.connected_components(graph, directed=False)
+    parts: NDArray[np.int32] = labels[rows:].astype(np.int32)
+    return parts if len(np.unique(parts[np.unique(weights.indices)])) > 1 else None
 
 
 def fit_item_neighbors(
@@ -180,7 +199,9 @@ def fit_cooccurrence(
     N_ji = (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
     c_r is the row's count; the diagonal is the first term's, times `self_weight`. The second term is that of filters.py
     for b = (x + y) / 2, where P = D^-b C D^-b is symmetric and the first term is D^-e P D^e, e = (x - y) / 2; with
-    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue.
+    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue. Where W has
+    dislikes, the second term turns no sign of the first, and links no items that never occur together: what is unlike
+    something disliked is not liked for it.
 
     With s = 1 and no filter this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph
     filter of Turbo-CF (Park et al. 2024), and with a = 1/2, x = 1, y = 0 and the ideal filter GF-CF (Shen et al. 2021).
@@ -202,9 +223,11 @@ def fit_cooccurrence(
             pairs,
             left=spectrum.vectors * response * inverse_power(item_sums, exponent)[:, None],
             right=spectrum.vectors * inverse_power(item_sums, -exponent)[:, None],
+            parts=connected_items(weights),
         )
     filtered = params.spectral_weight > 0
-    everywhere = filtered and len(np.flatnonzero(item_sums)) <= FILTERED_ITEMS
+    dislikes = bool(weights.data.min(initial=0) < 0)
+    everywhere = filtered and not dislikes and len(np.flatnonzero(item_sums)) <= FILTERED_ITEMS
 
     def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:
         given = pairs.together(chosen)
@@ -216,7 +239,8 @@ def fit_cooccurrence(
             return ItemNeighbors(chosen, found)
         given.data[itself] *= np.float32(params.self_weight)
         if filtered:
-            given.data += np.where(itself, 0, pairs.where_together(chosen, given)).astype(np.float32)
+            both = given.data + np.where(itself, 0, pairs.where_together(chosen, given)).astype(np.float32)
+            given.data = np.where(both * given.data <= 0, 0, both).astype(np.float32) if dislikes else both
         return ItemNeighbors(chosen, strongest(given, itself, params.item_neighbors))
 
     return in_threads(learn, pairs.blocks(wanted, dense=everywhere), THREADS)
@@ -326,6 +350,7 @@ def decomposed_ease(
         scale(scaled, np.ones(scaled.shape[0], dtype=np.float32), by_target),
         left=vectors * response * by_item[:, None],
         right=vectors * by_target[:, None],
+        parts=connected_items(scaled),
     )
 
     def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:

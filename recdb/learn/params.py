@@ -11,6 +11,12 @@ NAMES = {
 }
 """The values of the parameters that are names."""
 
+BEFORE = {
+    "source_exponent": 0.5, "target_exponent": 0.5, "spectral_weight": 0.0, "spectral_filter": "ideal",
+    "spectral_rank": 256,
+}  # fmt: skip
+"""The effect of these parameters on versions that were trained before there were any, where the defaults differ."""
+
 
 def _number(default: float, lowest: float, highest: float) -> Any:
     return field(default=default, metadata={"limits": (lowest, highest)})
@@ -117,3 +123,8 @@ class Params:
         if unknown:
             raise InvalidInput(f"unknown model parameters: {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
         return cls(**values)
+
+    @classmethod
+    def of_version(cls, stored: dict[str, Any]) -> Self:
+        """Build the parameters of a version, which an older recdb may have trained, from what it stored."""
+        return cls.from_json(BEFORE | stored)

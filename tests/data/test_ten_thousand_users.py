@@ -55,7 +55,7 @@ RECORD: LiteralString = """
 
 HELD_BACK: LiteralString = """
     delete from user_interaction
-    where hashtext(id) & 15 = 0
+    where hashtext(id) & 7 = 0
     returning user_id, post_id, interaction_type, hashtext(post_id) as hash
 """
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recdb.errors import InvalidInput
 from recdb.learn import Interactions, Params, fit_item_neighbors, item_neighbors, to_matrix
@@ -14,7 +15,10 @@ from recdb.learn.limits import Rows
 from recdb.learn.params import NAMES
 
 Dense = NDArray[np.float64]
-PLAIN = Params(item_neighbors=100, self_weight=0.0, spectral_rank=100)
+PLAIN = Params(
+    item_neighbors=100, self_weight=0.0, source_exponent=0.5, target_exponent=0.5, spectral_weight=0.0,
+    spectral_filter="ideal", spectral_rank=100,
+)  # fmt: skip
 
 
 def some_rows(users: int = 40, items: int = 25, seed: int = 0) -> Rows:
@@ -200,6 +204,23 @@ def test_the_neighbours_of_some_items_are_learned_alone() -> None:
         assert not np.delete(found, some, axis=0).any()
 
 
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("rank", [2, 100])
+def test_a_filter_links_no_items_that_no_user_connects(name: str, rank: int) -> None:
+    """Two shops in one database, and pairs of items that are alike: an eigenvector of equal eigenvalues mixes them."""
+    one = some_rows(users=30, items=12, seed=11)
+    pairs = sparse.csr_array(np.kron(np.eye(8), np.ones((2, 2))))
+    weights = sparse.csr_array(sparse.block_diag([one.weights, one.weights, pairs], format="csr", dtype=np.float32))
+    rows = Rows(weights, np.ones(weights.shape[0], dtype=np.float32))
+    params = replace(PLAIN, spectral_weight=0.5, spectral_filter=name, spectral_rank=rank)
+
+    found = learned(rows, params)
+
+    connected = np.kron(np.eye(8), np.ones((2, 2)))
+    assert not found[24:, 24:][connected == 0].any() and found[24, 25] != 0
+    assert not found[:12, 12:].any() and not found[12:24, 24:].any() and not found[24:, :24].any()
+
+
 def test_one_spectrum_serves_every_lower_rank_and_each_filter() -> None:
     rows = some_rows(users=300, items=60, seed=10)
     spectrum = find_spectrum(rows, PLAIN, 40)
@@ -230,9 +251,11 @@ def test_a_gram_matrix_that_rounding_made_indefinite_is_inverted_all_the_same() 
 def test_parameters_of_older_versions_load() -> None:
     old = {"learner": "cooccurrence", "spectral_weight": 0.03, "source_exponent": 0.7, "dimension": 64}
 
-    params = Params.from_json(old)
+    params = Params.of_version(old)
 
     assert (params.spectral_weight, params.spectral_filter, params.ease_dropout) == (0.03, "ideal", 0.0)
+    assert Params.of_version({"dimension": 64}).spectral_weight == 0.0
+    assert Params.of_version(Params().to_json()) == Params()
     assert set(NAMES["spectral_filter"]) == set(FILTERS)
 
 

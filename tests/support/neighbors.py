@@ -79,9 +79,13 @@ def cooccurrences(learned: reference.Reference) -> reference.Array:
         half = (params["source_exponent"] - params["target_exponent"]) / 2
         filtered = (vectors * response(eigenvalues / eigenvalues.max(), params)) @ vectors.T
         filtered *= eigenvalues.max() ** params["cooccurrence_power"]
+        first = expected.copy()
         expected += (
             reference.inverse_power(item_sums, half)[:, None] * filtered * reference.inverse_power(item_sums, -half)
         )
+        if (rows < 0).any():
+            # With dislikes, a filter turns no sign, and links no items that never occur together.
+            expected[expected * first <= 0] = 0
     np.fill_diagonal(expected, itself)
     return expected
 
