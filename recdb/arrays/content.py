@@ -1,89 +1,130 @@
-"""Reads the catalogue into arrays: each item with its embedding, attributes, title and owner."""
+"""Reads the catalogue in blocks: the tokens of each item, as item_tokens() gives them, and its embedding."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
-from recdb.learn.tokens import attribute_tokens, text_words
+from recdb.learn.tokens import TokenSets
 from recdb.progress import Report, silent
 
 Float32 = NDArray[np.float32]
 
 ROWS_AT_ONCE = 1000
 
-# The binary form of a real[] of one dimension: five numbers, then each element after its length.
+FIRST_NEW = (
+    "(k.item_key is not null or count(*) filter (where k.item_key is null) over (rows unbounded preceding) <= {})"
+)
+
+# The binary form of an array of one dimension: five numbers, then each element after its length.
 ARRAY_HEAD = 20
-ELEMENT = np.dtype([("length", ">i4"), ("value", ">f4")])
+REAL = np.dtype([("length", ">i4"), ("value", ">f4")])
+BIGINT = np.dtype([("length", ">i4"), ("value", ">i8")])
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some items of the catalogue; all sequences have one entry for each."""
+
+    item_ids: list[str]
+    item_keys: NDArray[np.int32]
+    """recdb.item_key; 0 for an item that has none yet."""
+    available: NDArray[np.bool_]
+    """Whether the item may be recommended, now or from when it is published."""
+    published: NDArray[np.float64]
+    """When, in seconds; -inf where no time is known."""
+    due: NDArray[np.bool_]
+    """Whether that time has come."""
+    tokens: TokenSets
+    whole: NDArray[np.bool_]
+    """Whether the tokens, and the embedding if asked for, were read."""
+    vectors: list[Float32 | None]
+    """The embeddings as they are in the catalogue, of any width; None for an item without, and if not asked for."""
+    texts: list[tuple[str | None, str | None, str | None]]
+    """Title, owner and attributes as JSON; empty if not asked for."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """The items of the catalogue in the order of their ids; all sequences have one entry for each item."""
+    """The items of the catalogue in the order of their ids; all sequences have one entry for each."""
 
     item_ids: list[str]
     item_keys: NDArray[np.int32]
-    """(items,): recdb.item_key; 0 for an item that no interaction has named before the last refresh."""
-    owners: list[str | None]
-    titles: list[str | None]
-    attributes: list[Any]
-    """The attributes as Python values of JSON."""
-    embeddings: Float32
-    """(items, width): as they are in the catalogue, of any length; 0 for an item without."""
-    embedded: NDArray[np.bool_]
-    """(items,): which items have an embedding of this width."""
-    widths: Mapping[int, int]
-    """How many items have an embedding of each width; only those of the commonest width are in `embeddings`."""
-
-    def tokens(self) -> list[list[str]]:
-        """Return each item's attributes and owner as tokens, such as `genres=comedy` and `owner=u7`."""
-        return [attribute_tokens(*each) for each in zip(self.attributes, self.owners, strict=True)]
-
-    def words(self) -> list[list[str]]:
-        """Return the words of each item's title and of the long texts in its attributes."""
-        return [text_words(*each) for each in zip(self.titles, self.attributes, strict=True)]
+    tokens: TokenSets
 
 
-def read_content(connection: psycopg.Connection, *, embeddings: bool = True, report: Report = silent) -> Content:
-    """Read the whole catalogue: recdb.item and the attached tables.
+def read_content(connection: psycopg.Connection) -> Content:
+    """Read the tokens of the whole catalogue."""
+    ids, parts = list[str](), list[TokenSets]()
+    keys = [np.empty(0, dtype=np.int32)]
+    for block in read_catalogue(connection):
+        ids += block.item_ids
+        keys.append(block.item_keys)
+        parts.append(block.tokens)
+    order = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+    return Content([ids[n] for n in order], np.concatenate(keys)[order], TokenSets.together(parts).of(order))
 
-    It reads in blocks, in one transaction, and keeps 4 bytes for each number of an embedding. Where embeddings have
-    several widths, those of the commonest count, of the larger one on a tie. Without `embeddings` it reads none.
+
+def read_catalogue(
+    connection: psycopg.Connection,
+    *,
+    only: list[str] | None = None,
+    tokens: bool = True,
+    embeddings: bool = False,
+    texts: bool = False,
+    most_new: int | None = None,
+    report: Report = silent,
+) -> Iterator[Block]:
+    """Read the catalogue, recdb.item and the attached tables, once, a block of items at a time, in one transaction.
+
+    With `only`, read these items. With `most_new`, of the items without a key only so many are read with their tokens
+    and embeddings, whichever come first.
     """
     report("reading the catalogue")
     query = sql.SQL(
-        "select i.item_id, coalesce(k.item_key, 0), i.owner_id, i.title, i.attributes, {} "
-        "from recdb.read_items() i left join recdb.item_key k on k.item_id = i.item_id"
-    ).format(sql.SQL("pg_catalog.array_send(i.embedding)" if embeddings else "null::bytea"))
-    rows: list[tuple[str, int, str | None, str | None, Any]] = []
-    vectors: dict[int, Float32] = {}
-    with connection.transaction(), connection.cursor("recdb_content", binary=True) as cursor:
-        cursor.itersize = ROWS_AT_ONCE
-        for *row, packed in cursor.execute(query):
-            if packed is not None:
-                vectors[len(rows)] = np.frombuffer(packed, dtype=ELEMENT, offset=ARRAY_HEAD)["value"].astype(np.float32)
-            rows.append((row[0], row[1], row[2], row[3], row[4]))
-    widths = Counter(len(vector) for vector in vectors.values())
-    width = max(widths, key=lambda each: (widths[each], each), default=0)
-    order = sorted(range(len(rows)), key=lambda place: rows[place][0])
-    matrix, embedded = np.zeros((len(rows), width), dtype=np.float32), np.zeros(len(rows), dtype=np.bool_)
-    for place, number in enumerate(order):
-        vector = vectors.pop(number, None)
-        if vector is not None and len(vector) == width:
-            matrix[place], embedded[place] = vector, True
-    rows = [rows[number] for number in order]
-    return Content(
-        [row[0] for row in rows],
-        np.asarray([row[1] for row in rows], dtype=np.int32),
-        [row[2] for row in rows],
-        [row[3] for row in rows],
-        [row[4] for row in rows],
-        matrix,
-        embedded,
-        dict(widths),
+        """
+        select i.item_id, i.item_key, i.available,
+            coalesce(extract(epoch from i.published_at), '-infinity')::double precision,
+            coalesce(i.published_at <= now(), true),
+            case when i.whole then array_send(array(
+                select f.token from recdb.item_tokens(i.owner_id, i.title, i.attributes) f)) end,
+            {embedding}, {title}, {owner}, {attributes}
+        from (
+            select i.*, coalesce(k.item_key, 0) as item_key, {whole} as whole
+            from recdb.read_items() i
+            left join recdb.item_key k on k.item_id = i.item_id
+            where i.item_id is not null {only}
+        ) i
+        """
+    ).format(
+        embedding=sql.SQL("case when i.whole then array_send(i.embedding) end" if embeddings else "null::bytea"),
+        title=sql.SQL("i.title" if texts else "null::text"),
+        owner=sql.SQL("i.owner_id" if texts else "null::text"),
+        attributes=sql.SQL("i.attributes::text" if texts else "null::text"),
+        whole=sql.SQL(str(tokens).lower()) if most_new is None else sql.SQL(FIRST_NEW).format(most_new),
+        only=sql.SQL("" if only is None else "and i.item_id = any ({})").format(only),
     )
+    with connection.transaction(), connection.cursor("recdb_catalogue", binary=True) as cursor:
+        cursor.execute(query)
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            yield Block(
+                [row[0] for row in rows],
+                np.array([row[1] for row in rows], dtype=np.int32),
+                np.array([row[2] for row in rows], dtype=np.bool_),
+                np.array([row[3] for row in rows], dtype=np.float64),
+                np.array([row[4] for row in rows], dtype=np.bool_),
+                TokenSets.of_lists([unpack(row[5], BIGINT, np.dtype(np.int64)) for row in rows]),
+                np.array([row[5] is not None for row in rows], dtype=np.bool_),
+                [None if row[6] is None else unpack(row[6], REAL, np.dtype(np.float32)) for row in rows],
+                [(row[7], row[8], row[9]) for row in rows] if texts else [],
+            )
+
+
+def unpack(packed: bytes | None, element: np.dtype, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
+    """Return an array of PostgreSQL in its binary form, without NULLs; NULL and an empty one have no elements."""
+    if packed is None or len(packed) <= ARRAY_HEAD:
+        return np.empty(0, dtype=kind)
+    return np.frombuffer(packed, dtype=element, offset=ARRAY_HEAD)["value"].astype(kind)

@@ -1,63 +1,117 @@
-"""Reads the content of the catalogue for the training: tokens and embeddings, by item key."""
+"""Reads the content of the catalogue for the training, by item key, in one pass, and gives new items a key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import psycopg
-from scipy import sparse
+from numpy.typing import NDArray
 
-from recdb.arrays.content import read_content
-from recdb.arrays.copy import copy_out
+from recdb.arrays.content import Block, read_catalogue
 from recdb.database import fetch_row
 from recdb.learn.content import Described
 from recdb.learn.matrix import Float32
+from recdb.learn.tokens import TokenSets
 
-MOST_TOKENS = 100_000
-"""The commonest tokens count: the map has a row for each of them."""
+MOST_UNTOUCHED = 50_000
+"""Of the items without a key, which nobody has touched, the newest get one."""
+
+LONGEST_ID = 2600
+"""Bytes: recdb.item_key holds no longer id."""
 
 
-def read_described(connection: psycopg.Connection) -> Described | None:
-    """Read the tokens and embeddings of all items of the catalogue that have a key; None if there are none."""
+@dataclass
+class Collected:
+    """The content of items that have a key."""
+
+    keys: list[NDArray[np.int32]] = field(default_factory=list)
+    available: list[NDArray[np.bool_]] = field(default_factory=list)
+    tokens: list[TokenSets] = field(default_factory=list)
+    vectors: dict[int, list[tuple[NDArray[np.int32], Float32]]] = field(default_factory=dict)
+    """By width: keys, and the embeddings of these items."""
+
+    def add(self, block: Block, rows: NDArray[np.integer], keys: NDArray[np.int32]) -> None:
+        """Add some rows of a block, whose items have these keys."""
+        self.keys.append(keys)
+        self.available.append((block.available & block.due)[rows])
+        self.tokens.append(block.tokens.of(rows))
+        by_width: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            vector = block.vectors[row]
+            if vector is not None:
+                by_width.setdefault(len(vector), []).append(place)
+        for width, places in by_width.items():
+            found = np.array([block.vectors[row] for row in rows[places]], dtype=np.float32)
+            self.vectors.setdefault(width, []).append((keys[places], found))
+
+    def described(self, last: int) -> Described | None:
+        """Put everything together, for the keys up to `last`; None if there is nothing."""
+        keys = np.concatenate([np.empty(0, dtype=np.int32), *self.keys])
+        if not len(keys):
+            return None
+        available = np.zeros(last + 1, dtype=np.bool_)
+        available[keys] = np.concatenate(self.available)
+        row_of = np.full(last + 1, -1, dtype=np.int64)
+        row_of[keys] = np.arange(len(keys))
+        sets = TokenSets.together(self.tokens)
+        nothing = TokenSets(np.empty(0, dtype=np.int64), np.zeros(2, dtype=np.int64))
+        by_key = TokenSets.together([sets, nothing]).of(np.where(row_of >= 0, row_of, len(keys)))
+        tokens = by_key.common()
+        return Described(by_key.matrix(tokens), tokens, self.embeddings(last), available)
+
+    def embeddings(self, last: int) -> Float32:
+        """Return the embeddings at length 1, (last + 1, width), of the commonest width, of the larger one on a tie."""
+        counts = {width: sum(len(keys) for keys, _ in parts) for width, parts in self.vectors.items()}
+        width = max(counts, key=lambda each: (counts[each], each), default=0)
+        found = np.zeros((last + 1, width), dtype=np.float32)
+        for keys, vectors in self.vectors.get(width, ()):
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            found[keys] = np.divide(
+                vectors, lengths, out=np.zeros_like(vectors), where=(lengths > 0) & np.isfinite(lengths)
+            )
+        return found
+
+
+def read_described(connection: psycopg.Connection, most_untouched: int = MOST_UNTOUCHED) -> Described | None:
+    """Read the content of all items that have a key, and of the newest ones without, which get one; None if there are
+    no items.
+
+    The connection is in autocommit.
+    """
+    collected = Collected()
+    waiting: list[tuple[float, str]] = []
+    whole: list[tuple[Block, NDArray[np.integer]]] = []
+    for block in read_catalogue(connection, embeddings=True, most_new=most_untouched):
+        keyed = np.flatnonzero(block.item_keys > 0)
+        collected.add(block, keyed, block.item_keys[keyed])
+        fresh = np.flatnonzero((block.item_keys == 0) & block.available)
+        waiting += [(-block.published[row], block.item_ids[row]) for row in fresh]
+        if block.whole[fresh].any():
+            whole.append((block, fresh[block.whole[fresh]]))
+        if len(waiting) > 2 * most_untouched:
+            waiting = sorted(waiting)[:most_untouched]
+    newest = [item for _, item in sorted(waiting)[:most_untouched] if len(item.encode()) <= LONGEST_ID]
+    keys = give_keys(connection, newest)
+    for block, some in whole:
+        rows = np.array([row for row in some if block.item_ids[row] in keys], dtype=np.int64)
+        collected.add(block, rows, np.array([keys.pop(block.item_ids[row]) for row in rows], dtype=np.int32))
+    for block in read_catalogue(connection, only=list(keys), embeddings=True) if keys else ():
+        collected.add(block, np.arange(len(block.item_keys)), block.item_keys)
     (last,) = fetch_row(connection, "select coalesce(max(t.item_key), 0) from recdb.item_key t")
-    items = copy_out(
-        connection,
-        "select t.item_key, (i.available and coalesce(i.published_at <= now(), true))::integer "
-        "from recdb.read_items() i join recdb.item_key t on t.item_id = i.item_id",
-        [("keys", np.int32), ("available", np.int32)],
-    )
-    if not len(items["keys"]):
-        return None
-    read = copy_out(
-        connection,
-        "select t.item_key, f.token from recdb.read_items() i join recdb.item_key t on t.item_id = i.item_id "
-        "cross join lateral recdb.item_tokens(i.owner_id, i.title, i.attributes) f",
-        [("keys", np.int32), ("tokens", np.int64)],
-    )
-    keys, tokens = read["keys"], read["tokens"]
-    inside = keys <= last
-    names, numbers, counts = np.unique(tokens[inside], return_inverse=True, return_counts=True)
-    common = counts > 1
-    if np.count_nonzero(common) > MOST_TOKENS:
-        common &= counts >= np.sort(counts)[-MOST_TOKENS]
-    kept = common[numbers]
-    places = np.cumsum(common) - 1
-    entries = (np.ones(np.count_nonzero(kept), dtype=np.float32), (keys[inside][kept], places[numbers[kept]]))
-    available = np.zeros(last + 1, dtype=np.bool_)
-    chosen = items["keys"] <= last
-    available[items["keys"][chosen]] = items["available"][chosen] > 0
-    matrix = sparse.csr_array(entries, shape=(last + 1, int(np.count_nonzero(common))))
-    return Described(matrix, names[common], read_embeddings(connection, last), available)
+    return collected.described(int(last))
 
 
-def read_embeddings(connection: psycopg.Connection, last: int) -> Float32:
-    """Read the embeddings at length 1, (last + 1, width); 0 for an item without. The width is 0 if there are none."""
-    (some,) = fetch_row(connection, "select exists (select from recdb.read_items() i where i.embedding is not null)")
-    if not some:
-        return np.zeros((last + 1, 0), dtype=np.float32)
-    content = read_content(connection)
-    embeddings = np.zeros((last + 1, content.embeddings.shape[1]), dtype=np.float32)
-    chosen = content.embedded & (content.item_keys > 0) & (content.item_keys <= last)
-    vectors = content.embeddings[chosen]
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    embeddings[content.item_keys[chosen]] = np.divide(
-        vectors, lengths, out=np.zeros_like(vectors), where=(lengths > 0) & np.isfinite(lengths)
+def give_keys(connection: psycopg.Connection, items: Sequence[str]) -> dict[str, int]:
+    """Give items a key, in the order of their ids; return the keys."""
+    if not items:
+        return {}
+    connection.execute(
+        "insert into recdb.item_key (item_id) select n.item_id from unnest(%s::text[]) n(item_id) order by n.item_id "
+        "on conflict (item_id) do nothing",
+        [list(items)],
     )
-    return embeddings
+    return dict(
+        connection.execute(
+            "select t.item_id, t.item_key from recdb.item_key t where t.item_id = any (%s)", [list(items)]
+        ).fetchall()
+    )

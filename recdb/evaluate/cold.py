@@ -26,7 +26,7 @@ from recdb.evaluate.plan import ColdPart, Evaluation, Stopwatch, Warm
 from recdb.evaluate.scoring import ask
 from recdb.latency import Latency
 from recdb.learn import Params
-from recdb.learn.text_vectors import count_tokens, count_weights, known_tokens, weigh
+from recdb.learn.content import idf, weighted
 from recdb.offline.metrics import Scores, Truth, score_lists
 from recdb.progress import Report
 
@@ -109,7 +109,7 @@ def score_cold(
         items = offer_untouched(connection, new.withheld)
         user_keys: dict[str, int] = dict(connection.execute("select user_id, user_key from recdb.user_key").fetchall())
         params, metrics = fetch_row(connection, "select params, metrics from recdb.model where active")
-        content = read_content(connection, embeddings=False)
+        content = read_content(connection)
         weights = read_interactions(connection).matrix()
     users = sorted((user for user in relevant if user in user_keys), key=user_keys.__getitem__)
     if not users:
@@ -142,7 +142,7 @@ def score_cold(
         users=len(users),
         unknown_users=len(relevant) - len(users),
         baseline_users=len(users),
-        params=Params.from_json(params),
+        params=Params.of_version(params),
         train_seconds=metrics["train_seconds"],
         # The calls for new items alone look at every other item too: they say nothing about other calls.
         latency=warm.latency if warm else Latency.of(answers.milliseconds),
@@ -181,9 +181,8 @@ def rival_lists(
     generator = np.random.default_rng(0)
     yield "random", np.array([generator.permutation(len(items))[:width] for _ in users])
 
-    texts = [own + words for own, words in zip(content.tokens(), content.words(), strict=True)]
-    tokens, counts = known_tokens(texts)
-    vectors = weigh(count_tokens(texts, tokens), count_weights(counts, len(texts)))
+    tokens = content.tokens.matrix(content.tokens.common())
+    vectors = weighted(tokens, idf(tokens))
     rows = {item: row for row, item in enumerate(content.item_ids)}
     new = vectors[[rows[item] for item in items]]
     described = np.flatnonzero(content.item_keys < weights.shape[1])

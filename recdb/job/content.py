@@ -16,34 +16,7 @@ from recdb.learn.content import LearnedContent, learn_content
 from recdb.learn.content_links import with_links
 from recdb.progress import Report
 
-MOST_UNTOUCHED = 50_000
-"""Of the items that nobody has touched, the newest get a key."""
-
 CONTENT_TABLES = ("model_content", "content_token", "content_vector", "new_item", "item_link")
-
-
-def key_untouched(connection: psycopg.Connection, settings: Settings) -> int:
-    """Give the newest items that nobody has touched a key; return the largest key of all items."""
-    if settings.content_share > 0:
-        connection.execute(
-            """
-            insert into recdb.item_key (item_id)
-            select n.item_id
-            from (
-                select i.item_id
-                from recdb.read_items() i
-                where i.available and octet_length(i.item_id) <= 2600
-                  and not exists (select from recdb.item_key t where t.item_id = i.item_id)
-                order by i.published_at desc nulls last, i.item_id
-                limit %s
-            ) n
-            order by n.item_id
-            on conflict (item_id) do nothing
-            """,
-            [MOST_UNTOUCHED],
-        )
-    (last,) = fetch_row(connection, "select coalesce(max(t.item_key), 0) from recdb.item_key t")
-    return int(last)
 
 
 def add_content(

@@ -6,6 +6,7 @@ embedded, until the catalogue has doubled or the user asks for everything. An em
 is never replaced.
 """
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +17,28 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from recdb.arrays.content import Content, read_content
+from recdb.arrays.content import read_catalogue
 from recdb.arrays.copy import copy_in
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
-from recdb.job.language import LanguageModel, find_language_model, full_name, load_language_model, model_name
+from recdb.job.language import (
+    LanguageModel,
+    describe_item,
+    find_language_model,
+    full_name,
+    load_language_model,
+    model_name,
+)
 from recdb.learn.matrix import Float32
 from recdb.learn.text_vectors import TextBasis, fit_text_basis
-from recdb.learn.tokens import describe_item
+from recdb.learn.tokens import TokenSets
 from recdb.migrate import require_whole
 from recdb.preconditions import check_owner
 from recdb.progress import Report, silent
 
 TFIDF = "tfidf"
+STORED_TFIDF = "tfidf of item_tokens"
+"""The name in recdb.embedding_basis; 'tfidf' stands for tokens that recdb no longer makes."""
 DEFAULT_DIMENSION = 256
 WIDEST = 4000
 ROWS_AT_ONCE = 1000
@@ -63,9 +73,19 @@ class Way:
     fingerprint: bytes
     by: TextBasis | LanguageModel
 
-    def digest(self, text: str) -> bytes:
-        """Return the hash of a text and of this way."""
-        return sha256(self.fingerprint + text.encode(errors="surrogatepass")).digest()
+    def digest(self, text: bytes) -> bytes:
+        """Return the hash of a text, given its own hash, and of this way."""
+        return sha256(self.fingerprint + text).digest()
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The catalogue in the order of the ids; all sequences have one entry for each item."""
+
+    item_ids: list[str]
+    tokens: TokenSets
+    hashes: list[bytes]
+    """Of title, owner and attributes."""
 
 
 def embed(
@@ -90,22 +110,34 @@ def embed(
         require_whole(connection)
         check_owner(connection)
         require_no_others(connection)
-        content = read_content(connection, embeddings=False, report=report)
-        tokens = [own + words for own, words in zip(content.tokens(), content.words(), strict=True)]
+        texts = read_texts(connection, report)
         with connection.transaction():
             # Two runs at once make one basis.
             connection.execute("lock table recdb.embedding_basis in exclusive mode")
-            basis = None if full else kept_basis(connection, len(content.item_ids), dimension, model)
+            basis = None if full else kept_basis(connection, len(texts.item_ids), dimension, model)
             again = basis is None
             if basis is None:
-                basis = make_basis(tokens, dimension, model, download, report)
-                keep_basis(connection, basis, len(content.item_ids))
-        embedded = embed_items(connection, content, tokens, basis, report)
+                basis = make_basis(texts.tokens, dimension, model, download, report)
+                keep_basis(connection, basis, len(texts.item_ids))
+        embedded = embed_items(connection, texts, basis, report)
         (without,) = fetch_row(
             connection, "select count(*) from recdb.read_items() i where i.embedding is null and i.item_id is not null"
         )
     seconds = time.monotonic() - began
-    return Embedded(basis.method, basis.dimension, len(content.item_ids), embedded, int(without), again, seconds)
+    return Embedded(basis.method, basis.dimension, len(texts.item_ids), embedded, int(without), again, seconds)
+
+
+def read_texts(connection: psycopg.Connection, report: Report) -> Texts:
+    """Read the catalogue once, a block at a time; of the texts it keeps the tokens and a hash."""
+    hashes: dict[str, bytes] = {}
+    ids, parts = list[str](), list[TokenSets]()
+    for block in read_catalogue(connection, texts=True, report=report):
+        ids += block.item_ids
+        parts.append(block.tokens)
+        for item, text in zip(block.item_ids, block.texts, strict=True):
+            hashes[item] = sha256(repr(text).encode(errors="surrogatepass")).digest()
+    order = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+    return Texts([ids[n] for n in order], TokenSets.together(parts).of(order), [hashes[ids[n]] for n in order])
 
 
 def require_no_others(connection: psycopg.Connection) -> None:
@@ -137,7 +169,9 @@ def kept_basis(connection: psycopg.Connection, items: int, dimension: int | None
     if row is None:
         return None
     method, width, before = row
-    if method != TFIDF:
+    if method == TFIDF:
+        return None
+    if method != STORED_TFIDF:
         source = str(method).partition(":")[2]
         if model is not None and model_name(full_name(model)) != model_name(source):
             return None
@@ -147,9 +181,7 @@ def kept_basis(connection: psycopg.Connection, items: int, dimension: int | None
     return by_tokens(read_tokens(connection, width))
 
 
-def make_basis(
-    tokens: Sequence[Sequence[str]], dimension: int | None, model: str | None, download: bool, report: Report
-) -> Way:
+def make_basis(tokens: TokenSets, dimension: int | None, model: str | None, download: bool, report: Report) -> Way:
     """Make a new way: a language model, or else TF-IDF of this catalogue."""
     if model != TFIDF and not (model is None and dimension is not None):
         report("looking for a model")
@@ -198,7 +230,7 @@ def keep_basis(connection: psycopg.Connection, basis: Way, items: int) -> None:
     connection.execute("delete from recdb.embedding_basis")
     connection.execute(
         "insert into recdb.embedding_basis (method, dimension, items) values (%s, %s, %s)",
-        [basis.method, basis.dimension, items],
+        [STORED_TFIDF if basis.method == TFIDF else basis.method, basis.dimension, items],
     )
     if isinstance(basis.by, TextBasis):
         arrays: list[NDArray[Any]] = [basis.by.tokens, basis.by.weights, basis.by.vectors]
@@ -208,28 +240,21 @@ def keep_basis(connection: psycopg.Connection, basis: Way, items: int) -> None:
 # The items ----------------------------------------------------------------------------------------------------
 
 
-def embed_items(
-    connection: psycopg.Connection,
-    content: Content,
-    tokens: Sequence[Sequence[str]],
-    basis: Way,
-    report: Report,
-) -> int:
+def embed_items(connection: psycopg.Connection, texts: Texts, basis: Way, report: Report) -> int:
     """Embed the items whose text or way changed, in blocks, each of which is committed; return how many there were."""
     known: dict[str, bytes] = dict(connection.execute("select item_id, digest from recdb.item_embedding").fetchall())
-    texts = [describe_item(*each) for each in zip(content.titles, content.attributes, content.owners, strict=True)]
-    digests = [basis.digest(text) for text in texts]
-    changed = [n for n, item in enumerate(content.item_ids) if known.get(item) != digests[n]]
+    digests = [basis.digest(text) for text in texts.hashes]
+    changed = np.array([n for n, item in enumerate(texts.item_ids) if known.get(item) != digests[n]], dtype=np.int64)
     count = 0
     for start in range(0, len(changed), ROWS_AT_ONCE):
         report(f"embedding, {start:,} of {len(changed):,} items")
         block = changed[start : start + ROWS_AT_ONCE]
+        items = [texts.item_ids[number] for number in block]
         if isinstance(basis.by, TextBasis):
-            vectors, _ = basis.by.embed([tokens[number] for number in block])
+            vectors = basis.by.embed(texts.tokens.of(block))
         else:
-            vectors = basis.by.embed([texts[number] for number in block])
+            vectors = basis.by.embed(describe_items(connection, items))
         embedded = np.flatnonzero((vectors != 0).any(axis=1))
-        items = [content.item_ids[number] for number in block]
         with connection.transaction():
             store_embeddings(
                 connection,
@@ -251,6 +276,16 @@ def embed_items(
         )
     connection.execute("analyze recdb.item_embedding, recdb.item")
     return count
+
+
+def describe_items(connection: psycopg.Connection, items: list[str]) -> list[str]:
+    """Read some items again, as texts for a language model; one that has just gone is empty."""
+    found = {
+        item: describe_item(title, json.loads(attributes or "null"), owner)
+        for block in read_catalogue(connection, only=items, tokens=False, texts=True)
+        for item, (title, owner, attributes) in zip(block.item_ids, block.texts, strict=True)
+    }
+    return [found.get(item, "") for item in items]
 
 
 def store_embeddings(

@@ -3,7 +3,7 @@
 recdb asks the network for nothing unless `download` is set: a name of a model means the copy in the local cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,3 +115,30 @@ def full_name(name: str) -> str:
 def model_name(source: str) -> str:
     """Return the name of a model: of a folder the last part, so that it may be moved."""
     return Path(source).name if Path(source).is_absolute() else source
+
+
+def describe_item(title: str | None, attributes: Any, owner: str | None = None) -> str:
+    """Return an item as one text, which a language model reads: `Toy Story. genres: comedy, drama; year: 1995`."""
+    named: dict[str, list[str]] = {}
+    for name, value in walk_values(attributes):
+        named.setdefault(name, []).append(value)
+    if owner is not None:
+        named["owner"] = [owner]
+    said = "; ".join(f"{name}: {', '.join(values)}" for name, values in named.items())
+    return ". ".join(part for part in (title or "", said) if part)
+
+
+def walk_values(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each value in a JSON document with the names that lead to it, joined by dots."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from walk_values(part, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for part in value:
+            yield from walk_values(part, path)
+    elif isinstance(value, bool):
+        yield path, str(value).lower()
+    elif isinstance(value, float) and value.is_integer():
+        yield path, str(int(value))
+    elif value is not None and str(value).strip():
+        yield path, str(value).strip().casefold()

@@ -13,7 +13,7 @@ from recdb.arrays.weighted import read_interactions
 from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.faults import reach
-from recdb.job.content import add_content, key_untouched
+from recdb.job.content import add_content
 from recdb.job.indexes import build_indexes
 from recdb.job.memory import sparing
 from recdb.job.partitions import (
@@ -43,7 +43,7 @@ class Trained:
 def train(connection: psycopg.Connection, params: Params, settings: Settings, report: Report) -> Trained:
     """Train a version from the weighted interactions; raise RecdbError if there are none."""
     began_at = read_clock(connection)
-    last_key = key_untouched(connection, settings)
+    (last_key,) = fetch_row(connection, "select coalesce(max(t.item_key), 0) from recdb.item_key t")
     report("reading interactions")
     known = sparing(connection, lambda: read_interactions(connection, most=settings.training_interactions), report)
     if not len(known.users):

@@ -1,62 +1,58 @@
-"""The words and attributes of an item, as texts that can be counted: its content, where it has no embedding."""
+"""The tokens of items: the words, attributes and owners of the catalogue, as the numbers that item_tokens() gives."""
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
-LONG = 60
-"""A value of more characters is a text: its words count, and not the whole of it."""
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
 
-MOST_WORDS = 2000
-"""Of an item's title and texts, the first so many words count."""
-
-WORD = re.compile(r"[^\W_]{2,}")
+MOST_TOKENS = 100_000
+"""The tokens that most items have count, at most so many."""
 
 
-def attribute_tokens(attributes: Any, owner: str | None = None) -> list[str]:
-    """Return an item's attributes and owner as tokens such as `genres=comedy`, each once, in order of first occurrence.
+@dataclass(frozen=True)
+class TokenSets:
+    """The tokens of items, each of an item's own once."""
 
-    A list gives one token for each of its elements, an object within gives tokens such as `maker.country=fr`. A value
-    longer than LONG is a text and gives none; NULL and empty values give none.
-    """
-    found = {f"{key}={value}": None for key, value in walk_values(attributes) if len(value) <= LONG}
-    if owner is not None:
-        found[f"owner={owner}"] = None
-    return list(found)
+    numbers: NDArray[np.int64]
+    """(entries,): those of item n are numbers[starts[n]:starts[n + 1]]."""
+    starts: NDArray[np.int64]
+    """(items + 1,)."""
 
+    @classmethod
+    def of_lists(cls, lists: list[NDArray[np.int64]]) -> Self:
+        """Put the tokens of items together, one array for each."""
+        starts = np.cumsum([0, *(len(each) for each in lists)], dtype=np.int64)
+        return cls(np.concatenate(lists) if lists else np.empty(0, dtype=np.int64), starts)
 
-def text_words(title: str | None, attributes: Any) -> list[str]:
-    """Return the words of an item's title and of the long texts in its attributes, in lower case, with repeats."""
-    found: list[str] = []
-    for text in (title or "", *(value for _, value in walk_values(attributes) if len(value) > LONG)):
-        found += WORD.findall(text.casefold())
-        if len(found) >= MOST_WORDS:
-            break
-    return found[:MOST_WORDS]
+    @classmethod
+    def together(cls, parts: list[Self]) -> Self:
+        """Put sets together, one after the other."""
+        counts = [np.diff(part.starts) for part in parts]
+        starts = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
+        return cls(np.concatenate([np.empty(0, dtype=np.int64), *(part.numbers for part in parts)]), starts)
 
+    def __len__(self) -> int:
+        return len(self.starts) - 1
 
-def describe_item(title: str | None, attributes: Any, owner: str | None = None) -> str:
-    """Return an item as one text, which a language model reads: `Toy Story. genres: comedy, drama; year: 1995`."""
-    named: dict[str, list[str]] = {}
-    for name, value in walk_values(attributes):
-        named.setdefault(name, []).append(value)
-    if owner is not None:
-        named["owner"] = [owner]
-    said = "; ".join(f"{name}: {', '.join(values)}" for name, values in named.items())
-    return ". ".join(part for part in (title or "", said) if part)
+    def of(self, items: NDArray[np.integer]) -> Self:
+        """Return the tokens of some items."""
+        counts = np.diff(self.starts)[items]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        places = np.arange(starts[-1]) + np.repeat(self.starts[items] - starts[:-1], counts)
+        return type(self)(self.numbers[places], starts)
 
+    def common(self) -> NDArray[np.int64]:
+        """Return the tokens that count, ascending: at least two items have them."""
+        tokens, counts = np.unique(self.numbers, return_counts=True)
+        tokens, counts = tokens[counts > 1], counts[counts > 1]
+        return np.sort(tokens[np.lexsort((tokens, -counts))[:MOST_TOKENS]])
 
-def walk_values(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each value in a JSON document with the names that lead to it, joined by dots."""
-    if isinstance(value, Mapping):
-        for name, part in value.items():
-            yield from walk_values(part, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, list):
-        for part in value:
-            yield from walk_values(part, path)
-    elif isinstance(value, bool):
-        yield path, str(value).lower()
-    elif isinstance(value, float) and value.is_integer():
-        yield path, str(int(value))
-    elif value is not None and str(value).strip():
-        yield path, str(value).strip().casefold()
+    def matrix(self, tokens: NDArray[np.int64]) -> sparse.csr_array:
+        """Return which items have which tokens, (items, tokens): 1 where they do. `tokens` are ascending."""
+        places = np.minimum(np.searchsorted(tokens, self.numbers), max(len(tokens) - 1, 0))
+        known = tokens[places] == self.numbers if len(tokens) else np.zeros(len(self.numbers), dtype=np.bool_)
+        starts = np.concatenate([[0], np.cumsum(known)])[self.starts]
+        ones = np.ones(int(starts[-1]), dtype=np.float32)
+        return sparse.csr_array((ones, places[known], starts), shape=(len(self), len(tokens)))

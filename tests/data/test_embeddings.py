@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import psycopg
 import pytest
 from support.data import column
 from support.doctor import findings
 
 from recdb import migrate
-from recdb.arrays.content import read_content
+from recdb.arrays.content import read_catalogue
+from recdb.arrays.described import read_described
 from recdb.data.attach import Attached, attach, detach
 from recdb.data.sources import Source
 from recdb.database import Database
@@ -58,9 +58,9 @@ def test_every_form_of_an_attached_embedding_is_read(database: Database, db: psy
     assert embeddings(db) == {"a": [1, 0.5, -2], "b": None}
     assert column(db.execute("select embedding from recdb.item_of('a')")) == [[1, 0.5, -2]]
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        content = read_content(connection)
-    assert content.item_ids == ["a", "b"] and content.embedded.tolist() == [True, False]
-    assert content.embeddings.tolist() == [[1, 0.5, -2], [0, 0, 0]]
+        (block,) = read_catalogue(connection, embeddings=True)
+    read = dict(zip(block.item_ids, block.vectors, strict=True))
+    assert read["a"] is not None and read["a"].tolist() == [1, 0.5, -2] and read["b"] is None
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,13 @@ def test_mixed_widths_are_counted_and_the_commonest_is_read(database: Database, 
 
     assert "several widths (2 of 2, 1 of 3 numbers)" in said
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        content = read_content(connection)
+        content = read_described(connection)
         found = findings(connection)["embeddings"]
     assert found.state == "warn" and "2 of 2 numbers, 1 of 3: only those of 2 count" in found.message
-    assert content.widths == {2: 2, 3: 1}
-    assert content.embedded.tolist() == [True, True, False]
-    assert content.embeddings.tolist() == [[1, 2], [3, 4], [0, 0]]
+    assert content is not None
+    keys = dict(db.execute("select item_id, item_key from recdb.item_key").fetchall())
+    read = [content.embeddings[keys[item]].tolist() for item in "abc"]
+    assert read == [pytest.approx([0.4472136, 0.8944272]), pytest.approx([0.6, 0.8]), [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -206,16 +207,17 @@ def test_embeddings_go_with_pgvector_and_those_that_recdb_made_stay(database: Da
     assert embeddings(db)["a"] == [3, 4]
 
 
-def test_content_has_tokens_of_attributes_and_owner(database: Database, db: psycopg.Connection) -> None:
+def test_content_has_tokens_of_words_attributes_and_owner(database: Database, db: psycopg.Connection) -> None:
     db.execute(
-        """insert into recdb.item (item_id, owner_id, title, attributes) values ('a', 'u1', 'The Title, again',
+        """insert into recdb.item (item_id, owner_id, title, attributes) values ('a', 'u1', 'The Title, again the',
         '{"genres": ["Comedy", "Drama"], "year": 1995, "maker": {"country": "FR"}, "new": true, "none": null}')"""
     )
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        content = read_content(connection, embeddings=False)
-    assert set(content.tokens()[0]) == {
-        "genres=comedy", "genres=drama", "year=1995", "maker.country=fr", "new=true", "owner=u1"
-    }  # fmt: skip
-    assert content.words()[0] == ["the", "title", "again"]
-    assert content.embeddings.shape == (1, 0) and not content.embedded.any()
-    assert content.item_keys.dtype == np.int32
+        (block,) = read_catalogue(connection)
+    texts = [
+        "genres=comedy", "genres=drama", "year=1995", "maker=fr", "new=true", "owner=u1", "word=the", "word=title",
+        "word=again",
+    ]  # fmt: skip
+    expected = column(db.execute("select hashtextextended(t, 0) from unnest(%s::text[]) t order by 1", [texts]))
+    assert sorted(block.tokens.numbers.tolist()) == expected
+    assert block.item_keys.tolist() == [0] and block.vectors == [None]

@@ -1,0 +1,96 @@
+"""How the job reads the catalogue: each row once, by one tokenizer, in bounded memory."""
+
+import numpy as np
+import psycopg
+import pytest
+from support.data import column, record, tastes
+
+from recdb import job
+from recdb.arrays.content import read_content
+from recdb.arrays.described import read_described
+from recdb.data.attach import attach
+from recdb.data.sources import Source
+from recdb.database import Database
+from recdb.job.embed import embed
+
+COUNTED = """
+create table post (id text primary key, title text);
+insert into post select 'i' || n, 'A post about ' || (array['apples', 'bees', 'clouds'])[1 + n % 3]
+from generate_series(0, 69) n;
+create sequence reads;
+create function read_one() returns boolean language plpgsql volatile as $$
+begin
+    perform nextval('public.reads');
+    return true;
+end $$;
+create view counted as select p.id, p.title from post p where read_one();
+"""
+
+
+def rows_read(db: psycopg.Connection) -> int:
+    (count,) = column(db.execute("select case when is_called then last_value else 0 end from reads"))
+    return int(count)
+
+
+def test_a_refresh_reads_each_row_of_the_catalogue_once(database: Database, db: psycopg.Connection) -> None:
+    db.execute(COUNTED)
+    record(db, tastes(users=60, items=60))
+    attach(database, [Source("items", "public.counted", {"item": "id", "title": "title"})])
+
+    before = rows_read(db)
+    job.run(database)
+    assert rows_read(db) - before == 70
+    assert column(db.execute("select scale > 0 from recdb.model_content")) == [True]
+
+    db.execute("insert into post values ('new', 'A post about bees')")
+    before = rows_read(db)
+    db.execute("call recdb.refresh()")
+    # All rows to find the new item, and the new item itself, which the view looks for among all.
+    assert rows_read(db) - before <= 71 + 71
+    before = rows_read(db)
+    db.execute("call recdb.refresh()")
+    assert rows_read(db) - before <= 71
+
+
+def test_the_newest_of_many_new_items_get_a_key_and_are_read(database: Database, db: psycopg.Connection) -> None:
+    db.execute(
+        "insert into recdb.item (item_id, title, published_at, available, embedding) "
+        "select 'i' || n, 'same words', '2026-01-01'::timestamptz + n * interval '1 day', n <> 11, '[3, 4]' "
+        "from generate_series(1, 12) n"
+    )
+    db.execute("insert into recdb.item (item_id, title) values ('timeless', 'same words')")
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        described = read_described(connection, most_untouched=4)
+        assert described is not None
+        keys = dict(db.execute("select item_id, item_key from recdb.item_key").fetchall())
+        assert sorted(keys) == ["i10", "i12", "i8", "i9"]
+        tokens = described.tokens.toarray()
+        assert tokens.shape == (max(keys.values()) + 1, 2) and (tokens[list(keys.values())] == 1).all()
+        assert not tokens[0].any()
+        assert described.embeddings[list(keys.values())].tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]] * 4
+        assert described.available[list(keys.values())].tolist() == [
+            db.execute("select published_at <= now() from recdb.item where item_id = %s", [item]).fetchone() == (True,)
+            for item in keys
+        ]
+        again = read_described(connection, most_untouched=4)
+    assert again is not None and len(column(db.execute("select item_id from recdb.item_key"))) == 8
+
+
+def test_training_embedding_and_the_rival_see_the_same_tokens(database: Database, db: psycopg.Connection) -> None:
+    db.execute(
+        "insert into recdb.item (item_id, owner_id, title, attributes) "
+        """select 'i' || n, 'u' || n % 2, 'Büch über ' || n % 3, '{"topic": "Tea"}' from generate_series(1, 9) n"""
+    )
+    embed(database, model="tfidf", dimension=4)
+    made = column(db.execute("select token from recdb.embedding_token order by 1"))
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        described, content = read_described(connection), read_content(connection)
+    expected = column(
+        db.execute(
+            "select distinct f.token from recdb.read_items() i "
+            "cross join lateral recdb.item_tokens(i.owner_id, i.title, i.attributes) f order by 1"
+        )
+    )
+    assert described is not None
+    assert made == expected == described.token_ids.tolist() == content.tokens.common().tolist()
+    assert np.diff(content.tokens.matrix(content.tokens.common()).indptr).tolist() == [5] * 9
