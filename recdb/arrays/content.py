@@ -60,7 +60,7 @@ def read_content(connection: psycopg.Connection) -> Content:
     """Read the tokens of the whole catalogue."""
     ids, parts = list[str](), list[TokenSets]()
     keys = [np.empty(0, dtype=np.int32)]
-    for block in read_catalogue(connection):
+    for block in read_items_in_blocks(connection):
         ids += block.item_ids
         keys.append(block.item_keys)
         parts.append(block.tokens)
@@ -68,7 +68,7 @@ def read_content(connection: psycopg.Connection) -> Content:
     return Content([ids[n] for n in order], np.concatenate(keys)[order], TokenSets.together(parts).of(order))
 
 
-def read_catalogue(
+def read_items_in_blocks(
     connection: psycopg.Connection,
     *,
     only: list[str] | None = None,
@@ -116,14 +116,14 @@ def read_catalogue(
                 np.array([row[2] for row in rows], dtype=np.bool_),
                 np.array([row[3] for row in rows], dtype=np.float64),
                 np.array([row[4] for row in rows], dtype=np.bool_),
-                TokenSets.of_lists([unpack(row[5], BIGINT, np.dtype(np.int64)) for row in rows]),
+                TokenSets.of_lists([unpack_array(row[5], BIGINT, np.dtype(np.int64)) for row in rows]),
                 np.array([row[5] is not None for row in rows], dtype=np.bool_),
-                [None if row[6] is None else unpack(row[6], REAL, np.dtype(np.float32)) for row in rows],
+                [None if row[6] is None else unpack_array(row[6], REAL, np.dtype(np.float32)) for row in rows],
                 [(row[7], row[8], row[9]) for row in rows] if texts else [],
             )
 
 
-def unpack(packed: bytes | None, element: np.dtype, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
+def unpack_array(packed: bytes | None, element: np.dtype, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
     """Return an array of PostgreSQL in its binary form, without NULLs; NULL and an empty one have no elements."""
     if packed is None or len(packed) <= ARRAY_HEAD:
         return np.empty(0, dtype=kind)

@@ -7,7 +7,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from recdb.arrays.content import Block, read_catalogue
+from recdb.arrays.content import Block, read_items_in_blocks
 from recdb.database import fetch_row
 from recdb.learn.content import Described
 from recdb.learn.matrix import Float32
@@ -81,7 +81,7 @@ def read_described(connection: psycopg.Connection, most_untouched: int = MOST_UN
     collected = Collected()
     waiting: list[tuple[float, str]] = []
     whole: list[tuple[Block, NDArray[np.integer]]] = []
-    for block in read_catalogue(connection, embeddings=True, most_new=most_untouched):
+    for block in read_items_in_blocks(connection, embeddings=True, most_new=most_untouched):
         keyed = np.flatnonzero(block.item_keys > 0)
         collected.add(block, keyed, block.item_keys[keyed])
         fresh = np.flatnonzero((block.item_keys == 0) & block.available)
@@ -95,7 +95,7 @@ def read_described(connection: psycopg.Connection, most_untouched: int = MOST_UN
     for block, some in whole:
         rows = np.array([row for row in some if block.item_ids[row] in keys], dtype=np.int64)
         collected.add(block, rows, np.array([keys.pop(block.item_ids[row]) for row in rows], dtype=np.int32))
-    for block in read_catalogue(connection, only=list(keys), embeddings=True) if keys else ():
+    for block in read_items_in_blocks(connection, only=list(keys), embeddings=True) if keys else ():
         collected.add(block, np.arange(len(block.item_keys)), block.item_keys)
     (last,) = fetch_row(connection, "select coalesce(max(t.item_key), 0) from recdb.item_key t")
     return collected.described(int(last))

@@ -17,7 +17,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from recdb.arrays.content import read_catalogue
+from recdb.arrays.content import read_items_in_blocks
 from recdb.arrays.copy import copy_in
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput, RecdbError
@@ -120,18 +120,17 @@ def embed(
                 basis = make_basis(texts.tokens, dimension, model, download, report)
                 keep_basis(connection, basis, len(texts.item_ids))
         embedded = embed_items(connection, texts, basis, report)
-        (without,) = fetch_row(
-            connection, "select count(*) from recdb.read_items() i where i.embedding is null and i.item_id is not null"
-        )
+        (having,) = fetch_row(connection, "select count(*) from recdb.item_embedding")
+    without = len(set(texts.item_ids)) - int(having)
     seconds = time.monotonic() - began
-    return Embedded(basis.method, basis.dimension, len(texts.item_ids), embedded, int(without), again, seconds)
+    return Embedded(basis.method, basis.dimension, len(texts.item_ids), embedded, without, again, seconds)
 
 
 def read_texts(connection: psycopg.Connection, report: Report) -> Texts:
     """Read the catalogue once, a block at a time; of the texts it keeps the tokens and a hash."""
     hashes: dict[str, bytes] = {}
     ids, parts = list[str](), list[TokenSets]()
-    for block in read_catalogue(connection, texts=True, report=report):
+    for block in read_items_in_blocks(connection, texts=True, report=report):
         ids += block.item_ids
         parts.append(block.tokens)
         for item, text in zip(block.item_ids, block.texts, strict=True):
@@ -266,10 +265,8 @@ def embed_items(connection: psycopg.Connection, texts: Texts, basis: Way, report
         count += len(embedded)
     report("storing")
     with connection.transaction():
-        connection.execute(
-            "delete from recdb.item_embedding e "
-            "where not exists (select from recdb.read_items() i where i.item_id = e.item_id)"
-        )
+        gone = sorted(known.keys() - set(texts.item_ids))
+        connection.execute("delete from recdb.item_embedding e where e.item_id = any (%s)", [gone])
         connection.execute(
             "update recdb.item t set embedding = e.embedding from recdb.item_embedding e "
             "where e.item_id = t.item_id and t.embedding is null"
@@ -282,7 +279,7 @@ def describe_items(connection: psycopg.Connection, items: list[str]) -> list[str
     """Read some items again, as texts for a language model; one that has just gone is empty."""
     found = {
         item: describe_item(title, json.loads(attributes or "null"), owner)
-        for block in read_catalogue(connection, only=items, tokens=False, texts=True)
+        for block in read_items_in_blocks(connection, only=items, tokens=False, texts=True)
         for item, (title, owner, attributes) in zip(block.item_ids, block.texts, strict=True)
     }
     return [found.get(item, "") for item in items]

@@ -200,8 +200,8 @@ def fit_cooccurrence(
     c_r is the row's count; the diagonal is the first term's, times `self_weight`. The second term is that of filters.py
     for b = (x + y) / 2, where P = D^-b C D^-b is symmetric and the first term is D^-e P D^e, e = (x - y) / 2; with
     another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue. Where W has
-    dislikes, the second term turns no sign of the first, and links no items that never occur together: what is unlike
-    something disliked is not liked for it.
+    dislikes, the second term turns no sign of the first, and links no items that never occur together: an item that is
+    unlike a disliked one is not liked for it.
 
     With s = 1 and no filter this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph
     filter of Turbo-CF (Park et al. 2024), and with a = 1/2, x = 1, y = 0 and the ideal filter GF-CF (Shen et al. 2021).

@@ -126,5 +126,5 @@ class Params:
 
     @classmethod
     def of_version(cls, stored: dict[str, Any]) -> Self:
-        """Build the parameters of a version, which an older recdb may have trained, from what it stored."""
+        """Build the parameters of a stored version, which an older recdb may have trained."""
         return cls.from_json(BEFORE | stored)

@@ -9,7 +9,7 @@ from support.data import column
 from support.doctor import findings
 
 from recdb import migrate
-from recdb.arrays.content import read_catalogue
+from recdb.arrays.content import read_items_in_blocks
 from recdb.arrays.described import read_described
 from recdb.data.attach import Attached, attach, detach
 from recdb.data.sources import Source
@@ -58,7 +58,7 @@ def test_every_form_of_an_attached_embedding_is_read(database: Database, db: psy
     assert embeddings(db) == {"a": [1, 0.5, -2], "b": None}
     assert column(db.execute("select embedding from recdb.item_of('a')")) == [[1, 0.5, -2]]
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        (block,) = read_catalogue(connection, embeddings=True)
+        (block,) = read_items_in_blocks(connection, embeddings=True)
     read = dict(zip(block.item_ids, block.vectors, strict=True))
     assert read["a"] is not None and read["a"].tolist() == [1, 0.5, -2] and read["b"] is None
 
@@ -213,7 +213,7 @@ def test_content_has_tokens_of_words_attributes_and_owner(database: Database, db
         '{"genres": ["Comedy", "Drama"], "year": 1995, "maker": {"country": "FR"}, "new": true, "none": null}')"""
     )
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        (block,) = read_catalogue(connection)
+        (block,) = read_items_in_blocks(connection)
     texts = [
         "genres=comedy", "genres=drama", "year=1995", "maker=fr", "new=true", "owner=u1", "word=the", "word=title",
         "word=again",
