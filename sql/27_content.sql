@@ -6,7 +6,8 @@
 --   parameters  owner_id, title, attributes  as in the catalogue; each may be NULL
 --   returns     a number for each of them, once
 -- A list in the attributes counts element by element, an object by its values. A value of more than 60 characters is a
--- text, of which the words count. Training and serving both call this function, so they always agree.
+-- text, of which the words count. Training, serving and `recdb embed` all call this function, so they always agree. In
+-- a database of the locale C, PostgreSQL knows the letters of ASCII only: the ranges name those of other scripts.
 create or replace function recdb.item_tokens(owner_id text, title text, attributes jsonb)
 returns table (token bigint)
 language sql immutable parallel safe
@@ -30,7 +31,11 @@ begin atomic
             union all
             select v.text from value v where length(v.text) > 60
         ) s
-        cross join lateral regexp_split_to_table(lower(left(s.text, 20000)), '[^[:alnum:]]+') w(word)
+        cross join lateral regexp_split_to_table(
+            lower(left(s.text, 20000)),
+            '[^[:alnum:]\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff\u2c00-\u2dff\u3005-\u3007\u3041-\ud7ff\uf900-\ufdff'
+            '\ufe70-\ufefe\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uffdc\U00010000-\U0001efff'
+            '\U00020000-\U0003ffff]+') w(word)
         where w.word <> ''
     ) t
     where t.text is not null;

@@ -4,8 +4,9 @@ import numpy as np
 import psycopg
 import pytest
 from support.data import column, record, tastes
+from support.servers import Server
 
-from recdb import job
+from recdb import job, migrate
 from recdb.arrays.content import read_content
 from recdb.arrays.described import read_described
 from recdb.data.attach import attach
@@ -94,3 +95,18 @@ def test_training_embedding_and_the_rival_see_the_same_tokens(database: Database
     assert described is not None
     assert made == expected == described.token_ids.tolist() == content.tokens.common().tolist()
     assert np.diff(content.tokens.matrix(content.tokens.common()).indptr).tolist() == [5] * 9
+
+
+def test_words_of_every_script_count_in_a_database_of_the_locale_c(server: Server) -> None:
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+        connection.execute("create database words_c template template0 encoding 'UTF8' locale 'C'")
+    database = Database(server.conninfo("words_c"), "test")
+    migrate.upgrade(database)
+    title = "война и мир, «naïve» café — 東京 “旅行” हिन्दी 🦊 ο λύκος…"
+    words = ["война", "и", "мир", "naïve", "café", "東京", "旅行", "हिन्दी", "ο", "λύκος"]
+    with psycopg.connect(database.conninfo, autocommit=True) as db:
+        found = column(db.execute("select token from recdb.item_tokens(null, %s, null) order by 1", [title]))
+        expected = "select hashtextextended('word=' || w, 0) from unnest(%s::text[]) w order by 1"
+        assert found == column(db.execute(expected, [words]))
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+        connection.execute("drop database words_c with (force)")
