@@ -102,8 +102,8 @@ def test_words_of_every_script_count_in_a_database_of_the_locale_c(server: Serve
         connection.execute("create database words_c template template0 encoding 'UTF8' locale 'C'")
     database = Database(server.conninfo("words_c"), "test")
     migrate.upgrade(database)
-    title = "война и мир, «naïve» café — 東京 “旅行” हिन्दी 🦊 ο λύκος…"
-    words = ["война", "и", "мир", "naïve", "café", "東京", "旅行", "हिन्दी", "ο", "λύκος"]
+    title = "война и мир, «naïve» café — 東京 “旅行” हिन्दी 🦊 λύκος…"
+    words = ["война", "и", "мир", "naïve", "café", "東京", "旅行", "हिन्दी", "λύκος"]
     with psycopg.connect(database.conninfo, autocommit=True) as db:
         found = column(db.execute("select token from recdb.item_tokens(null, %s, null) order by 1", [title]))
         expected = "select hashtextextended('word=' || w, 0) from unnest(%s::text[]) w order by 1"
