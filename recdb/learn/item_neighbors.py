@@ -24,6 +24,7 @@ from recdb.learn.matrix import (
 )
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
+from recdb.learn.recount import predicting_items, recount
 
 BLOCK_PRODUCTS = 1 << 22
 EASE_ITEMS = 20_000
@@ -98,7 +99,7 @@ def strongest_of_dense(
 
 @dataclass(frozen=True)
 class Pairs:
-    """The weights between all pairs of items: (sources targets)^s + left right', computed for a block at a time."""
+    """The weights between all pairs of items: f (sources targets)^s + left right', computed for a block at a time."""
 
     sources: sparse.csr_array
     """(items, rows)."""
@@ -110,6 +111,8 @@ class Pairs:
     """(items, rank); None for no second term."""
     right: Float32 | None = None
     """(items, rank)."""
+    share: float = 1.0
+    """f: the first term counts this often, where there is a second."""
 
     def together(self, chosen: NDArray[np.int64]) -> sparse.csr_array:
         """Return the first term, (chosen, items)."""
@@ -122,7 +125,7 @@ class Pairs:
         """Return both terms for all items, (chosen, items); `given` is the first."""
         assert self.left is not None and self.right is not None
         found: Float32 = self.left[chosen] @ self.right.T
-        found[row_numbers(given), given.indices] += given.data
+        found[row_numbers(given), given.indices] += given.data * np.float32(self.share)
         return found
 
     def where_together(self, chosen: NDArray[np.int64], given: sparse.csr_array) -> Float32:
@@ -150,14 +153,36 @@ def fit_item_neighbors(
     spectrum: Spectrum | None = None,
     sources: NDArray[np.integer] | None = None,
 ) -> Iterator[ItemNeighbors]:
-    """Learn item neighbours by `params.learner`, a block of items at a time.
+    """Learn item neighbours by `params.learner`, a block of items at a time, and recount.
 
     `rows` are those of rows_to_learn_from(). `spectrum` is that of find_spectrum() with at least `spectral_rank`; it is
     found here if it is None and a filter needs it. With `sources` only these items' neighbours are learned.
     """
-    item_sums = rows.item_sums()
-    known = np.flatnonzero(item_sums > 0)
+    known = np.flatnonzero(rows.item_sums() > 0)
     wanted = known if sources is None else np.intersect1d(known, sources)
+    if params.recount_exponent == 0:
+        yield from fit_blocks(rows, params, known, wanted, spectrum, progress)
+        return
+    needed = np.union1d(wanted, predicting_items(rows))
+    learned = list(fit_blocks(rows, params, known, np.intersect1d(known, needed), spectrum, progress))
+    factors = recount(to_matrix(learned, rows.weights.shape[1]), rows, params.recount_exponent)
+    for block in learned:
+        chosen = np.isin(block.items, wanted)
+        weights = block.weights[chosen]
+        weights.data *= factors[weights.indices]
+        if chosen.any():
+            yield ItemNeighbors(block.items[chosen], weights)
+
+
+def fit_blocks(
+    rows: Rows,
+    params: Params,
+    known: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    spectrum: Spectrum | None,
+    progress: Progress | None,
+) -> Iterator[ItemNeighbors]:
+    """Learn the neighbours of the wanted items without a recount."""
     if params.learner == "ease":
         found = fit_ease(rows, params, known, wanted, progress)
     else:
@@ -177,10 +202,11 @@ def fit_cooccurrence(
 ) -> Iterator[ItemNeighbors]:
     """Learn from items that occur together, by degree-normalized co-occurrence, and add a spectral filter.
 
-    N_ji = (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
+    N_ji = f (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
     c_r is the row's count; the diagonal is the first term's, times `self_weight`. The second term is that of filters.py
     for b = (x + y) / 2, where P = D^-b C D^-b is symmetric and the first term is D^-e P D^e, e = (x - y) / 2; with
-    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue.
+    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue. A filter may
+    multiply the first term by f, but not its diagonal.
 
     With s = 1 and no filter this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph
     filter of Turbo-CF (Park et al. 2024), and with a = 1/2, x = 1, y = 0 and the ideal filter GF-CF (Shen et al. 2021).
@@ -202,6 +228,7 @@ def fit_cooccurrence(
             pairs,
             left=spectrum.vectors * response * inverse_power(item_sums, exponent)[:, None],
             right=spectrum.vectors * inverse_power(item_sums, -exponent)[:, None],
+            share=spectrum.rest(params),
         )
     filtered = params.spectral_weight > 0
     everywhere = filtered and len(np.flatnonzero(item_sums)) <= FILTERED_ITEMS
@@ -214,9 +241,10 @@ def fit_cooccurrence(
             weights[row_numbers(given)[itself]] = given.data[itself] * np.float32(params.self_weight)
             found = strongest_of_dense(pairs.everywhere(chosen, given), chosen, weights, params.item_neighbors)
             return ItemNeighbors(chosen, found)
-        given.data[itself] *= np.float32(params.self_weight)
         if filtered:
-            given.data += np.where(itself, 0, pairs.where_together(chosen, given)).astype(np.float32)
+            both = given.data * np.float32(pairs.share) + pairs.where_together(chosen, given)
+            given.data = np.where(itself, given.data, both).astype(np.float32)
+        given.data[itself] *= np.float32(params.self_weight)
         return ItemNeighbors(chosen, strongest(given, itself, params.item_neighbors))
 
     return in_threads(learn, pairs.blocks(wanted, dense=everywhere), THREADS)
@@ -229,18 +257,20 @@ def fit_ease(
     wanted: NDArray[np.int64],
     progress: Progress | None = None,
 ) -> Iterator[ItemNeighbors]:
-    """Learn by EASE^R (Steck 2019): N = -P / diag(P), P = (A'A + L)^-1, signs kept, A = sqrt(c) D_r^-a W D_i^-y.
+    """Learn by EASE^R (Steck 2019): N = -D^-x' P / diag(P), P = (A'A + L)^-1, signs kept, A = sqrt(c) D_r^-a W D_i^-y.
 
     L = lambda I + p / (1 - p) diag(A'A): lambda regularizes, and p is the share of entries that EDLAE (Steck 2020)
-    drops while it learns. EASE gives an item no weight for itself; this learner gives it `self_weight` times the weight
-    of its strongest neighbour.
+    drops while it learns. x' is `ease_source_exponent`: with 0 < x' < y popular items count less in a profile than in
+    EASE, and more than in a profile divided by d^y. EASE gives an item no weight for itself; this learner gives it
+    `self_weight` times the weight of its strongest neighbour.
     """
     scaled = spectral_rows(rows, params.item_user_exponent, params.target_exponent)
     squares = np.bincount(scaled.indices, scaled.data.astype(np.float64) ** 2, minlength=scaled.shape[1])
     added = params.ease_regularization * squares.sum() / max(len(known), 1)
     added = added + params.ease_dropout / (1 - params.ease_dropout) * squares
+    by_source = inverse_power(rows.item_sums(), params.ease_source_exponent)
     if len(known) > EASE_ITEMS:
-        return decomposed_ease(scaled, added, params, wanted, progress)
+        return decomposed_ease(scaled, added, by_source, params, wanted, progress)
     if progress:
         progress("item neighbours, inverting")
     learned = exact_ease(scaled[:, known], added[known])
@@ -248,7 +278,7 @@ def fit_ease(
     places = np.searchsorted(known, wanted)
 
     def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:
-        part = learned[chosen]
+        part = learned[chosen] * by_source[known[chosen], None]
         itself = np.float32(params.self_weight) * np.abs(part).max(axis=1, initial=0)
         found = strongest_of_dense(part, chosen, itself, params.item_neighbors)
         shape = len(chosen), scaled.shape[1]
@@ -303,6 +333,7 @@ def inverted(gram: Float32) -> Float32:
 def decomposed_ease(
     scaled: sparse.csr_array,
     added: Float64,
+    by_source: Float32,
     params: Params,
     wanted: NDArray[np.int64],
     progress: Progress | None = None,
@@ -331,6 +362,7 @@ def decomposed_ease(
     def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:
         found = pairs.everywhere(chosen, pairs.together(chosen))
         found[np.arange(len(chosen)), chosen] = 0
+        found *= by_source[chosen, None]
         itself = np.float32(params.self_weight) * np.abs(found).max(axis=1, initial=0)
         return ItemNeighbors(chosen, strongest_of_dense(found, chosen, itself, params.item_neighbors))
 

@@ -81,6 +81,11 @@ class Params:
     """EASE's lambda, in units of the mean diagonal of W'W."""
     ease_dropout: float = _number(0.0, 0, 0.99)
     """EDLAE's p: the share of interactions that EASE drops while it learns."""
+    ease_source_exponent: float = _number(0.0, -1, 2)
+    """x': EASE's weights are divided by d^x' of the item that recommends."""
+    recount_exponent: float = _number(0.0, 0, 2)
+    """g': the weights that item i is given are multiplied by (d_i / d'_i)^g', with the degrees d' after adding the best
+    predicted links: see recdb/learn/recount.py."""
     self_weight: float = _number(8.0, 0, 100)
     """An item's weight for itself: this times its co-occurrence with itself. It is 0 where every kind hides."""
     session_weight: float = _number(50.0, 0, 1000)
@@ -110,10 +115,13 @@ class Params:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Build parameters from a JSON object; missing ones have their defaults.
 
-        Raises InvalidInput for an unknown name, a wrong type or a value out of range.
+        A spectral weight without a filter is that of 'ideal': versions of before the others existed have no filter's
+        name. Raises InvalidInput for an unknown name, a wrong type or a value out of range.
         """
         known = {each.name for each in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise InvalidInput(f"unknown model parameters: {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
+        if "spectral_weight" in values:
+            values = {"spectral_filter": "ideal", **values}
         return cls(**values)

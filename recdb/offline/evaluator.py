@@ -27,6 +27,7 @@ from recdb.learn.limits import (
 from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
+from recdb.learn.recount import predicting_items
 from recdb.learn.scoring import Neighborhood, nearest_users, neighbor_strengths, profiles, ranks_of, shares
 from recdb.offline.cache import CACHE_BYTES, Cache
 from recdb.offline.learned import Learned, Widest, filtered, prune, shared, widest
@@ -63,7 +64,9 @@ LEARNING = (
     "spectral_rank",
     "ease_regularization",
     "ease_dropout",
+    "ease_source_exponent",
     "item_neighbors",
+    "recount_exponent",
     "session_weight",
     "session_gap",
 )
@@ -296,21 +299,23 @@ class OfflineEvaluator:
         many, few = len(self.users), len(validation.users)
         keys = [("widest", users, *values(common, LEARNING)) for users in (many, few)]
         everything = keys[0] in self._cache or params.learner == "ease"
-        sources = None if params.learner == "ease" else self._profile_items(validation)
 
         def learn() -> Widest:
+            sources = None if params.learner == "ease" else self._profile_items(common, validation)
             return widest(self._rows(common), common, self._spectrum(common) if filtered(common) else None, sources)
 
         def pruned() -> Learned:
             wide = self._cache.get(keys[0] if everything else keys[1], learn)
-            return prune(wide, params, self._self_weight(params))
+            return prune(wide, params, self._self_weight(params), self._rows(common))
 
         key = ("learned", many if everything else few, self._self_weight(params), *values(params, LEARNING))
         return self._cache.get(key, pruned)
 
-    def _profile_items(self, validation: ValidationUsers) -> NDArray[np.int64]:
-        """Return the items in the profiles of validation users: nothing else recommends items to them."""
-        return np.unique(self._matrix(0.0, self.longest)[validation.users].indices).astype(np.int64)
+    def _profile_items(self, params: Params, validation: ValidationUsers) -> NDArray[np.int64]:
+        """Return the items in the profiles of validation users: nothing else recommends items to them. A recount needs
+        more."""
+        profiled = self._matrix(0.0, self.longest)[validation.users].indices
+        return np.union1d(profiled, predicting_items(self._rows(params))).astype(np.int64)
 
     def _rows(self, params: Params) -> Rows:
         """Return the rows to learn item neighbours from."""
