@@ -14,7 +14,10 @@ from recdb.learn.limits import Rows
 from recdb.learn.params import NAMES
 
 Dense = NDArray[np.float64]
-PLAIN = Params(item_neighbors=100, self_weight=0.0, spectral_weight=0.0, spectral_filter="ideal", spectral_rank=100)
+PLAIN = Params(
+    item_neighbors=100, self_weight=0.0, source_exponent=0.5, target_exponent=0.5, spectral_weight=0.0,
+    spectral_filter="ideal", spectral_rank=100,
+)  # fmt: skip
 
 
 def some_rows(users: int = 40, items: int = 25, seed: int = 0) -> Rows:
