@@ -257,20 +257,18 @@ def fit_ease(
     wanted: NDArray[np.int64],
     progress: Progress | None = None,
 ) -> Iterator[ItemNeighbors]:
-    """Learn by EASE^R (Steck 2019): N = -D^-x' P / diag(P), P = (A'A + L)^-1, signs kept, A = sqrt(c) D_r^-a W D_i^-y.
+    """Learn by EASE^R (Steck 2019): N = -P / diag(P), P = (A'A + L)^-1, signs kept, A = sqrt(c) D_r^-a W D_i^-y.
 
     L = lambda I + p / (1 - p) diag(A'A): lambda regularizes, and p is the share of entries that EDLAE (Steck 2020)
-    drops while it learns. x' is `ease_source_exponent`: with 0 < x' < y popular items count less in a profile than in
-    EASE, and more than in a profile divided by d^y. EASE gives an item no weight for itself; this learner gives it
-    `self_weight` times the weight of its strongest neighbour.
+    drops while it learns. EASE gives an item no weight for itself; this learner gives it `self_weight` times the weight
+    of its strongest neighbour.
     """
     scaled = spectral_rows(rows, params.item_user_exponent, params.target_exponent)
     squares = np.bincount(scaled.indices, scaled.data.astype(np.float64) ** 2, minlength=scaled.shape[1])
     added = params.ease_regularization * squares.sum() / max(len(known), 1)
     added = added + params.ease_dropout / (1 - params.ease_dropout) * squares
-    by_source = inverse_power(rows.item_sums(), params.ease_source_exponent)
     if len(known) > EASE_ITEMS:
-        return decomposed_ease(scaled, added, by_source, params, wanted, progress)
+        return decomposed_ease(scaled, added, params, wanted, progress)
     if progress:
         progress("item neighbours, inverting")
     learned = exact_ease(scaled[:, known], added[known])
@@ -278,7 +276,7 @@ def fit_ease(
     places = np.searchsorted(known, wanted)
 
     def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:
-        part = learned[chosen] * by_source[known[chosen], None]
+        part = learned[chosen]
         itself = np.float32(params.self_weight) * np.abs(part).max(axis=1, initial=0)
         found = strongest_of_dense(part, chosen, itself, params.item_neighbors)
         shape = len(chosen), scaled.shape[1]
@@ -333,7 +331,6 @@ def inverted(gram: Float32) -> Float32:
 def decomposed_ease(
     scaled: sparse.csr_array,
     added: Float64,
-    by_source: Float32,
     params: Params,
     wanted: NDArray[np.int64],
     progress: Progress | None = None,
@@ -362,7 +359,6 @@ def decomposed_ease(
     def learn(chosen: NDArray[np.int64]) -> ItemNeighbors:
         found = pairs.everywhere(chosen, pairs.together(chosen))
         found[np.arange(len(chosen)), chosen] = 0
-        found *= by_source[chosen, None]
         itself = np.float32(params.self_weight) * np.abs(found).max(axis=1, initial=0)
         return ItemNeighbors(chosen, strongest_of_dense(found, chosen, itself, params.item_neighbors))
 

@@ -81,9 +81,7 @@ class Params:
     """EASE's lambda, in units of the mean diagonal of W'W."""
     ease_dropout: float = _number(0.0, 0, 0.99)
     """EDLAE's p: the share of interactions that EASE drops while it learns."""
-    ease_source_exponent: float = _number(0.0, -1, 2)
-    """x': EASE's weights are divided by d^x' of the item that recommends."""
-    recount_exponent: float = _number(0.0, 0, 2)
+    recount_exponent: float = _number(0.4, 0, 2)
     """g': the weights that item i is given are multiplied by (d_i / d'_i)^g', with the degrees d' after adding the best
     predicted links: see recdb/learn/recount.py."""
     self_weight: float = _number(8.0, 0, 100)

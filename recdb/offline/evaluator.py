@@ -64,7 +64,6 @@ LEARNING = (
     "spectral_rank",
     "ease_regularization",
     "ease_dropout",
-    "ease_source_exponent",
     "item_neighbors",
     "recount_exponent",
     "session_weight",

@@ -20,7 +20,7 @@ FILTER = ("spectral_filter", "spectral_power", "spectral_rank")
 """Hyper-parameters of a spectral filter, without an effect where its weight is 0."""
 COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight", *FILTER)
 """Hyper-parameters that only the learner 'cooccurrence' reads."""
-EASE = ("ease_regularization", "ease_dropout", "ease_source_exponent")
+EASE = ("ease_regularization", "ease_dropout")
 """Hyper-parameters that only the learner 'ease' reads."""
 
 
@@ -72,7 +72,6 @@ def shared(params: Params) -> Params:
     idle = {name for name in (*COOCCURRENCE, *EASE, "session_gap") if not learns(params, name)}
     if params.learner == "ease":
         idle.remove("spectral_rank")
-        params = replace(params, ease_source_exponent=0.0)
     if rescales(params):
         params = replace(params, source_exponent=0.0, cooccurrence_power=1.0)
     defaults = Params()
@@ -114,8 +113,6 @@ def prune(wide: Widest, params: Params, self_weight: float, rows: Rows) -> Learn
         numbers = row_numbers(weights)
         by_row = inverse_power(wide.item_sums, params.source_exponent * params.cooccurrence_power)
         weights.data = signed_power(weights.data, params.cooccurrence_power) * by_row[numbers]
-    if params.learner == "ease" and params.ease_source_exponent:
-        weights.data = weights.data * inverse_power(wide.item_sums, params.ease_source_exponent)[row_numbers(weights)]
     weights.data[places == 0] *= np.float32(self_weight)
     if params.recount_exponent:
         weights.data *= recount(weights, rows, params.recount_exponent)[weights.indices]

@@ -9,7 +9,7 @@ from scipy import sparse
 from recdb.learn import Params, fit_item_neighbors, recount, to_matrix
 from recdb.learn.limits import Rows
 
-PLAIN = Params(item_neighbors=6, self_weight=1.0, spectral_weight=0.0, session_weight=0.0)
+PLAIN = Params(item_neighbors=6, self_weight=1.0, spectral_weight=0.0, recount_exponent=0.0)
 
 
 def some_rows(users: int = 60, items: int = 30, seed: int = 0) -> Rows:

@@ -39,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "never for themselves": {"self_weight": 0.0},
     "spectral": {"spectral_weight": 0.5, "cooccurrence_power": 0.7, "source_exponent": 0.3, "target_exponent": 0.8},
     "ridge": {"spectral_weight": 9.0, "spectral_filter": "ridge", "source_exponent": 0.6, "target_exponent": 0.2},
-    "ease": {"learner": "ease", "item_neighbors": 30, "ease_dropout": 0.5, "ease_source_exponent": 0.2},
+    "ease": {"learner": "ease", "item_neighbors": 30, "ease_dropout": 0.5},
     "recounted": {"recount_exponent": 1.0},
     "ease without sessions": {"learner": "ease", "session_weight": 0.0, "self_weight": 0.0, "blend": 0.0},
 }

@@ -94,7 +94,7 @@ def cooccurrences(learned: reference.Reference) -> reference.Array:
 
 
 def ease(learned: reference.Reference) -> reference.Array:
-    """N_ji = -d_j^-x' P_ji / P_ii, P = (A'A + lambda I + p / (1 - p) diag(A'A))^-1, A = sqrt(c) D_r^-a W D_i^-y; lambda in
+    """N_ji = -P_ji / P_ii, P = (A'A + lambda I + p / (1 - p) diag(A'A))^-1, A = sqrt(c) D_r^-a W D_i^-y; lambda in
     units of the mean diagonal."""
     (rows, counts), params = rows_to_learn_from(learned), learned.params
     by_row = np.sqrt(counts) * reference.inverse_power(np.abs(rows).sum(axis=1), params["item_user_exponent"])
@@ -105,8 +105,7 @@ def ease(learned: reference.Reference) -> reference.Array:
     regularization = params["ease_regularization"] * np.diag(gram)[item_sums > 0].mean()
     dropped = params["ease_dropout"] / (1 - params["ease_dropout"]) * np.diag(np.diag(gram))
     precision = np.linalg.inv(gram + regularization * np.eye(len(gram)) + dropped)
-    by_source = reference.inverse_power(item_sums, params["ease_source_exponent"])
-    expected = by_source[:, None] * -precision / np.diag(precision)
+    expected = -precision / np.diag(precision)
     np.fill_diagonal(expected, 0)
     np.fill_diagonal(expected, learned.self_weight * np.abs(expected).max(axis=1))
     return expected
