@@ -11,6 +11,12 @@ NAMES = {
 }
 """The values of the parameters that are names."""
 
+BEFORE = {
+    "source_exponent": 0.5, "target_exponent": 0.5, "spectral_weight": 0.0, "spectral_filter": "ideal",
+    "spectral_rank": 256, "recount_exponent": 0.0,
+}  # fmt: skip
+"""The effect of these parameters on versions that were trained before there were any, where the defaults differ."""
+
 
 def _number(default: float, lowest: float, highest: float) -> Any:
     return field(default=default, metadata={"limits": (lowest, highest)})
@@ -113,13 +119,15 @@ class Params:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Build parameters from a JSON object; missing ones have their defaults.
 
-        A spectral weight without a filter is that of 'ideal': versions of before the others existed have no filter's
-        name. Raises InvalidInput for an unknown name, a wrong type or a value out of range.
+        Raises InvalidInput for an unknown name, a wrong type or a value out of range.
         """
         known = {each.name for each in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise InvalidInput(f"unknown model parameters: {', '.join(unknown)}", f"known: {', '.join(sorted(known))}")
-        if "spectral_weight" in values:
-            values = {"spectral_filter": "ideal", **values}
         return cls(**values)
+
+    @classmethod
+    def of_version(cls, stored: dict[str, Any]) -> Self:
+        """Build the parameters of a stored version, which an older recdb may have trained."""
+        return cls.from_json(BEFORE | stored)

@@ -4,9 +4,9 @@ A model predicts some items far more often than people choose them: those that m
 et al., WSDM 2022) adds the best predictions to the interactions, counts the items' degrees again, and divides by these.
 So such items lose, and the others gain.
 
-Here the weights that all items give to item i are multiplied by ((k_i + 1) / (k_i + 1 + q_i))^g: k_i users have the item,
-and q_i more get it among their best predictions, a fifth as many as they have items. Of a large number of users a sample
-predicts. One prediction of each item does not count, so that no single user makes an item lose.
+Here the weights that all items give to item i are multiplied by ((k_i + 1) / (k_i + 1 + q_i))^g: k_i users have the
+item, and q_i more get it among their best predictions, a fifth as many as they have items. Of a large number of users a
+sample predicts. One prediction of each item does not count, so that no single user makes an item lose.
 """
 
 import numpy as np
@@ -38,11 +38,16 @@ def predicting_items(rows: Rows) -> NDArray[np.int64]:
     return np.unique(rows.of_users()[predicting_users(rows)].indices).astype(np.int64)
 
 
-def recount(neighbors: sparse.csr_array, rows: Rows, exponent: float) -> Float32:
-    """Return the factor for each item's column, (items,); `neighbors` is N, (items, items), `exponent` is g."""
+def recount(
+    neighbors: sparse.csr_array, rows: Rows, exponent: float, predicting: NDArray[np.int64] | None = None
+) -> Float32:
+    """Return the factor for each item's column, (items,); `neighbors` is N, (items, items), `exponent` is g.
+
+    `predicting` are the users who predict; predicting_users() if it is None.
+    """
     users = rows.of_users()
     filled = np.count_nonzero(np.diff(users.indptr))
-    chosen = predicting_users(rows)
+    chosen = predicting_users(rows) if predicting is None else predicting
     blocks = (users[chosen[start : start + BLOCK_USERS]] for start in range(0, len(chosen), BLOCK_USERS))
     counts = np.zeros(neighbors.shape[1])
     for found in in_threads(lambda block: predictions(block, neighbors), blocks, THREADS):

@@ -41,6 +41,8 @@ FEW_USERS = 600
 """With more validation users, a search ranks for so many of them first."""
 FEWEST_USERS = 300
 """And for so many where learning takes long even for few."""
+EXACT_ITEMS = 20_000
+"""With more items, only the validation users predict in a recount: for others more neighbours would be learned."""
 MANY_PAIRS = 150_000
 """With more pairs of a user and an item than this, one validation part has enough of them."""
 MOST_NEIGHBORS = 400
@@ -298,23 +300,25 @@ class OfflineEvaluator:
         many, few = len(self.users), len(validation.users)
         keys = [("widest", users, *values(common, LEARNING)) for users in (many, few)]
         everything = keys[0] in self._cache or params.learner == "ease"
+        exact = len(np.unique(self.known.items)) <= EXACT_ITEMS
+        predicting = None if exact else self.users if everything else validation.users
 
         def learn() -> Widest:
-            sources = None if params.learner == "ease" else self._profile_items(common, validation)
+            sources = None if params.learner == "ease" else self._profile_items(validation)
+            if sources is not None and exact:
+                sources = np.union1d(sources, predicting_items(self._rows(common)))
             return widest(self._rows(common), common, self._spectrum(common) if filtered(common) else None, sources)
 
         def pruned() -> Learned:
             wide = self._cache.get(keys[0] if everything else keys[1], learn)
-            return prune(wide, params, self._self_weight(params), self._rows(common))
+            return prune(wide, params, self._self_weight(params), self._rows(common), predicting)
 
         key = ("learned", many if everything else few, self._self_weight(params), *values(params, LEARNING))
         return self._cache.get(key, pruned)
 
-    def _profile_items(self, params: Params, validation: ValidationUsers) -> NDArray[np.int64]:
-        """Return the items in the profiles of validation users: nothing else recommends items to them. A recount needs
-        more."""
-        profiled = self._matrix(0.0, self.longest)[validation.users].indices
-        return np.union1d(profiled, predicting_items(self._rows(params))).astype(np.int64)
+    def _profile_items(self, validation: ValidationUsers) -> NDArray[np.int64]:
+        """Return the items in the profiles of validation users: nothing else recommends items to them."""
+        return np.unique(self._matrix(0.0, self.longest)[validation.users].indices).astype(np.int64)
 
     def _rows(self, params: Params) -> Rows:
         """Return the rows to learn item neighbours from."""

@@ -103,8 +103,10 @@ def rescales(params: Params) -> bool:
     return params.learner == "cooccurrence" and params.spectral_weight == 0
 
 
-def prune(wide: Widest, params: Params, self_weight: float, rows: Rows) -> Learned:
-    """Return the neighbours of a setting; a recount needs the rows."""
+def prune(
+    wide: Widest, params: Params, self_weight: float, rows: Rows, predicting: NDArray[np.int64] | None = None
+) -> Learned:
+    """Return the neighbours of a setting; a recount needs the rows, and the users who predict."""
     kept = wide.places <= params.item_neighbors
     starts = np.concatenate([[0], np.cumsum(kept)])[wide.weights.indptr]
     data, places = wide.weights.data[kept], wide.places[kept]
@@ -115,6 +117,6 @@ def prune(wide: Widest, params: Params, self_weight: float, rows: Rows) -> Learn
         weights.data = signed_power(weights.data, params.cooccurrence_power) * by_row[numbers]
     weights.data[places == 0] *= np.float32(self_weight)
     if params.recount_exponent:
-        weights.data *= recount(weights, rows, params.recount_exponent)[weights.indices]
+        weights.data *= recount(weights, rows, params.recount_exponent, predicting)[weights.indices]
     counts = np.diff(starts) - np.bincount(row_numbers(weights)[places == 0], minlength=len(starts) - 1)
     return Learned(weights, absolute_sums(weights)[0], counts.astype(np.float64))

@@ -233,9 +233,12 @@ def test_a_gram_matrix_that_rounding_made_indefinite_is_inverted_all_the_same() 
 def test_parameters_of_older_versions_load() -> None:
     old = {"learner": "cooccurrence", "spectral_weight": 0.03, "source_exponent": 0.7, "dimension": 64}
 
-    params = Params.from_json(old)
+    params = Params.of_version(old)
 
     assert (params.spectral_weight, params.spectral_filter, params.ease_dropout) == (0.03, "ideal", 0.0)
+    assert params.recount_exponent == 0.0
+    assert Params.of_version({"dimension": 64}).spectral_weight == 0.0
+    assert Params.of_version(Params().to_json()) == Params()
     assert set(NAMES["spectral_filter"]) == set(FILTERS)
 
 
