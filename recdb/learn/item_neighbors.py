@@ -25,6 +25,7 @@ from recdb.learn.matrix import (
 )
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
+from recdb.learn.recount import predicting_items, recount
 
 BLOCK_PRODUCTS = 1 << 22
 EASE_ITEMS = 20_000
@@ -99,7 +100,7 @@ def strongest_of_dense(
 
 @dataclass(frozen=True)
 class Pairs:
-    """The weights between all pairs of items: (sources targets)^s + left right', computed for a block at a time."""
+    """The weights between all pairs of items: f (sources targets)^s + left right', computed for a block at a time."""
 
     sources: sparse.csr_array
     """(items, rows)."""
@@ -113,6 +114,8 @@ class Pairs:
     """(items, rank)."""
     parts: NDArray[np.int32] | None = None
     """(items,): by connected_items(); the second term links no items of different parts."""
+    share: float = 1.0
+    """f: the first term counts this often, where there is a second."""
 
     def together(self, chosen: NDArray[np.int64]) -> sparse.csr_array:
         """Return the first term, (chosen, items)."""
@@ -127,7 +130,7 @@ class Pairs:
         found: Float32 = self.left[chosen] @ self.right.T
         if self.parts is not None:
             found[self.parts[chosen, None] != self.parts] = 0
-        found[row_numbers(given), given.indices] += given.data
+        found[row_numbers(given), given.indices] += given.data * np.float32(self.share)
         return found
 
     def where_together(self, chosen: NDArray[np.int64], given: sparse.csr_array) -> Float32:
@@ -169,14 +172,36 @@ def fit_item_neighbors(
     spectrum: Spectrum | None = None,
     sources: NDArray[np.integer] | None = None,
 ) -> Iterator[ItemNeighbors]:
-    """Learn item neighbours by `params.learner`, a block of items at a time.
+    """Learn item neighbours by `params.learner`, a block of items at a time, and recount.
 
     `rows` are those of rows_to_learn_from(). `spectrum` is that of find_spectrum() with at least `spectral_rank`; it is
     found here if it is None and a filter needs it. With `sources` only these items' neighbours are learned.
     """
-    item_sums = rows.item_sums()
-    known = np.flatnonzero(item_sums > 0)
+    known = np.flatnonzero(rows.item_sums() > 0)
     wanted = known if sources is None else np.intersect1d(known, sources)
+    if params.recount_exponent == 0:
+        yield from fit_blocks(rows, params, known, wanted, spectrum, progress)
+        return
+    needed = np.union1d(wanted, predicting_items(rows))
+    learned = list(fit_blocks(rows, params, known, np.intersect1d(known, needed), spectrum, progress))
+    factors = recount(to_matrix(learned, rows.weights.shape[1]), rows, params.recount_exponent)
+    for block in learned:
+        chosen = np.isin(block.items, wanted)
+        weights = block.weights[chosen]
+        weights.data *= factors[weights.indices]
+        if chosen.any():
+            yield ItemNeighbors(block.items[chosen], weights)
+
+
+def fit_blocks(
+    rows: Rows,
+    params: Params,
+    known: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    spectrum: Spectrum | None,
+    progress: Progress | None,
+) -> Iterator[ItemNeighbors]:
+    """Learn the neighbours of the wanted items without a recount."""
     if params.learner == "ease":
         found = fit_ease(rows, params, known, wanted, progress)
     else:
@@ -196,12 +221,12 @@ def fit_cooccurrence(
 ) -> Iterator[ItemNeighbors]:
     """Learn from items that occur together, by degree-normalized co-occurrence, and add a spectral filter.
 
-    N_ji = (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
+    N_ji = f (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
     c_r is the row's count; the diagonal is the first term's, times `self_weight`. The second term is that of filters.py
     for b = (x + y) / 2, where P = D^-b C D^-b is symmetric and the first term is D^-e P D^e, e = (x - y) / 2; with
-    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue. Where W has
-    dislikes, the second term turns no sign of the first, and links no items that never occur together: an item that is
-    unlike a disliked one is not liked for it.
+    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue. A filter may
+    multiply the first term by f, but not its diagonal. Where W has dislikes, the second term turns no sign of the
+    first, and links no items that never occur together: an item that is unlike a disliked one is not liked for it.
 
     With s = 1 and no filter this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph
     filter of Turbo-CF (Park et al. 2024), and with a = 1/2, x = 1, y = 0 and the ideal filter GF-CF (Shen et al. 2021).
@@ -224,6 +249,7 @@ def fit_cooccurrence(
             left=spectrum.vectors * response * inverse_power(item_sums, exponent)[:, None],
             right=spectrum.vectors * inverse_power(item_sums, -exponent)[:, None],
             parts=connected_items(weights),
+            share=spectrum.rest(params),
         )
     filtered = params.spectral_weight > 0
     dislikes = bool(weights.data.min(initial=0) < 0)
@@ -237,10 +263,11 @@ def fit_cooccurrence(
             weights[row_numbers(given)[itself]] = given.data[itself] * np.float32(params.self_weight)
             found = strongest_of_dense(pairs.everywhere(chosen, given), chosen, weights, params.item_neighbors)
             return ItemNeighbors(chosen, found)
-        given.data[itself] *= np.float32(params.self_weight)
         if filtered:
-            both = given.data + np.where(itself, 0, pairs.where_together(chosen, given)).astype(np.float32)
+            first = given.data * np.where(itself, 1, pairs.share)
+            both = (first + np.where(itself, 0, pairs.where_together(chosen, given))).astype(np.float32)
             given.data = np.where(both * given.data <= 0, 0, both).astype(np.float32) if dislikes else both
+        given.data[itself] *= np.float32(params.self_weight)
         return ItemNeighbors(chosen, strongest(given, itself, params.item_neighbors))
 
     return in_threads(learn, pairs.blocks(wanted, dense=everywhere), THREADS)

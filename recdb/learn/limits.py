@@ -47,6 +47,12 @@ class Rows:
     """(rows, items)."""
     counts: Float32
     """(rows,): a row counts this often, from 0 to 1. Unlike a factor on its weights, this works for any exponent a."""
+    users: int | None = None
+    """The number of users' rows; None if there are no others."""
+
+    def of_users(self) -> sparse.csr_array:
+        """Return the users' rows, (users, items)."""
+        return self.weights[: self.users]
 
     def item_sums(self) -> Float64:
         """Return the items' sums of absolute weights, (items,), each row as often as it counts."""
@@ -84,7 +90,7 @@ def rows_to_learn_from(
             often = session_counts(sessions, known.users[chosen][places], everybody, user_exponent)
             weights.append(sessions[np.flatnonzero(often)])
             counts.append(often[often > 0])
-    return Rows(sparse.vstack(weights, format="csr"), np.concatenate(counts))
+    return Rows(sparse.vstack(weights, format="csr"), np.concatenate(counts), users.shape[0])
 
 
 def pair_limit(known: Interactions) -> float:

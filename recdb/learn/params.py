@@ -13,7 +13,7 @@ NAMES = {
 
 BEFORE = {
     "source_exponent": 0.5, "target_exponent": 0.5, "spectral_weight": 0.0, "spectral_filter": "ideal",
-    "spectral_rank": 256,
+    "spectral_rank": 256, "recount_exponent": 0.0,
 }  # fmt: skip
 """The effect of these parameters on versions that were trained before there were any, where the defaults differ."""
 
@@ -87,6 +87,9 @@ class Params:
     """EASE's lambda, in units of the mean diagonal of W'W."""
     ease_dropout: float = _number(0.0, 0, 0.99)
     """EDLAE's p: the share of interactions that EASE drops while it learns."""
+    recount_exponent: float = _number(0.4, 0, 2)
+    """g': the weights that item i is given are multiplied by (d_i / d'_i)^g', with the degrees d' after adding the best
+    predicted links: see recdb/learn/recount.py."""
     self_weight: float = _number(8.0, 0, 100)
     """An item's weight for itself: this times its co-occurrence with itself. It is 0 where every kind hides."""
     session_weight: float = _number(50.0, 0, 1000)

@@ -46,4 +46,6 @@ def bytes_of(value: Any) -> int:
         return int(value.nbytes)
     if isinstance(value, sparse.csr_array):
         return int(value.data.nbytes + value.indices.nbytes + value.indptr.nbytes)
+    if value is None or isinstance(value, int | float):
+        return 8
     return sum(map(bytes_of, value if isinstance(value, tuple) else vars(value).values()))

@@ -27,6 +27,7 @@ from recdb.learn.limits import (
 from recdb.learn.matrix import Float32, Float64, absolute_sums
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
+from recdb.learn.recount import predicting_items
 from recdb.learn.scoring import Neighborhood, nearest_users, neighbor_strengths, profiles, ranks_of, shares
 from recdb.offline.cache import CACHE_BYTES, Cache
 from recdb.offline.learned import Learned, Widest, filtered, prune, shared, widest
@@ -40,6 +41,8 @@ FEW_USERS = 600
 """With more validation users, a search ranks for so many of them first."""
 FEWEST_USERS = 300
 """And for so many where learning takes long even for few."""
+EXACT_ITEMS = 20_000
+"""With more items, only the validation users predict in a recount: for others more neighbours would be learned."""
 MANY_PAIRS = 150_000
 """With more pairs of a user and an item than this, one validation part has enough of them."""
 MOST_NEIGHBORS = 400
@@ -64,6 +67,7 @@ LEARNING = (
     "ease_regularization",
     "ease_dropout",
     "item_neighbors",
+    "recount_exponent",
     "session_weight",
     "session_gap",
 )
@@ -296,14 +300,18 @@ class OfflineEvaluator:
         many, few = len(self.users), len(validation.users)
         keys = [("widest", users, *values(common, LEARNING)) for users in (many, few)]
         everything = keys[0] in self._cache or params.learner == "ease"
-        sources = None if params.learner == "ease" else self._profile_items(validation)
+        exact = len(np.unique(self.known.items)) <= EXACT_ITEMS
+        predicting = None if exact else self.users if everything else validation.users
 
         def learn() -> Widest:
+            sources = None if params.learner == "ease" else self._profile_items(validation)
+            if sources is not None and exact:
+                sources = np.union1d(sources, predicting_items(self._rows(common)))
             return widest(self._rows(common), common, self._spectrum(common) if filtered(common) else None, sources)
 
         def pruned() -> Learned:
             wide = self._cache.get(keys[0] if everything else keys[1], learn)
-            return prune(wide, params, self._self_weight(params))
+            return prune(wide, params, self._self_weight(params), self._rows(common), predicting)
 
         key = ("learned", many if everything else few, self._self_weight(params), *values(params, LEARNING))
         return self._cache.get(key, pruned)

@@ -11,6 +11,7 @@ from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
 from recdb.learn.limits import Rows
 from recdb.learn.matrix import Float32, Float64, absolute_sums, inverse_power, row_numbers, signed_power
 from recdb.learn.params import Params
+from recdb.learn.recount import recount
 
 MOST_KEPT = 400
 """Neighbours are learned at this number, and cut to the numbers of a search."""
@@ -75,7 +76,8 @@ def shared(params: Params) -> Params:
         params = replace(params, source_exponent=0.0, cooccurrence_power=1.0)
     defaults = Params()
     plain = {name: getattr(defaults, name) for name in idle}
-    return replace(params, **plain, item_neighbors=max(MOST_KEPT, params.item_neighbors), self_weight=1.0)
+    most = max(MOST_KEPT, params.item_neighbors)
+    return replace(params, **plain, item_neighbors=most, self_weight=1.0, recount_exponent=0.0)
 
 
 def learns(params: Params, name: str) -> bool:
@@ -101,8 +103,10 @@ def rescales(params: Params) -> bool:
     return params.learner == "cooccurrence" and params.spectral_weight == 0
 
 
-def prune(wide: Widest, params: Params, self_weight: float) -> Learned:
-    """Return the neighbours of a setting."""
+def prune(
+    wide: Widest, params: Params, self_weight: float, rows: Rows, predicting: NDArray[np.int64] | None = None
+) -> Learned:
+    """Return the neighbours of a setting; a recount needs the rows, and the users who predict."""
     kept = wide.places <= params.item_neighbors
     starts = np.concatenate([[0], np.cumsum(kept)])[wide.weights.indptr]
     data, places = wide.weights.data[kept], wide.places[kept]
@@ -112,5 +116,7 @@ def prune(wide: Widest, params: Params, self_weight: float) -> Learned:
         by_row = inverse_power(wide.item_sums, params.source_exponent * params.cooccurrence_power)
         weights.data = signed_power(weights.data, params.cooccurrence_power) * by_row[numbers]
     weights.data[places == 0] *= np.float32(self_weight)
+    if params.recount_exponent:
+        weights.data *= recount(weights, rows, params.recount_exponent, predicting)[weights.indices]
     counts = np.diff(starts) - np.bincount(row_numbers(weights)[places == 0], minlength=len(starts) - 1)
     return Learned(weights, absolute_sums(weights)[0], counts.astype(np.float64))

@@ -57,8 +57,9 @@ LIBRARY = Traits(False, False, False, 28, 9)
 FILMS = Traits(False, False, False, 63, 134)
 
 PLAIN = replace(
-    Params(), source_exponent=0.5, target_exponent=0.5, spectral_weight=0.0, spectral_filter="ideal", spectral_rank=256
-)
+    Params(), source_exponent=0.5, target_exponent=0.5, spectral_weight=0.0, spectral_filter="ideal", spectral_rank=256,
+    recount_exponent=0.0,
+)  # fmt: skip
 """The setting that the starts change."""
 
 STARTS: Sequence[Start] = (
@@ -67,13 +68,14 @@ STARTS: Sequence[Start] = (
         "neighbors": 400, "similarity_exponent": 6.0, "neighbor_weight_exponent": 0.0,
         "profile_weight_exponent": 1.0, "profile_recency": 0.9, "item_neighbors": 200, "item_user_exponent": 0.125,
         "source_exponent": 0.7, "target_exponent": 0.6, "cooccurrence_power": 0.8, "session_weight": 10.0,
-        "session_gap": 1800.0,
+        "session_gap": 1800.0, "recount_exponent": 0.4,
     }),
     Start(SHOP, {
         "blend": 0.6, "profile_limit": 320, "people_weight_exponent": 0.0, "people_recency": 0.6, "dimension": 256,
         "basis_user_exponent": 0.5, "neighbors": 50, "activity_exponent": 0.25, "item_weight_exponent": 0.0,
         "profile_weight_exponent": 1.0, "profile_recency": 0.3, "item_neighbors": 100, "source_exponent": 0.3,
         "target_exponent": 0.0, "cooccurrence_power": 0.8, "self_weight": 0.0, "session_gap": 180.0,
+        "recount_exponent": 0.2,
     }),
     Start(RETURNS, {
         "blend": 0.0, "profile_limit": 320, "profile_weight_exponent": 0.0, "profile_recency": 0.0,
@@ -83,25 +85,29 @@ STARTS: Sequence[Start] = (
     Start(RATINGS, {
         "blend": 0.4, "people_recency": 0.9, "dimension": 64, "similarity_exponent": 4.0, "learner": "ease",
         "profile_weight_exponent": 1.0, "profile_recency": 0.3, "item_neighbors": 200, "item_user_exponent": 0.125,
-        "target_exponent": 0.15, "ease_regularization": 1.6, "session_gap": 180.0,
+        "target_exponent": 0.15, "ease_regularization": 1.6, "session_gap": 180.0, "recount_exponent": 0.4,
     }),
     Start(FILMS, {
-        "blend": 0.1, "profile_limit": 320, "learner": "ease", "target_exponent": 0.25, "ease_regularization": 1.6,
-        "ease_dropout": 0.5, "item_neighbors": 400, "spectrum_exponent": 0.5, "neighbors": 100,
-        "similarity_exponent": 2.0, "activity_exponent": 0.25, "session_weight": 0.0, "profile_recency": 0.0,
+        "blend": 0.1, "profile_limit": 320, "learner": "ease", "item_user_exponent": 0.125, "target_exponent": 0.2,
+        "ease_regularization": 3.2, "ease_dropout": 0.5, "recount_exponent": 0.55, "item_neighbors": 400,
+        "dimension": 256, "spectrum_exponent": 0.5, "neighbors": 50, "similarity_exponent": 2.0,
+        "activity_exponent": 0.25, "session_weight": 0.0, "profile_recency": 0.0,
     }),
     Start(LIBRARY, {
-        "blend": 0.1, "profile_limit": 320, "item_user_exponent": 0.0, "source_exponent": 0.55, "target_exponent": 0.25,
-        "spectral_filter": "ridge", "spectral_weight": 4.0, "item_neighbors": 400, "dimension": 256,
-        "basis_user_exponent": 0.5, "spectrum_exponent": 0.5, "neighbors": 200, "similarity_exponent": 4.0,
-        "activity_exponent": 0.5, "profile_recency": 0.0, "session_weight": 0.0,
+        "blend": 0.1, "profile_limit": 320, "item_user_exponent": 0.125, "source_exponent": 0.7,
+        "target_exponent": 0.25, "spectral_filter": "ridge", "spectral_weight": 2.0, "spectral_rank": 512,
+        "item_neighbors": 400, "dimension": 256, "basis_user_exponent": 0.5, "spectrum_exponent": 0.5,
+        "neighbors": 200, "similarity_exponent": 2.0, "profile_recency": 0.0, "session_weight": 0.0,
     }),
     Start(LIBRARY, {
         "blend": 0.4, "profile_limit": 320, "item_user_exponent": 0.5, "item_neighbors": 400, "dimension": 256,
         "neighbors": 200, "profile_recency": 0.0,
     }),
 )  # fmt: skip
-WIDE = {"profile_limit": 320, "item_neighbors": 400, "dimension": 256, "neighbors": 100, "profile_recency": 0.0}
+WIDE = {
+    "profile_limit": 320, "item_neighbors": 400, "recount_exponent": 0.4, "dimension": 256, "neighbors": 100,
+    "profile_recency": 0.0,
+}  # fmt: skip
 ALWAYS: Sequence[Mapping[str, Any]] = (
     {
         **WIDE, "learner": "ease", "blend": 0.2, "target_exponent": 0.15, "ease_regularization": 1.6,

@@ -17,7 +17,7 @@ from recdb.learn.params import NAMES
 Dense = NDArray[np.float64]
 PLAIN = Params(
     item_neighbors=100, self_weight=0.0, source_exponent=0.5, target_exponent=0.5, spectral_weight=0.0,
-    spectral_filter="ideal", spectral_rank=100,
+    spectral_filter="ideal", spectral_rank=100, recount_exponent=0.0,
 )  # fmt: skip
 
 
@@ -254,6 +254,7 @@ def test_parameters_of_older_versions_load() -> None:
     params = Params.of_version(old)
 
     assert (params.spectral_weight, params.spectral_filter, params.ease_dropout) == (0.03, "ideal", 0.0)
+    assert params.recount_exponent == 0.0
     assert Params.of_version({"dimension": 64}).spectral_weight == 0.0
     assert Params.of_version(Params().to_json()) == Params()
     assert set(NAMES["spectral_filter"]) == set(FILTERS)

@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "spectral": {"spectral_weight": 0.5, "cooccurrence_power": 0.7, "source_exponent": 0.3, "target_exponent": 0.8},
     "ridge": {"spectral_weight": 9.0, "spectral_filter": "ridge", "source_exponent": 0.6, "target_exponent": 0.2},
     "ease": {"learner": "ease", "item_neighbors": 30, "ease_dropout": 0.5},
+    "recounted": {"recount_exponent": 1.0},
     "ease without sessions": {"learner": "ease", "session_weight": 0.0, "self_weight": 0.0, "blend": 0.0},
 }
 
@@ -298,7 +299,7 @@ def test_item_neighbours_are_the_strongest_that_the_formulas_give(
     store(db, random_rows(seed=9), variant)
     if variant == "dislikes":
         db.execute(VARIANTS["views come back"])
-    train(database, dimension=8, item_neighbors=12, **LEARNERS[learner])
+    train(database, dimension=8, item_neighbors=12, recount_exponent=0.0, **LEARNERS[learner])
     learned = reference.read(db)
     expected = ease(learned) if learned.params["learner"] == "ease" else cooccurrences(learned)
 
