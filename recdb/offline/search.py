@@ -9,7 +9,6 @@ The order of the trials depends on the data and the seed. The time only says whe
 the trials of a shorter one.
 """
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import product
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from recdb.learn.params import Params
-from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.learned import filtered
 from recdb.offline.space import (
     BLENDING,
@@ -32,13 +30,12 @@ from recdb.offline.space import (
     around,
     form,
     matters,
-    plainest,
     trimmed,
 )
 from recdb.offline.starts import starts
-from recdb.offline.validation import Trial, ValidationUsers, best_of
+from recdb.offline.trials import COSTLY, SLACK, OutOfTime, Trials, ruled_out
+from recdb.offline.validation import Trial
 
-COSTLY = ("neighbors", "item_neighbors", "profile_limit")
 ALL = frozenset((*BLENDING, *OF_ITEMS, *OF_USERS)) - set(FORMS)
 """Hyper-parameters that steps change."""
 SCORING = ALL - (set(ITEM_LEARNING) - {"item_neighbors"})
@@ -69,51 +66,20 @@ CLEARLY = 1.0005
 """How many times better a setting must be to count as an improvement."""
 PROMOTED = 4
 """How many of the settings that did best on few users are tried on all users before the steps begin."""
-SLACK = 0.003
-"""Of the settings that are at most this much worse than the best, as a share, the cheapest is chosen."""
 POLISHING = 0.1
 """The share of the time that is kept for making the best setting cheaper."""
 
+Challenge = Callable[[Trial, Params, str], Trial]
+"""From the best trial, another setting, and the name of the hyper-parameter that must stay as it is, to the better."""
 
-class OutOfTime(Exception):
-    """The time of the search is up."""
 
-
-class Search:
-    """A search for the best setting within a time; `trials` holds all trials, in order.
-
-    `width` bounds the dimension. `most_rows` bounds the cost of recommend(): see Trial.rows. The search always tries
-    the start, whatever it costs; best() is None while no trial is cheap enough. With `beyond`, the search also tries
-    settings beyond the bound. `clock` returns seconds.
-    """
-
-    def __init__(
-        self,
-        evaluator: OfflineEvaluator,
-        *,
-        seconds: float,
-        width: int,
-        most_rows: float = np.inf,
-        beyond: bool = False,
-        start: Params | None = None,
-        seed: int = 0,
-        report: Callable[[Trial, Trial], None] = lambda trial, best: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.evaluator, self.seconds, self.width, self.report = evaluator, seconds, width, report
-        self.most_rows, self.beyond, self.clock = most_rows, beyond, clock
-        self.generator = np.random.default_rng(seed)
-        self.start = self._plain(start or Params())
-        self.trials: list[Trial] = []
-        self.finished = False
-        """Whether the search ended because nothing was left to find."""
-        self._seen: dict[tuple[Params, int], Trial] = {}
-        self._deadline = np.inf
+class Search(Trials):
+    """A search for the best setting within a time. It always tries the start, whatever it costs."""
 
     def run(self) -> Trial | None:
         """Search until the time is up or nothing is left to find, and return the chosen trial."""
         began = self.clock()
-        self._try(self.start, self.evaluator.all_users)
+        self._try(self.start, self.evaluator.few_users)
         for phase, share in ((self._look, 1 - POLISHING), (self._polish, 1.0)):
             self._deadline = began + share * self.seconds
             try:
@@ -122,108 +88,11 @@ class Search:
                 continue
         return self.chosen()
 
-    def best(self) -> Trial | None:
-        """Return the best trial so far that is cheap enough."""
-        return best_of([trial for trial in self.trials if trial.rows <= self.most_rows])
-
-    def chosen(self) -> Trial | None:
-        """Return the trial to train with: the best one, or, with `beyond`, the cheapest that is about as good."""
-        best = self.best()
-        if best is None or not self.beyond:
-            return best
-        good = [
-            trial
-            for trial in self.trials
-            if trial.users == best.users and trial.objective >= best.objective * (1 - SLACK)
-        ]
-        return min(good, key=lambda trial: trial.rows)
-
-    def frontier(self) -> list[Trial]:
-        """Return the trials on all users than which none is both cheaper and better in ndcg, the cheapest first."""
-        found: list[Trial] = []
-        most = max((trial.users for trial in self.trials), default=0)
-        for trial in sorted(self.trials, key=lambda trial: (trial.rows, -trial.ndcg)):
-            if trial.users == most and (not found or trial.ndcg > found[-1].ndcg):
-                found.append(trial)
-        return found
-
-    def _plain(self, params: Params) -> Params:
-        return plainest(params, self.evaluator, self.width)
-
-    def _try(self, params: Params, validation: ValidationUsers) -> Trial:
-        key = params, len(validation.users)
-        if key not in self._seen:
-            if self.clock() >= self._deadline:
-                raise OutOfTime
-            trial = self._seen[key] = self.evaluator.try_out(params, validation)
-            self.trials.append(trial)
-            self.report(trial, self.best() or trial)
-        return self._seen[key]
-
-    def _few(self, params: Params, keep: str = "", among: ValidationUsers | None = None) -> Trial | None:
-        """Try a setting on few users, made cheap enough; None if that is impossible."""
-        among = among or self.evaluator.few_users
-        fitted = self._fitted(self._plain(params), keep, among)
-        return None if fitted is None else self._try(fitted, among)
-
-    def _fitted(self, params: Params, keep: str, among: ValidationUsers) -> Params | None:
-        """Take fewer score sources, and fewer items of each, until the cost is low enough; `keep` stays as it is."""
-        most_rows = self.most_rows
-        if np.isinf(most_rows):
-            return params
-        for _ in range(10):
-            if self.clock() >= self._deadline:
-                raise OutOfTime
-            rows = self.evaluator.rows(params, among)
-            if rows <= most_rows:
-                return params
-            factor = max(0.3, 0.97 * most_rows / rows)
-            names = [name for name in ("neighbors", "item_neighbors") if name != keep and matters(params, name)]
-            if all(getattr(params, name) * factor < 8 for name in names):
-                names = [name for name in COSTLY if name != keep]
-            lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * factor)) for name in names}
-            if replace(params, **lower) == params:
-                return None
-            params = replace(params, **lower)
-        return None
-
-    def _challenge_few(self, best: Trial, params: Params, keep: str = "") -> Trial:
-        """Try a setting on few users; return the better trial."""
-        trial = self._few(params, keep)
-        return best if trial is None else max(best, trial, key=lambda trial: trial.objective)
-
-    def _challenge_fewest(self, best: Trial, params: Params, keep: str = "") -> Trial:
-        """Try a setting on the fewest users; return the better trial."""
-        trial = self._few(params, keep, self.evaluator.fewest_users)
-        return best if trial is None else max(best, trial, key=lambda trial: trial.objective)
-
-    def _challenge(self, best: Trial, params: Params, keep: str = "") -> Trial:
-        """Try a setting on all users, unless it costs too much or is worse on few users; return the better trial."""
-        trial = self._few(params, keep)
-        if trial is None:
-            return best
-        if self.evaluator.few_users is not self.evaluator.all_users:
-            gains = trial.gains - self._try(best.params, self.evaluator.few_users).gains
-            if gains.mean() + gains.std() / len(gains) ** 0.5 < 0:
-                return best
-            trial = self._try(trial.params, self.evaluator.all_users)
-            if trial.rows > self.most_rows:
-                return best
-        return max(best, trial, key=lambda trial: trial.objective)
-
-    def _best_few(self) -> list[Trial]:
-        """Return the trials on few users that are cheap enough, the best first."""
-        few = len(self._few_gains())
-        found = [trial for trial in self.trials if trial.users == few and trial.rows <= self.most_rows]
-        return sorted(found, key=lambda trial: -trial.objective)
-
-    def _few_gains(self) -> Any:
-        return self._try(self.start, self.evaluator.few_users).gains
-
     def _look(self) -> None:
         # What is learned fast comes first, so that a short search has found something.
         begins = [self._plain(params) for params in (self.start, *starts(self.evaluator))]
         quick = [trial for params in begins if not filtered(params) and (trial := self._few(params))]
+        self.proven = {trial.params for trial in quick}
         self._promote(1)
         items = self._alone(quick, 0.0, OF_ITEMS)
         users = self._alone(quick, 1.0, OF_USERS)
@@ -237,7 +106,7 @@ class Search:
         best = self.best()
         while best is not None and stale < STALE:
             before = best
-            self._climb(best)
+            self._climb(best, self._challenge)
             self._jump()
             best = self.best()
             assert best is not None
@@ -268,9 +137,9 @@ class Search:
         return list(different.values())[:PARTS]
 
     def _follow(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
-        """Improve the best setting of each form on few users."""
+        """Improve the best setting of each form on few users, as long as steps help."""
         for trial in self._families(self._best_few())[:2]:
-            self._sweep(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
+            self._climb(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
 
     def _filter(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
         """Improve spectral filters alone, as far as the fewest users show, and blend those that may be as good as the
@@ -282,8 +151,11 @@ class Search:
         self._pair([self._sweep(trial, self._challenge_fewest, FILTERING).params for trial in leading], users)
 
     def _promote(self, count: int = PROMOTED) -> None:
-        """Try the settings that did best on few users on all users."""
-        for trial in self._best_few()[:count]:
+        """Try the settings that did best on few users on all users, and the start unless few users rule it out."""
+        leading = self._best_few()[:count]
+        if not (leading and ruled_out(self.trials[0], leading[0])):
+            self._try(self.start, self.evaluator.all_users)
+        for trial in leading:
             self._try(trial.params, self.evaluator.all_users)
 
     def _families(self, found: Sequence[Trial]) -> list[Trial]:
@@ -294,17 +166,15 @@ class Search:
         enough = max((trial.objective for trial in best.values()), default=0.0) * (1 - FAMILIES)
         return [trial for trial in best.values() if trial.objective >= enough]
 
-    def _climb(self, best: Trial) -> None:
-        """Take coordinate steps on all users while they help."""
+    def _climb(self, best: Trial, challenge: Challenge, names: Collection[str] = ALL) -> None:
+        """Take coordinate steps while they help."""
         better = True
         while better:
             before = best
-            best = self._sweep(best, self._challenge)
+            best = self._sweep(best, challenge, names)
             better = best.objective > before.objective * CLEARLY
 
-    def _sweep(
-        self, best: Trial, challenge: Callable[[Trial, Params, str], Trial], names: Collection[str] = ALL
-    ) -> Trial:
+    def _sweep(self, best: Trial, challenge: Challenge, names: Collection[str] = ALL) -> Trial:
         """Take coordinate steps from a trial once, the quick ones first; return the best trial."""
         learning = {name: values for name, values in ITEM_LEARNING.items() if name != "item_neighbors"}
         number = {"item_neighbors": ITEM_LEARNING["item_neighbors"]}
@@ -319,9 +189,7 @@ class Search:
                     best = self._along(best, str(name), space[name], challenge)
         return best
 
-    def _along(
-        self, best: Trial, name: str, values: Sequence[Any], challenge: Callable[[Trial, Params, str], Trial]
-    ) -> Trial:
+    def _along(self, best: Trial, name: str, values: Sequence[Any], challenge: Challenge) -> Trial:
         """Take steps in one hyper-parameter, on in the direction that helps."""
         for value in around(values, getattr(best.params, name)):
             began, upwards = best, value > getattr(best.params, name)
