@@ -33,7 +33,7 @@ from recdb.offline.space import (
     trimmed,
 )
 from recdb.offline.starts import starts
-from recdb.offline.trials import COSTLY, SLACK, OutOfTime, Trials, ruled_out
+from recdb.offline.trials import COSTLY, SLACK, OutOfTime, Trials
 from recdb.offline.validation import Trial
 
 ALL = frozenset((*BLENDING, *OF_ITEMS, *OF_USERS)) - set(FORMS)
@@ -74,18 +74,26 @@ Challenge = Callable[[Trial, Params, str], Trial]
 
 
 class Search(Trials):
-    """A search for the best setting within a time. It always tries the start, whatever it costs."""
+    """A search for the best setting within a time.
+
+    It always tries the start, whatever it costs, and ends with the start's trial on all users, `before`.
+    """
+
+    before: Trial
 
     def run(self) -> Trial | None:
         """Search until the time is up or nothing is left to find, and return the chosen trial."""
         began = self.clock()
-        self._try(self.start, self.evaluator.few_users)
+        self.before = self._try(self.start, self.evaluator.few_users)
         for phase, share in ((self._look, 1 - POLISHING), (self._polish, 1.0)):
             self._deadline = began + share * self.seconds
             try:
                 phase()
             except OutOfTime:
                 continue
+        # Whatever time it takes: the caller compares the chosen setting with the start.
+        self._deadline = np.inf
+        self.before = self._try(self.start, self.evaluator.all_users)
         return self.chosen()
 
     def _look(self) -> None:
@@ -151,11 +159,8 @@ class Search(Trials):
         self._pair([self._sweep(trial, self._challenge_fewest, FILTERING).params for trial in leading], users)
 
     def _promote(self, count: int = PROMOTED) -> None:
-        """Try the settings that did best on few users on all users, and the start unless few users rule it out."""
-        leading = self._best_few()[:count]
-        if not (leading and ruled_out(self.trials[0], leading[0])):
-            self._try(self.start, self.evaluator.all_users)
-        for trial in leading:
+        """Try the settings that did best on few users on all users."""
+        for trial in self._best_few()[:count]:
             self._try(trial.params, self.evaluator.all_users)
 
     def _families(self, found: Sequence[Trial]) -> list[Trial]:

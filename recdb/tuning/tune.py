@@ -234,7 +234,7 @@ def search(
     took = time.monotonic() - began
     trials = found.trials
     return Tuning(
-        best, trials[0], trials, found.frontier(), len(evaluator.users), took, prices, allowed.cost, found.finished,
+        best, found.before, trials, found.frontier(), len(evaluator.users), took, prices, allowed.cost, found.finished,
         half_life,
     )  # fmt: skip
 
