@@ -45,6 +45,10 @@ MANY_PAIRS = 150_000
 MOST_NEIGHBORS = 400
 SPECTRAL_RANK = 512
 """One decomposition serves the settings of all ranks up to this one."""
+MANY_ITEMS = 20_000
+"""With more items, spectral filters take long to learn."""
+SPECTRAL_RANK_OF_MANY = 256
+"""With many items, one decomposition serves up to this rank: its time grows with the square of the rank."""
 THREADS = min(4, CORES)
 """Each thread needs memory for a block of scores."""
 
@@ -118,6 +122,8 @@ class OfflineEvaluator:
         self.weighted = bool(len(self.known.weights)) and bool(
             self.known.weights.min() < self.known.weights.max() * (1 - 1e-6)
         )
+        self.shared_rank = SPECTRAL_RANK_OF_MANY if len(np.unique(self.known.items)) > MANY_ITEMS else SPECTRAL_RANK
+        """One decomposition serves the spectral filters of all ranks up to this one."""
         self._ranks = self.known.ranks()
         self._cache = Cache()
         self._earlier: OfflineEvaluator | None = None
@@ -328,8 +334,8 @@ class OfflineEvaluator:
         )
 
     def _spectrum(self, params: Params) -> Spectrum:
-        """Decompose the co-occurrences once for all filters, and all ranks up to SPECTRAL_RANK."""
-        rank = max(SPECTRAL_RANK, params.spectral_rank)
+        """Decompose the co-occurrences once for all filters, and all ranks up to the shared one."""
+        rank = max(self.shared_rank, params.spectral_rank)
         key = ("spectrum", rank, symmetric_exponent(params), *values(params, FILTERING))
         return self._cache.get(key, lambda: find_spectrum(self._rows(params), params, rank))
 

@@ -45,8 +45,6 @@ FILTERING = frozenset(
      "spectral_power")
 )  # fmt: skip
 """Those that a filter is improved by alone."""
-SLOW_ITEMS = 20_000
-"""With more items, spectral filters are tried after the first steps: they take long to learn."""
 FILTERS = 2
 """How many spectral filters are improved."""
 PARTS = 4
@@ -106,10 +104,10 @@ class Search(Trials):
         users = self._alone(quick, 1.0, OF_USERS)
         self._pair(items, users)
         self._promote(1)
-        slow = len(np.unique(self.evaluator.known.items)) > SLOW_ITEMS
-        for step in (self._follow, self._filter) if slow else (self._filter, self._follow):
-            step(begins, items, users)
-            self._promote(1 if step == self._filter else PROMOTED)
+        self._filter(begins, items, users)
+        self._promote(1)
+        self._follow()
+        self._promote()
         stale = 0
         best = self.best()
         while best is not None and stale < STALE:
@@ -144,7 +142,7 @@ class Search(Trials):
             different.setdefault(tuple(getattr(trial.params, name) for name in names), trial.params)
         return list(different.values())[:PARTS]
 
-    def _follow(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
+    def _follow(self) -> None:
         """Improve the best setting of each form on few users, as long as steps help."""
         for trial in self._families(self._best_few())[:2]:
             self._climb(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
@@ -152,7 +150,8 @@ class Search(Trials):
     def _filter(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
         """Improve spectral filters alone, as far as the fewest users show, and blend those that may be as good as the
         best item-based part so far."""
-        fewest, filters = self.evaluator.fewest_users, [params for params in begins if filtered(params)]
+        fewest, rank = self.evaluator.fewest_users, self.evaluator.shared_rank
+        filters = [replace(p, spectral_rank=min(p.spectral_rank, rank)) for p in begins if filtered(p)]
         found = [trial for params in filters if (trial := self._few(replace(params, blend=0.0), "", fewest))]
         others = [trial for params in items if (trial := self._few(params, "", fewest))]
         leading = [trial for trial in self._families([*found, *others]) if filtered(trial.params)][:FILTERS]
