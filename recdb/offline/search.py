@@ -33,7 +33,7 @@ from recdb.offline.space import (
     trimmed,
 )
 from recdb.offline.starts import starts
-from recdb.offline.trials import COSTLY, SLACK, OutOfTime, Trials
+from recdb.offline.trials import COSTLY, SLACK, OutOfTime, Trials, ruled_out
 from recdb.offline.validation import Trial
 
 ALL = frozenset((*BLENDING, *OF_ITEMS, *OF_USERS)) - set(FORMS)
@@ -62,8 +62,14 @@ STALE = 30
 """The search ends after so many rounds of jumps without an improvement."""
 CLEARLY = 1.0005
 """How many times better a setting must be to count as an improvement."""
-PROMOTED = 4
-"""How many of the settings that did best on few users are tried on all users before the steps begin."""
+NEARLY = 0.995
+"""How many times as good a setting must be after jumps so that steps are taken from it on all users."""
+ROUGHLY = 1.003
+"""How many times better a round of steps on few users must make a setting so that another round follows."""
+PROMOTED = 3
+"""The best settings of so many forms, as few users show them, are tried on all users before the steps begin."""
+FOLLOWED = 2
+"""And so many of these forms, as all users show them, are improved on few users."""
 POLISHING = 0.1
 """The share of the time that is kept for making the best setting cheaper."""
 
@@ -99,13 +105,13 @@ class Search(Trials):
         begins = [self._plain(params) for params in (self.start, *starts(self.evaluator))]
         quick = [trial for params in begins if not filtered(params) and (trial := self._few(params))]
         self.proven = {trial.params for trial in quick}
-        self._promote(1)
+        self._promote()
         items = self._alone(quick, 0.0, OF_ITEMS)
         users = self._alone(quick, 1.0, OF_USERS)
         self._pair(items, users)
-        self._promote(1)
+        self._promote()
         self._filter(begins, items, users)
-        self._promote(1)
+        self._promote()
         self._follow()
         self._promote()
         stale = 0
@@ -134,7 +140,7 @@ class Search(Trials):
         """
         found = [trial for before in tried if (trial := self._few(replace(before.params, blend=blend)))]
         leading = self._families(found)
-        found += [self._sweep(trial, self._challenge_few, ALL - {"blend"}) for trial in leading]
+        found += [self._climb(trial, self._challenge_few, ALL - {"blend"}, ROUGHLY) for trial in leading]
         # The improved settings come first: there are few forms.
         firsts = sorted(found[-len(leading) :], key=lambda trial: -trial.objective) if leading else []
         different: dict[tuple[Any, ...], Params] = {}
@@ -143,9 +149,10 @@ class Search(Trials):
         return list(different.values())[:PARTS]
 
     def _follow(self) -> None:
-        """Improve the best setting of each form on few users, as long as steps help."""
-        for trial in self._families(self._best_few())[:2]:
-            self._climb(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
+        """Improve the best settings of the leading forms on few users, as long as steps help."""
+        for trial in self._leading()[:FOLLOWED]:
+            names = SCORING if filtered(trial.params) else ALL
+            self._climb(self._try(trial.params, self.evaluator.few_users), self._challenge_few, names, ROUGHLY)
 
     def _filter(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
         """Improve spectral filters alone, as far as the fewest users show, and blend those that may be as good as the
@@ -157,10 +164,15 @@ class Search(Trials):
         leading = [trial for trial in self._families([*found, *others]) if filtered(trial.params)][:FILTERS]
         self._pair([self._sweep(trial, self._challenge_fewest, FILTERING).params for trial in leading], users)
 
-    def _promote(self, count: int = PROMOTED) -> None:
-        """Try the settings that did best on few users on all users."""
-        for trial in self._best_few()[:count]:
+    def _promote(self) -> None:
+        """Try the best setting of each leading form, as few users show it, on all users."""
+        for trial in self._families(self._best_few())[:PROMOTED]:
             self._try(trial.params, self.evaluator.all_users)
+
+    def _leading(self) -> list[Trial]:
+        """Return the best trial of each form on all users."""
+        most = max(trial.users for trial in self.trials)
+        return self._families([t for t in self.trials if t.users == most and t.rows <= self.most_rows])
 
     def _families(self, found: Sequence[Trial]) -> list[Trial]:
         """Return the best trial of each form of learning that is worth following, the best first."""
@@ -170,13 +182,14 @@ class Search(Trials):
         enough = max((trial.objective for trial in best.values()), default=0.0) * (1 - FAMILIES)
         return [trial for trial in best.values() if trial.objective >= enough]
 
-    def _climb(self, best: Trial, challenge: Challenge, names: Collection[str] = ALL) -> None:
-        """Take coordinate steps while they help."""
+    def _climb(self, best: Trial, challenge: Challenge, names: Collection[str] = ALL, enough: float = CLEARLY) -> Trial:
+        """Take coordinate steps from a trial while a round of them makes it `enough` times better; return the best."""
         better = True
         while better:
             before = best
             best = self._sweep(best, challenge, names)
-            better = best.objective > before.objective * CLEARLY
+            better = best.objective > before.objective * enough
+        return best
 
     def _sweep(self, best: Trial, challenge: Challenge, names: Collection[str] = ALL) -> Trial:
         """Take coordinate steps from a trial once, the quick ones first; return the best trial."""
@@ -209,7 +222,7 @@ class Search(Trials):
 
     def _jump(self) -> None:
         """Change JUMP hyper-parameters of the best trial at random, several times, and take steps from the best of
-        these on few users, then on all users if that is about as good as the best trial."""
+        these on few users, then on all users if it is nearly as good as the best trial."""
         best = self.best()
         assert best is not None
         space: dict[str, Sequence[Any]] = {}
@@ -224,7 +237,11 @@ class Search(Trials):
             found += [trial] if trial is not None and trial.params != best.params else []
         if found:
             landed = self._sweep(max(found, key=lambda trial: trial.objective), self._challenge_few)
-            self._challenge(best, landed.params)
+            if ruled_out(landed, self._try(best.params, self.evaluator.few_users)):
+                return
+            landed = self._try(landed.params, self.evaluator.all_users)
+            if best.objective > landed.objective > best.objective * NEARLY and landed.rows <= self.most_rows:
+                self._sweep(landed, self._challenge)
 
     def _polish(self) -> None:
         """Where the cost is bounded: look for settings that are cheaper and about as good, and beyond the bound."""
