@@ -55,8 +55,8 @@ def widest(rows: Rows, params: Params, spectrum: Spectrum | None, sources: NDArr
     numbers = row_numbers(learned)
     within = np.arange(learned.nnz) - learned.indptr[numbers]
     itself = learned.indices == numbers
-    # A row of keys for each item that has neighbours: sorting short rows is faster than sorting all entries at once. The
-    # bits of positive numbers are in the order of the numbers, and a key's lower half keeps the order of equal ones.
+    # A row of keys for each item that has neighbours: sorting short rows is faster than sorting all entries at once.
+    # The bits of positive numbers are in the numbers' order, and a key's lower half keeps the order of equal ones.
     magnitudes = np.where(itself, np.float32(np.inf), np.abs(learned.data)).astype(np.float32, copy=False)
     keys = np.full((np.count_nonzero(lengths), int(lengths.max(initial=0))), 2**64 - 1, dtype=np.uint64)
     descending = (2**32 - 1 - magnitudes.view(np.uint32)).astype(np.uint64)

@@ -10,6 +10,7 @@ the trials of a shorter one.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -91,12 +92,11 @@ class Search(Trials):
         self.before = self._try(self.start, self.evaluator.few_users)
         for phase, share in ((self._look, 1 - POLISHING), (self._polish, 1.0)):
             self._deadline = began + share * self.seconds
-            try:
+            with suppress(OutOfTime):
                 phase()
-            except OutOfTime:
-                continue
-        # Whatever time it takes: the caller compares the chosen setting with the start.
-        self._deadline = np.inf
+            # Whatever time it takes: a setting is chosen, and compared with the start, on all users.
+            self._deadline = np.inf
+            self._confirm()
         self.before = self._try(self.start, self.evaluator.all_users)
         return self.chosen()
 
@@ -168,6 +168,13 @@ class Search(Trials):
         """Try the best setting of each leading form, as few users show it, on all users."""
         for trial in self._families(self._best_few())[:PROMOTED]:
             self._try(trial.params, self.evaluator.all_users)
+
+    def _confirm(self) -> None:
+        """Try the setting that did best on few users on all users, if it may be better than the best."""
+        best = self.best()
+        for trial in self._best_few()[:1]:
+            if best is None or not ruled_out(trial, self._try(best.params, self.evaluator.few_users)):
+                self._try(trial.params, self.evaluator.all_users)
 
     def _leading(self) -> list[Trial]:
         """Return the best trial of each form on all users."""

@@ -131,6 +131,20 @@ def test_a_slow_start_is_tried_on_few_users_first_and_compared_on_all(
     assert chosen.objective >= everybody.objective
 
 
+def test_a_search_without_time_for_all_users_chooses_what_few_users_found(
+    liked: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recdb.offline.evaluator.FEW_USERS", 20)
+
+    search = searched(liked, 6, start=Params(blend=1.0, neighbors=1))
+
+    few = max((trial for trial in search.trials if trial.users == 20), key=lambda trial: trial.objective)
+    chosen = search.chosen()
+    assert chosen is not None
+    assert chosen.users > 20
+    assert chosen.params == few.params != search.start
+
+
 @pytest.mark.parametrize(("lead", "preferred"), [(0.004, True), (0.1, False)], ids=["hardly", "clearly"])
 def test_a_setting_that_won_on_other_data_is_preferred_unless_another_is_clearly_better(
     liked: Events, lead: float, preferred: bool
