@@ -48,6 +48,10 @@ MANY_PAIRS = 150_000
 MOST_NEIGHBORS = 400
 SPECTRAL_RANK = 512
 """One decomposition serves the settings of all ranks up to this one."""
+MANY_ITEMS = 20_000
+"""With more items, spectral filters take long to learn."""
+SPECTRAL_RANK_OF_MANY = 256
+"""With many items, one decomposition serves up to this rank: its time grows with the square of the rank."""
 THREADS = min(4, CORES)
 """Each thread needs memory for a block of scores."""
 
@@ -91,7 +95,8 @@ class OfflineEvaluator:
     `ceiling` is config.profile_limit. `rank` is the largest dimension of the settings, where they differ in it. `seed`
     chooses the held-out part. With `folds` and few events there are more validation parts: the events before the
     first part are split again, and metrics are over the users of all parts, because those of one part are too few.
-    `others` are events of other users, numbered behind those of `events`, to learn from and not to rank for.
+    `others` are events of other users, numbered behind those of `events`, to learn from and not to rank for. `memory`
+    bounds the bytes of the results that are kept.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class OfflineEvaluator:
         seed: int = 0,
         folds: int = 1,
         others: Events | None = None,
+        memory: int = CACHE_BYTES,
     ) -> None:
         events = events.renumbered()
         validation = split(events, most_users=most_users, seed=seed)
@@ -122,15 +128,17 @@ class OfflineEvaluator:
         self.weighted = bool(len(self.known.weights)) and bool(
             self.known.weights.min() < self.known.weights.max() * (1 - 1e-6)
         )
+        self.shared_rank = SPECTRAL_RANK_OF_MANY if len(np.unique(self.known.items)) > MANY_ITEMS else SPECTRAL_RANK
+        """One decomposition serves the spectral filters of all ranks up to this one."""
         self._ranks = self.known.ranks()
-        self._cache = Cache()
+        self._cache = Cache(memory)
         self._earlier: OfflineEvaluator | None = None
         if folds > 1 and len(self.known.users) <= MANY_PAIRS:
             self._earlier = OfflineEvaluator(
                 validation.events, ceiling, rank=rank, most_users=most_users, seed=seed, folds=folds - 1
             )
             # The parts share the memory; only trials on all users rank for the earlier ones.
-            self._cache, self._earlier._cache = Cache(CACHE_BYTES * 3 // 4), Cache(CACHE_BYTES // 4)
+            self._cache, self._earlier._cache = Cache(memory * 3 // 4), Cache(memory // 4)
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -336,8 +344,8 @@ class OfflineEvaluator:
         )
 
     def _spectrum(self, params: Params) -> Spectrum:
-        """Decompose the co-occurrences once for all filters, and all ranks up to SPECTRAL_RANK."""
-        rank = max(SPECTRAL_RANK, params.spectral_rank)
+        """Decompose the co-occurrences once for all filters, and all ranks up to the shared one."""
+        rank = max(self.shared_rank, params.spectral_rank)
         key = ("spectrum", rank, symmetric_exponent(params), *values(params, FILTERING))
         return self._cache.get(key, lambda: find_spectrum(self._rows(params), params, rank))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from recdb.learn.events import Events
 from recdb.learn.params import Params
+from recdb.offline.cache import CACHE_BYTES
 from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.validation import Trial
 
@@ -96,7 +97,7 @@ def propose(
     waiting = list(candidates(events))
     while waiting and more_time():
         seconds = waiting.pop(0)
-        other = OfflineEvaluator(replace(events, half_life=seconds), ceiling)
+        other = OfflineEvaluator(replace(events, half_life=seconds), ceiling, memory=CACHE_BYTES // 4)
         trials = [other.try_out(replace(best, **choice), other.few_users) for choice in choices]
         tried[seconds] = max(trial.ndcg for trial in trials)
         for trial, choice in zip(trials, choices, strict=True):

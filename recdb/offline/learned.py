@@ -55,12 +55,17 @@ def widest(rows: Rows, params: Params, spectrum: Spectrum | None, sources: NDArr
     lengths = np.diff(learned.indptr)
     numbers = row_numbers(learned)
     within = np.arange(learned.nnz) - learned.indptr[numbers]
-    # A row for each item, filled up with -1: sorting short rows is faster than sorting all entries at once.
-    magnitudes = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.float32)
     itself = learned.indices == numbers
-    magnitudes[numbers, within] = np.where(itself, np.inf, np.abs(learned.data))
-    order = np.argsort(-magnitudes, axis=1, kind="stable")
-    entries = (learned.indptr[:-1, None] + order)[np.arange(order.shape[1]) < lengths[:, None]]
+    # A row of keys for each item that has neighbours: sorting short rows is faster than sorting all entries at once.
+    # The bits of positive numbers are in the numbers' order, and a key's lower half keeps the order of equal ones.
+    magnitudes = np.where(itself, np.float32(np.inf), np.abs(learned.data)).astype(np.float32, copy=False)
+    keys = np.full((np.count_nonzero(lengths), int(lengths.max(initial=0))), 2**64 - 1, dtype=np.uint64)
+    descending = (2**32 - 1 - magnitudes.view(np.uint32)).astype(np.uint64)
+    keys[(np.cumsum(lengths > 0) - 1)[numbers], within] = (descending << np.uint64(32)) | within.astype(np.uint64)
+    keys.sort(axis=1)
+    order = (keys & np.uint64(2**32 - 1)).astype(np.int64)
+    starts, counts = learned.indptr[:-1][lengths > 0], lengths[lengths > 0]
+    entries = (starts[:, None] + order)[np.arange(order.shape[1]) < counts[:, None]]
     weights = sparse.csr_array((learned.data[entries], learned.indices[entries], learned.indptr), shape=learned.shape)
     has_itself = np.bincount(numbers[itself], minlength=len(lengths))
     places = within + 1 - has_itself[numbers]

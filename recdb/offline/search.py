@@ -9,8 +9,8 @@ The order of the trials depends on the data and the seed. The time only says whe
 the trials of a shorter one.
 """
 
-import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from recdb.learn.params import Params
-from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.learned import filtered
 from recdb.offline.space import (
     BLENDING,
@@ -32,13 +31,12 @@ from recdb.offline.space import (
     around,
     form,
     matters,
-    plainest,
     trimmed,
 )
 from recdb.offline.starts import starts
-from recdb.offline.validation import Trial, ValidationUsers, best_of
+from recdb.offline.trials import COSTLY, SLACK, OutOfTime, Trials, ruled_out
+from recdb.offline.validation import Trial
 
-COSTLY = ("neighbors", "item_neighbors", "profile_limit")
 ALL = frozenset((*BLENDING, *OF_ITEMS, *OF_USERS)) - set(FORMS)
 """Hyper-parameters that steps change."""
 SCORING = ALL - (set(ITEM_LEARNING) - {"item_neighbors"})
@@ -48,8 +46,6 @@ FILTERING = frozenset(
      "spectral_power")
 )  # fmt: skip
 """Those that a filter is improved by alone."""
-SLOW_ITEMS = 20_000
-"""With more items, spectral filters are tried after the first steps: they take long to learn."""
 FILTERS = 2
 """How many spectral filters are improved."""
 PARTS = 4
@@ -67,177 +63,62 @@ STALE = 30
 """The search ends after so many rounds of jumps without an improvement."""
 CLEARLY = 1.0005
 """How many times better a setting must be to count as an improvement."""
-PROMOTED = 4
-"""How many of the settings that did best on few users are tried on all users before the steps begin."""
-SLACK = 0.003
-"""Of the settings that are at most this much worse than the best, as a share, the cheapest is chosen."""
+NEARLY = 0.995
+"""How many times as good a setting must be after jumps so that steps are taken from it on all users."""
+ROUGHLY = 1.003
+"""How many times better a round of steps on few users must make a setting so that another round follows."""
+PROMOTED = 3
+"""The best settings of so many forms, as few users show them, are tried on all users before the steps begin."""
+FOLLOWED = 2
+"""And so many of these forms, as all users show them, are improved on few users."""
 POLISHING = 0.1
 """The share of the time that is kept for making the best setting cheaper."""
 
+Challenge = Callable[[Trial, Params, str], Trial]
+"""From the best trial, another setting, and the name of the hyper-parameter that must stay as it is, to the better."""
 
-class OutOfTime(Exception):
-    """The time of the search is up."""
 
+class Search(Trials):
+    """A search for the best setting within a time.
 
-class Search:
-    """A search for the best setting within a time; `trials` holds all trials, in order.
-
-    `width` bounds the dimension. `most_rows` bounds the cost of recommend(): see Trial.rows. The search always tries
-    the start, whatever it costs; best() is None while no trial is cheap enough. With `beyond`, the search also tries
-    settings beyond the bound. `clock` returns seconds.
+    It always tries the start, whatever it costs, and ends with the start's trial on all users, `before`.
     """
 
-    def __init__(
-        self,
-        evaluator: OfflineEvaluator,
-        *,
-        seconds: float,
-        width: int,
-        most_rows: float = np.inf,
-        beyond: bool = False,
-        start: Params | None = None,
-        seed: int = 0,
-        report: Callable[[Trial, Trial], None] = lambda trial, best: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.evaluator, self.seconds, self.width, self.report = evaluator, seconds, width, report
-        self.most_rows, self.beyond, self.clock = most_rows, beyond, clock
-        self.generator = np.random.default_rng(seed)
-        self.start = self._plain(start or Params())
-        self.trials: list[Trial] = []
-        self.finished = False
-        """Whether the search ended because nothing was left to find."""
-        self._seen: dict[tuple[Params, int], Trial] = {}
-        self._deadline = np.inf
+    before: Trial
 
     def run(self) -> Trial | None:
         """Search until the time is up or nothing is left to find, and return the chosen trial."""
         began = self.clock()
-        self._try(self.start, self.evaluator.all_users)
+        self.before = self._try(self.start, self.evaluator.few_users)
         for phase, share in ((self._look, 1 - POLISHING), (self._polish, 1.0)):
             self._deadline = began + share * self.seconds
-            try:
+            with suppress(OutOfTime):
                 phase()
-            except OutOfTime:
-                continue
+            # Whatever time it takes: a setting is chosen, and compared with the start, on all users.
+            self._deadline = np.inf
+            self._confirm()
+        self.before = self._try(self.start, self.evaluator.all_users)
         return self.chosen()
-
-    def best(self) -> Trial | None:
-        """Return the best trial so far that is cheap enough."""
-        return best_of([trial for trial in self.trials if trial.rows <= self.most_rows])
-
-    def chosen(self) -> Trial | None:
-        """Return the trial to train with: the best one, or, with `beyond`, the cheapest that is about as good."""
-        best = self.best()
-        if best is None or not self.beyond:
-            return best
-        good = [
-            trial
-            for trial in self.trials
-            if trial.users == best.users and trial.objective >= best.objective * (1 - SLACK)
-        ]
-        return min(good, key=lambda trial: trial.rows)
-
-    def frontier(self) -> list[Trial]:
-        """Return the trials on all users than which none is both cheaper and better in ndcg, the cheapest first."""
-        found: list[Trial] = []
-        most = max((trial.users for trial in self.trials), default=0)
-        for trial in sorted(self.trials, key=lambda trial: (trial.rows, -trial.ndcg)):
-            if trial.users == most and (not found or trial.ndcg > found[-1].ndcg):
-                found.append(trial)
-        return found
-
-    def _plain(self, params: Params) -> Params:
-        return plainest(params, self.evaluator, self.width)
-
-    def _try(self, params: Params, validation: ValidationUsers) -> Trial:
-        key = params, len(validation.users)
-        if key not in self._seen:
-            if self.clock() >= self._deadline:
-                raise OutOfTime
-            trial = self._seen[key] = self.evaluator.try_out(params, validation)
-            self.trials.append(trial)
-            self.report(trial, self.best() or trial)
-        return self._seen[key]
-
-    def _few(self, params: Params, keep: str = "", among: ValidationUsers | None = None) -> Trial | None:
-        """Try a setting on few users, made cheap enough; None if that is impossible."""
-        among = among or self.evaluator.few_users
-        fitted = self._fitted(self._plain(params), keep, among)
-        return None if fitted is None else self._try(fitted, among)
-
-    def _fitted(self, params: Params, keep: str, among: ValidationUsers) -> Params | None:
-        """Take fewer score sources, and fewer items of each, until the cost is low enough; `keep` stays as it is."""
-        most_rows = self.most_rows
-        if np.isinf(most_rows):
-            return params
-        for _ in range(10):
-            if self.clock() >= self._deadline:
-                raise OutOfTime
-            rows = self.evaluator.rows(params, among)
-            if rows <= most_rows:
-                return params
-            factor = max(0.3, 0.97 * most_rows / rows)
-            names = [name for name in ("neighbors", "item_neighbors") if name != keep and matters(params, name)]
-            if all(getattr(params, name) * factor < 8 for name in names):
-                names = [name for name in COSTLY if name != keep]
-            lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * factor)) for name in names}
-            if replace(params, **lower) == params:
-                return None
-            params = replace(params, **lower)
-        return None
-
-    def _challenge_few(self, best: Trial, params: Params, keep: str = "") -> Trial:
-        """Try a setting on few users; return the better trial."""
-        trial = self._few(params, keep)
-        return best if trial is None else max(best, trial, key=lambda trial: trial.objective)
-
-    def _challenge_fewest(self, best: Trial, params: Params, keep: str = "") -> Trial:
-        """Try a setting on the fewest users; return the better trial."""
-        trial = self._few(params, keep, self.evaluator.fewest_users)
-        return best if trial is None else max(best, trial, key=lambda trial: trial.objective)
-
-    def _challenge(self, best: Trial, params: Params, keep: str = "") -> Trial:
-        """Try a setting on all users, unless it costs too much or is worse on few users; return the better trial."""
-        trial = self._few(params, keep)
-        if trial is None:
-            return best
-        if self.evaluator.few_users is not self.evaluator.all_users:
-            gains = trial.gains - self._try(best.params, self.evaluator.few_users).gains
-            if gains.mean() + gains.std() / len(gains) ** 0.5 < 0:
-                return best
-            trial = self._try(trial.params, self.evaluator.all_users)
-            if trial.rows > self.most_rows:
-                return best
-        return max(best, trial, key=lambda trial: trial.objective)
-
-    def _best_few(self) -> list[Trial]:
-        """Return the trials on few users that are cheap enough, the best first."""
-        few = len(self._few_gains())
-        found = [trial for trial in self.trials if trial.users == few and trial.rows <= self.most_rows]
-        return sorted(found, key=lambda trial: -trial.objective)
-
-    def _few_gains(self) -> Any:
-        return self._try(self.start, self.evaluator.few_users).gains
 
     def _look(self) -> None:
         # What is learned fast comes first, so that a short search has found something.
         begins = [self._plain(params) for params in (self.start, *starts(self.evaluator))]
         quick = [trial for params in begins if not filtered(params) and (trial := self._few(params))]
-        self._promote(1)
+        self.proven = {trial.params for trial in quick}
+        self._promote()
         items = self._alone(quick, 0.0, OF_ITEMS)
         users = self._alone(quick, 1.0, OF_USERS)
         self._pair(items, users)
-        self._promote(1)
-        slow = len(np.unique(self.evaluator.known.items)) > SLOW_ITEMS
-        for step in (self._follow, self._filter) if slow else (self._filter, self._follow):
-            step(begins, items, users)
-            self._promote(1 if step == self._filter else PROMOTED)
+        self._promote()
+        self._filter(begins, items, users)
+        self._promote()
+        self._follow()
+        self._promote()
         stale = 0
         best = self.best()
         while best is not None and stale < STALE:
             before = best
-            self._climb(best)
+            self._climb(best, self._challenge)
             self._jump()
             best = self.best()
             assert best is not None
@@ -259,7 +140,7 @@ class Search:
         """
         found = [trial for before in tried if (trial := self._few(replace(before.params, blend=blend)))]
         leading = self._families(found)
-        found += [self._sweep(trial, self._challenge_few, ALL - {"blend"}) for trial in leading]
+        found += [self._climb(trial, self._challenge_few, ALL - {"blend"}, ROUGHLY) for trial in leading]
         # The improved settings come first: there are few forms.
         firsts = sorted(found[-len(leading) :], key=lambda trial: -trial.objective) if leading else []
         different: dict[tuple[Any, ...], Params] = {}
@@ -267,24 +148,38 @@ class Search:
             different.setdefault(tuple(getattr(trial.params, name) for name in names), trial.params)
         return list(different.values())[:PARTS]
 
-    def _follow(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
-        """Improve the best setting of each form on few users."""
-        for trial in self._families(self._best_few())[:2]:
-            self._sweep(trial, self._challenge_few, SCORING if filtered(trial.params) else ALL)
+    def _follow(self) -> None:
+        """Improve the best settings of the leading forms on few users, as long as steps help."""
+        for trial in self._leading()[:FOLLOWED]:
+            names = SCORING if filtered(trial.params) else ALL
+            self._climb(self._try(trial.params, self.evaluator.few_users), self._challenge_few, names, ROUGHLY)
 
     def _filter(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
         """Improve spectral filters alone, as far as the fewest users show, and blend those that may be as good as the
         best item-based part so far."""
-        fewest, filters = self.evaluator.fewest_users, [params for params in begins if filtered(params)]
+        fewest, rank = self.evaluator.fewest_users, self.evaluator.shared_rank
+        filters = [replace(p, spectral_rank=min(p.spectral_rank, rank)) for p in begins if filtered(p)]
         found = [trial for params in filters if (trial := self._few(replace(params, blend=0.0), "", fewest))]
         others = [trial for params in items if (trial := self._few(params, "", fewest))]
         leading = [trial for trial in self._families([*found, *others]) if filtered(trial.params)][:FILTERS]
         self._pair([self._sweep(trial, self._challenge_fewest, FILTERING).params for trial in leading], users)
 
-    def _promote(self, count: int = PROMOTED) -> None:
-        """Try the settings that did best on few users on all users."""
-        for trial in self._best_few()[:count]:
+    def _promote(self) -> None:
+        """Try the best setting of each leading form, as few users show it, on all users."""
+        for trial in self._families(self._best_few())[:PROMOTED]:
             self._try(trial.params, self.evaluator.all_users)
+
+    def _confirm(self) -> None:
+        """Try the setting that did best on few users on all users, if it may be better than the best."""
+        best = self.best()
+        for trial in self._best_few()[:1]:
+            if best is None or not ruled_out(trial, self._try(best.params, self.evaluator.few_users)):
+                self._try(trial.params, self.evaluator.all_users)
+
+    def _leading(self) -> list[Trial]:
+        """Return the best trial of each form on all users."""
+        most = max(trial.users for trial in self.trials)
+        return self._families([t for t in self.trials if t.users == most and t.rows <= self.most_rows])
 
     def _families(self, found: Sequence[Trial]) -> list[Trial]:
         """Return the best trial of each form of learning that is worth following, the best first."""
@@ -294,17 +189,16 @@ class Search:
         enough = max((trial.objective for trial in best.values()), default=0.0) * (1 - FAMILIES)
         return [trial for trial in best.values() if trial.objective >= enough]
 
-    def _climb(self, best: Trial) -> None:
-        """Take coordinate steps on all users while they help."""
+    def _climb(self, best: Trial, challenge: Challenge, names: Collection[str] = ALL, enough: float = CLEARLY) -> Trial:
+        """Take coordinate steps from a trial while a round of them makes it `enough` times better; return the best."""
         better = True
         while better:
             before = best
-            best = self._sweep(best, self._challenge)
-            better = best.objective > before.objective * CLEARLY
+            best = self._sweep(best, challenge, names)
+            better = best.objective > before.objective * enough
+        return best
 
-    def _sweep(
-        self, best: Trial, challenge: Callable[[Trial, Params, str], Trial], names: Collection[str] = ALL
-    ) -> Trial:
+    def _sweep(self, best: Trial, challenge: Challenge, names: Collection[str] = ALL) -> Trial:
         """Take coordinate steps from a trial once, the quick ones first; return the best trial."""
         learning = {name: values for name, values in ITEM_LEARNING.items() if name != "item_neighbors"}
         number = {"item_neighbors": ITEM_LEARNING["item_neighbors"]}
@@ -319,9 +213,7 @@ class Search:
                     best = self._along(best, str(name), space[name], challenge)
         return best
 
-    def _along(
-        self, best: Trial, name: str, values: Sequence[Any], challenge: Callable[[Trial, Params, str], Trial]
-    ) -> Trial:
+    def _along(self, best: Trial, name: str, values: Sequence[Any], challenge: Challenge) -> Trial:
         """Take steps in one hyper-parameter, on in the direction that helps."""
         for value in around(values, getattr(best.params, name)):
             began, upwards = best, value > getattr(best.params, name)
@@ -337,7 +229,7 @@ class Search:
 
     def _jump(self) -> None:
         """Change JUMP hyper-parameters of the best trial at random, several times, and take steps from the best of
-        these on few users, then on all users if that is about as good as the best trial."""
+        these on few users, then on all users if it is nearly as good as the best trial."""
         best = self.best()
         assert best is not None
         space: dict[str, Sequence[Any]] = {}
@@ -352,7 +244,11 @@ class Search:
             found += [trial] if trial is not None and trial.params != best.params else []
         if found:
             landed = self._sweep(max(found, key=lambda trial: trial.objective), self._challenge_few)
-            self._challenge(best, landed.params)
+            if ruled_out(landed, self._try(best.params, self.evaluator.few_users)):
+                return
+            landed = self._try(landed.params, self.evaluator.all_users)
+            if best.objective > landed.objective > best.objective * NEARLY and landed.rows <= self.most_rows:
+                self._sweep(landed, self._challenge)
 
     def _polish(self) -> None:
         """Where the cost is bounded: look for settings that are cheaper and about as good, and beyond the bound."""

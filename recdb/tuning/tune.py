@@ -23,6 +23,7 @@ from recdb.job.trace import traced
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
 from recdb.learn import Params
+from recdb.offline.clock import work_clock
 from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.half_life import HalfLife, propose
 from recdb.offline.search import Search
@@ -199,6 +200,7 @@ def search(
         raise RecdbError(
             "too few interactions to tune on: no user has two items", "load more, or train with the defaults"
         )
+    clock = work_clock()
     began = time.monotonic()
     report("measuring recommend()")
     prices = Prices(
@@ -218,6 +220,7 @@ def search(
         beyond=allowed.cost is not None and allowed.latency_ms is None,
         start=active_params(connection),
         report=on_trial,
+        clock=clock,
     )
     best = found.run()
     if best is None:
@@ -227,13 +230,11 @@ def search(
     half_life = None
     if evaluator.timed:
         report("trying half-lives")
-        half_life = propose(
-            events, evaluator.newest_fold(), best.params, ceiling, lambda: time.monotonic() < began + allowed.seconds
-        )
+        half_life = propose(events, evaluator.newest_fold(), best.params, ceiling, lambda: clock() < allowed.seconds)
     took = time.monotonic() - began
     trials = found.trials
     return Tuning(
-        best, trials[0], trials, found.frontier(), len(evaluator.users), took, prices, allowed.cost, found.finished,
+        best, found.before, trials, found.frontier(), len(evaluator.users), took, prices, allowed.cost, found.finished,
         half_life,
     )  # fmt: skip
 
