@@ -21,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 from recdb import alchemy, calls
 from recdb.arguments import Id
 from recdb.calls import Call, Row
-from recdb.client_lists import AsyncLists, Lists
+from recdb.client_lists import AsyncListCalls, ListCalls
 from recdb.database import APPLICATION_NAME, Database, connect, find_database, find_schema, prepares_statements
 from recdb.errors import RecdbError, Unavailable
 from recdb.records import (
@@ -64,7 +64,7 @@ def _find_database(source: str | None, schema: str | None) -> tuple[Database, di
     return database, options
 
 
-class Recommender(Lists):
+class Recommender(ListCalls):
     """recdb's SQL functions as methods.
 
     `source` is a URL in any tool's spelling, a psycopg connection or pool, or an engine, connection or session of
@@ -230,7 +230,7 @@ class Recommender(Lists):
             raise translate(error, self._schema) from error
 
 
-class AsyncRecommender(AsyncLists):
+class AsyncRecommender(AsyncListCalls):
     """Recommender for asyncio: the same arguments and the same methods, awaited.
 
     `max_connections` limits the client's own pool, so also how many calls of concurrent tasks run at once.

@@ -10,7 +10,7 @@ from recdb.calls import Call, Row
 from recdb.records import AudienceUser, PopularItem, TrendingItem
 
 
-class Lists:
+class ListCalls:
     """The methods of Recommender."""
 
     def _rows(self, call: Call[Row]) -> list[Row]:
@@ -33,7 +33,7 @@ class Lists:
         return self._rows(calls.audience(item_id, k))
 
 
-class AsyncLists:
+class AsyncListCalls:
     """The methods of AsyncRecommender."""
 
     async def _rows(self, call: Call[Row]) -> list[Row]:

@@ -9,7 +9,7 @@ from recdb.table_types import Base
 
 
 class UserAttributes(Base):
-    """What the application knows of a user, such as country and language."""
+    """Attributes of a user that the application knows, such as country and language."""
 
     __tablename__ = "user_attributes"
     __table_args__ = (

@@ -62,7 +62,8 @@ comment on function recdb.track(text, text, text, timestamptz, jsonb, double pre
 --               to_id    the member's id
 --   returns     how many interactions of recdb's own store it moved; 0 if there is nothing left to move
 --   writes      interaction; user_attributes: the member's own come before the guest's; changed_user: the next refresh
---               gives the member the weights, the vectors and the share of popularity of both, and takes the guest's away
+--               gives the member the weights, the vectors and the share of popularity of both, and takes the guest's
+--               away
 --   errors      22023 for a missing, empty or too long id, and for twice the same
 -- It waits for no refresh. Attached tables are the application's: it changes the ids there itself.
 create or replace function recdb.merge_users(from_id text, to_id text)
@@ -109,8 +110,8 @@ comment on function recdb.merge_users(text, text) is
 --   returns     how many interactions, weighted interactions, vectors and rows of attributes were erased
 --   reads       attachment, user_item
 --   writes      interaction, ignored_user, user_attributes, changed_user, user_key, user_item_recent, recent_user,
---               user_vector, item_popularity; if interactions are attached also forgotten_user, a tombstone that keeps the user's
---               rows in attached tables out
+--               user_vector, item_popularity; if interactions are attached also forgotten_user, a tombstone that
+--               keeps the user's rows in attached tables out
 -- It waits for a running refresh. The materialized view user_item_settled keeps rows under the erased integer key,
 -- which no longer leads to a user, until the next full refresh.
 create or replace function recdb.forget_user(user_id text)

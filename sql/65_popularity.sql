@@ -43,9 +43,9 @@ $$;
 comment on function recdb.popular(bigint, jsonb, jsonb) is
     'The k most popular available items, for nobody in particular; the most popular has score 1. Items of the '
     'catalogue without interactions come last, newest first. filter: only items whose attributes contain it (@>). '
-    'segment: what is popular among the users whose recdb.user_attributes contain it, such as {"country": "de"}: for '
-    'somebody without a history, of whom you know that much; a segment of few users leans on all users. Error 22023 '
-    'for k outside 1..1000, or a segment that is no object.';
+    'segment: the items that are popular among the users whose recdb.user_attributes contain it, such as '
+    '{"country": "de"}: for somebody without a history, if you know that much; a segment of few users leans on all '
+    'users. Error 22023 for k outside 1..1000, or a segment that is no object.';
 
 
 -- recdb.popular_list: the list of popular(), which has checked the arguments.

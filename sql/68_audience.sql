@@ -125,8 +125,8 @@ begin
 end
 $$;
 comment on function recdb.score_for(record, text, integer, integer, boolean) is
-    'Internal: the score that recommend() gives an item in a user''s list; NULL if the user touched or owns the item, or '
-    'it has no score.';
+    'Internal: the score that recommend() gives an item in a user''s list; NULL if the user touched or owns the item, '
+    'or it has no score.';
 
 
 -- recdb.audience: the users that an item should be sent to.
@@ -134,7 +134,8 @@ comment on function recdb.score_for(record, text, integer, integer, boolean) is
 --               k        how many, 1 to 1000; NULL is 50
 --   returns     users who did not touch the item: score is the one that the item has in the user's own list, 1 at its
 --               top; score descending, then user_id. Only users around whom the item is: of the 2 k nearest, at least
---               200, those whose list has it. No rows for an item that is unknown to the active version or not available
+--               200, those whose list has it. No rows for an item that the active version does not know, or that is not
+--               available
 --   reads       place_audience(), user_vector by HNSW, and for each user what recommend() reads
 --   errors      22023 for k outside 1..1000
 -- Each user costs about as much as one recommend(). The vectors alone find four in five of the users that have the item
@@ -185,6 +186,6 @@ end
 $$;
 comment on function recdb.audience(text, bigint) is
     'The k users that an item should be sent to: those in whose lists it stands highest, without users who touched it. '
-    'score: what recommend() gives the item in the user''s own list, 1 at its top. An item that the active model has not '
-    'seen has an audience by its content. No rows for an item of which the model knows nothing, or that is not '
-    'available. Each user costs about as much as one recommend(). Error 22023 for k outside 1..1000.';
+    'score: the one that recommend() gives the item in the user''s own list, 1 at its top. An item that the active '
+    'model has not seen has an audience by its content. No rows for an item of which the model knows nothing, or that '
+    'is not available. Each user costs about as much as one recommend(). Error 22023 for k outside 1..1000.';

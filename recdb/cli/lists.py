@@ -40,7 +40,7 @@ def trending(
 ) -> None:
     """Show the items that more users touch now than usual, the steepest rise first.
 
-    The seven windows before the last one say what is usual. Items that did not rise are left out.
+    The seven windows before the last one say how many users are usual. Items that did not rise are left out.
     """
     time_window, wanted = parse_duration(window), parse_object("--filter", matching)
     database = open_database(url, quiet=as_json)

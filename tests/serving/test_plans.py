@@ -229,7 +229,7 @@ def test_what_is_trending_reads_eight_windows_by_index(
             nodes = Plans(db).of("select * from recdb.trending(10, '1 hour')")
         reads = [node for node in nodes if node.get("Index Name") == "interaction_created"]
         assert reads and max(node["Actual Rows"] * node["Actual Loops"] for node in reads) <= 40
-        assert_no_scan(nodes)
+        assert_no_scan([node for node in nodes if node.get("Relation Name") != "item"])  # there is no catalogue
 
 
 def test_the_catalogue_is_read_from_the_top_down(shared: psycopg.Connection) -> None:
