@@ -171,7 +171,8 @@ end
 $$;
 comment on function recdb.trending(bigint, interval, jsonb) is
     'The items that more users touch now than usual, live from the interactions. time_window: how far back now '
-    'reaches, a day unless given; the seven windows before it say how many users are usual. A user counts once for an '
-    'item. score: 1 for the best; rise: how many times the usual number of users touched it, drawn towards 1 where there are few; users: '
-    'how many touched it in the window. filter: only items whose attributes contain it (@>). Items that did not rise '
-    'are left out. Errors: 22023 for k outside 1..1000, or a time_window that is not above 0 and at most 400 days.';
+    'reaches, a day unless given; the seven windows before it say how many users are usual. A user counts once for an'
+    ' item. score: 1 for the best; rise: how many times the usual number of users touched it, drawn towards 1 where '
+    'there are few; users: how many touched it in the window. filter: only items whose attributes contain it (@>). '
+    'Items that did not rise are left out. Errors: 22023 for k outside 1..1000, or a time_window that is not above 0 '
+    'and at most 400 days.';

@@ -235,13 +235,12 @@ begin
               and not %s', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
         -- The first line is for an index of the column; a clock that is put back shows no time a day ahead.
         between_times := between_times || format('
-            union all
-            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
+            union all select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
             from (%2$s) s
             where s.created_at >= %3$s and s.created_at <= %4$s
-              and %1$s >= interactions_between.since and %1$s <= interactions_between.until
-              and (not exists (select from recdb.forgotten_user) or not %5$s)', moment, source.query,
-            replace(bound, 'users_since.', 'interactions_between.'),
+              and %1$s between interactions_between.since and interactions_between.until
+              and (not exists (select from recdb.forgotten_user) or not %5$s)',
+            moment, source.query, replace(bound, 'users_since.', 'interactions_between.'),
             recdb.as_local('(interactions_between.until + interval ''1 day'')', source.time_type, source.zone),
             format(forgotten, 's.user_id::text'));
         since := since || format('

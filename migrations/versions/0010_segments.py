@@ -30,8 +30,8 @@ create table recdb.user_attributes (
 );
 create index user_attributes_attributes on recdb.user_attributes using gin (attributes jsonb_path_ops);
 comment on table recdb.user_attributes is
-    'What the application knows of its users, such as country and language, optional: popular(segment => ...) lists what '
-    'is popular among the users with some attributes. All rows take effect at once.';
+    'The attributes of users that the application knows, such as country and language, optional: popular(segment => '
+    '...) lists the items that are popular among the users with some of them. All rows take effect at once.';
 comment on column recdb.user_attributes.attributes is
     'An object, such as {"country": "de", "language": "de"}. popular(segment => ...) counts the users whose attributes '
     'contain the segment.';
