@@ -9,12 +9,14 @@
 --   seen   = sum of w / c over the window
 --   usual  = sum of w / c over the slices before * users of the window / users of the slices before
 --   rise   = (seen + 2) / (usual + 2)
---   score ~ rise * (1 - 1 / (9 n) - 1.6449 / (3 sqrt n))^3, where n = seen + 2
+--   n      = (sum of w)^2 / sum of w^2 over the window + 2
+--   score ~ rise * (1 - 1 / (9 n) - 1.6449 / (3 sqrt n))^3
 -- The number of users of a slice counts each user once, and so no bot, whatever it does, makes other items look as if
 -- they fell. rise is the posterior mean of a Poisson rate in units of the usual one, under a gamma prior of mean 1 that
 -- weighs as much as 2 users; the score is the lower end of its 90 % interval, so that two users who met by chance come
 -- below twenty: the gamma-Poisson shrinker and its EB05 (DuMouchel, Bayesian data mining in large frequency tables,
--- 1999), with the quantile of a gamma distribution by Wilson and Hilferty (1931).
+-- 1999), with the quantile of a gamma distribution by Wilson and Hilferty (1931). n counts effective users (Kish,
+-- Survey sampling, 1965): one user is one, even with the heaviest kind.
 
 
 -- recdb.first_eligible: the first items of a ranking that are eligible.
@@ -99,7 +101,9 @@ begin
         select count(*) as users from (select distinct t.slice, t.user_id from touched t where t.slice > 0) u
     ), counted as (
         select t.item_id, count(*) filter (where t.slice = 0) as users,
-            coalesce(sum(t.weight) filter (where t.slice = 0), 0) / o.unit + 2 as n,
+            coalesce(sum(t.weight) filter (where t.slice = 0), 0) / o.unit + 2 as seen,
+            power(sum(t.weight) filter (where t.slice = 0), 2) / sum(t.weight * t.weight) filter (where t.slice = 0) + 2
+                as n,
             coalesce(sum(t.weight) filter (where t.slice > 0) * o.users / nullif(b.users, 0), 0) / o.unit + 2 as usual
         from touched t
         cross join total o
@@ -107,10 +111,10 @@ begin
         group by t.item_id, o.unit, o.users, b.users
     )
     select c.item_id, round(
-            (c.n / c.usual * power(1 - 1 / (9 * c.n) - 1.6449 / (3 * sqrt(c.n)), 3))::numeric, 12)::double precision,
-        c.n / c.usual, c.users
+            (c.seen / c.usual * power(1 - 1 / (9 * c.n) - 1.6449 / (3 * sqrt(c.n)), 3))::numeric, 12)::double precision,
+        c.seen / c.usual, c.users
     from counted c
-    where c.users > 0 and c.n / c.usual > 1 + 1e-9
+    where c.users > 0 and c.seen / c.usual > 1 + 1e-9
     order by 2 desc, 1;
 end
 $$;

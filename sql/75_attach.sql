@@ -180,9 +180,10 @@ comment on function recdb.write_body(regprocedure, text, text) is
 --   returns     whether anything changed
 --   reads       attachment, and the types of the columns of the attached tables
 --   writes      the bodies of these functions
--- A row without a time has the time at which its table was attached. A time without time zone is read in the
--- mapping's time zone, else as UTC. The rows of forgotten users are left out; if nobody was forgotten, this costs one
--- look at an empty table.
+-- A row without a time has the time at which its table was attached, and is in no span of interactions_between(), which
+-- compares the column itself first, for its index: a clock that is put back shows no time that is a day ahead. A time
+-- without time zone is read in the mapping's time zone, else as UTC. The rows of forgotten users are left out; if nobody
+-- was forgotten, this costs one look at an empty table.
 create or replace function recdb.combine_interactions()
 returns boolean
 language plpgsql volatile
@@ -233,7 +234,6 @@ begin
             from (%s) s
             where %s
               and not %s', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
-        -- The first line is for an index of the column; a clock that is put back shows no time a day ahead.
         between_times := between_times || format('
             union all select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
             from (%2$s) s

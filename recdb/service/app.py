@@ -187,7 +187,7 @@ def _add_exploring(app: FastAPI, backend: Backend) -> None:
         """Return the most popular posts, for everybody alike."""
         return await list_popular(PopularRequest(limit=limit), request)
 
-    @app.post("/recommendations/popular", responses=FAILURES, tags=["recommendations"])
+    @app.post("/recommendations/segment", responses=FAILURES, tags=["recommendations"])
     async def popular_in_segment(body: PopularRequest, request: Request) -> PopularPosts:
         """Return the most popular posts, such as those of a topic or among the users of a country."""
         return await list_popular(body, request)

@@ -52,8 +52,10 @@ def expected(rows: list[Any], now: datetime, window: timedelta) -> dict[str, tup
         seen = sum(weight for (place, _, of), weight in pairs.items() if of == item and place == 0) / unit
         before = sum(weight for (place, _, of), weight in pairs.items() if of == item and place > 0) / unit
         usual = before * users_now / users_before if users_before else 0.0
-        n, rise = seen + 2, (seen + 2) / (usual + 2)
+        rise = (seen + 2) / (usual + 2)
         if rise > 1:
+            weights = np.array([weight for (place, _, of), weight in pairs.items() if of == item and place == 0])
+            n = weights.sum() ** 2 / (weights**2).sum() + 2
             bound = rise * (1 - 1 / (9 * n) - 1.6449 / (3 * np.sqrt(n))) ** 3
             found[item] = (bound, rise, sum(place == 0 and of == item for place, _, of in pairs))
     top = max(bound for bound, _, _ in found.values())
@@ -138,6 +140,13 @@ def test_a_user_counts_once_for_an_item(shop: psycopg.Connection) -> None:
     record(shop, visits("chance", range(1), 0.02) * 500)
 
     assert shop.execute("select * from recdb.trending()").fetchall() == before
+
+
+def test_one_user_with_the_heaviest_kind_comes_below_many_with_the_lightest(shop: psycopg.Connection) -> None:
+    record(shop, visits("shared once", range(1), 1, "share"))
+    record(shop, visits("viewed", range(8), 1))
+
+    assert trending(shop, 3) == ["rising", "viewed", "shared once"]
 
 
 def test_a_crawler_takes_no_item_down(shop: psycopg.Connection) -> None:
