@@ -3,6 +3,7 @@
 from recdb.client import AsyncRecommender, Recommender
 from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.records import (
+    AudienceUser,
     BatchRecommendation,
     Neighbor,
     NeighborReason,
@@ -10,10 +11,12 @@ from recdb.records import (
     Reason,
     Recommendation,
     SimilarItem,
+    TrendingItem,
 )
 
 __all__ = [
     "AsyncRecommender",
+    "AudienceUser",
     "BatchRecommendation",
     "InvalidInput",
     "ModelNotFound",
@@ -27,5 +30,6 @@ __all__ = [
     "Recommendation",
     "Recommender",
     "SimilarItem",
+    "TrendingItem",
     "Unavailable",
 ]

@@ -8,7 +8,7 @@ import json
 import operator
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from recdb.errors import InvalidInput
@@ -109,6 +109,13 @@ def time_of(name: str, value: object) -> datetime | None:
     if value is None or isinstance(value, datetime):
         return value
     raise InvalidInput(f"{name} is of type {kind_of(value)}, and must be a datetime", "pass datetime.now(UTC)")
+
+
+def span_of(name: str, value: object) -> timedelta | None:
+    """Return a length of time; None stays NULL."""
+    if value is None or isinstance(value, timedelta):
+        return value
+    raise InvalidInput(f"{name} is of type {kind_of(value)}, and must be a timedelta", "pass timedelta(hours=1)")
 
 
 def whole_or_none(value: Any) -> int | None:

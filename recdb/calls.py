@@ -6,11 +6,12 @@ between two forms of a function. Raises InvalidInput for an argument of a type t
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, LiteralString, TypeVar
 
-from recdb.arguments import Id, count_of, id_of, ids_of, json_of, number_of, text_of, time_of, weights_of
+from recdb.arguments import Id, count_of, id_of, ids_of, json_of, number_of, span_of, text_of, time_of, weights_of
 from recdb.records import (
+    AudienceUser,
     BatchRecommendation,
     Neighbor,
     NeighborReason,
@@ -18,6 +19,7 @@ from recdb.records import (
     Reason,
     Recommendation,
     SimilarItem,
+    TrendingItem,
 )
 from recdb.schemas import with_schema
 
@@ -139,9 +141,31 @@ def explain_neighbors(user_id: Id | None, item_id: Id | None, model: str | None)
     )
 
 
-def popular(k: int | None) -> Call[PopularItem]:
+def popular(k: int | None, filter: Mapping[str, Any] | None, segment: Mapping[str, Any] | None) -> Call[PopularItem]:
     """Call recdb.popular()."""
-    return Call("select item_id, score from recdb.popular(%s::bigint)", [count_of("k", k)], PopularItem)
+    return Call(
+        "select item_id, score from recdb.popular(%s::bigint, %s::jsonb, %s::jsonb)",
+        [count_of("k", k), json_of("filter", filter), json_of("segment", segment)],
+        PopularItem,
+    )
+
+
+def trending(k: int | None, time_window: timedelta | None, filter: Mapping[str, Any] | None) -> Call[TrendingItem]:
+    """Call recdb.trending()."""
+    return Call(
+        "select item_id, score, rise, users from recdb.trending(%s::bigint, %s::interval, %s::jsonb)",
+        [count_of("k", k), span_of("time_window", time_window), json_of("filter", filter)],
+        TrendingItem,
+    )
+
+
+def audience(item_id: Id | None, k: int | None) -> Call[AudienceUser]:
+    """Call recdb.audience()."""
+    return Call(
+        "select user_id, score from recdb.audience(%s::text, %s::bigint)",
+        [id_of("item_id", item_id), count_of("k", k)],
+        AudienceUser,
+    )
 
 
 def track(

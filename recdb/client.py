@@ -21,13 +21,13 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 from recdb import alchemy, calls
 from recdb.arguments import Id
 from recdb.calls import Call, Row
+from recdb.client_lists import AsyncListCalls, ListCalls
 from recdb.database import APPLICATION_NAME, Database, connect, find_database, find_schema, prepares_statements
 from recdb.errors import RecdbError, Unavailable
 from recdb.records import (
     BatchRecommendation,
     Neighbor,
     NeighborReason,
-    PopularItem,
     Reason,
     Recommendation,
     SimilarItem,
@@ -64,7 +64,7 @@ def _find_database(source: str | None, schema: str | None) -> tuple[Database, di
     return database, options
 
 
-class Recommender:
+class Recommender(ListCalls):
     """recdb's SQL functions as methods.
 
     `source` is a URL in any tool's spelling, a psycopg connection or pool, or an engine, connection or session of
@@ -169,10 +169,6 @@ class Recommender:
         """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
         return self._rows(calls.explain_neighbors(user_id, item_id, model))
 
-    def popular(self, k: int = 50) -> list[PopularItem]:
-        """Return the `k` most popular items."""
-        return self._rows(calls.popular(k))
-
     def track(
         self,
         user_id: Id,
@@ -234,7 +230,7 @@ class Recommender:
             raise translate(error, self._schema) from error
 
 
-class AsyncRecommender:
+class AsyncRecommender(AsyncListCalls):
     """Recommender for asyncio: the same arguments and the same methods, awaited.
 
     `max_connections` limits the client's own pool, so also how many calls of concurrent tasks run at once.
@@ -330,10 +326,6 @@ class AsyncRecommender:
     async def explain_neighbors(self, user_id: Id, item_id: Id, model: str | None = None) -> list[NeighborReason]:
         """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
         return await self._rows(calls.explain_neighbors(user_id, item_id, model))
-
-    async def popular(self, k: int = 50) -> list[PopularItem]:
-        """Return the `k` most popular items."""
-        return await self._rows(calls.popular(k))
 
     async def track(
         self,

@@ -75,3 +75,25 @@ class PopularItem:
     item_id: str
     score: float
     """0..1; the most popular item has 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrendingItem:
+    """An item that more users touch now than usual."""
+
+    item_id: str
+    score: float
+    """0..1; the item that rises most has 1."""
+    rise: float
+    """How many times the usual, above 1; drawn towards 1 where there are few users."""
+    users: int
+    """How many users touched it in the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceUser:
+    """A user that an item should be sent to."""
+
+    user_id: str
+    score: float
+    """0..1, as recommend() gives it to this user; 1 if the item is at the top of the user's list."""

@@ -28,12 +28,13 @@ from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, Em
 
 from recdb.content_tables import ItemLink, ModelContent, NewItem  # isort: skip
 from recdb.table_types import RANDOM_KEY, XID8, Base
+from recdb.user_tables import UserAttributes
 
 __all__ = [
     "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
     "ForgottenUser", "IgnoredUser", "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink",
     "ItemNeighbor", "ItemPopularity", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser",
-    "RefreshLock", "RefreshLog", "Secret", "UserItemRecent", "UserKey", "UserVector",
+    "RefreshLock", "RefreshLog", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
 
@@ -101,6 +102,7 @@ class Interaction(Base):
         ),
         Index("interaction_user", "user_id", "created_at", postgresql_include=["item_id", "kind", "value"]),
         Index("interaction_recorded", "recorded_in"),
+        Index("interaction_created", "created_at"),
     )
 
     interaction_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)

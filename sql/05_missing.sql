@@ -25,6 +25,12 @@ begin
         language sql stable
         as 'select null::text where false';
     end if;
+    if to_regprocedure('recdb.interactions_between(timestamptz, timestamptz)') is null then
+        create function recdb.interactions_between(since timestamptz, until timestamptz)
+        returns table (user_id text, item_id text, kind text, created_at timestamptz, value double precision)
+        language sql stable parallel safe
+        as 'select null::text, null::text, null::text, null::timestamptz, null::double precision where false';
+    end if;
     if to_regprocedure('recdb.read_items()') is null then
         create function recdb.read_items()
         returns table (
@@ -54,6 +60,9 @@ comment on function recdb.interactions_of(text) is
 comment on function recdb.users_since(xid8, timestamptz) is
     'Internal: the users with new interactions. seen: written by this transaction or a later one, in recdb''s own '
     'store; since: created at this time or later, in attached tables.';
+comment on function recdb.interactions_between(timestamptz, timestamptz) is
+    'Internal: the interactions of a span of time, both ends included, without forgotten users, read through an index '
+    'of recdb''s own store and of each attached table. A row without a time is in no span.';
 comment on function recdb.read_items() is
     'Internal: the catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
 comment on function recdb.read_item(text) is
@@ -158,6 +167,12 @@ begin
     end if;
     if to_regclass('recdb.interaction_recorded') is null then
         create index interaction_recorded on recdb.interaction (recorded_in);
+    end if;
+    if to_regclass('recdb.interaction_created') is null then
+        create index interaction_created on recdb.interaction (created_at);
+    end if;
+    if to_regclass('recdb.user_attributes_attributes') is null then
+        create index user_attributes_attributes on recdb.user_attributes using gin (attributes jsonb_path_ops);
     end if;
     if to_regclass('recdb.item_published') is null then
         create index item_published on recdb.item (published_at desc nulls last, item_id);

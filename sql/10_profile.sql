@@ -32,11 +32,12 @@
 -- The other files: 05_missing makes what went with something that an application dropped, 15_input tells good texts
 -- from bad ones, 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write has
 -- track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text, 64_me
--- answers for the caller alone, 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild belong to the refresh,
--- 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these tables,
--- 78_broken says what is missing until `recdb init` has repaired it, 79_failing and 79_failing_items find the rows of
--- attached tables that cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for
--- analysts, and 90_grants grants all of this to five roles.
+-- answers for the caller alone, 66_trending and 68_audience have lists of rising items and of users, 67_oddities finds
+-- odd data, 69_guards, 71_runs and 72_rebuild belong to the refresh, 75_attach reads an application's own tables beside
+-- recdb's store, 76_trust and 77_sources check these tables, 78_broken says what is missing until `recdb init` has
+-- repaired it, 79_failing and 79_failing_items find the rows of attached tables that cannot be read, 79_items reads
+-- embeddings and shows the catalogue, 80_views has the views for analysts, and 90_grants grants all of this to five
+-- roles.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands
@@ -46,6 +47,7 @@
 -- which 75_attach writes again with the queries of the attached tables:
 --   interactions_of(), read_item()   one user, one item, by index: what recommend() calls
 --   users_since()                    who has new interactions: what a refresh calls
+--   interactions_between()           a span of time, by index: what trending() calls
 --   attached_interactions(), read_items()   everything. read_interactions() adds recdb's own store, without the users
 --       of ignored_user: the one place that leaves them out of everything learned. interactions_of() has their rows:
 --       their own lists go on.

@@ -61,8 +61,9 @@ comment on function recdb.track(text, text, text, timestamptz, jsonb, double pre
 --   parameters  from_id  the guest's id
 --               to_id    the member's id
 --   returns     how many interactions of recdb's own store it moved; 0 if there is nothing left to move
---   writes      interaction; changed_user: the next refresh gives the member the weights, the vectors and the share of
---               popularity of both, and takes the guest's away
+--   writes      interaction; user_attributes: the member's own come before the guest's; changed_user: the next refresh
+--               gives the member the weights, the vectors and the share of popularity of both, and takes the guest's
+--               away
 --   errors      22023 for a missing, empty or too long id, and for twice the same
 -- It waits for no refresh. Attached tables are the application's: it changes the ids there itself.
 create or replace function recdb.merge_users(from_id text, to_id text)
@@ -87,6 +88,10 @@ begin
             using errcode = 'invalid_parameter_value';
     end;
     get diagnostics moved = row_count;
+    insert into recdb.user_attributes as a (user_id, attributes)
+    select merge_users.to_id, g.attributes from recdb.user_attributes g where g.user_id = merge_users.from_id
+    on conflict (user_id) do update set attributes = excluded.attributes || a.attributes;
+    delete from recdb.user_attributes a where a.user_id = merge_users.from_id;
     if moved > 0 then
         insert into recdb.changed_user (user_id) values (merge_users.from_id), (merge_users.to_id);
     end if;
@@ -102,11 +107,11 @@ comment on function recdb.merge_users(text, text) is
 
 -- recdb.forget_user: erase a user.
 --   parameters  user_id  the user
---   returns     how many interactions, weighted interactions and vectors were erased
+--   returns     how many interactions, weighted interactions, vectors and rows of attributes were erased
 --   reads       attachment, user_item
---   writes      interaction, ignored_user, changed_user, user_key, user_item_recent, recent_user, user_vector,
---               item_popularity; if interactions are attached also forgotten_user, a tombstone that keeps the user's
---               rows in attached tables out
+--   writes      interaction, ignored_user, user_attributes, changed_user, user_key, user_item_recent, recent_user,
+--               user_vector, item_popularity; if interactions are attached also forgotten_user, a tombstone that
+--               keeps the user's rows in attached tables out
 -- It waits for a running refresh. The materialized view user_item_settled keeps rows under the erased integer key,
 -- which no longer leads to a user, until the next full refresh.
 create or replace function recdb.forget_user(user_id text)
@@ -130,6 +135,9 @@ begin
         on conflict do nothing;
     end if;
     delete from recdb.ignored_user g where g.user_id = forget_user.user_id;
+    delete from recdb.user_attributes a where a.user_id = forget_user.user_id;
+    get diagnostics part = row_count;
+    erased := erased + part;
     delete from recdb.changed_user c where c.user_id = forget_user.user_id;
     delete from recdb.user_key u where u.user_id = forget_user.user_id returning u.user_key into key;
     if key is not null then

@@ -32,6 +32,20 @@ comment on function recdb.similar_items(anynonarray, bigint) is
     'similar_items() for an item id that is no text, such as a bigint or a uuid.';
 
 
+-- recdb.audience for an id of any type.
+--   parameters  item_id  of any type; others as audience()
+--   returns, reads, errors  as audience()
+create or replace function recdb.audience(item_id anynonarray, k bigint default 50)
+returns table (user_id text, score double precision)
+language sql stable rows 50
+as $$
+    select r.user_id, r.score
+    from recdb.audience(recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2) r
+$$;
+comment on function recdb.audience(anynonarray, bigint) is
+    'audience() for an item id that is no text, such as a bigint or a uuid.';
+
+
 -- recdb.explain for a first id that is no text.
 --   parameters  user_id, item_id  of any type; others as explain()
 --   returns, reads, writes, errors  as explain()

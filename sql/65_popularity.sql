@@ -1,24 +1,35 @@
 -- Popularity: popular() reads item_popularity, and the other functions of this file keep it up to date.
 
 
--- recdb.popular: the most popular items, for nobody in particular.
---   parameters  k  how many, 1 to 1000; NULL is 50
+-- recdb.popular: the most popular items, for nobody in particular, or for people of a kind.
+--   parameters  k        how many, 1 to 1000; NULL is 50
+--               filter   only items whose attributes contain this (@>); NULL for all items
+--               segment  attributes of users, such as {"country": "de"}: what is popular among the users whose
+--                        attributes contain them; NULL for all users
 --   returns     the filler of recommend(fallback => 'popular') for a user without interactions: score 1 for the most
---               popular item, descending, then item_id
---   reads       as popular_filler()
---   errors      22023 for k outside 1..1000
-create or replace function recdb.popular(k bigint default 50)
+--               popular item, descending, then item_id; a filter does not rescale. With a segment, the items by
+--               segment_items(), and below them the same filler
+--   reads       as popular_filler() and segment_items()
+--   errors      22023 for k outside 1..1000, or for a segment that is no object
+create or replace function recdb.popular(
+    k bigint default 50, filter jsonb default null, segment jsonb default null
+)
 returns table (item_id text, score double precision)
 language plpgsql stable security definer rows 50
 set search_path from current
 as $$
+#variable_conflict use_column
 declare
+    wanted constant bigint := recdb.check_k(popular.k, 50);
     unreadable text[];
 begin
+    if jsonb_typeof(segment) <> 'object' then
+        raise exception 'segment is %, and must be an object with attributes of users', jsonb_typeof(segment)
+            using errcode = 'invalid_parameter_value', hint = 'Such as {"country": "de", "language": "de"}.';
+    end if;
     perform recdb.check_sources();
     return query
-    select f.item_id, f.score
-    from recdb.popular_filler(recdb.check_k(popular.k, 50), null, '{}', null, '{}', null, null) f;
+    select f.item_id, f.score from recdb.popular_list(wanted, popular.filter, popular.segment, '{}') f;
 exception when others then
     perform recdb.refuse_failing(sqlstate, null);
     unreadable := recdb.failing_items(sqlstate);
@@ -26,13 +37,111 @@ exception when others then
         raise;
     end if;
     return query
-    select f.item_id, f.score
-    from recdb.popular_filler(recdb.check_k(popular.k, 50), null, '{}', null, unreadable, null, null) f;
+    select f.item_id, f.score from recdb.popular_list(wanted, popular.filter, popular.segment, unreadable) f;
 end
 $$;
-comment on function recdb.popular(bigint) is
+comment on function recdb.popular(bigint, jsonb, jsonb) is
     'The k most popular available items, for nobody in particular; the most popular has score 1. Items of the '
-    'catalogue without interactions come last, newest first. Error 22023 for k outside 1..1000.';
+    'catalogue without interactions come last, newest first. filter: only items whose attributes contain it (@>). '
+    'segment: the items that are popular among the users whose recdb.user_attributes contain it, such as '
+    '{"country": "de"}: for somebody without a history, if you know that much; a segment of few users leans on all '
+    'users. Error 22023 for k outside 1..1000, or a segment that is no object.';
+
+
+-- recdb.popular_list: the list of popular(), which has checked the arguments.
+--   parameters  wanted           how many
+--               filter, segment  as popular()
+--               unreadable       item ids to leave out
+--   returns, reads  as popular()
+create or replace function recdb.popular_list(wanted bigint, filter jsonb, segment jsonb, unreadable text[])
+returns table (item_id text, score double precision)
+language plpgsql stable rows 50 cost 5000
+as $$
+#variable_conflict use_column
+declare
+    ranked record;
+    found_ids text[];
+    found_scores double precision[];
+begin
+    if segment is not null then
+        select array_agg(s.item_key) as item_keys, array_agg(s.item_id) as item_ids, array_agg(s.rate) as rates
+        into ranked
+        from recdb.segment_items(segment) s;
+        select array_agg(f.item_id), array_agg(f.score) into found_ids, found_scores
+        from recdb.first_eligible(ranked.item_ids, ranked.rates, wanted, filter, unreadable) f;
+        return query select f.item_id, f.score from unnest(found_ids, found_scores) f(item_id, score);
+    else
+        select null::integer[] as item_keys, null::double precision[] as rates into ranked;
+    end if;
+    if coalesce(cardinality(found_ids), 0) < wanted then
+        return query
+        select f.item_id, f.score
+        from recdb.popular_filler(
+            wanted - coalesce(cardinality(found_ids), 0), null, '{}', filter, unreadable,
+            ranked.item_keys, ranked.rates) f;
+    end if;
+end
+$$;
+comment on function recdb.popular_list(bigint, jsonb, jsonb, text[]) is
+    'Internal: the list of popular(), which has checked the arguments.';
+
+
+-- recdb.segment_items: the items by their popularity in a segment.
+--   parameters  segment  attributes of users
+--   returns     the items that users of the segment touched, and the 1,000 most popular of all, by rate: descending,
+--               then item_id. No rows if no user with interactions has these attributes
+--   reads       user_attributes by index, popularity_of() for at most 2,000 users of the segment, item_popularity
+-- The rate is what a user of the segment gives an item on average, as if 10 users of average taste belonged to it:
+--   rate(i) = (sum over the n users of the segment of popularity_weight(u, i) + 10 * total(i) / N) / (n + 10)
+-- where total(i) is the popularity among all N users: the m-estimate (Cestnik, Estimating probabilities: a crucial task
+-- in machine learning, 1990). Of a larger segment, 2,000 users count, drawn by a hash of their keys.
+create or replace function recdb.segment_items(segment jsonb)
+returns table (item_key integer, item_id text, rate double precision)
+language plpgsql stable rows 1000 cost 10000
+as $$
+#variable_conflict use_column
+declare
+    members constant integer[] := array(
+        select u.user_key
+        from recdb.user_attributes a
+        cross join lateral (
+            select u.user_key from recdb.user_key u where u.user_id = a.user_id offset 0
+        ) u
+        where a.attributes @> segment
+        order by hashint4(u.user_key), u.user_key
+        limit 2000);
+    everybody constant double precision := greatest(
+        1, cardinality(members), (select m.users from recdb.model m where m.active));
+    counted record;
+begin
+    if members = '{}' then
+        return;
+    end if;
+    select p.* into counted from recdb.popularity_of(members) p;
+    return query
+    select c.item_key, p.item_id, round(
+            ((c.weight + 10 * greatest(0, p.total) / everybody) / (cardinality(members) + 10))::numeric, 12
+        )::double precision
+    from (
+        select s.item_key, sum(s.weight) as weight
+        from (
+            select c.item_key, c.weight from unnest(counted.item_keys, counted.weights) c(item_key, weight)
+            union all
+            select t.item_key, 0
+            from (select p.item_key from recdb.item_popularity p order by p.weight desc, p.item_id limit 1000) t
+        ) s
+        group by s.item_key
+    ) c
+    cross join lateral (
+        select p.item_id, p.total from recdb.item_popularity p where p.item_key = c.item_key offset 0
+    ) p
+    where c.weight + p.total > 0
+    order by 3 desc, 2;
+end
+$$;
+comment on function recdb.segment_items(jsonb) is
+    'Internal: the items by their popularity among the users with some attributes, drawn towards their popularity '
+    'among all.';
 
 
 -- recdb.popularity_weight: how much one user adds to the popularity of one item.

@@ -175,14 +175,15 @@ comment on function recdb.write_body(regprocedure, text, text) is
     'Internal: gives a function another body, unless it has this body already; whether it changed.';
 
 
--- recdb.combine_interactions: write attached_interactions(), interactions_of() and users_since() again, over recdb's
--- own store and every table that is attached as interactions and can be read.
+-- recdb.combine_interactions: write attached_interactions(), interactions_of(), interactions_between() and
+-- users_since() again, over recdb's own store and every table that is attached as interactions and can be read.
 --   returns     whether anything changed
 --   reads       attachment, and the types of the columns of the attached tables
 --   writes      the bodies of these functions
--- A row without a time has the time at which its table was attached. A time without time zone is read in the
--- mapping's time zone, else as UTC. The rows of forgotten users are left out; if nobody was forgotten, this costs one
--- look at an empty table.
+-- A row without a time has the time at which its table was attached, and is in no span of interactions_between(), which
+-- compares the column itself first, for its index: a clock that is put back shows no time that is a day ahead. A time
+-- without time zone is read in the mapping's time zone, else as UTC. The rows of forgotten users are left out; if nobody
+-- was forgotten, this costs one look at an empty table.
 create or replace function recdb.combine_interactions()
 returns boolean
 language plpgsql volatile
@@ -196,6 +197,9 @@ declare
     of_user text := 'select i.item_id, i.kind, i.created_at, i.value
         from recdb.interaction i
         where i.user_id = interactions_of.user_id';
+    between_times text := 'select i.user_id, i.item_id, i.kind, i.created_at, i.value
+        from recdb.interaction i
+        where i.created_at >= interactions_between.since and i.created_at <= interactions_between.until';
     since text := 'select distinct i.user_id
         from recdb.interaction i
         where i.recorded_in >= users_since.seen
@@ -230,6 +234,15 @@ begin
             from (%s) s
             where %s
               and not %s', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
+        between_times := between_times || format('
+            union all select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
+            from (%2$s) s
+            where s.created_at >= %3$s and s.created_at <= %4$s
+              and %1$s between interactions_between.since and interactions_between.until
+              and (not exists (select from recdb.forgotten_user) or not %5$s)',
+            moment, source.query, replace(bound, 'users_since.', 'interactions_between.'),
+            recdb.as_local('(interactions_between.until + interval ''1 day'')', source.time_type, source.zone),
+            format(forgotten, 's.user_id::text'));
         since := since || format('
             union
             select s.user_id::text
@@ -245,13 +258,15 @@ begin
                 'null::double precision where false'
             else array_to_string(everything, ' union all ') end),
         recdb.write_body('recdb.interactions_of(text)', 'language sql stable parallel safe', of_user),
+        recdb.write_body('recdb.interactions_between(timestamptz, timestamptz)', 'language sql stable parallel safe',
+            between_times),
         recdb.write_body('recdb.users_since(xid8, timestamptz)', 'language sql stable', since)];
     return true = any (changed);
 end
 $$;
 comment on function recdb.combine_interactions() is
-    'Internal: writes attached_interactions(), interactions_of() and users_since() again, over recdb''s own store and '
-    'the attached tables; whether anything changed.';
+    'Internal: writes attached_interactions(), interactions_of(), interactions_between() and users_since() again, over '
+    'recdb''s own store and the attached tables; whether anything changed.';
 
 
 -- recdb.combine_items: write read_items() and read_item() again, over every table that is attached as items and can be

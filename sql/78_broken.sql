@@ -260,6 +260,7 @@ begin
     -- The queries work, but perhaps not what recdb compares with their columns.
     perform from recdb.interactions_of('') limit 0;
     perform from recdb.users_since('0', now()) limit 0;
+    perform from recdb.interactions_between(now(), now()) limit 0;
     perform from recdb.attached_interactions() limit 0;
     perform from recdb.read_item('') limit 0;
     perform from recdb.read_items() limit 0;
@@ -312,7 +313,7 @@ begin atomic
     from unnest(array[
         'recdb.fold_in', 'recdb.nearest_users', 'recdb.nearest_items', 'recdb.scaled', 'recdb.unit',
         'recdb.profile', 'recdb.profile_of', 'recdb.rank_items', 'recdb.interactions_of', 'recdb.read_item',
-        'recdb.read_items', 'recdb.users_since']) p(name)
+        'recdb.read_items', 'recdb.users_since', 'recdb.interactions_between']) p(name)
     where not exists (
         select from pg_catalog.pg_proc f
         where f.pronamespace = 'recdb'::regnamespace and f.proname = split_part(p.name, '.', 2))

@@ -40,7 +40,8 @@ grant execute on function
     recdb.list_for_user(text, bigint, text[], text, jsonb, text),
     recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text),
     recdb.lists_for_users(text[], bigint),
-    recdb.popular(bigint),
+    recdb.popular(bigint, jsonb, jsonb),
+    recdb.trending(bigint, interval, jsonb),
     recdb.similar_items(text, bigint),
     recdb.explain(text, text, text)
 to recdb_reader, recdb_analyst;
@@ -52,6 +53,7 @@ to recdb_writer;
 
 grant execute on function
     recdb.neighbors(text, bigint),
+    recdb.audience(text, bigint),
     recdb.explain_neighbors(text, text, text),
     recdb.item_of(text),
     recdb.decay(timestamptz, timestamptz, interval),
@@ -84,6 +86,7 @@ grant execute on function
 to recdb_reader, recdb_analyst;
 grant execute on function
     recdb.neighbors(anynonarray, bigint),
+    recdb.audience(anynonarray, bigint),
     recdb.item_of(anynonarray),
     recdb.explain_neighbors(anynonarray, anycompatiblenonarray, text),
     recdb.explain_neighbors(text, anynonarray, text)

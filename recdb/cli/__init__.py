@@ -4,7 +4,8 @@ from recdb.cli.failing import quiet_loading, run
 
 # The modules below take a second to load.
 with quiet_loading():
-    from recdb.cli import attach, data, demo, doctor, embed, evaluate, everyone, model, schema, serve, shell, tune
+    from recdb.cli import attach, data, demo, doctor, embed, evaluate, everyone, lists, model, schema, serve, shell
+    from recdb.cli import tune  # isort: skip
     from recdb.cli.common import app, name_source
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "embed",
     "evaluate",
     "everyone",
+    "lists",
     "main",
     "model",
     "schema",

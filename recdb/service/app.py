@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -30,6 +31,7 @@ from recdb.service.bodies import (
     InteractionRequest,
     PopularPost,
     PopularPosts,
+    PopularRequest,
     RecommendationRequest,
     Recommendations,
     RecommendedPost,
@@ -37,6 +39,9 @@ from recdb.service.bodies import (
     SimilarPost,
     SimilarPosts,
     SimilarRequest,
+    TrendingPost,
+    TrendingPosts,
+    TrendingRequest,
     Unhealthy,
 )
 from recdb.service.metrics import Metrics
@@ -180,10 +185,27 @@ def _add_exploring(app: FastAPI, backend: Backend) -> None:
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="The most posts to return.")] = 50,
     ) -> PopularPosts:
         """Return the most popular posts, for everybody alike."""
-        rows = await backend.ask(lambda client: client.popular(limit))
+        return await list_popular(PopularRequest(limit=limit), request)
+
+    @app.post("/recommendations/segment", responses=FAILURES, tags=["recommendations"])
+    async def popular_in_segment(body: PopularRequest, request: Request) -> PopularPosts:
+        """Return the most popular posts, such as those of a topic or among the users of a country."""
+        return await list_popular(body, request)
+
+    async def list_popular(body: PopularRequest, request: Request) -> PopularPosts:
+        rows = await backend.ask(lambda client: client.popular(body.limit, body.filter, body.segment))
         request.scope["state"]["rows"] = len(rows)
         posts = [PopularPost(post_id=row.item_id, score=row.score) for row in rows]
         return PopularPosts(popular=posts, count=len(posts))
+
+    @app.post("/recommendations/trending", responses=FAILURES, tags=["recommendations"])
+    async def trending(body: TrendingRequest, request: Request) -> TrendingPosts:
+        """Return the posts that more users touch now than usual, those that rise most first."""
+        window = timedelta(hours=body.window_hours)
+        rows = await backend.ask(lambda client: client.trending(body.limit, window, body.filter))
+        request.scope["state"]["rows"] = len(rows)
+        posts = [TrendingPost(post_id=row.item_id, score=row.score, rise=row.rise, users=row.users) for row in rows]
+        return TrendingPosts(trending=posts, count=len(posts))
 
     @app.post("/recommendations/explain", responses=FAILURES, tags=["recommendations"])
     async def explain(body: ExplainRequest, request: Request) -> Explanation:

@@ -151,6 +151,45 @@ class SimilarRequest(Request):
     model_config = ConfigDict(json_schema_extra={"examples": [{"post_id": "post-7", "limit": 20}]})
 
 
+Segment = Annotated[
+    dict[str, Any] | None,
+    AfterValidator(_check_json),
+    Field(
+        description='What is popular among the users with these attributes, such as `{"country": "de"}`: for somebody '
+        "without a history, of whom you know that much.",
+        examples=[{"country": "de"}],
+    ),
+]
+
+
+class PopularRequest(Request):
+    """A request for the most popular posts, of all or of a segment of the users."""
+
+    limit: Limit = 50
+    filter: Filter = None
+    segment: Segment = None
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"limit": 20, "segment": {"country": "de", "language": "de"}}]}
+    )
+
+
+class TrendingRequest(Request):
+    """A request for the posts that more users touch now than usual."""
+
+    limit: Limit = 50
+    window_hours: float = Field(
+        24,
+        ge=0.01,
+        le=9600,
+        allow_inf_nan=False,
+        description="How far back now reaches; the seven windows before it say what is usual.",
+    )
+    filter: Filter = None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"limit": 20, "window_hours": 6}]})
+
+
 class ExplainRequest(Request):
     """A request for the reasons why a user gets a post."""
 
@@ -254,6 +293,22 @@ class PopularPosts(BaseModel):
     """The most popular posts."""
 
     popular: list[PopularPost]
+    count: int = Field(ge=0)
+
+
+class TrendingPost(BaseModel):
+    """A post that more users touch now than usual."""
+
+    post_id: str
+    score: float = Field(ge=0, le=1, description="The post that rises most has 1.")
+    rise: float = Field(gt=1, description="How many times the usual, drawn towards 1 where there are few users.")
+    users: int = Field(ge=1, description="How many users touched it in the window.")
+
+
+class TrendingPosts(BaseModel):
+    """The posts that rise most; those that did not rise are left out."""
+
+    trending: list[TrendingPost]
     count: int = Field(ge=0)
 
 

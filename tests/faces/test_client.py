@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -111,6 +111,11 @@ def test_the_other_methods_return_the_rows_of_their_functions(client: Any, share
     assert_rows(client.explain_neighbors("u1", item), shared, f"recdb.explain_neighbors{call}", recdb.NeighborReason)
     assert_rows(client.popular(4), shared, "recdb.popular(4)", recdb.PopularItem)
     assert_rows(client.popular(), shared, "recdb.popular()", recdb.PopularItem)
+    segment = "recdb.popular(4, '{}', '{\"country\": \"de\"}')"
+    assert_rows(client.popular(4, {}, {"country": "de"}), shared, segment, recdb.PopularItem)
+    rising = client.trending(4, timedelta(days=400))
+    assert rising and rising[0].score == 1 and rising[0].rise > 1
+    assert_rows(client.audience("i1", 4), shared, "recdb.audience('i1', 4)", recdb.AudienceUser)
 
 
 def test_records_do_not_change(client: Any) -> None:
@@ -309,10 +314,11 @@ def test_tracking_is_committed(client: Any, module_database: Database) -> None:
 
 def test_both_clients_have_the_same_methods() -> None:
     def methods(kind: type) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
+        return {name for name in dir(kind) if not name.startswith("_")}
 
     assert methods(Recommender) == methods(AsyncRecommender)
     assert methods(Recommender) >= {
-        "recommend", "recommend_for_items", "recommend_batch", "neighbors", "similar_items", "popular", "track",
+        "recommend", "recommend_for_items", "recommend_batch", "neighbors", "similar_items", "popular", "trending",
+        "audience", "track",
         "merge_users", "forget_user", "refresh",
     }  # fmt: skip

@@ -21,7 +21,9 @@ FUZZING = Path(__file__).parent / "schemathesis.toml"
 
 JSON = {"content-type": "application/json"}
 
-GUEST, SIMILAR, POPULAR, EXPLAIN = (f"/recommendations/{name}" for name in ("guest", "similar", "popular", "explain"))
+GUEST, SIMILAR, POPULAR, SEGMENT, TRENDING, EXPLAIN = (
+    f"/recommendations/{name}" for name in ("guest", "similar", "popular", "segment", "trending", "explain")
+)
 
 
 # Recommendations ----------------------------------------------------------------------------------------------
@@ -102,6 +104,23 @@ def test_similar_and_popular_posts_are_the_rows_of_their_functions(
     assert http.get(POPULAR).json()["count"] == len(rows_of(shared, "recdb.popular(50)"))
     for limit in ("0", "101", "many", ""):
         assert "limit" in assert_error(http.get(POPULAR, params={"limit": limit}), 422, "invalid_request")["detail"]
+
+
+def test_popular_posts_of_a_kind_and_rising_posts_are_the_rows_of_their_functions(
+    http: httpx.Client, shared: psycopg.Connection
+) -> None:
+    popular = http.post(SEGMENT, json={"limit": 4, "segment": {"country": "de"}}).json()["popular"]
+    rows = rows_of(shared, 'recdb.popular(4, segment => \'{"country": "de"}\')')
+    assert [(post["post_id"], post["score"]) for post in popular] == rows
+    assert http.post(SEGMENT, json={"filter": {"lang": "none"}}).json() == {"popular": [], "count": 0}
+    rising = http.post(TRENDING, json={"limit": 4, "window_hours": 9600}).json()
+    assert [post["post_id"] for post in rising["trending"]] == [
+        row[0] for row in rows_of(shared, "recdb.trending(4, '400 days')")
+    ]
+    assert rising["count"] == 4 and rising["trending"][0]["score"] == 1
+    for body in ({"window_hours": 0}, {"window_hours": 9601}, {"limit": 101}, {"filter": []}):
+        assert_error(http.post(TRENDING, json=body), 422, "invalid_request")
+    assert_error(http.post(SEGMENT, json={"segment": ["de"]}), 422, "invalid_request")
 
 
 def test_an_explanation_adds_up_to_the_score(http: httpx.Client, shared: psycopg.Connection) -> None:
@@ -301,7 +320,8 @@ def test_every_operation_is_described_with_its_errors(http: httpx.Client) -> Non
     operations = {(method, path): entry for path, entries in paths.items() for method, entry in entries.items()}
     assert set(operations) == {
         ("get", "/health"), ("get", "/live"), ("get", "/metrics"), ("post", GENERATE), ("post", GUEST),
-        ("post", SIMILAR), ("get", POPULAR), ("post", EXPLAIN), ("post", "/interactions"),
+        ("post", SIMILAR), ("get", POPULAR), ("post", SEGMENT), ("post", TRENDING), ("post", EXPLAIN),
+        ("post", "/interactions"),
     }  # fmt: skip
     for (method, path), operation in operations.items():
         assert operation["description"]

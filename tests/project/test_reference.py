@@ -14,7 +14,7 @@ def test_the_reference_is_what_the_database_says(db: psycopg.Connection) -> None
 
 def test_a_changed_comment_is_noticed(db: psycopg.Connection) -> None:
     before = describe(db)
-    db.execute("comment on function recdb.popular(bigint) is 'Something else.'")
+    db.execute("comment on function recdb.popular(bigint, jsonb, jsonb) is 'Something else.'")
     db.execute("comment on column recdb.item.title is 'Another.'")
 
     changed = set(describe(db).splitlines()) - set(before.splitlines())

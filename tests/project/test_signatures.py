@@ -49,9 +49,12 @@ def test_released_functions_keep_their_signatures(db: psycopg.Connection) -> Non
 
 def test_a_changed_default_and_a_missing_function_are_noticed(db: psycopg.Connection) -> None:
     before = read_signatures(db)
-    assert "recdb.popular(k bigint DEFAULT 50) returns TABLE(item_id text, score double precision)" in before
+    assert (
+        "recdb.popular(k bigint DEFAULT 50, filter jsonb DEFAULT NULL::jsonb, segment jsonb DEFAULT NULL::jsonb) "
+        "returns TABLE(item_id text, score double precision)"
+    ) in before
 
-    db.execute("drop function recdb.popular(bigint)")
+    db.execute("drop function recdb.popular(bigint, jsonb, jsonb)")
     db.execute("create or replace function recdb.forget_user(user_id text default null) returns bigint "
                "language sql as 'select 0::bigint'")  # fmt: skip
 

@@ -77,6 +77,9 @@ CALLS = (
     "select * from recdb.recommend_batch(array['u1'], 5)",
     "select * from recdb.explain('u1', 'i5')",
     "select * from recdb.popular(5)",
+    'select * from recdb.popular(5, segment => \'{"country": "de"}\')',
+    "select * from recdb.trending(5)",
+    "select * from recdb.audience('i1', 5)",
     "select * from recdb.similar_items('i1')",
     "select * from recdb.neighbors('u1')",
     "select * from recdb.item_of('i1')",
@@ -188,8 +191,9 @@ def test_init_makes_the_schema_of_a_fresh_install_again(copy: Copy) -> None:
         database,
         "drop materialized view recdb.user_item_settled cascade; drop view recdb.items cascade; "
         "drop function recdb.interactions_of, recdb.read_item, recdb.read_items, recdb.users_since cascade; "
+        "drop function recdb.interactions_between cascade; "
         "drop function recdb.attached_interactions cascade; drop view if exists recdb.all_interactions cascade; "
-        "drop index recdb.interaction_user, recdb.interaction_recorded; "
+        "drop index recdb.interaction_user, recdb.interaction_recorded, recdb.interaction_created; "
         "drop function public.recommend(text, bigint, text, text, jsonb, text)",
     )
 

@@ -54,6 +54,8 @@ def test_analysts_functions_and_views(db: psycopg.Connection) -> None:
         "select * from recdb.neighbors('u1')",
         "select * from recdb.similar_items('i1')",
         "select * from recdb.popular()",
+        "select * from recdb.trending(5, '400 days')",
+        "select * from recdb.audience('i1')",
         "select * from recdb.recommend_for_items(array['i1', 'i2'])",
         "select * from recdb.recommend_batch(array['u1', 'u2'], 5)",
         "select * from recdb.user_item_weights",

@@ -214,7 +214,7 @@ def test_parameters_of_sqlalchemy(module_database: Database, everything: list[An
 
 LISTERS = {
     "neighbors": ["recdb.neighbors({user})", "recdb.neighbors({user}, 3)", "recdb.neighbors({user}, k => 3)"],
-    "profile_of": ["recdb.profile_of({user})"],
+    "profile_of": ["recdb.profile_of({user})"], "audience": ["recdb.audience({item})", "recdb.audience({item}, 3)"],
     "similar_items": ["recdb.similar_items({item})", "recdb.similar_items({item}, 3)"],
     "explain": ["recdb.explain({user}, {item})", "recdb.explain({user}, {item}, null)",
                 "recdb.explain({user}, item_id => {item}, model => null)"],

@@ -214,6 +214,8 @@ def test_an_empty_search_path(shared: psycopg.Connection, everything: list[Any])
         "recdb.recommend_batch(array['user-7'])",
         "recdb.neighbors('user-7')",
         "recdb.similar_items('post-1')",
+        "recdb.audience('post-1')",
+        "recdb.trending(5, '400 days')",
         "recdb.recommend('nobody', 5, '<>', 'popular')",
     ):
         assert shared.execute(f"select * from {call}").fetchall()
@@ -238,6 +240,7 @@ def test_pgvector_in_a_schema_of_its_own(empty_database: Any) -> None:
             "recdb.recommend_for_items(array['i1'])",
             "recdb.neighbors('newcomer')",
             "recdb.similar_items('i1')",
+            "recdb.audience('i1')",
         ):
             assert connection.execute(f"select * from {call}").fetchall()
         connection.execute("call recdb.refresh()")
@@ -258,7 +261,7 @@ def test_a_read_only_transaction(shared: psycopg.Connection, everything: list[An
     shared.rollback()
     shared.read_only = True
     assert shared.execute("select * from recommend('user-7', 50, '{}')").fetchall() == everything[:50]
-    for call in ("recdb.neighbors('user-7')", "recdb.similar_items('post-1')"):
+    for call in ("recdb.neighbors('user-7')", "recdb.similar_items('post-1')", "recdb.audience('post-1')"):
         assert shared.execute(f"select * from {call}").fetchall()
 
 
@@ -299,7 +302,12 @@ def test_the_session_settings_are_left_as_they_were(shared: psycopg.Connection) 
     shared.execute("set local hnsw.ef_search = 77")
     shared.execute("set local hnsw.iterative_scan = 'strict_order'")
     settings = [shared.execute(f"show {name}").fetchone() for name in names]
-    for call in ("recommend('user-7')", "recdb.neighbors('user-7', 500)", "recdb.similar_items('post-1', 500)"):
+    for call in (
+        "recommend('user-7')",
+        "recdb.neighbors('user-7', 500)",
+        "recdb.similar_items('post-1', 500)",
+        "recdb.audience('post-1', 5)",
+    ):
         shared.execute(f"select * from {call}")
         assert [shared.execute(f"show {name}").fetchone() for name in names] == settings
 

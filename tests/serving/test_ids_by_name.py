@@ -122,6 +122,7 @@ TYPES = ["unknown", "text", "varchar", "citext", "code", "smallint", "integer", 
 ONE = {
     "recdb.neighbors(user_id => {user})": "recdb.neighbors('7')",
     "recdb.neighbors(k => 3, user_id => {user})": "recdb.neighbors('7', 3)",
+    "recdb.audience(item_id => {item}, k => 4)": "recdb.audience('{id}', 4)",
     "recdb.profile_of(user_id => {user})": "recdb.profile_of('7')",
     "recdb.similar_items(item_id => {item}, k => 4)": "recdb.similar_items('{id}', 4)",
     "recdb.explain(user_id => {user}, item_id => {item})": "recdb.explain('7', '{id}')",

@@ -11,7 +11,9 @@ from recdb.database import Database
 
 USERS, ITEMS = 5000, 6000
 
-SMALL = {"config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent", "new_item"}
+SMALL = {
+    "config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent", "new_item", "ignored_user",
+}  # fmt: skip
 """Tables of a few rows, or of as many as changed since the last full refresh: scans of these are allowed."""
 
 CALLS = {
@@ -23,6 +25,9 @@ CALLS = {
     "a stranger": "select * from recommend('nobody', 20, fallback => 'popular')",
     "a guest": "select * from recdb.recommend_for_items(array['i1', 'i2'], 10)",
     "popular": "select * from recdb.popular(10)",
+    "popular of a kind": "select * from recdb.popular(10, '{\"parity\": 1}')",
+    "popular in a segment": 'select * from recdb.popular(10, segment => \'{"country": "is"}\')',
+    "an audience": "select * from recdb.audience('i7', 10)",
     "similar items": "select * from recdb.similar_items('i7', 10)",
     "neighbours": "select * from recdb.neighbors('u7', 10)",
     "an interaction": "select recdb.track('u7', 'i1', 'view')",
@@ -44,6 +49,12 @@ def trained(module_database: Database) -> None:
             "select 'i' || n, jsonb_build_object('parity', n %% 2), now() - n * interval '1 hour' "
             "from generate_series(0, %s) n",
             [ITEMS - 1],
+        )
+        connection.execute(
+            "insert into recdb.user_attributes select 'u' || n, "
+            "jsonb_build_object('country', case when n %% 500 = 0 then 'is' else 'de' end) "
+            "from generate_series(0, %s) n",
+            [USERS - 1],
         )
     for _ in range(2):
         train(module_database, dimension=8, neighbors=20)
@@ -96,7 +107,7 @@ def analyze(connection: psycopg.Connection) -> None:
     """Gather statistics on the tables that the job does not analyse."""
     connection.execute(
         "analyze recdb.interaction, recdb.item, recdb.user_item_settled, recdb.user_item_recent, recdb.recent_user, "
-        "recdb.item_popularity"
+        "recdb.item_popularity, recdb.user_attributes"
     )
 
 
@@ -132,7 +143,7 @@ def test_no_large_table_is_scanned_in_a_forced_plan_mode(shared: psycopg.Connect
 
 
 @pytest.mark.parametrize("mode", ["auto", "force_generic_plan", "force_custom_plan"])
-@pytest.mark.parametrize("call", ["a feed", "a guest", "neighbours"])
+@pytest.mark.parametrize("call", ["a feed", "a guest", "neighbours", "an audience"])
 def test_neighbours_are_found_by_the_vector_index_of_the_active_version(
     shared: psycopg.Connection, call: str, mode: str
 ) -> None:
@@ -197,6 +208,28 @@ def test_a_profile_is_read_from_one_index_alone(database: Database, db: psycopg.
 
     scans = {scan for scan in relations(nodes, "interaction") if scan[1] == "interaction"}
     assert scans == {("Index Only Scan", "interaction", "interaction_user")}
+
+
+@pytest.mark.parametrize("statistics", ["none", "analysed"])
+def test_what_is_trending_reads_eight_windows_by_index(
+    database: Database, db: psycopg.Connection, statistics: str
+) -> None:
+    """Of 40,000 interactions in 400 days, those of eight hours: with and without statistics, in every plan mode."""
+    db.execute("alter table recdb.interaction set (autovacuum_enabled = off)")
+    db.execute(
+        "insert into recdb.interaction (user_id, item_id, kind, created_at) "
+        "select 'u' || n % 500, 'i' || n % 97, 'like', now() - n * interval '14.4 minutes' "
+        "from generate_series(1, 40000) n"
+    )
+    if statistics == "analysed":
+        analyze(db)
+    for mode in ("auto", "force_generic_plan", "force_custom_plan"):
+        with db.transaction():
+            db.execute(f"set local plan_cache_mode = {mode}")
+            nodes = Plans(db).of("select * from recdb.trending(10, '1 hour')")
+        reads = [node for node in nodes if node.get("Index Name") == "interaction_created"]
+        assert reads and max(node["Actual Rows"] * node["Actual Loops"] for node in reads) <= 40
+        assert_no_scan([node for node in nodes if node.get("Relation Name") != "item"])  # there is no catalogue
 
 
 def test_the_catalogue_is_read_from_the_top_down(shared: psycopg.Connection) -> None:

@@ -10,6 +10,8 @@ READERS = {
     "recommend_for_items": "select * from recdb.recommend_for_items(array(select item_id from recdb.item_key limit 3))",
     "recommend_batch": "select * from recdb.recommend_batch(array[%s]) order by 1, 2",
     "popular": "select * from recdb.popular()",
+    "audience": "select * from recdb.audience((select min(item_id) from recdb.item_key), 5)",
+    "popular, a segment": 'select * from recdb.popular(20, segment => \'{"country": "de"}\')',
     "neighbors": "select * from recdb.neighbors(%s)",
     "similar_items": "select * from recdb.similar_items((select min(item_id) from recdb.item_key))",
     "explain": """

@@ -1,0 +1,27 @@
+"""The model of the table of users' attributes; recdb.tables has it with all others."""
+
+from typing import Any
+
+from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from recdb.table_types import Base
+
+
+class UserAttributes(Base):
+    """Attributes of a user that the application knows, such as country and language."""
+
+    __tablename__ = "user_attributes"
+    __table_args__ = (
+        CheckConstraint("length(user_id) between 1 and 1000 and octet_length(user_id) <= 2600"),
+        CheckConstraint("jsonb_typeof(attributes) = 'object'"),
+        Index(
+            "user_attributes_attributes",
+            "attributes",
+            postgresql_using="gin",
+            postgresql_ops={"attributes": "jsonb_path_ops"},
+        ),
+    )
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
