@@ -230,9 +230,7 @@ def read_score_sources(
     return sparse.csr_array((entries["weights"], (entries["rows"], entries["items"])), shape=shape), sums
 
 
-def read_links(
-    connection: psycopg.Connection, model: int, shape: tuple[int, int]
-) -> tuple[sparse.csr_array, Float64]:
+def read_links(connection: psycopg.Connection, model: int, shape: tuple[int, int]) -> tuple[sparse.csr_array, Float64]:
     """Read the links to and from items newer than the version.
 
     Returns their weights, `shape`, and for the items that give nothing but links the sums of these, (rows,).

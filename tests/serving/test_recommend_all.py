@@ -138,7 +138,9 @@ def test_items_newer_than_the_model_stand_in_the_lists(
 ) -> None:
     """Untouched ones, ones that came after the training, ones that users touched since, and the users who have them."""
     record(db, tastes(users=90, items=60))
-    described = [(f"i{number}", f"author {number % 6}", Jsonb({"topic": f"topic {number % 3}"})) for number in range(75)]
+    described = [
+        (f"i{number}", f"author {number % 6}", Jsonb({"topic": f"topic {number % 3}"})) for number in range(75)
+    ]
     insert = "insert into recdb.item (item_id, owner_id, attributes) values (%s, %s, %s)"
     db.cursor().executemany(insert, described[:66])
     train(database, dimension=16)
