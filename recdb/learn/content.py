@@ -21,7 +21,7 @@ from scipy import sparse
 from recdb.learn.basis import decompose
 from recdb.learn.content_features import STEPS as SOLVING_STEPS
 from recdb.learn.content_features import Features, directly_alike, fit_ridge, idf, units, weighted
-from recdb.learn.content_links import both_ways
+from recdb.learn.content_links import both_ways, one_way
 from recdb.learn.content_size import best_size, highest, quality, size_for, size_losing
 from recdb.learn.item_neighbors import ItemNeighbors, to_matrix
 from recdb.learn.limits import BASIS_QUANTILE, limit_users
@@ -43,6 +43,11 @@ SHARES = ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.5), (0.25, 0.5, 0.5))
 """Weights of the cosine and of the direct similarity to try beside the learned one, and evenness."""
 SOURCES = 1000
 """An item gets its weights from this many others at most, and from fewer if there are very many items."""
+FEW_USERS = 5
+"""An item with at most so many users also gets weights from its content, from FEW_SOURCES others. They fall with its
+number of users n as EARLY / (EARLY + n)."""
+FEW_SOURCES = 100
+EARLY = 3
 MOST_ENTRIES = 30_000_000
 """The most weights that all items together get."""
 MOST_WORK = 2e11
@@ -78,7 +83,7 @@ class LearnedContent:
     """The result of learning from content."""
 
     links: sparse.csr_array
-    """(items, items): the weights that items give to untouched ones, in units of item_neighbor."""
+    """(items, items): the weights that items give to ones with no or few users, in units of item_neighbor."""
     untouched: NDArray[np.int64]
     """The items that were ranked though nobody touched them."""
     places: Float32
@@ -131,6 +136,8 @@ class Learner:
         described = (absolute_sums(self.rare)[0] > 0) | self.embedded()
         self.touched, self.warm = touched, touched & described
         self.cold = np.flatnonzero(described & ~touched & catalogue.available)
+        self.users = np.bincount(known.items, minlength=self.items)
+        self.few = np.flatnonzero(self.warm & (self.users <= FEW_USERS) & catalogue.available)
         rank = min(RANK, max(16, min(len(np.unique(known.users)), int(touched.sum())) // 4))
         self.decomposition = decompose(weights, rank=rank, user_exponent=0.25, item_exponent=0.5)
         given = to_matrix(learned, known.shape[1])
@@ -203,10 +210,12 @@ class Learner:
         """Return how much like some items other ones are, (sources, items)."""
         return added(self.parts(mix, items, sources), mix)
 
-    def columns(self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer]) -> sparse.csr_array:
-        """Return the similarities of each item's SOURCES most similar others, (all items, items)."""
+    def columns(
+        self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer], most: int = SOURCES
+    ) -> sparse.csr_array:
+        """Return the similarities of each item's `most` most similar others, (all items, items)."""
         parts = []
-        most = min(SOURCES, MOST_ENTRIES // max(len(items), 1))
+        most = min(most, MOST_ENTRIES // max(len(items), 1))
         for block in np.array_split(items, max(1, len(items) * len(sources) // DENSE + 1)):
             parts.append(self.largest(self.similarities(mix, block, sources), sources, most))
         return sparse.csr_array(sparse.hstack(parts, format="csr"))
@@ -296,6 +305,10 @@ def learn_content(
         columns = learner.columns(mix, learner.cold, warm)
         size = min(size, size_losing(learner.scores(columns), known_best, share))
         links = both_ways(columns, learner.cold, size * beside)
+    if len(learner.few) and size > 0:
+        columns = learner.columns(mix, learner.few, warm, FEW_SOURCES)
+        parts = EARLY / (EARLY + learner.users[learner.few])
+        links = sparse.csr_array(links + one_way(columns, learner.few, size * beside * parts))
     weights = mix.weights
     ids = np.r_[catalogue.token_ids, -np.arange(1, catalogue.embeddings.shape[1] + 1)]
     factors = np.r_[weights, np.ones(catalogue.embeddings.shape[1])]
@@ -348,7 +361,7 @@ def choose(
         consider(mix, learner.parts(mix, held, sources))
     assert chosen is not None
     mix = chosen[0]
-    work = mix.features.entries() * max(len(held), len(learner.cold)) * 2.0 * SOLVING_STEPS
+    work = mix.features.entries() * max(len(held), len(learner.cold) + len(learner.few)) * 2.0 * SOLVING_STEPS
     tried = [shares for shares in SHARES if learner.rare.nnz and (shares[1] == 0 or work <= MOST_WORK)]
     if tried:
         parts = learner.parts(replace(mix, shares=SHARES[-1] if tried[-1][1] else SHARES[1]), held, sources)
