@@ -41,13 +41,15 @@ SPECTRUM = 0.5
 """The power of the singular values in an item's vector."""
 SHARES = ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.5), (0.25, 0.5, 0.5))
 """Weights of the cosine and of the direct similarity to try beside the learned one, and evenness."""
-SOURCES = 1000
+SOURCES = 1500
 """An item gets its weights from this many others at most, and from fewer if there are very many items."""
 FEW_USERS = 5
 """An item with at most so many users also gets weights from its content, from FEW_SOURCES others. They fall with its
 number of users n as EARLY / (EARLY + n)."""
 FEW_SOURCES = 100
 EARLY = 3
+MOST_FEW = 5000
+"""Of the items with few users, so many get them, those with the fewest users first."""
 MOST_ENTRIES = 30_000_000
 """The most weights that all items together get."""
 MOST_WORK = 2e11
@@ -137,7 +139,8 @@ class Learner:
         self.touched, self.warm = touched, touched & described
         self.cold = np.flatnonzero(described & ~touched & catalogue.available)
         self.users = np.bincount(known.items, minlength=self.items)
-        self.few = np.flatnonzero(self.warm & (self.users <= FEW_USERS) & catalogue.available)
+        few = np.flatnonzero(self.warm & (self.users <= FEW_USERS) & catalogue.available)
+        self.few = np.sort(few[np.argsort(self.users[few], kind="stable")[:MOST_FEW]])
         rank = min(RANK, max(16, min(len(np.unique(known.users)), int(touched.sum())) // 4))
         self.decomposition = decompose(weights, rank=rank, user_exponent=0.25, item_exponent=0.5)
         given = to_matrix(learned, known.shape[1])

@@ -33,7 +33,7 @@ def add_items(connection: psycopg.Connection, rows: list[tuple[Any, ...]]) -> No
 
 @pytest.fixture(scope="module", autouse=True)
 def trained(module_database: Database) -> None:
-    """Items i0 to i89 have interactions; i90 to i101 are in the catalogue only. One user touched "early" and "plain"."""
+    """i0 to i89 have interactions, i90 to i101 are in the catalogue only; one user touched "early" and "plain"."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         record(connection, tastes(users=USERS, items=ITEMS, per_user=15, groups=GROUPS))
         record(connection, [["u1", "early", "like"], ["u1", "plain", "like"]])
