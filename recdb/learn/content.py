@@ -59,6 +59,9 @@ MOST_HELD_OUT = 600
 SAMPLE_USERS = 1000
 LEAST = 0.2
 """New items may cost at least this much of the share, however few of them are chosen."""
+LATER = 0.25
+"""Between two trainings come this many items for each one that is held out, about 2.5 % of the catalogue: together they
+may cost the share."""
 SIZES = 9
 DENSE = 30_000_000
 """The most elements of a dense block of similarities."""
@@ -234,6 +237,11 @@ class Learner:
         found.eliminate_zeros()
         return found
 
+    def early_links(self, mix: Mix, sources: NDArray[np.integer], size: float) -> sparse.csr_array:
+        """Return the links to items with few users, (all items, all items)."""
+        columns = self.columns(mix, self.few, sources, FEW_SOURCES)
+        return one_way(columns, self.few, size * EARLY / (EARLY + self.users[self.few]))
+
     def scores(self, columns: sparse.csr_array) -> Float32:
         """Return the sample's scores of some items, (users, items)."""
         scores: Float32 = sparse.csr_array(self.profile @ columns).toarray().astype(np.float32)
@@ -287,7 +295,7 @@ def learn_content(
     scores[:, held] = 0
     others = highest(scores)
 
-    def sized(mix: Mix, columns: sparse.csr_array) -> float:
+    def sized(columns: sparse.csr_array, share: float) -> float:
         found = learner.scores(columns)
         most = min(size_for(found * ~had, others, wanted), size_losing(found, others, share))
         if ndcg is None or most <= 0:
@@ -296,9 +304,9 @@ def learn_content(
         return best_size(found, relevant, others, ndcg, chosen, np.geomspace(least, most, SIZES))
 
     chosen = np.asarray(learner.liked.sum(axis=1)).ravel()
-    size = sized(mix, columns)
+    size = sized(columns, share)
     narrow = replace(mix, vectors=units(vectors[:, :STORED]), map_=mix.map_[:, :STORED], shares=(0, 0, 0))
-    scale = sized(narrow, learner.columns(narrow, held, sources)) / narrow.deviations[0]
+    scale = sized(learner.columns(narrow, held, sources), share / LATER) / narrow.deviations[0]
 
     if progress:
         progress("content, learning")
@@ -309,9 +317,7 @@ def learn_content(
         size = min(size, size_losing(learner.scores(columns), known_best, share))
         links = both_ways(columns, learner.cold, size * beside)
     if len(learner.few) and size > 0:
-        columns = learner.columns(mix, learner.few, warm, FEW_SOURCES)
-        parts = EARLY / (EARLY + learner.users[learner.few])
-        links = sparse.csr_array(links + one_way(columns, learner.few, size * beside * parts))
+        links = sparse.csr_array(links + learner.early_links(mix, warm, size * beside))
     weights = mix.weights
     ids = np.r_[catalogue.token_ids, -np.arange(1, catalogue.embeddings.shape[1] + 1)]
     factors = np.r_[weights, np.ones(catalogue.embeddings.shape[1])]

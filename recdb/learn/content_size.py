@@ -96,7 +96,7 @@ def best_size(
     chosen: NDArray[np.floating],
     sizes: NDArray[np.floating],
 ) -> float:
-    """Return the size with the largest ndcg of all items: the hits of the scores, less what they cost the others.
+    """Return the size with the largest ndcg of all items: the hits of the scores less the cost to the others.
 
     `relevant` is (users, items). `ndcg` is that of the others on a validation part, in which a user has VALIDATED of
     the `chosen` items (users,).
