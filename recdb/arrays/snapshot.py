@@ -48,9 +48,11 @@ class Snapshot:
     item_vectors: Float32
     """(items, width)."""
     item_neighbors: sparse.csr_array
-    """(items, items): the weights that each item gives to its neighbours."""
+    """(items, items): the weights that each item gives to its neighbours, and to items newer than the version."""
     item_totals: Float64
-    """(items,): item_neighbor.total_weight."""
+    """(items,): item_neighbor.total_weight; of an item newer than the version, the sum of its links."""
+    by_content: NDArray[np.bool_]
+    """(items,): whether the reason of an item in a list is its content."""
 
 
 def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Snapshot:
@@ -98,10 +100,16 @@ def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Sn
         item_vectors[basis["keys"]] = basis["vectors"]
         square = shape[1], shape[1]
         item_neighbors, item_totals = read_score_sources(connection, "item_neighbor", "neighbor_keys", model, square)
+        by_content = np.zeros(shape[1], dtype=bool)
+        if served["ranks_new_items"]:
+            links, totals = read_links(connection, model, square)
+            item_neighbors, item_totals = item_neighbors + links, item_totals + totals
+            by_content[read_by_content(connection, model)] = True
         require_partitions(connection, model, served["label"])
     return Snapshot(
         served, user_ids, item_ids, places, available, owners, weights, ranks, hidden, users["keys"],
         unit(users["vectors"]), neighbor_weights, user_totals, item_vectors, item_neighbors, item_totals,
+        by_content,
     )  # fmt: skip
 
 
@@ -220,6 +228,38 @@ def read_score_sources(
     sums = np.zeros(shape[0])
     sums[totals["keys"]] = totals["totals"]
     return sparse.csr_array((entries["weights"], (entries["rows"], entries["items"])), shape=shape), sums
+
+
+def read_links(connection: psycopg.Connection, model: int, shape: tuple[int, int]) -> tuple[sparse.csr_array, Float64]:
+    """Read the links to and from items newer than the version.
+
+    Returns their weights, `shape`, and for the items that give nothing but links the sums of these, (rows,).
+    """
+    links = copy_out(
+        connection,
+        f"select source_key, item_key, weight from recdb.item_link where model_id = {model}",
+        [("rows", np.int32), ("items", np.int32), ("weights", np.float32)],
+    )
+    totals = copy_out(
+        connection,
+        f"select l.source_key, sum(abs(l.weight)) from recdb.item_link l where l.model_id = {model} and not exists ("
+        f"select from recdb.item_neighbor n where n.model_id = {model} and n.item_key = l.source_key) group by 1",
+        [("keys", np.int32), ("totals", np.float32)],
+    )
+    sums = np.zeros(shape[0])
+    sums[totals["keys"]] = totals["totals"]
+    return sparse.csr_array((links["weights"], (links["rows"], links["items"])), shape=shape), sums
+
+
+def read_by_content(connection: psycopg.Connection, model: int) -> Keys:
+    """Read the keys of the items to which recdb.reason_for() gives the reason content."""
+    read = copy_out(
+        connection,
+        f"select item_key from recdb.new_item where model_id = {model} and users < 2",
+        [("items", np.int32)],
+    )
+    keys: Keys = read["items"]
+    return keys
 
 
 def unit(vectors: NDArray[np.float16]) -> Float32:

@@ -25,7 +25,7 @@ from recdb.migrate import require_whole
 from recdb.progress import Report, silent
 
 HEADER = "user_id,rank,item_id,score,reason,model_version\n"
-REASON = "collaborative_filtering"
+REASONS = ("collaborative_filtering", "content")
 STDOUT = "-"
 
 
@@ -70,13 +70,14 @@ def recommend_all(database: Database, path: str, *, k: int = 50, report: Report 
 def renderer(snapshot: Snapshot) -> Callable[[Lists], str]:
     """Return a function that writes lists as lines of CSV."""
     user_ids, item_ids = quote(snapshot.user_ids), quote(snapshot.item_ids)
-    (ending,) = quote([snapshot.served["label"]])
+    (label,) = quote([snapshot.served["label"]])
+    reasons = [REASONS[by_content] for by_content in snapshot.by_content.tolist()]
 
     def render(lists: Lists) -> str:
         rows = zip(lists.users.tolist(), lists.ranks.tolist(), lists.items.tolist(), lists.scores.tolist(), strict=True)
         return "".join(
             [
-                f"{user_ids[user]},{rank},{item_ids[item]},{score},{REASON},{ending}\n"
+                f"{user_ids[user]},{rank},{item_ids[item]},{score},{reasons[item]},{label}\n"
                 for user, rank, item, score in rows
             ]
         )

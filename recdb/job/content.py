@@ -27,16 +27,20 @@ def add_content(
     params: Params,
     settings: Settings,
     last_key: int,
+    ndcg: float | None,
     report: Report,
 ) -> Iterator[ItemNeighbors]:
-    """Learn from content and write the result; return its item neighbours with the links of untouched items."""
+    """Learn from content and write the result; return its item neighbours with the links of untouched items.
+
+    `ndcg` is that of the guard's validation part.
+    """
     described = read_described(connection) if settings.content_share > 0 else None
     content = None
     if described is not None:
         # The scale of the links needs all item neighbours.
         blocks = list(learned)
         learned = iter(blocks)
-        content = learn_content(known, described, blocks, params, settings.content_share, report)
+        content = learn_content(known, described, blocks, params, settings.content_share, report, ndcg=ndcg)
     write_content(connection, model_id, content, last_key)
     return learned if content is None else with_links(blocks, content.links, content.untouched)
 

@@ -80,7 +80,7 @@ def run(
             started = time.monotonic()
             figure = sparing(connection, lambda: measure_setting(connection, params, settings, report), report)
             reach("measured")
-            trained = train(connection, params, settings, report)
+            trained = train(connection, params, settings, report, figure)
             seconds = time.monotonic() - started
             require_lock(connection)
             rejection = publish(connection, trained, figure, seconds, "always" if force else "unless worse")

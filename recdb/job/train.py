@@ -14,6 +14,7 @@ from recdb.database import fetch_row
 from recdb.errors import RecdbError
 from recdb.faults import reach
 from recdb.job.content import add_content
+from recdb.job.guard import Figure
 from recdb.job.indexes import build_indexes
 from recdb.job.memory import sparing
 from recdb.job.partitions import (
@@ -40,8 +41,13 @@ class Trained:
     """What was slower than it could be, and what would make it faster; a line for each."""
 
 
-def train(connection: psycopg.Connection, params: Params, settings: Settings, report: Report) -> Trained:
-    """Train a version from the weighted interactions; raise RecdbError if there are none."""
+def train(
+    connection: psycopg.Connection, params: Params, settings: Settings, report: Report, figure: Figure | None = None
+) -> Trained:
+    """Train a version from the weighted interactions; raise RecdbError if there are none.
+
+    `figure` says how well the setting ranks items that somebody touched.
+    """
     began_at = read_clock(connection)
     (last_key,) = fetch_row(connection, "select coalesce(max(t.item_key), 0) from recdb.item_key t")
     report("reading interactions")
@@ -61,7 +67,8 @@ def train(connection: psycopg.Connection, params: Params, settings: Settings, re
     if not settings.items_return:
         params = replace(params, self_weight=0.0)
     learned = learn_item_neighbors(known, params, report)
-    learned = add_content(connection, model_id, known, learned, params, settings, last_key, report)
+    ndcg = figure.ndcg if figure else None
+    learned = add_content(connection, model_id, known, learned, params, settings, last_key, ndcg, report)
     write_item_neighbors(connection, model_id, learned)
     reach("item neighbors written")
     notes = build_indexes(connection, model_id, report)

@@ -6,8 +6,9 @@ touched (an attribute-to-feature map, Gantner et al. 2010). So two items are ali
 them. The cosine of their TF-IDF vectors, in which rare tokens count more, adds the tokens that items share.
 
 The weights of both, and the size of a weight in units of item_neighbor, are chosen on touched items that are held out
-whole: an item without interactions gets into as many lists as an item like it does once it is known. All untouched
-items together take no more than a share of the first places.
+whole. The size is the one at which the lists of known and new items together are best. But an item without interactions
+gets into no more lists than an item like it does once it is known, and all new items together cost the ndcg of the
+known ones no more than config.content_share.
 """
 
 from dataclasses import dataclass, replace
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb.learn.basis import decompose
-from recdb.learn.content_links import both_ways
-from recdb.learn.content_size import PLACES, highest, quality, size_for
+from recdb.learn.content_features import STEPS as SOLVING_STEPS
+from recdb.learn.content_features import Features, directly_alike, fit_ridge, idf, units, weighted
+from recdb.learn.content_links import both_ways, one_way
+from recdb.learn.content_size import best_size, highest, quality, size_for, size_losing
 from recdb.learn.item_neighbors import ItemNeighbors, to_matrix
 from recdb.learn.limits import BASIS_QUANTILE, limit_users
-from recdb.learn.matrix import Float32, Float64, Interactions, Progress, absolute_sums, scale_rows
+from recdb.learn.matrix import Float32, Float64, Interactions, Progress, absolute_sums
 from recdb.learn.params import Params
 from recdb.learn.scoring import profiles
 
@@ -30,20 +33,36 @@ RANK = 512
 """The width of the space in which directions are learned."""
 STORED = 128
 """The width of the vectors with which SQL ranks newer items."""
-RIDGE = 2.0
-STEPS = 8
-"""Steps of conjugate gradients; few of them regularize as well."""
+FORMS = ((1.0, 2.0), (0.5, 8.0), (0.5, 32.0))
+"""Regressions to try: a token counts as its idf to the first number, and the ridge is the second."""
 RARITY = 1.5
 """In the cosine, a token counts as its idf to this power."""
 SPECTRUM = 0.5
 """The power of the singular values in an item's vector."""
-SHARES = (0.0, 0.5, 1.0)
-"""Weights of the cosine to try, beside the learned similarity."""
-SOURCES = 600
-"""An item gets its weights from this many others at most."""
+SHARES = ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.5), (0.25, 0.5, 0.5))
+"""Weights of the cosine and of the direct similarity to try beside the learned one, and evenness."""
+SOURCES = 1500
+"""An item gets its weights from this many others at most, and from fewer if there are very many items."""
+FEW_USERS = 5
+"""An item with at most so many users also gets weights from its content, from FEW_SOURCES others. They fall with its
+number of users n as EARLY / (EARLY + n)."""
+FEW_SOURCES = 100
+EARLY = 3
+MOST_FEW = 5000
+"""Of the items with few users, so many get them, those with the fewest users first."""
+MOST_ENTRIES = 30_000_000
+"""The most weights that all items together get."""
+MOST_WORK = 2e11
+"""The most multiplications that the direct similarity may take."""
 HELD_OUT = 0.1
 MOST_HELD_OUT = 600
 SAMPLE_USERS = 1000
+LEAST = 0.2
+"""New items may cost at least this much of the share, however few of them are chosen."""
+LATER = 0.25
+"""Between two trainings come this many items for each one that is held out, about 2.5 % of the catalogue: together they
+may cost the share."""
+SIZES = 9
 DENSE = 30_000_000
 """The most elements of a dense block of similarities."""
 FEW_ITEMS = 20
@@ -69,7 +88,7 @@ class LearnedContent:
     """The result of learning from content."""
 
     links: sparse.csr_array
-    """(items, items): the weights that items give to untouched ones, in units of item_neighbor."""
+    """(items, items): the weights that items give to ones with no or few users, in units of item_neighbor."""
     untouched: NDArray[np.int64]
     """The items that were ranked though nobody touched them."""
     places: Float32
@@ -86,81 +105,22 @@ class LearnedContent:
 
 
 @dataclass(frozen=True)
-class Features:
-    """Unit rows of tokens, beside unit rows of embeddings."""
-
-    tokens: sparse.csr_array
-    embeddings: Float32
-
-    def times(self, map_: Float32) -> Float32:
-        """Return features x map, (items, width)."""
-        width = self.tokens.shape[1]
-        found: Float32 = self.tokens @ map_[:width]
-        return found + self.embeddings @ map_[width:] if self.embeddings.shape[1] else found
-
-    def transposed(self, rows: Float32) -> Float32:
-        """Return features' x rows, (features, width)."""
-        found: Float32 = self.tokens.T @ rows
-        return np.vstack([found, self.embeddings.T @ rows]) if self.embeddings.shape[1] else found
-
-    def of(self, items: NDArray[np.integer]) -> "Features":
-        """Return the rows of some items."""
-        return Features(self.tokens[items], self.embeddings[items])
-
-
-@dataclass(frozen=True)
 class Mix:
-    """How two similarities are added."""
+    """How similarities are added: the learned one, the cosine of the tokens and the direct one."""
 
+    features: Features
+    weights: Float64
+    """(tokens,): by which the tokens count in the features."""
+    ridge: float
     vectors: Float32
     """(items, rank): unit vectors of touched items, 0 elsewhere."""
     map_: Float32
     """(features, rank)."""
-    share: float
-    """Weight of the cosine."""
-    learned_deviation: float
-    cosine_deviation: float
-
-
-def idf(tokens: sparse.csr_array) -> Float64:
-    """Return log(items / items with the token), (tokens,); 0 for tokens of a single item."""
-    counts = np.bincount(tokens.indices, minlength=tokens.shape[1])
-    items = max(int(np.count_nonzero(np.diff(tokens.indptr))), 1)
-    return np.where(counts > 1, np.log((items + 1) / np.maximum(counts, 1)), 0.0)
-
-
-def weighted(tokens: sparse.csr_array, weights: Float64) -> sparse.csr_array:
-    """Return the tokens' weights in rows of length 1; rows of 0 stay 0."""
-    data = weights[tokens.indices]
-    found = sparse.csr_array((data, tokens.indices, tokens.indptr), shape=tokens.shape)
-    lengths = np.sqrt(np.asarray((found * found).sum(axis=1)).ravel())
-    found = scale_rows(found, np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0))
-    return sparse.csr_array(found.astype(np.float32))
-
-
-def units(rows: Float32) -> Float32:
-    """Return rows of length 1; rows of 0 stay 0."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    found: Float32 = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-9)
-    return found
-
-
-def fit_ridge(features: Features, targets: Float32, counted: NDArray[np.bool_]) -> Float32:
-    """Return the map B of the least |F B - T|^2 + RIDGE |B|^2 over the items that count, by conjugate gradients."""
-    rows = np.flatnonzero(counted)
-    chosen = features.of(rows)
-    residual = chosen.transposed(targets[rows])
-    found = np.zeros_like(residual)
-    direction = residual.copy()
-    squares = (residual * residual).sum(axis=0)
-    for _ in range(STEPS):
-        image = chosen.transposed(chosen.times(direction)) + np.float32(RIDGE) * direction
-        steps = squares / np.maximum((direction * image).sum(axis=0), 1e-30)
-        found += steps * direction
-        residual -= steps * image
-        before, squares = squares, (residual * residual).sum(axis=0)
-        direction = residual + squares / np.maximum(before, 1e-30) * direction
-    return found
+    shares: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The weights of the cosine and of the direct similarity, and the evenness: each item's similarities are divided
+    by their standard deviation to this power."""
+    deviations: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """The standard deviations of the three similarities."""
 
 
 class Learner:
@@ -176,12 +136,14 @@ class Learner:
         touched = np.zeros(self.items, dtype=np.bool_)
         touched[np.unique(known.items)] = True
         counts = idf(catalogue.tokens)
-        self.features = Features(weighted(catalogue.tokens, counts), catalogue.embeddings)
+        self.counts = counts
         self.rare = weighted(catalogue.tokens, counts**RARITY)
-        described = (absolute_sums(self.features.tokens)[0] > 0) | self.embedded()
-        self.token_weights = counts
+        described = (absolute_sums(self.rare)[0] > 0) | self.embedded()
         self.touched, self.warm = touched, touched & described
         self.cold = np.flatnonzero(described & ~touched & catalogue.available)
+        self.users = np.bincount(known.items, minlength=self.items)
+        few = np.flatnonzero(self.warm & (self.users <= FEW_USERS) & catalogue.available)
+        self.few = np.sort(few[np.argsort(self.users[few], kind="stable")[:MOST_FEW]])
         rank = min(RANK, max(16, min(len(np.unique(known.users)), int(touched.sum())) // 4))
         self.decomposition = decompose(weights, rank=rank, user_exponent=0.25, item_exponent=0.5)
         given = to_matrix(learned, known.shape[1])
@@ -189,15 +151,18 @@ class Learner:
             (given.data, given.indices, np.r_[given.indptr, np.full(self.items - known.shape[1], given.indptr[-1])]),
             shape=(self.items, self.items),
         )
-        self.profile, self.seen = self._sample(known)
+        self.profile, self.seen, self.liked = self._sample(known)
 
     def embedded(self) -> NDArray[np.bool_]:
         """Return which items have an embedding."""
         width = self.catalogue.embeddings.shape[1]
         return (self.catalogue.embeddings != 0).any(axis=1) if width else np.zeros(self.items, dtype=np.bool_)
 
-    def _sample(self, known: Interactions) -> tuple[sparse.csr_array, sparse.csr_array]:
-        """Return the profiles of a sample of users, and the items that they touched."""
+    def _sample(self, known: Interactions) -> tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]:
+        """Return the profiles of a sample of users, the items that they touched, and those that they chose.
+
+        A user chose an item with at least half of the largest weight.
+        """
         users = np.unique(known.users)
         if len(users) > SAMPLE_USERS:
             users = np.sort(self.generator.choice(users, SAMPLE_USERS, replace=False))
@@ -205,11 +170,13 @@ class Learner:
         whole = profiles(first.matrix(self.params.profile_weight_exponent), first.ranks(), self.params.profile_recency)[
             users
         ]
-        seen = known.matrix(0.0)[users]
+        summed = known.matrix()[users]
         shape = (len(users), self.items)
+        chosen = (summed.data >= known.weights.max(initial=0) / 2) & (summed.data > 0)
         return (
             sparse.csr_array((whole.data, whole.indices, whole.indptr), shape=shape),
-            sparse.csr_array((np.abs(seen.data), seen.indices, seen.indptr), shape=shape),
+            sparse.csr_array((np.ones(summed.nnz), summed.indices, summed.indptr), shape=shape),
+            sparse.csr_array((chosen.astype(np.float32), summed.indices, summed.indptr), shape=shape),
         )
 
     def vectors(self) -> Float32:
@@ -220,25 +187,48 @@ class Learner:
         vectors[: len(right)] = units(scaled)
         return vectors
 
-    def similarities(self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer]) -> Float32:
-        """Return how much like some items other ones are, (sources, items)."""
-        placed = units(self.features.of(items).times(mix.map_))
-        found: Float32 = mix.vectors[sources] @ placed.T / np.float32(mix.learned_deviation)
-        if mix.share > 0:
-            alike = sparse.csr_array(self.rare[sources] @ self.rare[items].T).toarray()
-            found += alike * np.float32(mix.share / mix.cosine_deviation)
+    def mix(self, form: tuple[float, float], vectors: Float32, counted: NDArray[np.bool_]) -> Mix:
+        """Learn one of FORMS from the items that count."""
+        weights = self.counts ** form[0]
+        features = Features(weighted(self.catalogue.tokens, weights), self.catalogue.embeddings)
+        return Mix(features, weights, form[1], vectors, fit_ridge(features, vectors, counted, form[1]))
+
+    def learned(self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer]) -> Float32:
+        """Return the learned similarity of the sources and the items, (sources, items)."""
+        found: Float32 = mix.vectors[sources] @ units(mix.features.of(items).times(mix.map_)).T
         return found
 
-    def columns(self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer]) -> sparse.csr_array:
-        """Return the similarities of each item's SOURCES most similar others, (all items, items)."""
+    def cosines(self, items: NDArray[np.integer], sources: NDArray[np.integer]) -> Float32:
+        """Return the cosine of the tokens of the sources and the items, (sources, items)."""
+        found: Float32 = sparse.csr_array(self.rare[sources] @ self.rare[items].T).toarray()
+        return found
+
+    def parts(self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer]) -> list[Float32]:
+        """Return the three similarities, (sources, items); the cosine and the direct one are 0 unless they count."""
+        nothing = np.zeros((1, 1), dtype=np.float32)
+        return [
+            self.learned(mix, items, sources),
+            self.cosines(items, sources) if mix.shares[0] > 0 else nothing,
+            directly_alike(mix.features, sources, items) if mix.shares[1] > 0 else nothing,
+        ]
+
+    def similarities(self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer]) -> Float32:
+        """Return how much like some items other ones are, (sources, items)."""
+        return added(self.parts(mix, items, sources), mix)
+
+    def columns(
+        self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer], most: int = SOURCES
+    ) -> sparse.csr_array:
+        """Return the similarities of each item's `most` most similar others, (all items, items)."""
         parts = []
+        most = min(most, MOST_ENTRIES // max(len(items), 1))
         for block in np.array_split(items, max(1, len(items) * len(sources) // DENSE + 1)):
-            parts.append(self.largest(self.similarities(mix, block, sources), sources))
+            parts.append(self.largest(self.similarities(mix, block, sources), sources, most))
         return sparse.csr_array(sparse.hstack(parts, format="csr"))
 
-    def largest(self, dense: Float32, sources: NDArray[np.integer]) -> sparse.csr_array:
-        """Keep the SOURCES largest positive entries of each column of (sources, items), in (all items, items)."""
-        kept = min(SOURCES, len(sources))
+    def largest(self, dense: Float32, sources: NDArray[np.integer], most: int = SOURCES) -> sparse.csr_array:
+        """Keep the `most` largest positive entries of each column of (sources, items), in (all items, items)."""
+        kept = min(most, len(sources))
         rows = np.argpartition(-dense, kept - 1, axis=0)[:kept]
         values = np.maximum(np.take_along_axis(dense, rows, axis=0), 0)
         places = np.broadcast_to(np.arange(dense.shape[1]), rows.shape)
@@ -247,17 +237,10 @@ class Learner:
         found.eliminate_zeros()
         return found
 
-    def deviations(self, vectors: Float32, map_: Float32, items: NDArray[np.integer]) -> tuple[float, float]:
-        """Return the standard deviations of both similarities on a sample."""
-        sources = np.flatnonzero(self.warm)
-        sources = self.generator.choice(sources, min(len(sources), 2000), replace=False)
-        items = items[:500]
-        placed = units(self.features.of(items).times(map_))
-        alike = sparse.csr_array(self.rare[sources] @ self.rare[items].T)
-        squares = float((alike.data**2).sum()) / (len(sources) * len(items))
-        mean = float(alike.data.sum()) / (len(sources) * len(items))
-        deviation = float((vectors[sources] @ placed.T).std())
-        return max(deviation, 1e-6), max(np.sqrt(max(squares - mean**2, 0)), 1e-6)
+    def early_links(self, mix: Mix, sources: NDArray[np.integer], size: float) -> sparse.csr_array:
+        """Return the links to items with few users, (all items, all items)."""
+        columns = self.columns(mix, self.few, sources, FEW_SOURCES)
+        return one_way(columns, self.few, size * EARLY / (EARLY + self.users[self.few]))
 
     def scores(self, columns: sparse.csr_array) -> Float32:
         """Return the sample's scores of some items, (users, items)."""
@@ -279,10 +262,13 @@ def learn_content(
     params: Params,
     share: float,
     progress: Progress | None = None,
+    *,
+    ndcg: float | None = None,
 ) -> LearnedContent | None:
     """Learn from the content of the items; None if the catalogue says nothing.
 
-    `learned` are the version's item neighbours, `share` is config.content_share.
+    `learned` are the version's item neighbours, `share` is config.content_share, `ndcg` that of touched items on a
+    validation part. With it, the size of the weights is the one at which all lists are best.
     """
     if progress:
         progress("content, decomposing")
@@ -295,69 +281,100 @@ def learn_content(
     counted = learner.warm.copy()
     counted[held] = False
     sources = np.flatnonzero(counted)
-    relevant = learner.seen[:, held].toarray() > 0
+    relevant = learner.liked[:, held].toarray() > 0
+    had = learner.seen[:, held].toarray() > 0
     vectors = learner.vectors()
     beside = 1 / max(1 - params.blend, 0.2)  # no neighbour knows an untouched item
     if progress:
         progress("content, choosing weights on items held out")
-    map_ = fit_ridge(learner.features, vectors, counted)
-    base = Mix(vectors, map_, 0.0, *learner.deviations(vectors, map_, held))
-    mix, columns = choose(learner, base, held, sources, relevant)
+    mix, columns = choose(learner, vectors, held, counted, relevant)
     scores = learner.known_scores()
     known_best = highest(scores)
     lowest = known_best.min(axis=1, keepdims=True)
     wanted = float(np.count_nonzero((scores[:, held] >= lowest) & (scores[:, held] > 0)))
     scores[:, held] = 0
     others = highest(scores)
-    size = size_for(learner.scores(columns) * ~relevant, others, wanted)
-    narrow = Mix(units(vectors[:, :STORED]), map_[:, :STORED], 0.0, 1.0, 1.0)
-    scale = size_for(learner.scores(learner.columns(narrow, held, sources)) * ~relevant, others, wanted)
+
+    def sized(columns: sparse.csr_array, share: float) -> float:
+        found = learner.scores(columns)
+        most = min(size_for(found * ~had, others, wanted), size_losing(found, others, share))
+        if ndcg is None or most <= 0:
+            return most
+        least = min(most, size_losing(found, others, share * LEAST))
+        return best_size(found, relevant, others, ndcg, chosen, np.geomspace(least, most, SIZES))
+
+    chosen = np.asarray(learner.liked.sum(axis=1)).ravel()
+    size = sized(columns, share)
+    narrow = replace(mix, vectors=units(vectors[:, :STORED]), map_=mix.map_[:, :STORED], shares=(0, 0, 0))
+    scale = sized(learner.columns(narrow, held, sources), share / LATER) / narrow.deviations[0]
 
     if progress:
         progress("content, learning")
-    map_ = fit_ridge(learner.features, vectors, learner.warm)
-    mix = replace(mix, map_=map_)
+    mix = replace(mix, map_=fit_ridge(mix.features, vectors, learner.warm, mix.ridge))
     links = sparse.csr_array((learner.items, learner.items), dtype=np.float32)
     if len(learner.cold):
         columns = learner.columns(mix, learner.cold, warm)
-        most = share * PLACES * np.count_nonzero(known_best.any(axis=1))
-        size = min(size, size_for(learner.scores(columns), known_best, most))
+        size = min(size, size_losing(learner.scores(columns), known_best, share))
         links = both_ways(columns, learner.cold, size * beside)
-    weights = learner.token_weights
+    if len(learner.few) and size > 0:
+        links = sparse.csr_array(links + learner.early_links(mix, warm, size * beside))
+    weights = mix.weights
     ids = np.r_[catalogue.token_ids, -np.arange(1, catalogue.embeddings.shape[1] + 1)]
     factors = np.r_[weights, np.ones(catalogue.embeddings.shape[1])]
     kept = np.flatnonzero(factors > 0)
+    stored = mix.map_[:, :STORED]
     return LearnedContent(
         links,
         learner.cold,
-        units(learner.features.of(learner.cold).times(map_[:, :STORED])),
+        units(mix.features.of(learner.cold).times(stored)),
         scale * beside,
         ids[kept],
         np.r_[weights, np.zeros(catalogue.embeddings.shape[1])].astype(np.float32)[kept],
-        (map_[:, :STORED] * factors[:, None]).astype(np.float32)[kept],
+        (stored * factors[:, None]).astype(np.float32)[kept],
         warm,
         units(vectors[warm, :STORED]),
     )
 
 
+def added(parts: list[Float32], mix: Mix) -> Float32:
+    """Add the three similarities."""
+    found = parts[0] / np.float32(mix.deviations[0])
+    for part, share, deviation in zip(parts[1:], mix.shares[:2], mix.deviations[1:], strict=True):
+        if share > 0:
+            found += part * np.float32(share / deviation)
+    if mix.shares[2] > 0:
+        found /= np.maximum(found.std(axis=0, keepdims=True), 1e-6) ** np.float32(mix.shares[2])
+    return found
+
+
 def choose(
     learner: Learner,
-    mix: Mix,
+    vectors: Float32,
     held: NDArray[np.integer],
-    sources: NDArray[np.integer],
+    counted: NDArray[np.bool_],
     relevant: NDArray[np.bool_],
 ) -> tuple[Mix, sparse.csr_array]:
-    """Choose the weight of the cosine by the ranking of the items held out; return it with their similarities."""
-    best, chosen, dense = -1.0, None, learner.similarities(mix, held, sources)
-    for cosine in SHARES if learner.rare.nnz else SHARES[:1]:
-        tried = replace(mix, share=cosine)
-        if cosine > 0:
-            alike = sparse.csr_array(learner.rare[sources] @ learner.rare[held].T)
-            columns = learner.largest(dense + alike.toarray() * np.float32(cosine / mix.cosine_deviation), sources)
-        else:
-            columns = learner.largest(dense, sources)
+    """Choose the form and the shares by the ranking of the items held out; return them with the similarities."""
+    sources = np.flatnonzero(counted)
+    best, chosen = -1.0, None
+
+    def consider(mix: Mix, parts: list[Float32]) -> None:
+        nonlocal best, chosen
+        columns = learner.largest(added(parts, mix), sources)
         reached = quality(learner.scores(columns), relevant)
         if reached > best * 1.002:
-            best, chosen = reached, (tried, columns)
+            best, chosen = reached, (mix, columns)
+
+    for form in FORMS:
+        mix = learner.mix(form, vectors, counted)
+        consider(mix, learner.parts(mix, held, sources))
     assert chosen is not None
+    mix = chosen[0]
+    work = mix.features.entries() * max(len(held), len(learner.cold) + len(learner.few)) * 2.0 * SOLVING_STEPS
+    tried = [shares for shares in SHARES if learner.rare.nnz and (shares[1] == 0 or work <= MOST_WORK)]
+    if tried:
+        parts = learner.parts(replace(mix, shares=SHARES[-1] if tried[-1][1] else SHARES[1]), held, sources)
+        first, second, third = (max(float(part.std()), 1e-6) for part in parts)
+        for shares in tried:
+            consider(replace(mix, shares=shares, deviations=(first, second, third)), parts)
     return chosen

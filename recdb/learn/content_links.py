@@ -1,4 +1,4 @@
-"""The links between items and those that nobody has touched, as a part of the item neighbours."""
+"""The links between items and those that nobody or few have touched, as a part of the item neighbours."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -26,6 +26,15 @@ def both_ways(columns: sparse.csr_array, cold: NDArray[np.integer], size: float)
     places = np.concatenate([cold[entries[0].col], entries[1].col])
     values = np.concatenate([entries[0].data, entries[1].data]) * size
     return sparse.csr_array((values.astype(np.float32), (rows, places)), shape=(items, items))
+
+
+def one_way(columns: sparse.csr_array, items: NDArray[np.integer], sizes: NDArray[np.floating]) -> sparse.csr_array:
+    """Return the links from others to some items, (all items, all items), from the similarities (all items, items)."""
+    entries = strongest_of_rows(columns, MOST_LINKS).tocoo()
+    others = entries.row != items[entries.col]
+    rows, places = entries.row[others], entries.col[others]
+    values = (entries.data[others] * sizes[places]).astype(np.float32)
+    return sparse.csr_array((values, (rows, items[places])), shape=(columns.shape[0], columns.shape[0]))
 
 
 def strongest_of_rows(matrix: sparse.csr_array, count: int) -> sparse.csr_array:

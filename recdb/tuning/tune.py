@@ -262,7 +262,7 @@ def settle(
         with traced(connection, database, "train"):
             started = time.monotonic()
             figure = measure_setting(connection, params, settings, report)
-            version = train(connection, params, settings, report)
+            version = train(connection, params, settings, report, figure)
             require_lock(connection)
             publish(connection, version, figure, time.monotonic() - started, "never")
         reach("version trained")

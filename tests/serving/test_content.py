@@ -33,10 +33,12 @@ def add_items(connection: psycopg.Connection, rows: list[tuple[Any, ...]]) -> No
 
 @pytest.fixture(scope="module", autouse=True)
 def trained(module_database: Database) -> None:
-    """Items i0 to i89 have interactions; i90 to i101 are in the catalogue only."""
+    """i0 to i89 have interactions, i90 to i101 are in the catalogue only; one user touched "early" and "plain"."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         record(connection, tastes(users=USERS, items=ITEMS, per_user=15, groups=GROUPS))
+        record(connection, [["u1", "early", "like"], ["u1", "plain", "like"]])
         add_items(connection, [describe(number) for number in range(ITEMS + UNTOUCHED)])
+        add_items(connection, [("early", *describe(1)[1:])])
     train(module_database, dimension=16)
 
 
@@ -85,6 +87,22 @@ def test_an_item_added_after_the_training_reaches_those_who_like_what_it_is_like
     assert np.median(fans) <= 40 < np.median(others)
     row = next(row for row in recommend(shared, "u1", 50) if row[0] == "fresh")
     assert row[2] == "content"
+
+
+def test_new_items_of_a_topic_are_not_in_the_lists_of_those_who_like_another(shared: psycopg.Connection) -> None:
+    add_items(shared, [(f"fresh{number}", *describe(1 + 3 * number)[1:]) for number in range(12)])
+    fans = [row[0] for user in users_of(1) for row in recommend(shared, user, 50)]
+    others = [row[0] for user in users_of(0) + users_of(2) for row in recommend(shared, user, 20)]
+    assert sum(item.startswith("fresh") for item in fans) >= len(users_of(1))
+    assert sum(item.startswith("fresh") for item in others) < 0.05 * len(others)
+
+
+def test_what_one_user_touched_is_also_ranked_by_its_content(shared: psycopg.Connection) -> None:
+    fans = [user for user in users_of(1) if user != "u1"]
+    early, plain = places(shared, "early", fans, 200), places(shared, "plain", fans, 200)
+    assert np.median(early) < np.median(plain)
+    row = next(row for user in fans for row in recommend(shared, user, 200) if row[0] == "early")
+    assert row[2] == "collaborative_filtering"
 
 
 def test_a_new_item_reaches_those_who_like_its_author(shared: psycopg.Connection) -> None:

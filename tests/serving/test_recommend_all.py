@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from support.data import recommend, record, tastes, train
 from test_scores import SETTINGS, VARIANTS, random_rows, store
 from typer.testing import CliRunner
@@ -60,7 +61,7 @@ def assert_same(lists: dict[str, list[Row]], connection: psycopg.Connection, k: 
         expected = recommend(connection, user, k)
         found = lists.get(user, [])
         assert [row[1] for row in found] == list(range(1, len(expected) + 1))
-        assert {row[4:] for row in found} == {row[2:] for row in expected}
+        assert {(row[2], *row[4:]) for row in found} == {(row[0], *row[2:]) for row in expected}
         assert [row[3] for row in found] == pytest.approx([row[1] for row in expected], abs=1e-6)
         scores = {row[0]: row[1] for row in expected}
         assert {row[2]: row[3] for row in found} == pytest.approx(scores, abs=1e-6)
@@ -130,6 +131,31 @@ def test_refreshed_interactions_count_and_later_ones_do_not(
     record(db, [("later", "i3", "like")])
 
     assert "later" not in write(database, tmp_path / "all.csv")
+
+
+def test_items_newer_than_the_model_stand_in_the_lists(
+    database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Untouched ones, ones that came after the training, ones that users touched since, and the users who have them."""
+    record(db, tastes(users=90, items=60))
+    described = [
+        (f"i{number}", f"author {number % 6}", Jsonb({"topic": f"topic {number % 3}"})) for number in range(75)
+    ]
+    insert = "insert into recdb.item (item_id, owner_id, attributes) values (%s, %s, %s)"
+    db.cursor().executemany(insert, described[:66])
+    train(database, dimension=16)
+    db.cursor().executemany(insert, described[66:])
+    record(db, [(f"u{number}", "i66", "like") for number in range(0, 30, 3)])
+    record(db, [("u1", "i67", "like"), ("newcomer", "i68", "like")])
+    db.execute("call recdb.refresh()")
+
+    lists = write(database, tmp_path / "all.csv", 1000)
+
+    assert_same(lists, exact, 1000)
+    reasons = {row[2]: row[4] for rows in lists.values() for row in rows}
+    assert reasons["i66"] == "collaborative_filtering"
+    assert {reasons["i62"], reasons["i67"], reasons["i74"]} == {"content"}
+    assert [row[2] for row in lists["newcomer"]]
 
 
 def test_users_without_a_recommendation_have_no_rows(
