@@ -26,7 +26,7 @@ from recdb.evaluate.plan import ColdPart, Evaluation, Stopwatch, Warm
 from recdb.evaluate.scoring import ask
 from recdb.latency import Latency
 from recdb.learn import Params
-from recdb.learn.content import idf, weighted
+from recdb.learn.content_features import idf, weighted
 from recdb.offline.metrics import Scores, Truth, score_lists
 from recdb.progress import Report
 

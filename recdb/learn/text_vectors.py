@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recdb.learn.basis import decompose
-from recdb.learn.content import idf, weighted
+from recdb.learn.content_features import idf, weighted
 from recdb.learn.matrix import Float32, Progress, inverse_power
 from recdb.learn.tokens import TokenSets
 
