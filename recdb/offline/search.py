@@ -90,7 +90,8 @@ class Search(Trials):
         """Search until the time is up or nothing is left to find, and return the chosen trial."""
         began = self.clock()
         self.before = self._try(self.start, self.evaluator.few_users)
-        for phase, share in ((self._look, 1 - POLISHING), (self._polish, 1.0)):
+        looking = 1.0 if np.isinf(self.most_rows) else 1 - POLISHING
+        for phase, share in ((self._look, looking), (self._polish, 1.0)):
             self._deadline = began + share * self.seconds
             with suppress(OutOfTime):
                 phase()
