@@ -12,8 +12,8 @@ all; f is 1 but for "ridge":
   h = 1/2 -+ 1/2 |1 - 2 l|^p - l + w.
 - "ridge" is P (P + I / w)^-1 / w in place of P, the linear regression of items on items: h = l / (1 + w l) - f l. It
   is EASE without the constraint that no item predicts itself. The eigenvalues that are not known are small, and count
-  as if each were half of the smallest that is known: f = 1 / (1 + w l / 2) for that one. So they stay smaller than the
-  others, whatever w is.
+  at most as much as the smallest that is known: f = 1 / (1 + w l) for that one. So they stay smaller than the others,
+  whatever w is.
 
 Here w is `spectral_weight` and p is `spectral_power`.
 """
@@ -57,7 +57,7 @@ def ridge(eigenvalues: Float64, weight: float, power: float) -> Float64:
 
 def remaining(eigenvalues: Float64, weight: float) -> float:
     """Return f of ridge regression."""
-    return 1 / (1 + weight * float(eigenvalues[eigenvalues > 0].min(initial=np.inf)) / 2)
+    return 1 / (1 + weight * float(eigenvalues[eigenvalues > 0].min(initial=np.inf)))
 
 
 FILTERS: Mapping[str, Filter] = {

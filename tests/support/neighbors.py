@@ -65,9 +65,9 @@ def response(eigenvalues: reference.Array, params: dict[str, Any]) -> reference.
 
 
 def remaining(eigenvalues: reference.Array, params: dict[str, Any]) -> float:
-    """f: by how much the ridge filter multiplies half of the smallest eigenvalue; 1 for other filters."""
+    """f: by how much the ridge filter multiplies the smallest eigenvalue; 1 for other filters."""
     ridge = params["spectral_filter"] == "ridge"
-    return 1 / (1 + params["spectral_weight"] * float(eigenvalues.min()) / 2) if ridge else 1.0
+    return 1 / (1 + params["spectral_weight"] * float(eigenvalues.min())) if ridge else 1.0
 
 
 def cooccurrences(learned: reference.Reference) -> reference.Array:
