@@ -182,8 +182,8 @@ comment on function recdb.write_body(regprocedure, text, text) is
 --   writes      the bodies of these functions
 -- A row without a time has the time at which its table was attached, and is in no span of interactions_between(), which
 -- compares the column itself first, for its index: a clock that is put back shows no time that is a day ahead. A time
--- without time zone is read in the mapping's time zone, else as UTC. The rows of forgotten users are left out; if nobody
--- was forgotten, this costs one look at an empty table.
+-- without time zone is read in the mapping's time zone, else as UTC. The rows of forgotten users are left out; if
+-- nobody was forgotten, this costs one look at an empty table.
 create or replace function recdb.combine_interactions()
 returns boolean
 language plpgsql volatile

@@ -40,11 +40,6 @@ CALLS = [
     "select * from recdb.recommend_for_items(array['i1', 'i2'], 5, weights => array[1, 0.5]::real[])",
     "select * from recdb.recommend_batch(array['u1', 'u2'], 5)",
     "select * from recdb.popular()",
-    "insert into recdb.user_attributes values ('u1', '{\"country\": \"de\"}'), ('u2', '{\"country\": \"de\"}')",
-    "select * from recdb.popular(5, '{}', '{\"country\": \"de\"}')",
-    "select * from recdb.trending(5, '7 days', '{}')",
-    "select * from recdb.trending()",
-    "select * from recdb.audience('i1', 5)",
     "select * from recdb.similar_items('i1')",
     "select * from recdb.neighbors('u1')",
     "select e.* from recdb.recommend('u1', 3) r, recdb.explain('u1', r.item_id) e",
@@ -74,7 +69,6 @@ TYPED = [
     "select * from recdb.similar_items(42)",
     "select * from recdb.explain(42, '\"i1\"'::jsonb)",
     "select * from recdb.neighbors(42::smallint)",
-    "select * from recdb.audience(42::bigint)",
     "select * from recdb.explain_neighbors('u1', 7::real)",
     "select recdb.track(42, 7.0::float8, 'like')",
     "select recdb.track('u1', 7::bigint, 'like')",
@@ -85,11 +79,20 @@ TYPED = [
     "select * from recdb.explain_me('i1')",
     "select * from recdb.explain_me(7)",
 ]
+LISTS = [
+    "select * from recdb.popular(5, '{}', '{\"country\": \"de\"}')",
+    "select * from recdb.trending(5, '7 days', '{}')",
+    "select * from recdb.trending()",
+]
+AUDIENCES = ["select * from recdb.audience('i1', 5)", "select * from recdb.audience(42::bigint)"]
 ROW = "select * from recdb.item_of(42)"
 WRITTEN = [
     f"select recdb.track({ids}, 'view'::interaction_type)" for ids in ("'u1', 'i9'", "42, 'i9'", "'u1', 7", "42, 7.0")
 ]
 CALLS += [
+    "insert into recdb.user_attributes values ('u1', '{\"country\": \"de\"}'), ('u2', '{\"country\": \"de\"}')",
+    *LISTS,
+    *AUDIENCES,
     *TYPED,
     *WRITTEN,
     "select * from recdb.recommend(42, 5, '[1]'::jsonb)",
@@ -186,8 +189,8 @@ def test_a_callers_own_path_does_not_reach_into_functions_of_the_owner(
     train(hostile)
     db.execute("set search_path = public, pg_catalog")
     for role, calls in {
-        "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12] + TYPED[:7],
-        "recdb_analyst": CALLS[10:13] + TYPED[7:9] + [ROW],
+        "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12] + TYPED[:7] + LISTS,
+        "recdb_analyst": CALLS[10:13] + TYPED[7:9] + [ROW] + AUDIENCES,
         "recdb_writer": ["select recdb.track('u1', 'i9', 'like')", *TYPED[9:12], *WRITTEN],
         "recdb_self": TYPED[12:],
         "recdb_maintainer": ["select recdb.refresh_changed()"],

@@ -22,7 +22,7 @@ READING = {
     "recommend_batch": "select * from recdb.recommend_batch(array['u1'])",
     "popular": "select * from recdb.popular()",
     "popular, a segment": "select * from recdb.popular(5, '{}', '{\"country\": \"de\"}')",
-    "trending": "select * from recdb.trending(5, '1 hour', '{}')",
+    "trending": "select * from recdb.trending(5, '1 hour')",
     "similar_items": "select * from recdb.similar_items('i1')",
     "public.recommend, a number": "select * from recommend(42)",
     "public.recommend, a number and a list": "select * from recommend(42, 5, '<>')",
