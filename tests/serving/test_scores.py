@@ -52,7 +52,9 @@ VARIANTS: dict[str, str] = {
     "capped": "update recdb.config set profile_limit = 6",
     "learned from little": "update recdb.config set profile_limit = 6, training_limit = 8",
     "no times": "alter table recdb.interaction alter created_at set default '2024-01-01'",
+    # Content has no formula here.
     "catalogue": """
+        update recdb.config set content_share = 0;
         insert into recdb.item (item_id, owner_id, available, attributes)
         select 'i' || n, 'u' || n % 9, n % 4 <> 0, jsonb_build_object('parity', n % 2) from generate_series(0, 40) n""",
 }
