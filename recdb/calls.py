@@ -9,7 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, LiteralString, TypeVar
 
-from recdb.arguments import Id, count_of, id_of, ids_of, json_of, number_of, text_of, time_of, weights_of
+from recdb.arguments import (
+    Id,
+    count_of,
+    filter_of,
+    id_of,
+    ids_of,
+    ids_or_null,
+    json_of,
+    number_of,
+    text_of,
+    time_of,
+    weights_of,
+)
 from recdb.records import (
     BatchRecommendation,
     Neighbor,
@@ -22,6 +34,9 @@ from recdb.records import (
 from recdb.schemas import with_schema
 
 Row = TypeVar("Row")
+
+Filter = Mapping[str, Any] | str
+"""Attributes that an item has to have, or a JSON path such as `$.price < 20`."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +64,25 @@ def recommend(
     k: int | None,
     exclude: Iterable[Id] | None,
     fallback: str | None,
-    filter: Mapping[str, Any] | None,
+    filter: Filter | None,
     model: str | None,
+    among: Iterable[Id] | None = None,
+    scenario: str | None = None,
 ) -> Call[Recommendation]:
     """Call recdb.recommend()."""
     return Call(
         "select item_id, score, reason, model_version "
-        "from recdb.recommend(%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text)",
+        "from recdb.recommend("
+        "%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
         [
             id_of("user_id", user_id),
             count_of("k", k),
             ids_of("exclude", exclude),
             text_of("fallback", fallback),
-            json_of("filter", filter),
+            filter_of("filter", filter),
             text_of("model", model),
+            ids_or_null("among", among),
+            text_of("scenario", scenario),
         ],
         Recommendation,
     )
@@ -74,31 +94,52 @@ def recommend_for_items(
     exclude: Iterable[Id] | None,
     weights: Iterable[float] | None,
     fallback: str | None,
-    filter: Mapping[str, Any] | None,
+    filter: Filter | None,
     model: str | None,
+    among: Iterable[Id] | None = None,
+    scenario: str | None = None,
 ) -> Call[Recommendation]:
     """Call recdb.recommend_for_items()."""
     return Call(
         "select item_id, score, reason, model_version from recdb.recommend_for_items("
-        "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text)",
+        "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
         [
             ids_of("items", items),
             count_of("k", k),
             ids_of("exclude", exclude),
             weights_of("weights", weights),
             text_of("fallback", fallback),
-            json_of("filter", filter),
+            filter_of("filter", filter),
             text_of("model", model),
+            ids_or_null("among", among),
+            text_of("scenario", scenario),
         ],
         Recommendation,
     )
 
 
-def recommend_batch(user_ids: Iterable[Id], k: int | None) -> Call[BatchRecommendation]:
+def recommend_batch(
+    user_ids: Iterable[Id],
+    k: int | None,
+    fallback: str | None,
+    filter: Filter | None,
+    model: str | None,
+    among: Iterable[Id] | None,
+    scenario: str | None,
+) -> Call[BatchRecommendation]:
     """Call recdb.recommend_batch()."""
     return Call(
-        "select user_id, rank, item_id, score, reason from recdb.recommend_batch(%s::text[], %s::bigint)",
-        [ids_of("user_ids", user_ids), count_of("k", k)],
+        "select user_id, rank, item_id, score, reason from recdb.recommend_batch("
+        "%s::text[], %s::bigint, %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
+        [
+            ids_of("user_ids", user_ids),
+            count_of("k", k),
+            text_of("fallback", fallback),
+            filter_of("filter", filter),
+            text_of("model", model),
+            ids_or_null("among", among),
+            text_of("scenario", scenario),
+        ],
         BatchRecommendation,
     )
 

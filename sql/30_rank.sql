@@ -187,12 +187,14 @@ comment on function recdb.reason_for(integer, text) is
 --               own_key  the user key whose stored vector is left out; NULL for a guest
 --               others   as recommend()
 --   returns     as recommend()
---   reads       serving(), score_sources(), and eligible() for the items it looks at, from the best down
+--   reads       serving(), score_sources(), and eligible() for the items it looks at, from the best down; with among
+--               as rank_among()
 --   errors      as recommend()
 -- The steps: drop hidden, unavailable and the user's own items; scale the largest score left to 1; round to 1e-9, which
 -- hides the order in which a plan happened to add; only then apply exclude and filter, so that they do not rescale.
 create or replace function recdb.rank_items(
-    profile record, owner text, own_key integer, k bigint, exclude text[], fallback text, filter jsonb, model text
+    profile record, owner text, own_key integer, k bigint, exclude text[], fallback text, filter jsonb, model text,
+    among text[], scenario text
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable rows 50 cost 5000
@@ -202,6 +204,7 @@ declare
     wanted constant bigint := recdb.check_k(k, 50);
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
     listed_only constant boolean := (select c.listed_only from recdb.config c);
+    path constant jsonpath := recdb.filter_path(filter);
     served record;
     candidate_keys integer[];
     candidate_scores double precision[];
@@ -214,6 +217,13 @@ declare
 begin
     perform recdb.check_fallback(fallback);
     select v.* into served from recdb.serving(model) v;
+    if among is not null then
+        return query
+        select r.item_id, r.score, r.reason, served.label
+        from recdb.rank_among(
+            served, profile, owner, own_key, wanted, excluded, fallback, filter, among, listed_only) r;
+        return;
+    end if;
 
     if cardinality(profile.item_keys) > 0 and served.model_id is not null then
         -- Few candidates are ever looked at: sort as many as are probably needed, and all of them if more are.
@@ -246,7 +256,8 @@ begin
                         from unnest(candidate_keys, candidate_scores) c(item_key, score)
                         cross join lateral recdb.eligible(c.item_key, owner, listed_only) o
                     ) e
-                    where (filter is null or e.attributes @> filter) and e.item_id not in (select unnest(excluded))
+                    where recdb.matches(e.attributes, filter, path)
+                      and e.item_id not in (select unnest(excluded))
                     limit looked_at
                 ) f;
                 enough := coalesce(found_scores[cardinality(found_scores)] < found_scores[wanted], false);
@@ -271,5 +282,6 @@ begin
     end if;
 end
 $$;
-comment on function recdb.rank_items(record, text, integer, bigint, text[], text, jsonb, text) is
+comment on function recdb.rank_items(
+    record, text, integer, bigint, text[], text, jsonb, text, text[], text) is
     'Internal: the ranking behind recommend() and recommend_for_items(), for any profile.';

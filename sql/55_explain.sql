@@ -50,7 +50,7 @@ begin
     end if;
     select t.item_key into top
     from recdb.rank_items(
-        profile, contributions.user_id, own_key, 1, '{}', 'none', null, contributions.model) r
+        profile, contributions.user_id, own_key, 1, '{}', 'none', null, contributions.model, null, null) r
     join recdb.item_key t on t.item_id = r.item_id;
 
     return query

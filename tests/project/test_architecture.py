@@ -23,11 +23,11 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("alchemy", "removal"),
+    ("alchemy", "removal", "sources"),
     ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
-    ("content_tables",),
+    ("content_tables", "steering_tables"),
     ("errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
