@@ -102,10 +102,10 @@ comment on function recdb.score_sources(record, record, integer) is
 --   returns     one row, or none if the item is not eligible; attributes are NULL if no catalogue has the item
 --   reads       item_key, read_item() (an index of each source)
 create or replace function recdb.eligible(item_key integer, owner text, listed_only boolean)
-returns table (item_id text, attributes jsonb)
+returns table (item_id text, attributes jsonb, owner_id text, published_at timestamptz)
 language sql stable rows 1
 begin atomic
-    select t.item_id, i.attributes
+    select t.item_id, i.attributes, i.owner_id, i.published_at
     from recdb.item_key t
     left join lateral recdb.read_item(t.item_id) i on true
     where t.item_key = eligible.item_key
@@ -181,6 +181,42 @@ comment on function recdb.reason_for(integer, text) is
     'collaborative_filtering.';
 
 
+-- recdb.read_scenario: what steers a list.
+--   parameters  scenario  a name; NULL for default
+--   returns     the row of the scenario, NULLs if there is no row default; listed_only of config; ruled, whether a rule
+--               with a factor is valid now; lifts, whether one lifts or pins; pins, whether one pins
+--   reads       config, scenario, rule
+--   errors      22023 if no scenario has that name
+create or replace function recdb.read_scenario(scenario text)
+returns record
+language plpgsql stable
+as $$
+declare
+    given record;
+begin
+    select s.*, c.listed_only, r.ruled, r.lifts, r.pins into given
+    from recdb.config c
+    left join recdb.scenario s on s.name = coalesce(read_scenario.scenario, 'default')
+    cross join lateral (
+        select coalesce(bool_or(r.factor is not null), false) as ruled,
+            coalesce(bool_or(r.place is not null or r.factor > 1), false) as lifts,
+            coalesce(bool_or(r.place is not null), false) as pins
+        from recdb.rule r
+        where r.scenario = s.name
+          and coalesce(r.valid_from <= now(), true)
+          and coalesce(r.valid_to > now(), true)
+    ) r;
+    if given.name is null and scenario is not null then
+        raise exception 'no scenario is named "%"', scenario
+            using errcode = 'invalid_parameter_value', hint = 'The scenarios: select name from recdb.scenario.';
+    end if;
+    return given;
+end
+$$;
+comment on function recdb.read_scenario(text) is
+    'Internal: the row of a scenario, and whether it has rules that act; error 22023 if no scenario has that name.';
+
+
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
 --   parameters  profile  the row of recdb.profile(), or one with the same columns; keys may be NULL
 --               owner    the user, whose own items are left out; NULL for a guest
@@ -203,8 +239,10 @@ as $$
 declare
     wanted constant bigint := recdb.check_k(k, 50);
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
-    listed_only constant boolean := (select c.listed_only from recdb.config c);
     path constant jsonpath := recdb.filter_path(filter);
+    given constant record := recdb.read_scenario(scenario);
+    listed_only constant boolean := given.listed_only;
+    filled constant text := case when given.fallback = 'popular' then given.fallback else fallback end;
     served record;
     candidate_keys integer[];
     candidate_scores double precision[];
@@ -217,11 +255,17 @@ declare
 begin
     perform recdb.check_fallback(fallback);
     select v.* into served from recdb.serving(model) v;
-    if among is not null then
+    if given.acts or given.ruled or given.lifts then
+        return query
+        select r.item_id, r.score, r.reason, served.label
+        from recdb.steer_items(
+            served, given, profile, owner, own_key, wanted, excluded, filled, filter, among) r;
+        return;
+    elsif among is not null then
         return query
         select r.item_id, r.score, r.reason, served.label
         from recdb.rank_among(
-            served, profile, owner, own_key, wanted, excluded, fallback, filter, among, listed_only) r;
+            served, profile, owner, own_key, wanted, excluded, filled, filter, among, listed_only) r;
         return;
     end if;
 
@@ -274,7 +318,7 @@ begin
         else 'collaborative_filtering' end, served.label
     from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
     missing := wanted - least(cardinality(found_ids), wanted);
-    if fallback = 'popular' and missing > 0 then
+    if filled = 'popular' and missing > 0 then
         return query
         select f.item_id, f.score, 'popular', served.label
         from recdb.popular_filler(

@@ -166,7 +166,8 @@ as $$
 declare
     listed_only constant boolean := (select c.listed_only from recdb.config c);
     path constant jsonpath := recdb.filter_path(filter);
-    among_keys constant integer[] := recdb.find_keys(among);
+    few constant boolean := cardinality(among) <= 1000;
+    among_keys constant integer[] := case when few then recdb.find_keys(among) end;
     lowest double precision;
     top double precision;
     found_ids text[];
@@ -195,17 +196,29 @@ begin
         select p.item_id, lowest * greatest(coalesce(p.weight / top, 0), 1e-9) as score
         from (
             select p.item_key, p.item_id, p.weight
-            from unnest(among_keys) a(item_key)
-            cross join lateral (
-                select p.* from recdb.item_popularity p where p.item_key = a.item_key offset 0
+            from (
+                select p.item_key, p.item_id, p.weight
+                from unnest(among_keys) a(item_key)
+                cross join lateral (
+                    select p.* from recdb.item_popularity p where p.item_key = a.item_key offset 0
+                ) p
+                where few
+                order by p.weight desc, p.item_id
             ) p
-            where p.item_key not in (select unnest(candidate_keys))
-              and p.item_id not in (select unnest(hidden_ids))
-              and p.item_id not in (select unnest(excluded))
-            order by p.weight desc, p.item_id
+            union all
+            select p.item_key, p.item_id, p.weight
+            from (
+                select p.item_key, p.item_id, p.weight
+                from recdb.item_popularity p
+                where not few and p.item_id in (select unnest(among) offset 0)
+                order by p.weight desc, p.item_id
+            ) p
         ) p
         cross join lateral recdb.eligible(p.item_key, owner, listed_only) e
-        where recdb.matches(e.attributes, filter, path)
+        where p.item_key not in (select unnest(candidate_keys))
+          and p.item_id not in (select unnest(hidden_ids))
+          and p.item_id not in (select unnest(excluded))
+          and recdb.matches(e.attributes, filter, path)
         limit missing
     ) f;
     if cardinality(found_ids) < missing then

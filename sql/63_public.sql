@@ -5,8 +5,8 @@
 --
 -- PostgREST exposes schema public, and finds a function by the names of its arguments (61_any_ids_lists). The first two
 -- forms are for it: their types can be read from JSON. In all others a parameter has no name, so that PostgREST cannot
--- find them. In SQL too, what public.recommend() takes by name is therefore text, but for candidates beside a user id that
--- is a number or a uuid. recdb.recommend() takes any type.
+-- find them. In SQL too, what public.recommend() takes by name is therefore text, but for candidates beside a user id
+-- that is a number or a uuid. recdb.recommend() takes any type.
 -- exclude is no anycompatiblearray here: beside text[], an untyped literal would fit both.
 do $$
 declare
