@@ -183,8 +183,9 @@ comment on function recdb.reason_for(integer, text) is
 
 -- recdb.read_scenario: what steers a list.
 --   parameters  scenario  a name; NULL for default
---   returns     the row of the scenario, NULLs if there is no row default; listed_only of config; ruled, whether a rule
---               with a factor is valid now; lifts, whether one lifts or pins; pins, whether one pins
+--   returns     the row of the scenario, NULLs if there is no row default; listed_only of config; the rules that are
+--               valid now, by place and number, in four arrays: conditions, paths (filter_path() of each), factors and
+--               places; NULLs for no rules
 --   reads       config, scenario, rule
 --   errors      22023 if no scenario has that name
 create or replace function recdb.read_scenario(scenario text)
@@ -194,13 +195,14 @@ as $$
 declare
     given record;
 begin
-    select s.*, c.listed_only, r.ruled, r.lifts, r.pins into given
+    select s.*, c.listed_only, r.* into given
     from recdb.config c
     left join recdb.scenario s on s.name = coalesce(read_scenario.scenario, 'default')
     cross join lateral (
-        select coalesce(bool_or(r.factor is not null), false) as ruled,
-            coalesce(bool_or(r.place is not null or r.factor > 1), false) as lifts,
-            coalesce(bool_or(r.place is not null), false) as pins
+        select array_agg(r.condition order by r.place, r.rule_id) as conditions,
+            array_agg(recdb.filter_path(r.condition) order by r.place, r.rule_id) as paths,
+            array_agg(r.factor order by r.place, r.rule_id) as factors,
+            array_agg(r.place order by r.place, r.rule_id) as places
         from recdb.rule r
         where r.scenario = s.name
           and coalesce(r.valid_from <= now(), true)
@@ -255,7 +257,7 @@ declare
 begin
     perform recdb.check_fallback(fallback);
     select v.* into served from recdb.serving(model) v;
-    if given.acts or given.ruled or given.lifts then
+    if given.acts or given.conditions is not null then
         return query
         select r.item_id, r.score, r.reason, served.label
         from recdb.steer_items(

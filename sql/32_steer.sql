@@ -22,30 +22,6 @@ comment on function recdb.lift(double precision, double precision) is
     'Internal: a score with its odds times a factor of 1 or more; it stays in 0..1.';
 
 
--- recdb.rule_factors: the factors of a scenario's rules for an item.
---   parameters  scenario, attributes  the scenario; the item's attributes
---   returns     one row: lowers, the product of the factors up to 1, 0 if the item is left out; lifts, the product of
---               the others; both 1 without a rule
---   reads       rule
-create or replace function recdb.rule_factors(scenario text, attributes jsonb)
-returns table (lowers double precision, lifts double precision)
-language sql stable rows 1
-begin atomic
-    select
-        case when bool_or(r.factor = 0) then 0
-            else coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 0 and r.factor < 1)), 1) end,
-        coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1)
-    from recdb.rule r
-    where r.scenario = rule_factors.scenario
-      and r.factor is not null
-      and coalesce(r.valid_from <= now(), true)
-      and coalesce(r.valid_to > now(), true)
-      and recdb.matches(rule_factors.attributes, r.condition, recdb.filter_path(r.condition));
-end;
-comment on function recdb.rule_factors(text, jsonb) is
-    'Internal: the product of the factors of the rules that an item meets: those up to 1, and those above 1.';
-
-
 -- recdb.ages_shown: when a user was shown items.
 --   parameters  own_key  the user's key; NULL for nobody
 --               since    older impressions do not count
@@ -73,15 +49,15 @@ comment on function recdb.ages_shown(integer, timestamptz) is
 -- recdb.steer_pool: the items that a steered list is chosen from.
 --   parameters  everything  the row of scored_items(), of the candidates alone if the caller gave some
 --               top         best_score() of all items
---               given       the row of the scenario, with listed_only of config
+--               given       of read_scenario()
 --               owner       as eligible()
 --               filter      of the caller
 --               size        how many of the best items
---               lifted      how many items below them, of those that a rule lifts or pins
+--               further     how many items below them are looked at: those that a rule lifts or pins come too
 --   returns     the items with their scores in 0..1, the best first
---   reads       eligible(), rule
+--   reads       eligible()
 create or replace function recdb.steer_pool(
-    everything record, top double precision, given record, owner text, filter jsonb, size bigint, lifted bigint
+    everything record, top double precision, given record, owner text, filter jsonb, size bigint, further bigint
 )
 returns table (
     item_key integer, item_id text, owner_id text, published_at timestamptz, attributes jsonb, score double precision
@@ -103,15 +79,11 @@ begin
         where recdb.matches(o.attributes, filter, path)
           and recdb.matches(o.attributes, given.filter, own_path)
           and c.score >= coalesce(given.minimum_score, 0) * top
-        limit size + lifted
+        limit size + further
     ) p
     where p.place <= size or exists (
-        select from recdb.rule r
-        where r.scenario = given.name
-          and coalesce(r.factor > 1, true)
-          and coalesce(r.valid_from <= now(), true)
-          and coalesce(r.valid_to > now(), true)
-          and recdb.matches(p.attributes, r.condition, recdb.filter_path(r.condition)));
+        select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+        where coalesce(r.factor > 1, true) and recdb.matches(p.attributes, r.condition, r.path));
 end
 $$;
 comment on function recdb.steer_pool(record, double precision, record, text, jsonb, bigint, bigint) is
@@ -126,8 +98,9 @@ create or replace function recdb.fade(at timestamptz, half interval)
 returns double precision
 language sql stable parallel safe
 begin atomic
-    select power(2::double precision, -least(500::double precision, greatest(0::double precision,
-        extract(epoch from now() - fade.at)::double precision / extract(epoch from fade.half)::double precision)));
+    select case when fade.at is not null and fade.half is not null then
+        power(2::double precision, -least(500::double precision, greatest(0::double precision,
+            date_part('epoch', now() - fade.at) / date_part('epoch', fade.half)))) end;
 end;
 comment on function recdb.fade(timestamptz, interval) is
     'Internal: 2 ^ (-age / half), above 0; NULL if either is NULL.';
@@ -177,8 +150,7 @@ comment on function recdb.steer_filler(record, text, text[], jsonb, text[], reco
 
 
 -- recdb.steer_items: a list that a scenario steers.
---   parameters  given    the row of the scenario, with listed_only of config; ruled, lifts and pins say whether it has
---                        rules with a factor, rules that lift or pin, and rules that pin
+--   parameters  given    of read_scenario()
 --               others   as rank_among(); among may be NULL
 --   returns     as rank_items(), without the version; the reason of an item that a rule has lifted is boosted, and of
 --               one that a rule has pinned, pinned
@@ -199,6 +171,10 @@ declare
     -- Doubled until two more pages fit: so the pages of a list are chosen from the same items.
     size constant bigint := given.pool * power(2, greatest(0, ceil(ln(
         3.0 * (wanted + cardinality(excluded)) / given.pool) / ln(2.0))))::bigint;
+    pins constant boolean := array_remove(given.places, null) <> '{}';
+    -- A rule that lifts reaches as far below the pool as the pool is large, and one that pins further.
+    further constant bigint := case when pins then 2000 when exists (
+        select from unnest(given.factors) f(factor) where f.factor > 1) then size else 0 end;
     pool record;
 begin
     if among is not null then
@@ -214,12 +190,16 @@ begin
     into pool
     from (
         select p.item_key, p.item_id, p.owner_id, v.value, p.attributes -> given.max_per_attribute as counted,
-            case when f.lifts > 1 then 'boosted' when p.is_popular then 'popular' end as reason,
-            case when given.pins then p.attributes end as attributes
+            case when f.lifts > 1 then 'boosted' when p.is_popular then 'popular'
+                when served.ranks_new_items and exists (
+                    select from recdb.new_item w
+                    where w.model_id = served.model_id and w.item_key = p.item_key and w.users < 2) then 'content'
+                else 'collaborative_filtering' end as reason,
+            case when pins then p.attributes end as attributes
         from (
             select n.*, false as is_popular
             from recdb.steer_pool(
-                candidates, top, given, owner, filter, size, case when given.lifts then 2000 else 0 end) n
+                candidates, top, given, owner, filter, size, further) n
             union all
             select n.*, true
             from recdb.steer_filler(
@@ -227,7 +207,13 @@ begin
                 greatest(wanted, size - cardinality(candidates.item_keys) - cardinality(excluded))) n
             where fallback = 'popular'
         ) p
-        left join lateral recdb.rule_factors(given.name, p.attributes) f on given.ruled
+        left join lateral (
+            select coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
+                    * min(case r.factor when 0 then 0 else 1 end) as lowers,
+                coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts
+            from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+            where r.factor is not null and recdb.matches(p.attributes, r.condition, r.path)
+        ) f on given.conditions is not null
         left join recdb.ages_shown(
             case when given.rotation_rate > 0 then own_key end, now() - 20 * given.rotation_time) a
             on a.item_key = p.item_key and not coalesce(p.item_key = any (profile.item_keys), false)
@@ -244,9 +230,7 @@ begin
         return;
     end if;
     return query
-    select n.item_id, n.score, case when n.reason is not null then n.reason
-        when served.ranks_new_items then recdb.reason_for(served.model_id, n.item_id)
-        else 'collaborative_filtering' end
+    select n.item_id, n.score, n.reason
     from recdb.choose_items(served.model_id, given, pool, wanted, excluded) n;
 end
 $$;

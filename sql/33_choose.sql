@@ -76,7 +76,7 @@ comment on function recdb.count_groups(record, record, text[]) is
 --   parameters  given, pool, excluded  as count_groups()
 --   returns     the place in the pool of each pinned item and the place in the list, in the order of the rules. A rule
 --               pins nothing if the pool has no such item, or if an excluded item meets its condition
---   reads       rule; read_item() of what is excluded
+--   reads       read_item() of what is excluded
 create or replace function recdb.find_pins(given record, pool record, excluded text[])
 returns table (place integer, target integer)
 language plpgsql stable rows 5
@@ -88,13 +88,10 @@ declare
     found_place integer;
 begin
     for pin in
-        select r.place, r.condition, recdb.filter_path(r.condition) as path
-        from recdb.rule r
-        where r.scenario = given.name
-          and r.place is not null
-          and coalesce(r.valid_from <= now(), true)
-          and coalesce(r.valid_to > now(), true)
-        order by r.place, r.rule_id
+        select r.place, r.condition, r.path
+        from unnest(given.conditions, given.paths, given.places) with ordinality r(condition, path, place, number)
+        where r.place is not null
+        order by r.number
     loop
         continue when exists (
             select from unnest(excluded) e(id)
@@ -185,12 +182,15 @@ declare
         from unnest(numbers, nearest) with ordinality p(value, nearest, place) order by p.place) else numbers end;
     visits constant integer[] := case when diversity > 0 then array(
         select p.place from unnest(bounds, ids) with ordinality p(bound, id, place) order by p.bound desc, p.id) end;
+    tops constant double precision[] := case when diversity > 0 then array(
+        select p.bound from unnest(bounds) p(bound) order by p.bound desc) end;
     firsts integer[] := array_fill(0, array[size + 1]);
     compared integer[] := array_fill(0, array[size]);
     closed boolean[] := array_fill(false, array[size]);
     above integer[] := coalesce(pinned, '{}');
     starts integer := 1;
     i integer;
+    member integer;
     best integer;
     best_number double precision;
     cosine double precision;
@@ -198,28 +198,38 @@ begin
     chosen := '{}';
     scores := '{}';
     if members is not null then
-        for member in 1 .. cardinality(members) loop
-            firsts[places[member]] := case firsts[places[member]] when 0 then member else firsts[places[member]] end;
+        for number in reverse cardinality(members) .. 1 loop
+            firsts[places[number]] := number;
         end loop;
     end if;
     foreach i in array above loop
         closed[i] := true;
-        room := recdb.take_room(i, firsts[i], places, members, room);
+        member := firsts[i];
+        while member > 0 and places[member] = i loop
+            room[members[member]] := room[members[member]] - 1;
+            member := member + 1;
+        end loop;
     end loop;
     while cardinality(chosen) < wanted loop
         best := null;
         best_number := -1;
         for visit in starts .. size loop
-            i := case when visits is null then visit else visits[visit] end;
+            i := visit;
+            if diversity > 0 then
+                exit when tops[visit] < best_number;
+                i := visits[visit];
+            end if;
             if closed[i] then
                 starts := case when visit = starts then starts + 1 else starts end;
                 continue;
             end if;
             continue when bounds[i] < best_number;
-            if firsts[i] > 0 and not recdb.has_room(i, firsts[i], places, members, room) then
-                closed[i] := true;
-                continue;
-            end if;
+            member := firsts[i];
+            while member > 0 and places[member] = i loop
+                closed[i] := closed[i] or room[members[member]] <= 0;
+                member := member + 1;
+            end loop;
+            continue when closed[i];
             if diversity > 0 and vectors[i] is not null then
                 for other in compared[i] + 1 .. cardinality(above) loop
                     cosine := -(vectors[i] operator(@vector@.<#>) vectors[above[other]]);
@@ -234,16 +244,18 @@ begin
                 best := i;
                 best_number := bounds[i];
             end if;
-            exit when visits is null;
+            exit when diversity = 0;
         end loop;
         exit when best is null;
         closed[best] := true;
         above := above || best;
         chosen := chosen || best;
         scores := scores || best_number;
-        if firsts[best] > 0 then
-            room := recdb.take_room(best, firsts[best], places, members, room);
-        end if;
+        member := firsts[best];
+        while member > 0 and places[member] = best loop
+            room[members[member]] := room[members[member]] - 1;
+            member := member + 1;
+        end loop;
     end loop;
 end
 $$;
@@ -251,56 +263,6 @@ comment on function recdb.choose_places(
     text[], double precision[], double precision, @vector@.vector[], double precision[], integer[], integer[],
     integer[], integer[], bigint) is
     'Internal: the greedy choice of a steered list from its pool.';
-
-
--- recdb.has_room: tell whether a list may have one more item.
---   parameters  place  the item's place in the pool
---               first  the number of its first member; 0 for none
---               places, members, room  of count_groups()
---   returns     true if all of its groups have room
-create or replace function recdb.has_room(
-    place integer, first integer, places integer[], members integer[], room integer[]
-)
-returns boolean
-language plpgsql immutable
-as $$
-declare
-    member integer := first;
-begin
-    while member > 0 and places[member] = place loop
-        if room[members[member]] <= 0 then
-            return false;
-        end if;
-        member := member + 1;
-    end loop;
-    return true;
-end
-$$;
-comment on function recdb.has_room(integer, integer, integer[], integer[], integer[]) is
-    'Internal: whether a steered list may have one more item of all groups of this one.';
-
-
--- recdb.take_room: what room is left after an item was chosen.
---   parameters  as has_room()
---   returns     room
-create or replace function recdb.take_room(
-    place integer, first integer, places integer[], members integer[], room integer[]
-)
-returns integer[]
-language plpgsql immutable
-as $$
-declare
-    member integer := first;
-begin
-    while member > 0 and places[member] = place loop
-        room[members[member]] := room[members[member]] - 1;
-        member := member + 1;
-    end loop;
-    return room;
-end
-$$;
-comment on function recdb.take_room(integer, integer, integer[], integer[], integer[]) is
-    'Internal: the room that the groups of a steered list have after an item was chosen.';
 
 
 -- recdb.choose_items: the steered list from its pool.
@@ -335,7 +297,7 @@ begin
         select g.* into groups from recdb.count_groups(given, pool, excluded) g;
     end if;
     select null::integer[] as places, null::integer[] as targets into pins;
-    if given.pins then
+    if given.places is not null then
         select array_agg(f.place) as places, array_agg(f.target) as targets into pins
         from recdb.find_pins(given, pool, excluded) f
         where f.target <= wanted;

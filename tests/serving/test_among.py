@@ -200,9 +200,9 @@ def test_a_wrong_path_is_one_clear_error(shared: psycopg.Connection, path: str) 
         "select * from recdb.recommend_batch(array['u6'], filter => %s)",
     }
     for call in calls:
-        with pytest.raises(psycopg.errors.InvalidParameterValue, match="filter is not a JSON path") as raised:
-            with shared.transaction():
-                shared.execute(call, [Jsonb(path)])
+        refused = pytest.raises(psycopg.errors.InvalidParameterValue, match="filter is not a JSON path")
+        with refused as raised, shared.transaction():
+            shared.execute(call, [Jsonb(path)])
         assert "$.price < 20" in (raised.value.diag.message_hint or "")
 
 
