@@ -26,7 +26,7 @@ from recdb.records import BatchRecommendation, Neighbor, NeighborReason, Popular
 
 from recdb.records import Recommendation, SimilarItem  # isort: skip
 from recdb.schemas import schema_of, with_schema
-from recdb.sources import explain_timeout, find_source, text_of
+from recdb.sources import explain_timeout, find_source, text_of_url
 from recdb.translate import translate
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Recommender:
         max_connections: int = 4,
         schema: str | None = None,
     ) -> None:
-        source = text_of(source)
+        source = text_of_url(source)
         self._schema = find_schema(schema or schema_of(source))
         self._alchemy = source if alchemy.is_waiting(source) else None
         if self._alchemy is not None:
@@ -232,7 +232,7 @@ class AsyncRecommender:
         max_connections: int = 4,
         schema: str | None = None,
     ) -> None:
-        source = text_of(source)
+        source = text_of_url(source)
         self._schema = find_schema(schema or schema_of(source))
         self._alchemy = source if alchemy.is_async(source) else None
         if self._alchemy is not None:

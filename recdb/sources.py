@@ -1,4 +1,4 @@
-"""What a client connects to, from what its caller gave: the helpers of recdb.client."""
+"""The database that a client connects to, from the source that its caller gave: helpers of recdb.client."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def explain_timeout(database: Database | None) -> RecdbError:
     return Unavailable("all connections of the pool are busy", "allow more, or keep them for a shorter time")
 
 
-def text_of(source: Any) -> Any:
+def text_of_url(source: Any) -> Any:
     """Return SQLAlchemy's object for a URL as text, and everything else as it is."""
     return source.render_as_string(hide_password=False) if isinstance(source, sqlalchemy.URL) else source
 

@@ -230,6 +230,9 @@ comment on function recdb.read_scenario(text) is
 --   errors      as recommend()
 -- The steps: drop hidden, unavailable and the user's own items; scale the largest score left to 1; round to 1e-9, which
 -- hides the order in which a plan happened to add; only then apply exclude and filter, so that they do not rescale.
+-- Few candidates are ever looked at. So it sorts as many as are probably needed, and all of them if more are. It goes
+-- through them from the best down: the lateral join keeps the order of unnest, and looks up no more items than the
+-- limit asks for. It fetches wanted + 1 rows, and more on a tie at rank wanted, because ties are ordered by item_id.
 create or replace function recdb.rank_items(
     profile record, owner text, own_key integer, k bigint, exclude text[], fallback text, filter jsonb, model text,
     among text[], scenario text
@@ -243,7 +246,6 @@ declare
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
     path constant jsonpath := recdb.filter_path(filter);
     given constant record := recdb.read_scenario(scenario);
-    listed_only constant boolean := given.listed_only;
     filled constant text := case when given.fallback = 'popular' then given.fallback else fallback end;
     served record;
     candidate_keys integer[];
@@ -253,26 +255,14 @@ declare
     enough boolean;
     found_ids text[] := '{}';
     found_scores double precision[] := '{}';
-    missing bigint;
 begin
-    perform recdb.check_fallback(fallback);
     select v.* into served from recdb.serving(model) v;
-    if given.acts or given.conditions is not null then
-        return query
-        select r.item_id, r.score, r.reason, served.label
-        from recdb.steer_items(
+    if given.acts or given.conditions is not null or among is not null then
+        return query select r.item_id, r.score, r.reason, served.label from recdb.rank_given(
             served, given, profile, owner, own_key, wanted, excluded, filled, filter, among) r;
         return;
-    elsif among is not null then
-        return query
-        select r.item_id, r.score, r.reason, served.label
-        from recdb.rank_among(
-            served, profile, owner, own_key, wanted, excluded, filled, filter, among, listed_only) r;
-        return;
     end if;
-
     if cardinality(profile.item_keys) > 0 and served.model_id is not null then
-        -- Few candidates are ever looked at: sort as many as are probably needed, and all of them if more are.
         most := wanted + cardinality(excluded) + 100; looked_at := wanted + 1;
         loop
             select array_agg(b.item_key), array_agg(b.final) into candidate_keys, candidate_scores
@@ -287,9 +277,6 @@ begin
                 order by final desc
                 limit most
             ) b;
-            -- Go through the candidates from the best down: the lateral join keeps the order of unnest, and looks up
-            -- no more items than the limit asks for. Fetch wanted + 1 rows; on a tie at rank wanted fetch more,
-            -- because ties are ordered by item_id.
             loop
                 select coalesce(array_agg(f.item_id order by f.score desc, f.item_id), '{}'),
                     coalesce(array_agg(f.score order by f.score desc, f.item_id), '{}')
@@ -300,10 +287,9 @@ begin
                         select o.item_id, o.attributes, c.score,
                             first_value(c.score) over (rows unbounded preceding) as top
                         from unnest(candidate_keys, candidate_scores) c(item_key, score)
-                        cross join lateral recdb.eligible(c.item_key, owner, listed_only) o
+                        cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
                     ) e
-                    where recdb.matches(e.attributes, filter, path)
-                      and e.item_id not in (select unnest(excluded))
+                    where recdb.matches(e.attributes, filter, path) and e.item_id not in (select unnest(excluded))
                     limit looked_at
                 ) f;
                 enough := coalesce(found_scores[cardinality(found_scores)] < found_scores[wanted], false);
@@ -314,17 +300,14 @@ begin
             most := null;
         end loop;
     end if;
-
     return query
     select f.item_id, f.score, case when served.ranks_new_items then recdb.reason_for(served.model_id, f.item_id)
         else 'collaborative_filtering' end, served.label
     from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
-    missing := wanted - least(cardinality(found_ids), wanted);
-    if filled = 'popular' and missing > 0 then
-        return query
-        select f.item_id, f.score, 'popular', served.label
-        from recdb.popular_filler(
-            missing, owner, excluded, filter, profile.hidden_ids, candidate_keys, candidate_scores) f;
+    if filled = 'popular' and cardinality(found_ids) < wanted then
+        return query select f.item_id, f.score, 'popular', served.label from recdb.popular_filler(
+            wanted - cardinality(found_ids), owner, excluded, filter, profile.hidden_ids, candidate_keys,
+            candidate_scores) f;
     end if;
 end
 $$;

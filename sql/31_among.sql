@@ -129,6 +129,38 @@ comment on function recdb.rank_among(
     'Internal: the best of the caller''s candidates, for recommend(among => ...).';
 
 
+-- recdb.rank_given: a list from the caller's candidates, or one that a scenario steers.
+--   parameters  given   of read_scenario()
+--               others  as rank_among(); among may be NULL
+--   returns     as rank_among()
+--   reads       as steer_items(), or rank_among()
+create or replace function recdb.rank_given(
+    served record, given record, profile record, owner text, own_key integer, wanted bigint, excluded text[],
+    fallback text, filter jsonb, among text[]
+)
+returns table (item_id text, score double precision, reason text)
+language plpgsql stable rows 50 cost 5000
+as $$
+#variable_conflict use_column
+begin
+    if given.acts or given.conditions is not null then
+        return query
+        select r.item_id, r.score, r.reason
+        from recdb.steer_items(
+            served, given, profile, owner, own_key, wanted, excluded, fallback, filter, among) r;
+    else
+        return query
+        select r.item_id, r.score, r.reason
+        from recdb.rank_among(
+            served, profile, owner, own_key, wanted, excluded, fallback, filter, among, given.listed_only) r;
+    end if;
+end
+$$;
+comment on function recdb.rank_given(
+    record, record, record, text, integer, bigint, text[], text, jsonb, text[]) is
+    'Internal: a list from the caller''s candidates, or one that a scenario steers.';
+
+
 -- recdb.best_score: the score of the best item that a user may get, which becomes 1 in the list.
 --   parameters  item_keys, scores  of scored_items()
 --               owner, listed_only  as eligible()
@@ -224,24 +256,9 @@ begin
     if cardinality(found_ids) < missing then
         select found_ids || coalesce(array_agg(f.item_id), '{}'), found_scores || coalesce(array_agg(f.score), '{}')
         into found_ids, found_scores
-        from (
-            select a.id as item_id, lowest * 1e-9 * coalesce(
-                least(greatest((date_part('epoch', i.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0) as score
-            from (select distinct u.id from unnest(among) u(id)) a
-            left join lateral (select t.item_key from recdb.item_key t where t.item_id = a.id offset 0) t on true
-            left join lateral recdb.read_item(a.id) i on true
-            where (i.item_id is not null or t.item_key is not null)
-              and coalesce(i.available, not listed_only)
-              and coalesce(i.published_at <= now(), true)
-              and (owner is null or i.owner_id is distinct from owner)
-              and recdb.matches(i.attributes, filter, path)
-              and a.id not in (select unnest(hidden_ids))
-              and a.id not in (select unnest(excluded))
-              and not exists (select from recdb.item_popularity p where p.item_key = t.item_key)
-              and (t.item_key is null or t.item_key not in (select unnest(candidate_keys)))
-            order by i.published_at desc nulls last, a.id
-            limit missing - cardinality(found_ids)
-        ) f;
+        from recdb.among_untouched(
+            missing - cardinality(found_ids), lowest, owner, excluded, filter, hidden_ids, candidate_keys, among,
+            listed_only) f;
     end if;
     return query
     select f.item_id, f.score
@@ -252,3 +269,45 @@ $$;
 comment on function recdb.among_filler(
     bigint, text, text[], jsonb, text[], integer[], double precision[], text[]) is
     'Internal: the popular ones of the caller''s candidates that fill a list up for fallback => ''popular''.';
+
+
+-- recdb.among_untouched: the caller's candidates that no interaction counts for.
+--   parameters  missing  how many items
+--               lowest   the lowest score of the personal ranking
+--               others   as among_filler()
+--   returns     at most missing rows, newest first, those without a date last and by item_id; with the scores of
+--               popular_filler()
+--   reads       the catalogue and item_key by id, item_popularity by key
+create or replace function recdb.among_untouched(
+    missing bigint, lowest double precision, owner text, excluded text[], filter jsonb, hidden_ids text[],
+    candidate_keys integer[], among text[], listed_only boolean
+)
+returns table (item_id text, score double precision)
+language plpgsql stable rows 50 cost 5000
+as $$
+#variable_conflict use_column
+declare
+    path constant jsonpath := recdb.filter_path(filter);
+begin
+    return query
+    select a.id, lowest * 1e-9 * coalesce(
+        least(greatest((date_part('epoch', i.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0)
+    from (select distinct u.id from unnest(among) u(id)) a
+    left join lateral (select t.item_key from recdb.item_key t where t.item_id = a.id offset 0) t on true
+    left join lateral recdb.read_item(a.id) i on true
+    where (i.item_id is not null or t.item_key is not null)
+      and coalesce(i.available, not listed_only)
+      and coalesce(i.published_at <= now(), true)
+      and (owner is null or i.owner_id is distinct from owner)
+      and recdb.matches(i.attributes, filter, path)
+      and a.id not in (select unnest(hidden_ids))
+      and a.id not in (select unnest(excluded))
+      and not exists (select from recdb.item_popularity p where p.item_key = t.item_key)
+      and (t.item_key is null or t.item_key not in (select unnest(candidate_keys)))
+    order by i.published_at desc nulls last, a.id
+    limit missing;
+end
+$$;
+comment on function recdb.among_untouched(
+    bigint, double precision, text, text[], jsonb, text[], integer[], text[], boolean) is
+    'Internal: the caller''s candidates that no interaction counts for.';

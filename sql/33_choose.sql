@@ -164,7 +164,7 @@ comment on function recdb.likeness(integer, integer[], text[]) is
 --               diversity    of the scenario
 --               vectors, nearest  of likeness(); NULL without diversity
 --               places, members, room  of count_groups()
---               pinned       places in the pool that are chosen already
+--               pinned       places in the pool that are chosen already, none is an empty array
 --               wanted       how many to choose beside those
 --   returns     places in the pool in the order of the choice, and the number by which each was chosen
 -- An item's number only sinks while others are chosen. So what is below the best so far needs no other look.
@@ -176,18 +176,16 @@ create or replace function recdb.choose_places(
 language plpgsql immutable
 as $$
 declare
-    size constant integer := cardinality(ids);
-    bounds double precision[] := case when diversity > 0 then array(
-        select (1 - diversity) * p.value + diversity * (1 - p.nearest)
-        from unnest(numbers, nearest) with ordinality p(value, nearest, place) order by p.place) else numbers end;
-    visits constant integer[] := case when diversity > 0 then array(
-        select p.place from unnest(bounds, ids) with ordinality p(bound, id, place) order by p.bound desc, p.id) end;
-    tops constant double precision[] := case when diversity > 0 then array(
-        select p.bound from unnest(bounds) p(bound) order by p.bound desc) end;
-    firsts integer[] := array_fill(0, array[size + 1]);
-    compared integer[] := array_fill(0, array[size]);
-    closed boolean[] := array_fill(false, array[size]);
-    above integer[] := coalesce(pinned, '{}');
+    bounds double precision[] := array(
+        select (1 - diversity) * p.number + diversity * (1 - coalesce(p.near, 0))
+        from unnest(numbers, nearest) with ordinality p(number, near, place) order by p.place);
+    visits constant integer[] := array(
+        select p.place from unnest(bounds, ids) with ordinality p(bound, id, place) order by p.bound desc, p.id);
+    tops constant double precision[] := array(select p.bound from unnest(bounds) p(bound) order by p.bound desc);
+    firsts integer[] := array_fill(0, array[cardinality(ids)]);
+    compared integer[] := array_fill(0, array[cardinality(ids)]);
+    closed boolean[] := array_fill(false, array[cardinality(ids)]);
+    above integer[] := '{}';
     starts integer := 1;
     i integer;
     member integer;
@@ -195,30 +193,16 @@ declare
     best_number double precision;
     cosine double precision;
 begin
-    chosen := '{}';
     scores := '{}';
-    if members is not null then
-        for number in reverse cardinality(members) .. 1 loop
-            firsts[places[number]] := number;
-        end loop;
-    end if;
-    foreach i in array above loop
-        closed[i] := true;
-        member := firsts[i];
-        while member > 0 and places[member] = i loop
-            room[members[member]] := room[members[member]] - 1;
-            member := member + 1;
-        end loop;
+    for number in reverse coalesce(cardinality(members), 0) .. 1 loop
+        firsts[places[number]] := number;
     end loop;
-    while cardinality(chosen) < wanted loop
-        best := null;
+    for turn in 1 .. cardinality(pinned) + wanted loop
+        best := pinned[turn];
         best_number := -1;
-        for visit in starts .. size loop
-            i := visit;
-            if diversity > 0 then
-                exit when tops[visit] < best_number;
-                i := visits[visit];
-            end if;
+        for visit in starts .. cardinality(ids) loop
+            exit when turn <= cardinality(pinned) or tops[visit] < best_number;
+            i := visits[visit];
             if closed[i] then
                 starts := case when visit = starts then starts + 1 else starts end;
                 continue;
@@ -244,12 +228,10 @@ begin
                 best := i;
                 best_number := bounds[i];
             end if;
-            exit when diversity = 0;
         end loop;
         exit when best is null;
         closed[best] := true;
         above := above || best;
-        chosen := chosen || best;
         scores := scores || best_number;
         member := firsts[best];
         while member > 0 and places[member] = best loop
@@ -257,6 +239,8 @@ begin
             member := member + 1;
         end loop;
     end loop;
+    chosen := above[cardinality(pinned) + 1:];
+    scores := scores[cardinality(pinned) + 1:];
 end
 $$;
 comment on function recdb.choose_places(
@@ -308,7 +292,7 @@ begin
     end if;
     picked := recdb.choose_places(
         pool.item_ids, pool.numbers, given.diversity, like_excluded.vectors, like_excluded.nearest,
-        groups.places, groups.members, groups.room, pins.places, wanted);
+        groups.places, groups.members, groups.room, coalesce(pins.places, '{}'), wanted);
     for place in 1 .. wanted loop
         pick := coalesce(array_position(pins.targets, place::integer), 0);
         if pick > 0 then

@@ -232,10 +232,11 @@ begin
             'user_id %s, %s, fallback text default ''none'', filter jsonb default null, model text default null, '
             'among %s[] default null, scenario text default null) '
             'returns table (item_id text, score double precision, reason text, model_version text) '
-            'language sql stable rows 50 as %L', form.id, form.exclude, form.among, format(
+            'language sql stable rows 50 %s', form.id, form.exclude, form.among, format(
+                case form.type when 'text' then 'begin atomic %s; end' else 'as %L' end, format(
                 'select r.item_id, r.score, r.reason, r.model_version '
                 'from recdb.list_for_user($1::pg_catalog.text, $2, %s, $4, $5, $6, '
-                'recdb.id_texts($7::pg_catalog.text[], pg_catalog.pg_typeof($7)), $8) r', form.ids));
+                'recdb.id_texts($7::pg_catalog.text[], pg_catalog.pg_typeof($7)), $8) r', form.ids)));
         execute format(
             'comment on function recdb.recommend(%s, bigint, %s, text, jsonb, text, %s[], text) is %L',
             form.id, form.type, form.among, format(

@@ -1,5 +1,7 @@
 """Scenarios: how a product team steers the lists of each place of its product, and its rules.
 
+upgrade() is long: it is one SQL script, which never changes after its release.
+
 Revision ID: 0008
 Revises: 0007
 """
@@ -68,7 +70,7 @@ comment on column recdb.scenario.diversity is
 comment on column recdb.scenario.rotation_rate is
     'How much the score of an item that was shown and not touched sinks, 0 to 1: times 1 - rate * 2 ^ (-age / '
     'rotation_time), by the age of its last impression. 0: nothing.';
-comment on column recdb.scenario.rotation_time is 'The time in which half of what rotation took is given back.';
+comment on column recdb.scenario.rotation_time is 'The time in which the score gets half of its loss back.';
 comment on column recdb.scenario.explore is
     'The share of the places that goes to items with few impressions, 0 to 1. 0: none.';
 comment on column recdb.scenario.filter is
@@ -80,8 +82,8 @@ comment on column recdb.scenario.minimum_score is
     'Personal items with a lower score of the model are left out. NULL: none is.';
 comment on column recdb.scenario.experiment is 'The experiment that runs in this place of the product. NULL: none.';
 comment on column recdb.scenario.pool is
-    'The best items by the score of the model, this many, are those that all of this acts on; long pages and many '
-    'excluded items take more.';
+    'How many of the best items, by the score of the model, a list is chosen from. Long pages and many excluded items '
+    'take more.';
 comment on column recdb.scenario.note is 'Your own remark.';
 comment on column recdb.scenario.acts is 'Whether the row changes which items a list has, or their order.';
 insert into recdb.scenario (name) values ('default');

@@ -224,7 +224,8 @@ def test_what_was_shown_and_not_touched_sinks(connection: psycopg.Connection) ->
     plain = recommend(connection, "u6", 40)
     connection.execute(
         "insert into recdb.impression (user_key, item_key, shown_at) select u.user_key, t.item_key, "
-        "now() - interval '1 hour' from recdb.user_key u, recdb.item_key t where u.user_id = 'u6' and t.item_id = any (%s)",
+        "now() - interval '1 hour' from recdb.user_key u, recdb.item_key t "
+        "where u.user_id = 'u6' and t.item_id = any (%s)",
         [ids(plain)[:4]],
     )
     steering = Steering(rotation_rate=0.8, rotation_time=timedelta(hours=3))

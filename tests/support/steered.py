@@ -107,7 +107,7 @@ class Choice:
         steering = self.steering
         numbers = {}
         for item, score, reason, *_ in plain:
-            if item in exclude or (steering.minimum_score or 0) > score and reason != "popular":
+            if item in exclude or ((steering.minimum_score or 0) > score and reason != "popular"):
                 continue
             if steering.filter is not None and not meets(self.catalogue.get(item, Thing()), steering.filter):
                 continue
