@@ -78,7 +78,7 @@ begin
         cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
         where recdb.matches(o.attributes, filter, path)
           and recdb.matches(o.attributes, given.filter, own_path)
-          and c.score >= coalesce(given.minimum_score, 0) * top
+          and c.score / top >= coalesce(given.minimum_score, 0)
         limit size + further
     ) p
     where p.place <= size or exists (

@@ -50,7 +50,7 @@ grant execute on function
     recdb.lists_for_users(text[], bigint, text, jsonb, text, text[], text),
     recdb.popular(bigint),
     recdb.similar_items(text, bigint),
-    recdb.explain(text, text, text)
+    recdb.explain(text, text, text, text)
 to recdb_reader, recdb_analyst;
 
 grant execute on function

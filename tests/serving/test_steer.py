@@ -1,7 +1,10 @@
 """Scenarios and rules: each list is followed by a reference of its own, over random scenarios."""
 
+import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,6 +18,7 @@ from support.steered import Choice, Steering, read_catalogue
 
 from recdb import InvalidInput, Recommender
 from recdb.database import Database
+from recdb.everyone import recommend_all
 
 ITEMS = 60
 SETTINGS = settings(max_examples=50, deadline=None, database=None)
@@ -164,6 +168,42 @@ def test_every_list_follows_the_scenario(connection: psycopg.Connection) -> None
         "select owner_id from recdb.item where item_id = any (%s) and owner_id is not null", [ids(guest)]
     ))  # fmt: skip
     assert len(owners) == len(set(owners)) > 0
+
+
+def test_the_file_of_all_lists_follows_the_scenario(
+    connection: psycopg.Connection, module_database: Database, tmp_path: Path
+) -> None:
+    """The file has the lists of recommend() for every user."""
+    with psycopg.connect(module_database.conninfo, autocommit=True) as other:
+        steer(other, Steering(max_per_owner=1, diversity=0.3), "mail")
+        try:
+            recommend_all(module_database, str(tmp_path / "lists.csv"), k=4, scenario="mail")
+            with pytest.raises(InvalidInput, match="no scenario is named"):
+                recommend_all(module_database, str(tmp_path / "none.csv"), scenario="nowhere")
+            rows = list(csv.DictReader((tmp_path / "lists.csv").read_text().splitlines()))
+            expected = recommend(other, "u6", 4, scenario="mail")
+        finally:
+            other.execute("delete from recdb.scenario where name = 'mail'")
+    mine = [(row["item_id"], float(row["score"]), row["reason"], row["model_version"]) for row in rows
+            if row["user_id"] == "u6"]  # fmt: skip
+    assert mine == expected
+    assert len({row["user_id"] for row in rows}) == 40
+
+
+@SETTINGS
+@given(steering=steerings)
+def test_an_explanation_adds_up_to_the_score_before_the_choice(
+    connection: psycopg.Connection, steering: Steering
+) -> None:
+    with connection.transaction(force_rollback=True):
+        before = replace(steering, diversity=0.0)
+        steer(connection, before)
+        for item, score, *_ in recommend(connection, "u6", 3, scenario="here"):
+            rows = connection.execute(
+                "select source, contribution from recdb.explain('u6', %s, scenario => 'here')", [item]
+            ).fetchall()
+            assert sum(row[1] for row in rows) == pytest.approx(score, abs=1e-6)
+            assert {row[0] for row in rows} <= {"item", "neighbors", "content", "author", "freshness", "rule"}
 
 
 def test_an_unknown_scenario_is_an_error(connection: psycopg.Connection, module_database: Database) -> None:
