@@ -55,6 +55,11 @@ def ids_of(name: str, values: object) -> list[str | None]:
     return [id_of(f"{name}[{place}]", value) for place, value in enumerate(values)]
 
 
+def ids_or_null(name: str, values: object) -> list[str | None] | None:
+    """Return a list of ids as text; None stays NULL, which is all ids."""
+    return None if values is None else ids_of(name, values)
+
+
 def count_of(name: str, value: object) -> int | None:
     """Return a whole number; None stays NULL, which is the function's own default."""
     if value is None:
@@ -89,6 +94,11 @@ def weights_of(name: str, values: object) -> list[float] | None:
         return [float(value) for value in values]
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"{name} holds something that is no number", "write weights=[1, 0.5]") from error
+
+
+def filter_of(name: str, value: object) -> str | None:
+    """Return a filter, a dict or a JSON path, as JSON text; None stays NULL."""
+    return json.dumps(str.__str__(value)) if isinstance(value, str) else json_of(name, value)
 
 
 def json_of(name: str, value: object) -> str | None:

@@ -9,7 +9,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, LiteralString, TypeVar
 
-from recdb.arguments import Id, count_of, id_of, ids_of, json_of, number_of, span_of, text_of, time_of, weights_of
+from recdb.arguments import (
+    Id,
+    count_of,
+    filter_of,
+    id_of,
+    ids_of,
+    ids_or_null,
+    json_of,
+    number_of,
+    span_of,
+    text_of,
+    time_of,
+    weights_of,
+)
 from recdb.records import (
     AudienceUser,
     BatchRecommendation,
@@ -24,6 +37,9 @@ from recdb.records import (
 from recdb.schemas import with_schema
 
 Row = TypeVar("Row")
+
+Filter = Mapping[str, Any] | str
+"""Attributes that an item has to have, or a JSON path such as `$.price < 20`."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +67,25 @@ def recommend(
     k: int | None,
     exclude: Iterable[Id] | None,
     fallback: str | None,
-    filter: Mapping[str, Any] | None,
+    filter: Filter | None,
     model: str | None,
+    among: Iterable[Id] | None = None,
+    scenario: str | None = None,
 ) -> Call[Recommendation]:
     """Call recdb.recommend()."""
     return Call(
         "select item_id, score, reason, model_version "
-        "from recdb.recommend(%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text)",
+        "from recdb.recommend("
+        "%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
         [
             id_of("user_id", user_id),
             count_of("k", k),
             ids_of("exclude", exclude),
             text_of("fallback", fallback),
-            json_of("filter", filter),
+            filter_of("filter", filter),
             text_of("model", model),
+            ids_or_null("among", among),
+            text_of("scenario", scenario),
         ],
         Recommendation,
     )
@@ -76,31 +97,52 @@ def recommend_for_items(
     exclude: Iterable[Id] | None,
     weights: Iterable[float] | None,
     fallback: str | None,
-    filter: Mapping[str, Any] | None,
+    filter: Filter | None,
     model: str | None,
+    among: Iterable[Id] | None = None,
+    scenario: str | None = None,
 ) -> Call[Recommendation]:
     """Call recdb.recommend_for_items()."""
     return Call(
         "select item_id, score, reason, model_version from recdb.recommend_for_items("
-        "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text)",
+        "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
         [
             ids_of("items", items),
             count_of("k", k),
             ids_of("exclude", exclude),
             weights_of("weights", weights),
             text_of("fallback", fallback),
-            json_of("filter", filter),
+            filter_of("filter", filter),
             text_of("model", model),
+            ids_or_null("among", among),
+            text_of("scenario", scenario),
         ],
         Recommendation,
     )
 
 
-def recommend_batch(user_ids: Iterable[Id], k: int | None) -> Call[BatchRecommendation]:
+def recommend_batch(
+    user_ids: Iterable[Id],
+    k: int | None,
+    fallback: str | None,
+    filter: Filter | None,
+    model: str | None,
+    among: Iterable[Id] | None,
+    scenario: str | None,
+) -> Call[BatchRecommendation]:
     """Call recdb.recommend_batch()."""
     return Call(
-        "select user_id, rank, item_id, score, reason from recdb.recommend_batch(%s::text[], %s::bigint)",
-        [ids_of("user_ids", user_ids), count_of("k", k)],
+        "select user_id, rank, item_id, score, reason from recdb.recommend_batch("
+        "%s::text[], %s::bigint, %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
+        [
+            ids_of("user_ids", user_ids),
+            count_of("k", k),
+            text_of("fallback", fallback),
+            filter_of("filter", filter),
+            text_of("model", model),
+            ids_or_null("among", among),
+            text_of("scenario", scenario),
+        ],
         BatchRecommendation,
     )
 
@@ -141,20 +183,20 @@ def explain_neighbors(user_id: Id | None, item_id: Id | None, model: str | None)
     )
 
 
-def popular(k: int | None, filter: Mapping[str, Any] | None, segment: Mapping[str, Any] | None) -> Call[PopularItem]:
+def popular(k: int | None, filter: Filter | None, segment: Mapping[str, Any] | None) -> Call[PopularItem]:
     """Call recdb.popular()."""
     return Call(
         "select item_id, score from recdb.popular(%s::bigint, %s::jsonb, %s::jsonb)",
-        [count_of("k", k), json_of("filter", filter), json_of("segment", segment)],
+        [count_of("k", k), filter_of("filter", filter), json_of("segment", segment)],
         PopularItem,
     )
 
 
-def trending(k: int | None, time_window: timedelta | None, filter: Mapping[str, Any] | None) -> Call[TrendingItem]:
+def trending(k: int | None, time_window: timedelta | None, filter: Filter | None) -> Call[TrendingItem]:
     """Call recdb.trending()."""
     return Call(
         "select item_id, score, rise, users from recdb.trending(%s::bigint, %s::interval, %s::jsonb)",
-        [count_of("k", k), span_of("time_window", time_window), json_of("filter", filter)],
+        [count_of("k", k), span_of("time_window", time_window), filter_of("filter", filter)],
         TrendingItem,
     )
 

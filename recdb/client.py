@@ -20,48 +20,17 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from recdb import alchemy, calls
 from recdb.arguments import Id
-from recdb.calls import Call, Row
+from recdb.calls import Call, Filter, Row
 from recdb.client_lists import AsyncListCalls, ListCalls
-from recdb.database import APPLICATION_NAME, Database, connect, find_database, find_schema, prepares_statements
-from recdb.errors import RecdbError, Unavailable
-from recdb.records import (
-    BatchRecommendation,
-    Neighbor,
-    NeighborReason,
-    Reason,
-    Recommendation,
-    SimilarItem,
-)
+from recdb.database import Database, find_schema
+from recdb.records import BatchRecommendation, Neighbor, NeighborReason, Reason, Recommendation, SimilarItem
 from recdb.schemas import schema_of, with_schema
+from recdb.sources import explain_timeout, find_source, text_of_url
 from recdb.translate import translate
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
-
-
-def explain_timeout(database: Database | None) -> RecdbError:
-    """Say why the pool gave no connection. Connecting outside the pool gives the reason, if the server is down."""
-    try:
-        if database is not None:
-            connect(database).close()
-    except RecdbError as reason:
-        return reason
-    return Unavailable("all connections of the pool are busy", "allow more, or keep them for a shorter time")
-
-
-def _text_of(source: Any) -> Any:
-    """Return SQLAlchemy's object for a URL as text, and everything else as it is."""
-    return source.render_as_string(hide_password=False) if isinstance(source, sqlalchemy.URL) else source
-
-
-def _find_database(source: str | None, schema: str | None) -> tuple[Database, dict[str, Any]]:
-    """Find the database that a client connects to; return it with the options of each connection."""
-    database = find_database(source, schema=schema)
-    options: dict[str, Any] = {"application_name": APPLICATION_NAME}
-    if source and not prepares_statements(source):
-        options["prepare_threshold"] = None
-    return database, options
 
 
 class Recommender(ListCalls):
@@ -86,7 +55,7 @@ class Recommender(ListCalls):
         max_connections: int = 4,
         schema: str | None = None,
     ) -> None:
-        source = _text_of(source)
+        source = text_of_url(source)
         self._schema = find_schema(schema or schema_of(source))
         self._alchemy = source if alchemy.is_waiting(source) else None
         if self._alchemy is not None:
@@ -98,7 +67,7 @@ class Recommender(ListCalls):
         self._pool: ConnectionPool[Any] | None = source if isinstance(source, ConnectionPool) else None
         self._database: Database | None = None
         if source is None or isinstance(source, str):
-            self._database, options = _find_database(source, self._schema)
+            self._database, options = find_source(source, self._schema)
             self._pool = ConnectionPool(
                 self._database.conninfo,
                 kwargs=options,
@@ -130,11 +99,13 @@ class Recommender(ListCalls):
         k: int = 50,
         exclude: Iterable[Id] | None = (),
         fallback: str = "none",
-        filter: Mapping[str, Any] | None = None,
+        filter: Filter | None = None,
         model: str | None = None,
+        among: Iterable[Id] | None = None,
+        scenario: str | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` (1..1000) items for a user, best first; see the SQL function recommend()."""
-        return self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model))
+        return self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model, among, scenario))
 
     def recommend_for_items(
         self,
@@ -143,15 +114,27 @@ class Recommender(ListCalls):
         exclude: Iterable[Id] | None = (),
         weights: Iterable[float] | None = None,
         fallback: str = "none",
-        filter: Mapping[str, Any] | None = None,
+        filter: Filter | None = None,
         model: str | None = None,
+        among: Iterable[Id] | None = None,
+        scenario: str | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` items for a guest who looked at `items` (newest first); each weight is 1 unless given."""
-        return self._rows(calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
+        call = calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model, among, scenario)
+        return self._rows(call)
 
-    def recommend_batch(self, user_ids: Iterable[Id], k: int = 50) -> list[BatchRecommendation]:
+    def recommend_batch(
+        self,
+        user_ids: Iterable[Id],
+        k: int = 50,
+        fallback: str = "none",
+        filter: Filter | None = None,
+        model: str | None = None,
+        among: Iterable[Id] | None = None,
+        scenario: str | None = None,
+    ) -> list[BatchRecommendation]:
         """Return the lists of many users, in the order given."""
-        return self._rows(calls.recommend_batch(user_ids, k))
+        return self._rows(calls.recommend_batch(user_ids, k, fallback, filter, model, among, scenario))
 
     def neighbors(self, user_id: Id, k: int = 20) -> list[Neighbor]:
         """Return the `k` users most like a user, nearest first."""
@@ -244,7 +227,7 @@ class AsyncRecommender(AsyncListCalls):
         max_connections: int = 4,
         schema: str | None = None,
     ) -> None:
-        source = _text_of(source)
+        source = text_of_url(source)
         self._schema = find_schema(schema or schema_of(source))
         self._alchemy = source if alchemy.is_async(source) else None
         if self._alchemy is not None:
@@ -256,7 +239,7 @@ class AsyncRecommender(AsyncListCalls):
         self._pool: AsyncConnectionPool[Any] | None = source if isinstance(source, AsyncConnectionPool) else None
         self._database: Database | None = None
         if source is None or isinstance(source, str):
-            self._database, options = _find_database(source, self._schema)
+            self._database, options = find_source(source, self._schema)
             self._pool = AsyncConnectionPool(
                 self._database.conninfo,
                 kwargs=options,
@@ -288,11 +271,13 @@ class AsyncRecommender(AsyncListCalls):
         k: int = 50,
         exclude: Iterable[Id] | None = (),
         fallback: str = "none",
-        filter: Mapping[str, Any] | None = None,
+        filter: Filter | None = None,
         model: str | None = None,
+        among: Iterable[Id] | None = None,
+        scenario: str | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` (1..1000) items for a user, best first; see the SQL function recommend()."""
-        return await self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model))
+        return await self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model, among, scenario))
 
     async def recommend_for_items(
         self,
@@ -301,15 +286,27 @@ class AsyncRecommender(AsyncListCalls):
         exclude: Iterable[Id] | None = (),
         weights: Iterable[float] | None = None,
         fallback: str = "none",
-        filter: Mapping[str, Any] | None = None,
+        filter: Filter | None = None,
         model: str | None = None,
+        among: Iterable[Id] | None = None,
+        scenario: str | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` items for a guest who looked at `items` (newest first); each weight is 1 unless given."""
-        return await self._rows(calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model))
+        call = calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model, among, scenario)
+        return await self._rows(call)
 
-    async def recommend_batch(self, user_ids: Iterable[Id], k: int = 50) -> list[BatchRecommendation]:
+    async def recommend_batch(
+        self,
+        user_ids: Iterable[Id],
+        k: int = 50,
+        fallback: str = "none",
+        filter: Filter | None = None,
+        model: str | None = None,
+        among: Iterable[Id] | None = None,
+        scenario: str | None = None,
+    ) -> list[BatchRecommendation]:
         """Return the lists of many users, in the order given."""
-        return await self._rows(calls.recommend_batch(user_ids, k))
+        return await self._rows(calls.recommend_batch(user_ids, k, fallback, filter, model, among, scenario))
 
     async def neighbors(self, user_id: Id, k: int = 20) -> list[Neighbor]:
         """Return the `k` users most like a user, nearest first."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from recdb import calls
 from recdb.arguments import Id
-from recdb.calls import Call, Row
+from recdb.calls import Call, Filter, Row
 from recdb.records import AudienceUser, PopularItem, TrendingItem
 
 
@@ -17,13 +17,13 @@ class ListCalls:
         raise NotImplementedError
 
     def popular(
-        self, k: int = 50, filter: Mapping[str, Any] | None = None, segment: Mapping[str, Any] | None = None
+        self, k: int = 50, filter: Filter | None = None, segment: Mapping[str, Any] | None = None
     ) -> list[PopularItem]:
         """Return the `k` most popular items, among all users or among those with the attributes of `segment`."""
         return self._rows(calls.popular(k, filter, segment))
 
     def trending(
-        self, k: int = 50, time_window: timedelta = timedelta(days=1), filter: Mapping[str, Any] | None = None
+        self, k: int = 50, time_window: timedelta = timedelta(days=1), filter: Filter | None = None
     ) -> list[TrendingItem]:
         """Return the `k` items that most users touched in `time_window`, compared with their usual number."""
         return self._rows(calls.trending(k, time_window, filter))
@@ -40,13 +40,13 @@ class AsyncListCalls:
         raise NotImplementedError
 
     async def popular(
-        self, k: int = 50, filter: Mapping[str, Any] | None = None, segment: Mapping[str, Any] | None = None
+        self, k: int = 50, filter: Filter | None = None, segment: Mapping[str, Any] | None = None
     ) -> list[PopularItem]:
         """Return the `k` most popular items, among all users or among those with the attributes of `segment`."""
         return await self._rows(calls.popular(k, filter, segment))
 
     async def trending(
-        self, k: int = 50, time_window: timedelta = timedelta(days=1), filter: Mapping[str, Any] | None = None
+        self, k: int = 50, time_window: timedelta = timedelta(days=1), filter: Filter | None = None
     ) -> list[TrendingItem]:
         """Return the `k` items that most users touched in `time_window`, compared with their usual number."""
         return await self._rows(calls.trending(k, time_window, filter))

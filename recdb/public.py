@@ -18,7 +18,7 @@ from recdb.schemas import DEFAULT_SCHEMA, schema_of
 PUBLIC = re.compile(r"\bpublic\.(?=recommend\()")
 
 
-FORMS = 7
+FORMS = 15
 """How many forms public.recommend has: those of sql/63_public.sql."""
 
 

@@ -17,6 +17,7 @@ LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 # What the tables of a revision have that those of the revision before do not: the newest revision first.
 SIGNS = {
     "0010": "to_regclass('recdb.user_attributes') is not null",
+    "0008": "to_regclass('recdb.scenario') is not null",
     "0007": "to_regclass('recdb.item_embedding') is not null",
     "0006": "exists (select from pg_attribute where attrelid = to_regclass('recdb.attachment') and attname = 'query')",
     "0005": "to_regclass('recdb.ignored_user') is not null",
@@ -74,6 +75,8 @@ def restore_revision(raw: psycopg.Connection) -> list[str]:
             "concat(gen_random_uuid(), gen_random_uuid(), clock_timestamp()), 'UTF8')) "
             "where not exists (select from recdb.secret)"
         )
+    if revision >= "0008":
+        raw.execute("insert into recdb.scenario (name) values ('default') on conflict do nothing")
     if revision >= "0003":
         drop_partitions(raw)
     return ["the tables of recdb were here without their rows, as after a dump of the schema alone: it begins again"]

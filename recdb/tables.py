@@ -27,6 +27,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, EmbeddingToken, ItemEmbedding
 
 from recdb.content_tables import ItemLink, ModelContent, NewItem  # isort: skip
+from recdb.steering_tables import Rule, Scenario
 from recdb.table_types import RANDOM_KEY, XID8, Base
 from recdb.user_tables import UserAttributes
 
@@ -34,7 +35,8 @@ __all__ = [
     "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
     "ForgottenUser", "IgnoredUser", "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink",
     "ItemNeighbor", "ItemPopularity", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser",
-    "RefreshLock", "RefreshLog", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
+    "RefreshLock", "RefreshLog", "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey",
+    "UserVector",
 ]  # fmt: skip
 
 

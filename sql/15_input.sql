@@ -36,3 +36,54 @@ end
 $$;
 comment on function recdb.is_input(text, text) is
     'Internal: whether a text is a value of a type: true if its cast would succeed, false if it would fail.';
+
+
+-- recdb.filter_path: the JSON path that a filter is.
+--   parameters  filter  the caller's argument
+--   returns     the path, as a condition, if the filter is a JSON string; NULL if it is none
+--   errors      22023 if the string is not a JSON path, or the path has a variable
+-- A path that ends with a filter expression, ? (...), is no condition: it becomes one, which is true if it finds
+-- anything.
+create or replace function recdb.filter_path(filter jsonb)
+returns jsonpath
+language plpgsql immutable
+as $$
+declare
+    path jsonpath;
+    found boolean;
+begin
+    if filter is null or jsonb_typeof(filter) <> 'string' then
+        return null;
+    end if;
+    path := (filter #>> '{}'::text[])::jsonpath;
+    if path::text ~ '^(strict )?[$].*[?][(].*[)]$' then
+        path := regexp_replace(path::text, '^(strict )?(.*)$', '\1exists(\2)')::jsonpath;
+    end if;
+    found := '{}'::jsonb @@ path;
+    return path;
+exception when others then
+    raise exception 'filter is not a JSON path: %', sqlerrm
+        using errcode = 'invalid_parameter_value',
+            hint = 'A path is a condition, such as $.price < 20 && $.lang == "de". An object is compared as it is.';
+end
+$$;
+comment on function recdb.filter_path(jsonb) is
+    'Internal: the JSON path that a filter is, as a condition; NULL if the filter is an object. Error 22023 if a '
+    'string is not a JSON path.';
+
+
+-- recdb.matches: tell whether an item's attributes meet a filter.
+--   parameters  attributes  of the item
+--               filter      the caller's filter; NULL is met by all
+--               path        filter_path() of the filter
+--   returns     true, false, or NULL if the attributes are missing or a path finds no answer
+create or replace function recdb.matches(attributes jsonb, filter jsonb, path jsonpath)
+returns boolean
+language sql immutable
+begin atomic
+    select case when matches.filter is null then true
+        when matches.path is null then matches.attributes @> matches.filter
+        else matches.attributes @@ matches.path end;
+end;
+comment on function recdb.matches(jsonb, jsonb, jsonpath) is
+    'Internal: whether an item''s attributes meet a filter: an object that they contain, or a JSON path that is true.';

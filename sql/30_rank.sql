@@ -102,10 +102,10 @@ comment on function recdb.score_sources(record, record, integer) is
 --   returns     one row, or none if the item is not eligible; attributes are NULL if no catalogue has the item
 --   reads       item_key, read_item() (an index of each source)
 create or replace function recdb.eligible(item_key integer, owner text, listed_only boolean)
-returns table (item_id text, attributes jsonb)
+returns table (item_id text, attributes jsonb, owner_id text, published_at timestamptz)
 language sql stable rows 1
 begin atomic
-    select t.item_id, i.attributes
+    select t.item_id, i.attributes, i.owner_id, i.published_at
     from recdb.item_key t
     left join lateral recdb.read_item(t.item_id) i on true
     where t.item_key = eligible.item_key
@@ -181,18 +181,61 @@ comment on function recdb.reason_for(integer, text) is
     'collaborative_filtering.';
 
 
+-- recdb.read_scenario: what steers a list.
+--   parameters  scenario  a name; NULL for default
+--   returns     the row of the scenario, NULLs if there is no row default; listed_only of config; the rules that are
+--               valid now, by place and number, in four arrays: conditions, paths (filter_path() of each), factors and
+--               places; NULLs for no rules
+--   reads       config, scenario, rule
+--   errors      22023 if no scenario has that name
+create or replace function recdb.read_scenario(scenario text)
+returns record
+language plpgsql stable
+as $$
+declare
+    given record;
+begin
+    select s.*, c.listed_only, r.* into given
+    from recdb.config c
+    left join recdb.scenario s on s.name = coalesce(read_scenario.scenario, 'default')
+    cross join lateral (
+        select array_agg(r.condition order by r.place, r.rule_id) as conditions,
+            array_agg(recdb.filter_path(r.condition) order by r.place, r.rule_id) as paths,
+            array_agg(r.factor order by r.place, r.rule_id) as factors,
+            array_agg(r.place order by r.place, r.rule_id) as places
+        from recdb.rule r
+        where r.scenario = s.name
+          and coalesce(r.valid_from <= now(), true)
+          and coalesce(r.valid_to > now(), true)
+    ) r;
+    if given.name is null and scenario is not null then
+        raise exception 'no scenario is named "%"', scenario
+            using errcode = 'invalid_parameter_value', hint = 'The scenarios: select name from recdb.scenario.';
+    end if;
+    return given;
+end
+$$;
+comment on function recdb.read_scenario(text) is
+    'Internal: the row of a scenario, and whether it has rules that act; error 22023 if no scenario has that name.';
+
+
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
 --   parameters  profile  the row of recdb.profile(), or one with the same columns; keys may be NULL
 --               owner    the user, whose own items are left out; NULL for a guest
 --               own_key  the user key whose stored vector is left out; NULL for a guest
 --               others   as recommend()
 --   returns     as recommend()
---   reads       serving(), score_sources(), and eligible() for the items it looks at, from the best down
+--   reads       serving(), score_sources(), and eligible() for the items it looks at, from the best down; with among
+--               as rank_among()
 --   errors      as recommend()
 -- The steps: drop hidden, unavailable and the user's own items; scale the largest score left to 1; round to 1e-9, which
 -- hides the order in which a plan happened to add; only then apply exclude and filter, so that they do not rescale.
+-- Few candidates are ever looked at. So it sorts as many as are probably needed, and all of them if more are. It goes
+-- through them from the best down: the lateral join keeps the order of unnest, and looks up no more items than the
+-- limit asks for. It fetches wanted + 1 rows, and more on a tie at rank wanted, because ties are ordered by item_id.
 create or replace function recdb.rank_items(
-    profile record, owner text, own_key integer, k bigint, exclude text[], fallback text, filter jsonb, model text
+    profile record, owner text, own_key integer, k bigint, exclude text[], fallback text, filter jsonb, model text,
+    among text[], scenario text
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable rows 50 cost 5000
@@ -201,7 +244,9 @@ as $$
 declare
     wanted constant bigint := recdb.check_k(k, 50);
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
-    listed_only constant boolean := (select c.listed_only from recdb.config c);
+    path constant jsonpath := recdb.filter_path(filter);
+    given constant record := recdb.read_scenario(scenario);
+    filled constant text := case when given.fallback = 'popular' then given.fallback else fallback end;
     served record;
     candidate_keys integer[];
     candidate_scores double precision[];
@@ -210,13 +255,14 @@ declare
     enough boolean;
     found_ids text[] := '{}';
     found_scores double precision[] := '{}';
-    missing bigint;
 begin
-    perform recdb.check_fallback(fallback);
     select v.* into served from recdb.serving(model) v;
-
+    if given.acts or given.conditions is not null or among is not null then
+        return query select r.item_id, r.score, r.reason, served.label from recdb.rank_given(
+            served, given, profile, owner, own_key, wanted, excluded, filled, filter, among) r;
+        return;
+    end if;
     if cardinality(profile.item_keys) > 0 and served.model_id is not null then
-        -- Few candidates are ever looked at: sort as many as are probably needed, and all of them if more are.
         most := wanted + cardinality(excluded) + 100; looked_at := wanted + 1;
         loop
             select array_agg(b.item_key), array_agg(b.final) into candidate_keys, candidate_scores
@@ -231,9 +277,6 @@ begin
                 order by final desc
                 limit most
             ) b;
-            -- Go through the candidates from the best down: the lateral join keeps the order of unnest, and looks up
-            -- no more items than the limit asks for. Fetch wanted + 1 rows; on a tie at rank wanted fetch more,
-            -- because ties are ordered by item_id.
             loop
                 select coalesce(array_agg(f.item_id order by f.score desc, f.item_id), '{}'),
                     coalesce(array_agg(f.score order by f.score desc, f.item_id), '{}')
@@ -244,9 +287,9 @@ begin
                         select o.item_id, o.attributes, c.score,
                             first_value(c.score) over (rows unbounded preceding) as top
                         from unnest(candidate_keys, candidate_scores) c(item_key, score)
-                        cross join lateral recdb.eligible(c.item_key, owner, listed_only) o
+                        cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
                     ) e
-                    where (filter is null or e.attributes @> filter) and e.item_id not in (select unnest(excluded))
+                    where recdb.matches(e.attributes, filter, path) and e.item_id not in (select unnest(excluded))
                     limit looked_at
                 ) f;
                 enough := coalesce(found_scores[cardinality(found_scores)] < found_scores[wanted], false);
@@ -257,19 +300,17 @@ begin
             most := null;
         end loop;
     end if;
-
     return query
     select f.item_id, f.score, case when served.ranks_new_items then recdb.reason_for(served.model_id, f.item_id)
         else 'collaborative_filtering' end, served.label
     from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
-    missing := wanted - least(cardinality(found_ids), wanted);
-    if fallback = 'popular' and missing > 0 then
-        return query
-        select f.item_id, f.score, 'popular', served.label
-        from recdb.popular_filler(
-            missing, owner, excluded, filter, profile.hidden_ids, candidate_keys, candidate_scores) f;
+    if filled = 'popular' and cardinality(found_ids) < wanted then
+        return query select f.item_id, f.score, 'popular', served.label from recdb.popular_filler(
+            wanted - cardinality(found_ids), owner, excluded, filter, profile.hidden_ids, candidate_keys,
+            candidate_scores) f;
     end if;
 end
 $$;
-comment on function recdb.rank_items(record, text, integer, bigint, text[], text, jsonb, text) is
+comment on function recdb.rank_items(
+    record, text, integer, bigint, text[], text, jsonb, text, text[], text) is
     'Internal: the ranking behind recommend() and recommend_for_items(), for any profile.';

@@ -21,6 +21,7 @@ as $$
 #variable_conflict use_column
 declare
     listed_only constant boolean := (select c.listed_only from recdb.config c);
+    path constant jsonpath := recdb.filter_path(filter);
     entry record;
     lowest double precision;
     top double precision;
@@ -30,7 +31,7 @@ declare
     -- A bound cursor is planned for its first rows: it walks down an index instead of sorting a table.
     popular cursor for
         select p.item_id, p.weight,
-            (filter is null or coalesce(e.attributes @> filter, false))
+            coalesce(recdb.matches(e.attributes, filter, path), false)
                 and p.item_id not in (select unnest(excluded)) as matches
         from recdb.item_popularity p
         cross join lateral recdb.eligible(p.item_key, owner, listed_only) e
@@ -44,7 +45,7 @@ declare
           and i.available
           and coalesce(i.published_at <= now(), true)
           and (owner is null or i.owner_id is distinct from owner)
-          and (filter is null or i.attributes @> filter)
+          and recdb.matches(i.attributes, filter, path)
           and i.item_id not in (select unnest(hidden_ids))
           and i.item_id not in (select unnest(excluded))
           and not exists (

@@ -6,20 +6,45 @@
 -- cost nothing.
 
 
+-- recdb.hide_items: hide items from a list.
+--   parameters  profile  the row of recdb.profile(), or one with the same columns
+--               ids      the items
+--   returns     the profile, with these items among those that are not recommended
+--   reads       item_key
+create or replace function recdb.hide_items(profile record, ids text[])
+returns record
+language plpgsql stable
+as $$
+declare
+    hiding record;
+begin
+    select profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids || ids as hidden_ids,
+        profile.hidden_keys || recdb.find_keys(ids) as hidden_keys
+    into hiding;
+    return hiding;
+end
+$$;
+comment on function recdb.hide_items(record, text[]) is
+    'Internal: a profile with more items that are not recommended.';
+
+
 -- recdb.list_for_user: a user's list.
 --   parameters  user_id   the user; NULL is nobody
 --               k         how many items, 1 to 1000; NULL is 50
 --               exclude   item ids to leave out; NULLs in it are ignored
 --               fallback  'none', or 'popular' to fill the list up to k with popular items; NULL is 'none'
---               filter    only items whose attributes contain this (@>); NULL for all items
+--               filter    only items whose attributes contain this object (@>) or, if it is a JSON string, for which
+--                         this JSON path is true (@@); NULL for all items
 --               model     a version's label; NULL for the active version
+--               among     only these items; NULLs and unknown ids in it are ignored; NULL for all items
+--               scenario  a row of recdb.scenario; NULL for the row 'default'
 --   returns     at most k items, score descending, then item_id
 --   reads       the user's own interactions live, those of this very transaction too; the rest as rank_items()
 --   errors      22023 for k outside 1..1000 or an unknown fallback, 42704 for an unknown model
 -- It runs as recdb's owner: a caller needs no right on anybody's data. The SET clauses hold for all that it calls:
 -- generic plans, made once a session; no parallel workers and no JIT, which take longer to start than a call lasts.
 create or replace function recdb.list_for_user(
-    user_id text, k bigint, exclude text[], fallback text, filter jsonb, model text
+    user_id text, k bigint, exclude text[], fallback text, filter jsonb, model text, among text[], scenario text
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable security definer rows 50 cost 10000
@@ -33,38 +58,37 @@ declare
     -- The arguments come first: an error in a declaration is not taken for one of the sources.
     wanted constant bigint := recdb.check_k(list_for_user.k, 50);
     filled constant text := recdb.check_fallback(list_for_user.fallback)::text;
+    path constant jsonpath := recdb.filter_path(list_for_user.filter);
     profile record;
     unreadable text[];
 begin
-    perform recdb.check_sources();
-    select p.* into profile from recdb.profile(list_for_user.user_id) p;
-
-    return query
-    select r.item_id, r.score, r.reason, r.model_version
-    from recdb.rank_items(
-        profile, list_for_user.user_id,
-        (select u.user_key from recdb.user_key u where u.user_id = list_for_user.user_id),
-        list_for_user.k, list_for_user.exclude, list_for_user.fallback, list_for_user.filter, list_for_user.model) r;
-exception when others then
-    perform recdb.refuse_failing(sqlstate, list_for_user.user_id);
-    -- An item of an attached catalogue that cannot be read must not take the lists of all with it.
-    unreadable := recdb.failing_items(sqlstate);
-    if unreadable is null then
-        raise;
-    end if;
-    select profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids || unreadable as hidden_ids,
-        profile.hidden_keys || array(select t.item_key from recdb.item_key t where t.item_id = any (unreadable))
-            as hidden_keys
-    into profile;
-    return query
-    select r.item_id, r.score, r.reason, r.model_version
-    from recdb.rank_items(
-        profile, list_for_user.user_id,
-        (select u.user_key from recdb.user_key u where u.user_id = list_for_user.user_id),
-        list_for_user.k, list_for_user.exclude, list_for_user.fallback, list_for_user.filter, list_for_user.model) r;
+    loop
+        begin
+            if unreadable is null then
+                perform recdb.check_sources();
+                select p.* into profile from recdb.profile(list_for_user.user_id) p;
+            end if;
+            return query
+            select r.item_id, r.score, r.reason, r.model_version
+            from recdb.rank_items(
+                profile, list_for_user.user_id,
+                (select u.user_key from recdb.user_key u where u.user_id = list_for_user.user_id),
+                list_for_user.k, list_for_user.exclude, list_for_user.fallback, list_for_user.filter,
+                list_for_user.model, list_for_user.among, list_for_user.scenario) r;
+            return;
+        exception when others then
+            perform recdb.refuse_failing(sqlstate, list_for_user.user_id);
+            -- An item of an attached catalogue that cannot be read must not take the lists of all with it.
+            unreadable := case when unreadable is null then recdb.failing_items(sqlstate) end;
+            if unreadable is null then
+                raise;
+            end if;
+            profile := recdb.hide_items(profile, unreadable);
+        end;
+    end loop;
 end
 $$;
-comment on function recdb.list_for_user(text, bigint, text[], text, jsonb, text) is
+comment on function recdb.list_for_user(text, bigint, text[], text, jsonb, text, text[], text) is
     'Internal: the list that recommend() gives, for ids of type text.';
 
 
@@ -73,19 +97,20 @@ comment on function recdb.list_for_user(text, bigint, text[], text, jsonb, text)
 --   returns, reads, errors  as list_for_user()
 create or replace function recdb.recommend(
     user_id text, k bigint default 50, exclude anycompatiblearray default '{}'::text[], fallback text default 'none',
-    filter jsonb default null, model text default null
+    filter jsonb default null, model text default null, among text[] default null, scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
 as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
-        $1, $2, recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6) r
+        $1, $2, recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8) r
 $$;
-comment on function recdb.recommend(text, bigint, anycompatiblearray, text, jsonb, text) is
+comment on function recdb.recommend(text, bigint, anycompatiblearray, text, jsonb, text, text[], text) is
     'recdb: the best k items for a user, from similar users and from the user''s own interactions, live up to the last '
     'one. k: 1 to 1000; exclude: item ids not to return; fallback: ''popular'' fills the list up to k with popular '
-    'items; filter: only items whose attributes contain it (@>); model: a version''s label, NULL for the active one. '
+    'items; filter: only items whose attributes contain it (@>), or a JSON path in a JSON string; model: a version''s '
+    'label, NULL for the active one; among: only these items; scenario: a row of recdb.scenario, NULL for default. '
     'Rows by score (0 to 1), descending, then item_id; reason: collaborative_filtering or popular. No rows for a user '
     'without interactions, or while no model is trained, unless fallback is ''popular''. Errors: 22023 for k outside '
     '1..1000 or an unknown fallback, 42704 for an unknown model.';
@@ -144,8 +169,8 @@ comment on function recdb.parse_exclude(text) is
 --   reads       as recommend()
 --   errors      22P02 for an exclude_list in another spelling, and as recommend()
 create or replace function recdb.recommend(
-    user_id text, k bigint, exclude_list text, fallback text default 'none',
-    filter jsonb default null, model text default null
+    user_id text, k bigint, exclude_list text, fallback text default 'none', filter jsonb default null,
+    model text default null, among text[] default null, scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -153,9 +178,9 @@ begin atomic
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recommend.user_id, recommend.k, recdb.parse_exclude(recommend.exclude_list), recommend.fallback,
-        recommend.filter, recommend.model) r;
+        recommend.filter, recommend.model, recommend.among, recommend.scenario) r;
 end;
-comment on function recdb.recommend(text, bigint, text, text, jsonb, text) is
+comment on function recdb.recommend(text, bigint, text, text, jsonb, text, text[], text) is
     'recdb: recommend() for a list of excluded ids that arrives as text: {a,b}, <a,b>, <>, an empty string or a JSON '
     'array; error 22P02 for any other text. All else as in recommend() with exclude.';
 
@@ -168,7 +193,8 @@ comment on function recdb.recommend(text, bigint, text, text, jsonb, text) is
 --   reads       item_key; the rest as rank_items()
 --   errors      22023 if weights and items differ in number or a weight is not finite, and as recommend()
 create or replace function recdb.list_for_items(
-    items text[], k bigint, exclude text[], weights real[], fallback text, filter jsonb, model text
+    items text[], k bigint, exclude text[], weights real[], fallback text, filter jsonb, model text, among text[],
+    scenario text
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable security definer rows 50 cost 10000
@@ -182,6 +208,7 @@ declare
     -- The arguments come first: an error in a declaration is not taken for one of the sources.
     wanted constant bigint := recdb.check_k(list_for_items.k, 50);
     filled constant text := recdb.check_fallback(list_for_items.fallback)::text;
+    path constant jsonpath := recdb.filter_path(list_for_items.filter);
     profile record;
     unreadable text[];
 begin
@@ -212,32 +239,29 @@ begin
         order by recdb.precedence(v.weight, v.rank) desc, v.rank
     ) s;
 
-    return query
-    select r.item_id, r.score, r.reason, r.model_version
-    from recdb.rank_items(
-        profile, null, null,
-        list_for_items.k, list_for_items.exclude, list_for_items.fallback, list_for_items.filter,
-        list_for_items.model) r;
-exception when others then
-    perform recdb.refuse_failing(sqlstate, null);
-    -- An item of an attached catalogue that cannot be read must not take the lists of all with it.
-    unreadable := recdb.failing_items(sqlstate);
-    if unreadable is null then
-        raise;
-    end if;
-    select profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids || unreadable as hidden_ids,
-        profile.hidden_keys || array(select t.item_key from recdb.item_key t where t.item_id = any (unreadable))
-            as hidden_keys
-    into profile;
-    return query
-    select r.item_id, r.score, r.reason, r.model_version
-    from recdb.rank_items(
-        profile, null, null,
-        list_for_items.k, list_for_items.exclude, list_for_items.fallback, list_for_items.filter,
-        list_for_items.model) r;
+    loop
+        begin
+            return query
+            select r.item_id, r.score, r.reason, r.model_version
+            from recdb.rank_items(
+                profile, null, null,
+                list_for_items.k, list_for_items.exclude, list_for_items.fallback, list_for_items.filter,
+                list_for_items.model, list_for_items.among, list_for_items.scenario) r;
+            return;
+        exception when others then
+            perform recdb.refuse_failing(sqlstate, null);
+            -- An item of an attached catalogue that cannot be read must not take the lists of all with it.
+            unreadable := case when unreadable is null then recdb.failing_items(sqlstate) end;
+            if unreadable is null then
+                raise;
+            end if;
+            profile := recdb.hide_items(profile, unreadable);
+        end;
+    end loop;
 end
 $$;
-comment on function recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text) is
+comment on function recdb.list_for_items(
+    text[], bigint, text[], real[], text, jsonb, text, text[], text) is
     'Internal: the list that recommend_for_items() gives, for ids of type text.';
 
 
@@ -246,7 +270,8 @@ comment on function recdb.list_for_items(text[], bigint, text[], real[], text, j
 --   returns, reads, errors  as list_for_items()
 create or replace function recdb.recommend_for_items(
     items anyarray, k bigint default 50, exclude anycompatiblearray default '{}'::text[],
-    weights real[] default null, fallback text default 'none', filter jsonb default null, model text default null
+    weights real[] default null, fallback text default 'none', filter jsonb default null, model text default null,
+    among text[] default null, scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -254,9 +279,10 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_items(
         recdb.id_texts($1::pg_catalog.text[], pg_catalog.pg_typeof($1)), $2,
-        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7) r
+        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8, $9) r
 $$;
-comment on function recdb.recommend_for_items(anyarray, bigint, anycompatiblearray, real[], text, jsonb, text) is
+comment on function recdb.recommend_for_items(
+    anyarray, bigint, anycompatiblearray, real[], text, jsonb, text, text[], text) is
     'recommend() for a guest without a history, from the items of this visit, which are not returned. items: newest '
     'first, unknown ids are ignored; weights: one for each item, NULL is 1; others as in recommend(). Errors: 22023 if '
     'weights and items differ in number or a weight is not finite, and those of recommend().';
@@ -264,11 +290,13 @@ comment on function recdb.recommend_for_items(anyarray, bigint, anycompatiblearr
 
 -- recdb.lists_for_users: the lists of many users in one call, for mails and precomputing.
 --   parameters  user_ids  the users; NULLs are ignored, and a user given twice counts once
---               k         as recommend()
+--               others    as recommend()
 --   returns     the users in the order given; for each item its rank, from 1
 --   reads       as recommend()
---   errors      22023 for k outside 1..1000
-create or replace function recdb.lists_for_users(user_ids text[], k bigint)
+--   errors      as recommend()
+create or replace function recdb.lists_for_users(
+    user_ids text[], k bigint, fallback text, filter jsonb, model text, among text[], scenario text
+)
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable security definer rows 1000
 set search_path from current
@@ -281,23 +309,30 @@ as $$
         where n.user_id is not null
         group by n.user_id
     ) u
-    cross join lateral recdb.list_for_user(u.user_id, lists_for_users.k, '{}', 'none', null, null) r
+    cross join lateral recdb.list_for_user(
+        u.user_id, lists_for_users.k, '{}', lists_for_users.fallback, lists_for_users.filter, lists_for_users.model,
+        lists_for_users.among, lists_for_users.scenario) r
     order by u.position, 2
 $$;
-comment on function recdb.lists_for_users(text[], bigint) is
+comment on function recdb.lists_for_users(text[], bigint, text, jsonb, text, text[], text) is
     'Internal: the lists that recommend_batch() gives, for ids of type text.';
 
 
 -- recdb.recommend_batch: the lists of many users in one call.
---   parameters  user_ids  an array of ids of any type; k, as lists_for_users()
+--   parameters  user_ids, among  arrays of ids of any type; others as lists_for_users()
 --   returns, reads, errors  as lists_for_users()
-create or replace function recdb.recommend_batch(user_ids anycompatiblearray, k bigint default 50)
+create or replace function recdb.recommend_batch(
+    user_ids anycompatiblearray, k bigint default 50, fallback text default 'none', filter jsonb default null,
+    model text default null, among anyarray default null::text[], scenario text default null
+)
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable rows 1000
 as $$
     select r.user_id, r.rank, r.item_id, r.score, r.reason
-    from recdb.lists_for_users(recdb.id_texts($1::pg_catalog.text[], pg_catalog.pg_typeof($1)), $2) r
+    from recdb.lists_for_users(
+        recdb.id_texts($1::pg_catalog.text[], pg_catalog.pg_typeof($1)), $2, $3, $4, $5,
+        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7) r
 $$;
-comment on function recdb.recommend_batch(anycompatiblearray, bigint) is
+comment on function recdb.recommend_batch(anycompatiblearray, bigint, text, jsonb, text, anyarray, text) is
     'The lists of many users, in the order given, for mails and precomputing: one row per item, with its rank from 1. '
-    'k: items per user, as in recommend(). Error 22023 for k outside 1..1000.';
+    'k: items per user; all others as in recommend(). Error 22023 for k outside 1..1000.';

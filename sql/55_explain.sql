@@ -50,7 +50,7 @@ begin
     end if;
     select t.item_key into top
     from recdb.rank_items(
-        profile, contributions.user_id, own_key, 1, '{}', 'none', null, contributions.model) r
+        profile, contributions.user_id, own_key, 1, '{}', 'none', null, contributions.model, null, null) r
     join recdb.item_key t on t.item_id = r.item_id;
 
     return query
@@ -77,18 +77,79 @@ comment on function recdb.contributions(text, text, text) is
     'Internal: the contribution of each score source (an item of the user''s own, or a neighbour) to an item''s score.';
 
 
+-- recdb.explain_steering: by how much a scenario changes the score of an item.
+--   parameters  user_id, item_id
+--               score     of the model, in 0..1; NULL if the item has none
+--               scenario  as recommend()
+--   returns     one row for each of freshness, rotation and rules that acts: the difference that it makes, in the order
+--               of 32_steer. Diversity and the numbers per owner and attribute depend on the list, and have no row
+--   reads       scenario, rule, the item, impression
+create or replace function recdb.explain_steering(
+    user_id text, item_id text, score double precision, scenario text
+)
+returns table (source text, contribution double precision)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    given constant record := recdb.read_scenario(scenario);
+    factors record;
+begin
+    if score is null or not (given.acts or given.conditions is not null) then
+        return;
+    end if;
+    select
+        coalesce(recdb.fade(i.published_at, given.freshness), 1) as fresh,
+        coalesce(1 - given.rotation_rate * recdb.fade((
+            select a.shown_at
+            from recdb.ages_shown((
+                select u.user_key from recdb.user_key u
+                where u.user_id = explain_steering.user_id and given.rotation_rate > 0),
+                now() - 20 * given.rotation_time) a
+            join recdb.item_key t on t.item_key = a.item_key
+            where t.item_id = explain_steering.item_id), given.rotation_time), 1) as rotated,
+        f.lowers, f.lifts
+    into factors
+    from (select explain_steering.item_id as id) n
+    left join lateral recdb.read_item(n.id) i on true
+    cross join lateral (
+        select coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
+                * coalesce(min(case r.factor when 0 then 0 else 1 end), 1) as lowers,
+            coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts
+        from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+        where r.factor is not null and recdb.matches(i.attributes, r.condition, r.path)
+    ) f;
+    return query
+    select s.source, s.contribution
+    from (values
+        ('freshness', score * factors.fresh - score),
+        ('rotation', score * factors.fresh * (factors.rotated - 1)),
+        ('rule', recdb.lift(score * factors.fresh * factors.rotated * factors.lowers, factors.lifts)
+            - score * factors.fresh * factors.rotated)
+    ) s(source, contribution)
+    where s.contribution <> 0;
+end
+$$;
+comment on function recdb.explain_steering(text, text, double precision, text) is
+    'Internal: by how much a scenario changes the score of an item.';
+
+
 -- recdb.explain: why recommend() gives a user an item.
 --   parameters  user_id, item_id
---               model  a version's label; NULL for the active version
+--               model     a version's label; NULL for the active version
+--               scenario  as recommend()
 --   returns     source 'item': because_id is an item of the user's own; source 'neighbors': all neighbours in one row,
 --               because_id is NULL. Of an item that recommend() gives with the reason content: source 'content', the
---               item is like because_id, or 'author', it is by the owner of because_id. The contributions add up to
---               the item's score, the largest first. No rows if
+--               item is like because_id, or 'author', it is by the owner of because_id. Of a scenario: sources
+--               'freshness', 'rotation' and 'rule', the differences that they make. The contributions add up to
+--               the item's score before the choice of the list, the largest first. No rows if
 --               recommend() does not give the item, or gives it as popular filler
 --   reads       the same as recommend()
 --   errors      42704 for an unknown model
 -- If the user has already seen the item, the explanation ignores that interaction.
-create or replace function recdb.explain(user_id text, item_id text, model text default null)
+create or replace function recdb.explain(
+    user_id text, item_id text, model text default null, scenario text default null
+)
 returns table (source text, because_id text, contribution double precision)
 language plpgsql stable security definer rows 10 cost 10000
 set search_path from current
@@ -99,35 +160,44 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    select case when c.because_key is null then 'neighbors' when not n.unseen then 'item'
-            when n.owner_id is not null and n.owner_id = (select i.owner_id from recdb.read_item(t.item_id) i)
-            then 'author' else 'content' end,
-        t.item_id, sum(c.contribution)
-    from recdb.contributions(explain.user_id, explain.item_id, explain.model) c
-    cross join (
-        select u.unseen, (select i.owner_id from recdb.read_item(explain.item_id) i where u.unseen) as owner_id
-        from (
-            select exists (
-                select from recdb.serving(explain.model) s
-                join recdb.new_item w on w.model_id = s.model_id and w.users < 2
-                join recdb.item_key k on k.item_key = w.item_key
-                where k.item_id = explain.item_id) as unseen
-        ) u
-    ) n
-    left join recdb.item_key t on t.item_key = c.because_key
-    group by c.because_key, t.item_id, n.unseen, n.owner_id
+    with of_model as (
+        select case when c.because_key is null then 'neighbors' when not n.unseen then 'item'
+                when n.owner_id is not null and n.owner_id = (select i.owner_id from recdb.read_item(t.item_id) i)
+                then 'author' else 'content' end,
+            t.item_id, sum(c.contribution)
+        from recdb.contributions(explain.user_id, explain.item_id, explain.model) c
+        cross join (
+            select u.unseen, (select i.owner_id from recdb.read_item(explain.item_id) i where u.unseen) as owner_id
+            from (
+                select exists (
+                    select from recdb.serving(explain.model) s
+                    join recdb.new_item w on w.model_id = s.model_id and w.users < 2
+                    join recdb.item_key k on k.item_key = w.item_key
+                    where k.item_id = explain.item_id) as unseen
+            ) u
+        ) n
+        left join recdb.item_key t on t.item_key = c.because_key
+        group by c.because_key, t.item_id, n.unseen, n.owner_id
+    )
+    select m.* from of_model m
+    union all
+    select s.source, null, s.contribution
+    from recdb.explain_steering(
+        explain.user_id, explain.item_id, (select sum(m.contribution) from of_model m(source, because_id, contribution)),
+        explain.scenario) s
     order by 3 desc, 2;
 exception when others then
     perform recdb.refuse_failing(sqlstate, explain.user_id);
     raise;
 end
 $$;
-comment on function recdb.explain(text, text, text) is
+comment on function recdb.explain(text, text, text, text) is
     'Why recommend() gives a user an item: the contributions of each of the user''s own items (source item, '
     'because_id) and of all neighbours together (source neighbors) to its score; they add up to it. An item that the '
     'model has not seen is there because it is like an item of the user''s (source content) or by the same owner '
     '(source author). No rows if the '
-    'item is not recommended, or only as popular filler. If the user has already seen the item, the explanation '
+    'item is not recommended, or only as popular filler. A scenario adds the sources freshness, rotation and rule, with '
+    'the differences that they make. If the user has already seen the item, the explanation '
     'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 
 

@@ -111,7 +111,8 @@ comment on function recdb.id_texts(text[], regtype) is
 --   returns, reads, errors  as recommend()
 create or replace function recdb.recommend(
     user_id anynonarray, k bigint default 50, exclude anycompatiblearray default '{}'::text[],
-    fallback text default 'none', filter jsonb default null, model text default null
+    fallback text default 'none', filter jsonb default null, model text default null, among text[] default null,
+    scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -119,9 +120,9 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2,
-        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6) r
+        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8) r
 $$;
-comment on function recdb.recommend(anynonarray, bigint, anycompatiblearray, text, jsonb, text) is
+comment on function recdb.recommend(anynonarray, bigint, anycompatiblearray, text, jsonb, text, text[], text) is
     'recdb: recommend() for a user id that is no text, such as a bigint or a uuid.';
 
 
@@ -129,17 +130,18 @@ comment on function recdb.recommend(anynonarray, bigint, anycompatiblearray, tex
 --   parameters  user_id  of any type; others as recommend() with exclude_list
 --   returns, reads, errors  as recommend()
 create or replace function recdb.recommend(
-    user_id anynonarray, k bigint, exclude_list text, fallback text default 'none',
-    filter jsonb default null, model text default null
+    user_id anynonarray, k bigint, exclude_list text, fallback text default 'none', filter jsonb default null,
+    model text default null, among text[] default null, scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
 as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
-        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2, recdb.parse_exclude($3), $4, $5, $6) r
+        recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2, recdb.parse_exclude($3), $4, $5, $6,
+        $7, $8) r
 $$;
-comment on function recdb.recommend(anynonarray, bigint, text, text, jsonb, text) is
+comment on function recdb.recommend(anynonarray, bigint, text, text, jsonb, text, text[], text) is
     'recdb: recommend() with exclude_list, for a user id that is no text.';
 
 
@@ -148,7 +150,7 @@ comment on function recdb.recommend(anynonarray, bigint, text, text, jsonb, text
 --   returns, reads, errors  as recommend() with exclude_list
 create or replace function recdb.recommend(
     user_id anycompatiblenonarray, k bigint, exclude_list jsonb, fallback text default 'none',
-    filter jsonb default null, model text default null
+    filter jsonb default null, model text default null, among text[] default null, scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -156,9 +158,9 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2,
-        recdb.parse_exclude($3::pg_catalog.text), $4, $5, $6) r
+        recdb.parse_exclude($3::pg_catalog.text), $4, $5, $6, $7, $8) r
 $$;
-comment on function recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text) is
+comment on function recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text, text[], text) is
     'recdb: recommend() with exclude_list, for a JSON array of type jsonb and a user id of any type.';
 
 
@@ -167,7 +169,8 @@ comment on function recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, 
 --   returns, reads, errors  as recommend_for_items(); 22P02 for a text in another spelling
 create or replace function recdb.recommend_for_items(
     items text, k bigint default 50, exclude anycompatiblearray default '{}'::text[], weights real[] default null,
-    fallback text default 'none', filter jsonb default null, model text default null
+    fallback text default 'none', filter jsonb default null, model text default null, among text[] default null,
+    scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -175,21 +178,69 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_items(
         recdb.parse_exclude($1), $2, recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)),
-        $4, $5, $6, $7) r
+        $4, $5, $6, $7, $8, $9) r
 $$;
-comment on function recdb.recommend_for_items(text, bigint, anycompatiblearray, real[], text, jsonb, text) is
+comment on function recdb.recommend_for_items(
+    text, bigint, anycompatiblearray, real[], text, jsonb, text, text[], text) is
     'recommend_for_items() for items that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';
 
 
 -- recdb.recommend_batch for users in a text.
---   parameters  user_list  the users, as parse_exclude() reads them; k, as recommend_batch()
+--   parameters  user_list  the users, as parse_exclude() reads them; among  an array of ids of any type; others as
+--               recommend_batch()
 --   returns, reads, errors  as recommend_batch(); 22P02 for a text in another spelling
-create or replace function recdb.recommend_batch(user_list text, k bigint default 50)
+create or replace function recdb.recommend_batch(
+    user_list text, k bigint default 50, fallback text default 'none', filter jsonb default null,
+    model text default null, among anycompatiblearray default null::text[], scenario text default null
+)
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable rows 1000
-begin atomic
+as $$
     select r.user_id, r.rank, r.item_id, r.score, r.reason
-    from recdb.lists_for_users(recdb.parse_exclude(recommend_batch.user_list), recommend_batch.k) r;
-end;
-comment on function recdb.recommend_batch(text, bigint) is
+    from recdb.lists_for_users(
+        recdb.parse_exclude($1), $2, $3, $4, $5,
+        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7) r
+$$;
+comment on function recdb.recommend_batch(text, bigint, text, jsonb, text, anycompatiblearray, text) is
     'recommend_batch() for user ids that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';
+
+
+-- recdb.recommend for a user id and candidates that are both numbers, or both uuids.
+--   parameters  user_id  a smallint, integer, bigint or uuid; among  numbers, or uuids; others as recommend(), or as
+--               recommend() with exclude_list
+--   returns, reads, errors  as those
+-- In the forms above, candidates are text. A function has two families of polymorphic types, and here three arguments
+-- may each have a type of their own. So the user id has a type by name, and the candidates the type that takes all of
+-- its kind. 63_public has the same forms.
+do $$
+declare
+    form record;
+begin
+    for form in
+        select t.id, t.among, f.exclude, f.type, f.ids
+        from (values
+            ('k bigint default 50, exclude anycompatiblearray default ''{}''::text[]', 'anycompatiblearray',
+                'recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3))'),
+            ('k bigint, exclude_list text', 'text', 'recdb.parse_exclude($3)')
+        ) f(exclude, type, ids)
+        cross join (values
+            ('smallint', 'numeric'), ('integer', 'numeric'), ('bigint', 'numeric'), ('uuid', 'uuid')
+        ) t(id, among)
+    loop
+        execute format(
+            'create or replace function recdb.recommend('
+            'user_id %s, %s, fallback text default ''none'', filter jsonb default null, model text default null, '
+            'among %s[] default null, scenario text default null) '
+            'returns table (item_id text, score double precision, reason text, model_version text) '
+            'language sql stable rows 50 %s', form.id, form.exclude, form.among, format(
+                case form.type when 'text' then 'begin atomic %s; end' else 'as %L' end, format(
+                'select r.item_id, r.score, r.reason, r.model_version '
+                'from recdb.list_for_user($1::pg_catalog.text, $2, %s, $4, $5, $6, '
+                'recdb.id_texts($7::pg_catalog.text[], pg_catalog.pg_typeof($7)), $8) r', form.ids)));
+        execute format(
+            'comment on function recdb.recommend(%s, bigint, %s, text, jsonb, text, %s[], text) is %L',
+            form.id, form.type, form.among, format(
+                'recdb: recommend() for a user id of type %s, and candidates of type %s[].', form.id, form.among));
+    end loop;
+end
+$$;

@@ -72,7 +72,9 @@ comment on function recdb.caller_problem() is
 --   returns     as list_for_user(); if current_user_id() is NULL, nothing, or popular items with the fallback
 --   reads       current_user_id(); the rest as list_for_user()
 --   errors      as list_for_user() and asking_user()
-create or replace function recdb.list_for_me(k bigint, exclude text[], fallback text, filter jsonb, model text)
+create or replace function recdb.list_for_me(
+    k bigint, exclude text[], fallback text, filter jsonb, model text, among text[], scenario text
+)
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable security definer rows 50 cost 10000
 set search_path from current
@@ -80,9 +82,9 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recdb.asking_user(), list_for_me.k, list_for_me.exclude, list_for_me.fallback, list_for_me.filter,
-        list_for_me.model) r
+        list_for_me.model, list_for_me.among, list_for_me.scenario) r
 $$;
-comment on function recdb.list_for_me(bigint, text[], text, jsonb, text) is
+comment on function recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text) is
     'Internal: the list that recommend_me() gives, for ids of type text.';
 
 
@@ -91,15 +93,16 @@ comment on function recdb.list_for_me(bigint, text[], text, jsonb, text) is
 --   returns, reads, errors  as list_for_me()
 create or replace function recdb.recommend_me(
     k bigint default 50, exclude anycompatiblearray default '{}'::text[], fallback text default 'none',
-    filter jsonb default null, model text default null
+    filter jsonb default null, model text default null, among text[] default null, scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
 as $$
     select r.item_id, r.score, r.reason, r.model_version
-    from recdb.list_for_me($1, recdb.id_texts($2::pg_catalog.text[], pg_catalog.pg_typeof($2)), $3, $4, $5) r
+    from recdb.list_for_me(
+        $1, recdb.id_texts($2::pg_catalog.text[], pg_catalog.pg_typeof($2)), $3, $4, $5, $6, $7) r
 $$;
-comment on function recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text) is
+comment on function recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text, text[], text) is
     'recommend() for the caller, who is the user that current_user_id() names. If it names nobody: no rows, or popular '
     'items with fallback => ''popular''. All else as in recommend().';
 
@@ -109,17 +112,17 @@ comment on function recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, 
 --   returns, reads, errors  as recommend_me(); 22P02 for an exclude_list in another spelling
 create or replace function recdb.recommend_me(
     k bigint, exclude_list text, fallback text default 'none', filter jsonb default null,
-    model text default null
+    model text default null, among text[] default null, scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
 begin atomic
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_me(
-        recommend_me.k, recdb.parse_exclude(recommend_me.exclude_list), recommend_me.fallback, recommend_me.filter,
-        recommend_me.model) r;
+        recommend_me.k, recdb.parse_exclude(recommend_me.exclude_list), recommend_me.fallback,
+        recommend_me.filter, recommend_me.model, recommend_me.among, recommend_me.scenario) r;
 end;
-comment on function recdb.recommend_me(bigint, text, text, jsonb, text) is
+comment on function recdb.recommend_me(bigint, text, text, jsonb, text, text[], text) is
     'recommend_me() for excluded ids that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';
 
 
@@ -128,7 +131,7 @@ comment on function recdb.recommend_me(bigint, text, text, jsonb, text) is
 --   returns, reads, errors  as recommend_me() with exclude_list
 create or replace function recdb.recommend_me(
     k bigint, exclude_list jsonb, fallback text default 'none', filter jsonb default null,
-    model text default null
+    model text default null, among text[] default null, scenario text default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -136,9 +139,9 @@ begin atomic
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_me(
         recommend_me.k, recdb.parse_exclude(recommend_me.exclude_list::text), recommend_me.fallback,
-        recommend_me.filter, recommend_me.model) r;
+        recommend_me.filter, recommend_me.model, recommend_me.among, recommend_me.scenario) r;
 end;
-comment on function recdb.recommend_me(bigint, jsonb, text, jsonb, text) is
+comment on function recdb.recommend_me(bigint, jsonb, text, jsonb, text, text[], text) is
     'recommend_me() for excluded ids in a JSON array of type jsonb.';
 
 

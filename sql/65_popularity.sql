@@ -3,7 +3,7 @@
 
 -- recdb.popular: the most popular items, for nobody in particular, or for people of a kind.
 --   parameters  k        how many, 1 to 1000; NULL is 50
---               filter   only items whose attributes contain this (@>); NULL for all items
+--               filter   only items whose attributes contain this (@>), or a JSON path in a JSON string; NULL for all items
 --               segment  attributes of users, such as {"country": "de"}: what is popular among the users whose
 --                        attributes contain them; NULL for all users
 --   returns     the filler of recommend(fallback => 'popular') for a user without interactions: score 1 for the most
@@ -42,7 +42,7 @@ end
 $$;
 comment on function recdb.popular(bigint, jsonb, jsonb) is
     'The k most popular available items, for nobody in particular; the most popular has score 1. Items of the '
-    'catalogue without interactions come last, newest first. filter: only items whose attributes contain it (@>). '
+    'catalogue without interactions come last, newest first. filter: as in recommend(). '
     'segment: the items that are popular among the users whose recdb.user_attributes contain it, such as '
     '{"country": "de"}: for somebody without a history, if you know that much; a segment of few users leans on all '
     'users. Error 22023 for k outside 1..1000, or a segment that is no object.';

@@ -36,6 +36,7 @@ as $$
 #variable_conflict use_column
 declare
     listed_only constant boolean := (select c.listed_only from recdb.config c);
+    path constant jsonpath := recdb.filter_path(filter);
 begin
     return query
     select e.item_id, round(e.score / nullif(e.top, 0) * 1e9) / 1e9
@@ -51,7 +52,7 @@ begin
         ) o
         where c.item_id not in (select unnest(excluded))
     ) e
-    where filter is null or e.attributes @> filter
+    where filter is null or recdb.matches(e.attributes, filter, path)
     limit k;
 end
 $$;
@@ -125,7 +126,7 @@ comment on function recdb.rising_items(interval) is
 -- recdb.trending: the items that rise most.
 --   parameters  k            how many, 1 to 1000; NULL is 50
 --               time_window  how long ago "now" begins; NULL is a day. Above 0, and at most 400 days
---               filter       only items whose attributes contain this (@>); NULL for all items
+--               filter       only items whose attributes contain this (@>), or a JSON path in a JSON string; NULL for all items
 --   returns     the items that rose, by the formula at the head of this file: score descending, then item_id. The best
 --               has score 1, if no filter leaves it out; rise: how many times the usual number of users; users: how
 --               many touched it in the window
@@ -177,6 +178,6 @@ comment on function recdb.trending(bigint, interval, jsonb) is
     'The items that more users touch now than usual, live from the interactions. time_window: how far back now '
     'reaches, a day unless given; the seven windows before it say how many users are usual. A user counts once for an'
     ' item. score: 1 for the best; rise: how many times the usual number of users touched it, drawn towards 1 where '
-    'there are few; users: how many touched it in the window. filter: only items whose attributes contain it (@>). '
+    'there are few; users: how many touched it in the window. filter: as in recommend(). '
     'Items that did not rise are left out. Errors: 22023 for k outside 1..1000, or a time_window that is not above 0 '
     'and at most 400 days.';

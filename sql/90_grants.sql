@@ -20,30 +20,38 @@ begin
     end loop;
 end
 $$;
-revoke all on function public.recommend(text, bigint, text[], text, jsonb, text) from public;
-revoke all on function public.recommend(text, bigint, text, text, jsonb, text) from public;
-revoke all on function public.recommend(anynonarray, bigint, text[], text, jsonb, text) from public;
-revoke all on function public.recommend(anynonarray, bigint, text, text, jsonb, text) from public;
-revoke all on function public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text) from public;
-revoke all on function public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text) from public;
-revoke all on function public.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text) from public;
+
+-- The lists, for ids of every type.
+do $$
+declare
+    form record;
+begin
+    for form in
+        select p.oid::regprocedure as signature, p.pronamespace = 'public'::regnamespace as is_public
+        from pg_catalog.pg_proc p
+        where p.proname in ('recommend', 'recommend_for_items', 'recommend_batch')
+          and (p.pronamespace = 'recdb'::regnamespace
+              or p.pronamespace = 'public'::regnamespace and p.proname = 'recommend'
+                  and p.prosrc like '%recdb.list_for_user(%')
+    loop
+        if form.is_public then
+            execute format('revoke all on function %s from public', form.signature);
+        end if;
+        execute format('grant execute on function %s to recdb_reader, recdb_analyst', form.signature);
+    end loop;
+end
+$$;
 
 grant usage on schema recdb to recdb_self, recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
 
 grant execute on function
-    public.recommend(text, bigint, text[], text, jsonb, text),
-    public.recommend(text, bigint, text, text, jsonb, text),
-    recdb.recommend(text, bigint, anycompatiblearray, text, jsonb, text),
-    recdb.recommend(text, bigint, text, text, jsonb, text),
-    recdb.recommend_for_items(anyarray, bigint, anycompatiblearray, real[], text, jsonb, text),
-    recdb.recommend_batch(anycompatiblearray, bigint),
-    recdb.list_for_user(text, bigint, text[], text, jsonb, text),
-    recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text),
-    recdb.lists_for_users(text[], bigint),
+    recdb.list_for_user(text, bigint, text[], text, jsonb, text, text[], text),
+    recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text, text[], text),
+    recdb.lists_for_users(text[], bigint, text, jsonb, text, text[], text),
     recdb.popular(bigint, jsonb, jsonb),
     recdb.trending(bigint, interval, jsonb),
     recdb.similar_items(text, bigint),
-    recdb.explain(text, text, text)
+    recdb.explain(text, text, text, text)
 to recdb_reader, recdb_analyst;
 
 grant execute on function
@@ -70,16 +78,6 @@ grant execute on function recdb.show_interactions(), recdb.show_items(), recdb.s
 
 -- Ids of other types than text: the functions above, and what these forms call.
 grant execute on function
-    public.recommend(anynonarray, bigint, text[], text, jsonb, text),
-    public.recommend(anynonarray, bigint, text, text, jsonb, text),
-    public.recommend(anycompatiblenonarray, bigint, numeric[], text, jsonb, text),
-    public.recommend(anycompatiblenonarray, bigint, uuid[], text, jsonb, text),
-    public.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text),
-    recdb.recommend(anynonarray, bigint, anycompatiblearray, text, jsonb, text),
-    recdb.recommend(anynonarray, bigint, text, text, jsonb, text),
-    recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text),
-    recdb.recommend_for_items(text, bigint, anycompatiblearray, real[], text, jsonb, text),
-    recdb.recommend_batch(text, bigint),
     recdb.similar_items(anynonarray, bigint),
     recdb.explain(anynonarray, anycompatiblenonarray, text),
     recdb.explain(text, anynonarray, text)
@@ -108,10 +106,10 @@ to recdb_self, recdb_reader, recdb_writer, recdb_analyst;
 
 -- Callers who ask for themselves alone.
 grant execute on function
-    recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text),
-    recdb.recommend_me(bigint, text, text, jsonb, text),
-    recdb.recommend_me(bigint, jsonb, text, jsonb, text),
-    recdb.list_for_me(bigint, text[], text, jsonb, text),
+    recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text, text[], text),
+    recdb.recommend_me(bigint, text, text, jsonb, text, text[], text),
+    recdb.recommend_me(bigint, jsonb, text, jsonb, text, text[], text),
+    recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text),
     recdb.explain_me(text, text),
     recdb.explain_me(anynonarray, text)
 to recdb_self;

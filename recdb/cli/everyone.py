@@ -16,6 +16,7 @@ def recommend_all(
     ],
     url: Url = None,
     k: Annotated[int, typer.Option("-k", "--k", help="The largest number of items for each user.")] = 50,
+    scenario: Annotated[str | None, typer.Option(help="A row of recdb.scenario; default: the row default.")] = None,
 ) -> None:
     """Write the lists of all users to a CSV file, as recommend() returns them as of the last refresh.
 
@@ -26,7 +27,7 @@ def recommend_all(
     to_stdout = file == everyone.STDOUT
     database = open_database(url, quiet=to_stdout)
     with progress("recommend-all") as report:
-        written = everyone.recommend_all(database, file, k=k, report=report)
+        written = everyone.recommend_all(database, file, k=k, scenario=scenario, report=report)
     (errors if to_stdout else output).print(
         f"wrote {written.rows:,} rows of {written.model} for {written.users:,} users in {written.seconds:.1f} s",
         markup=False,

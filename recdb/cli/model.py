@@ -1,7 +1,7 @@
 """Commands for the model: refresh, recommend, models, activate."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import psycopg
 import typer
@@ -10,7 +10,7 @@ from recdb import job, migrate
 from recdb.cli.common import Json, Mlflow, Url, app, narrowed, open_database, parse_duration, tracker
 from recdb.client import Recommender
 from recdb.database import connect
-from recdb.errors import Rejected
+from recdb.errors import InvalidInput, Rejected
 from recdb.terminal import errors, output, progress
 
 
@@ -65,13 +65,23 @@ def recommend(
     ] = None,
     fallback: Annotated[str, typer.Option(help="'popular' fills the list up to k with popular items.")] = "none",
     model: Annotated[str | None, typer.Option(help="The label of a model version; default: the active one.")] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Only items with these attributes, or for which a JSON path is true."),
+    ] = None,
+    among: Annotated[
+        list[str] | None, typer.Option("--among", metavar="ID", help="Rank only this item. May be repeated.")
+    ] = None,
+    scenario: Annotated[str | None, typer.Option(help="A row of recdb.scenario; default: the row default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show the items that recommend() returns for a user, with titles and reasons."""
     database = open_database(url, quiet=as_json)
     with connect(database) as connection:
         migrate.require_installed(connection)
-        rows = Recommender(connection).recommend(user, k, exclude or [], fallback, model=model)
+        rows = Recommender(connection).recommend(
+            user, k, exclude or [], fallback, read_filter(filter), model, among or None, scenario
+        )
         titles = read_titles(connection, [row.item_id for row in rows])
     if as_json:
         output.print_json(
@@ -97,6 +107,17 @@ def recommend(
         for rank, row in enumerate(rows, 1)
     ]
     output.print(narrowed((">rank", "item", "title", ">score", "reason"), cells, foldable=["title"]))
+
+
+def read_filter(text: str | None) -> dict[str, Any] | str | None:
+    """Read the option --filter: a JSON object, or a JSON path."""
+    if text is None or not text.lstrip().startswith("{"):
+        return text
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"--filter is not JSON: {error}") from error
+    return found
 
 
 def read_titles(connection: psycopg.Connection, item_ids: list[str]) -> dict[str, str]:

@@ -10,9 +10,8 @@ import gzip
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -20,32 +19,24 @@ from recdb.arrays.snapshot import Snapshot, read_snapshot
 from recdb.database import Database, connect
 from recdb.errors import InvalidInput, RecdbError
 from recdb.everyone.rank import Lists, rank_everybody
+from recdb.everyone.steered import HEADER, Written, acts, quote, write_steered
 from recdb.faults import reach
 from recdb.migrate import require_whole
 from recdb.progress import Report, silent
 
-HEADER = "user_id,rank,item_id,score,reason,model_version\n"
 REASONS = ("collaborative_filtering", "content")
 STDOUT = "-"
 
 
-@dataclass(frozen=True)
-class Written:
-    """The counts of a file of lists."""
-
-    users: int
-    """The number of users that have a list."""
-    rows: int
-    model: str
-    seconds: float
-
-
-def recommend_all(database: Database, path: str, *, k: int = 50, report: Report = silent) -> Written:
+def recommend_all(
+    database: Database, path: str, *, k: int = 50, scenario: str | None = None, report: Report = silent
+) -> Written:
     """Write the lists of all users to a CSV file, gzipped where its name ends in .gz; '-' is standard output.
 
     A user's rows stand together, best first. The users are in no particular order; users for whom the model has no
-    recommendation have no rows. The file appears when it is complete. Raises RecdbError where no model has been trained
-    yet, InvalidInput for a k outside 1..1000 or a file that cannot be written.
+    recommendation have no rows. Where a scenario acts, `scenario` or else `default`, recdb.recommend_batch() makes the
+    lists. The file appears when it is complete. Raises RecdbError where no model has been trained yet, InvalidInput for
+    a k outside 1..1000, an unknown scenario or a file that cannot be written.
     """
     began = time.monotonic()
     if not 1 <= k <= 1000:
@@ -55,6 +46,8 @@ def recommend_all(database: Database, path: str, *, k: int = 50, report: Report 
         reach("lists opened")
         with connect(database) as connection:
             require_whole(connection)
+            if acts(connection, scenario):
+                return write_steered(connection, file, k, scenario, report)
             snapshot = read_snapshot(connection, report)
         write_text = renderer(snapshot)
         file.write(HEADER.encode())
@@ -83,11 +76,6 @@ def renderer(snapshot: Snapshot) -> Callable[[Lists], str]:
         )
 
     return render
-
-
-def quote(texts: Sequence[str]) -> list[str]:
-    """Quote the texts that need quotes in CSV."""
-    return ['"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\n\r') else text for text in texts]
 
 
 @contextmanager

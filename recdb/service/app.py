@@ -131,7 +131,15 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
     async def generate(body: RecommendationRequest, request: Request) -> Recommendations:
         """Recommend posts for a user, best first. The list reflects the user's last interaction."""
         rows = await backend.ask(
-            lambda client: client.recommend(body.user_id, body.limit, body.exclude_post_ids, body.fallback, body.filter)
+            lambda client: client.recommend(
+                body.user_id,
+                body.limit,
+                body.exclude_post_ids,
+                body.fallback,
+                body.filter,
+                among=body.among,
+                scenario=body.scenario,
+            )
         )
         metrics.count_answer(rows)
         request.scope["state"]["rows"] = len(rows)
@@ -142,7 +150,14 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
         """Recommend posts for somebody without an id, from the posts that this visit looked at."""
         rows = await backend.ask(
             lambda client: client.recommend_for_items(
-                body.post_ids, body.limit, body.exclude_post_ids, body.weights, body.fallback, body.filter
+                body.post_ids,
+                body.limit,
+                body.exclude_post_ids,
+                body.weights,
+                body.fallback,
+                body.filter,
+                among=body.among,
+                scenario=body.scenario,
             )
         )
         metrics.count_answer(rows)

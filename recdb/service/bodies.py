@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 MAX_EXCLUDED = 10_000
+MAX_AMONG = 10_000
 MAX_LOOKED_AT = 1000
 MAX_LIMIT = 100
 MAX_WEIGHT = 1_000_000.0
@@ -92,12 +93,27 @@ Excluded = Annotated[
 ]
 Fallback = Annotated[Literal["none", "popular"], Field(description="`popular` adds popular posts up to `limit`.")]
 Filter = Annotated[
-    dict[str, Any] | None,
-    AfterValidator(_check_json),
+    Annotated[dict[str, Any], AfterValidator(_check_json)]
+    | Annotated[str, Field(min_length=1, max_length=MAX_METADATA, pattern=TEXT)]
+    | None,
     Field(
         description='Only posts whose attributes contain this object, such as `{"lang": "fi"}`: at most '
-        f"{MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep.",
+        f"{MAX_METADATA} bytes of JSON, {MAX_METADATA_DEPTH} deep. Or only those that meet this JSON path, such as "
+        '`$.price < 20 && $.lang == "de"`.',
         examples=[{"lang": "fi"}],
+    ),
+]
+Among = Annotated[
+    list[Id] | None,
+    Field(max_length=MAX_AMONG, description="Rank only these posts. An empty list is no post; null is every post."),
+]
+Scenario = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=100,
+        pattern=TEXT,
+        description="The place of the product that shows the list: a row of recdb.scenario. Null is `default`.",
     ),
 ]
 Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
@@ -111,6 +127,8 @@ class RecommendationRequest(Request):
     exclude_post_ids: Excluded = Field(default_factory=list)
     fallback: Fallback = "none"
     filter: Filter = None
+    among: Among = None
+    scenario: Scenario = None
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"user_id": "user-42", "limit": 50, "exclude_post_ids": ["post-1"]}]}
@@ -130,6 +148,8 @@ class GuestRequest(Request):
     exclude_post_ids: Excluded = Field(default_factory=list)
     fallback: Fallback = "none"
     filter: Filter = None
+    among: Among = None
+    scenario: Scenario = None
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:

@@ -228,7 +228,10 @@ def test_a_missing_role_fails_and_its_fix_creates_it(superuser: psycopg.Connecti
     ("grant", "named"),
     [
         ("grant execute on function recdb.forget_user(text) to public", "recdb.forget_user(text)"),
-        ("grant execute on function public.recommend(text, bigint, text, text, jsonb, text) to public", "recommend("),
+        (
+            "grant execute on function public.recommend(text, bigint, text, text, jsonb, text, text[], text) to public",
+            "recommend(",
+        ),
         ("grant select on recdb.interaction to public", "recdb.interaction"),
         ("create function recdb.helper() returns int language sql as 'select 1'", "recdb.helper()"),
     ],

@@ -23,11 +23,11 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("alchemy", "client_lists", "removal"),
+    ("alchemy", "client_lists", "removal", "sources"),
     ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
-    ("content_tables", "user_tables"),
+    ("content_tables", "steering_tables", "user_tables"),
     ("errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -65,7 +65,10 @@ DESTROYED: dict[str, tuple[str, str | None]] = {
         "alter table events alter kind type kind2 using kind::text::kind2; drop type event_kind",
         None,
     ),
-    "recommend dropped": ("drop function public.recommend(text, bigint, text[], text, jsonb, text)", None),
+    "recommend dropped": (
+        "drop function public.recommend(text, bigint, text[], text, jsonb, text, text[], text)",
+        None,
+    ),
     "weights dropped": ("drop materialized view recdb.user_item_settled cascade", None),
     "owned by another": ("drop owned by app_owner cascade", "public.events"),
     "truncated": ("truncate events", None),
@@ -194,7 +197,7 @@ def test_init_makes_the_schema_of_a_fresh_install_again(copy: Copy) -> None:
         "drop function recdb.interactions_between cascade; "
         "drop function recdb.attached_interactions cascade; drop view if exists recdb.all_interactions cascade; "
         "drop index recdb.interaction_user, recdb.interaction_recorded, recdb.interaction_created; "
-        "drop function public.recommend(text, bigint, text, text, jsonb, text)",
+        "drop function public.recommend(text, bigint, text, text, jsonb, text, text[], text)",
     )
 
     assert "made again" in recdb("init", database=database)

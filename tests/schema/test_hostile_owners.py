@@ -90,12 +90,14 @@ def test_a_function_named_recommend_of_another_role_is_refused(mallory: tuple[Da
     with psycopg.connect(theirs.conninfo, autocommit=True) as connection:
         connection.execute(
             "create function public.recommend(user_id text, k bigint default 50, exclude text[] default '{}', "
-            "fallback text default 'none', filter jsonb default null, model text default null) "
+            "fallback text default 'none', filter jsonb default null, model text default null, "
+            "among text[] default null, scenario text default null) "
             "returns table (item_id text, score double precision, reason text, model_version text) "
             "language sql as $$ select '', 0::float8, '', '' $$"
         )
         connection.execute(
-            "comment on function public.recommend(text, bigint, text[], text, jsonb, text) is 'recdb: the same'"
+            "comment on function public.recommend(text, bigint, text[], text, jsonb, text, text[], text) "
+            "is 'recdb: the same'"
         )
     with pytest.raises(RecdbError, match="has a function public"):
         migrate.upgrade(database)

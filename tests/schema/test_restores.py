@@ -183,8 +183,11 @@ def test_schema_recdb_alone_comes_back_beside_the_tables_that_it_reads(
 ) -> None:
     before, weights = answers(db), db.execute(WEIGHTS).fetchall()
     run(DUMP, "--format=custom", "--schema=recdb", "--file", tmp_path / "dump", "--dbname", database.conninfo)
-    db.execute("drop schema recdb cascade; drop routine if exists public.recommend(text, bigint, text[], text, jsonb, "
-               "text), public.recommend(text, bigint, text, text, jsonb, text)")  # fmt: skip
+    db.execute(
+        "drop schema recdb cascade; "
+        "drop routine if exists public.recommend(text, bigint, text[], text, jsonb, text, text[], text), "
+        "public.recommend(text, bigint, text, text, jsonb, text, text[], text)"
+    )
 
     restore(tmp_path / "dump", database, "--exit-on-error")
     # It makes public.recommend again, which is not in the schema.

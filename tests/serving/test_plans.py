@@ -11,9 +11,8 @@ from recdb.database import Database
 
 USERS, ITEMS = 5000, 6000
 
-SMALL = {
-    "config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent", "new_item", "ignored_user",
-}  # fmt: skip
+SMALL = {"config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent", "new_item",
+         "ignored_user", "rule", "scenario"}  # fmt: skip
 """Tables of a few rows, or of as many as changed since the last full refresh: scans of these are allowed."""
 
 CALLS = {

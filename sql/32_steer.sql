@@ -1,0 +1,239 @@
+-- Lists that a scenario steers. rank_items() calls steer_items() if the scenario's row or one of its rules acts; else
+-- nothing here runs. The score s of the model, in 0..1, becomes in this order
+--   s * 2 ^ (-age / freshness) * (1 - rotation_rate * 2 ^ (-age of the last impression / rotation_time))
+--   s * the factors of the rules up to 1;  then f s / (1 + (f - 1) s) with the product f of the factors above 1
+-- so it stays in 0..1, and lifted items keep their order. Then the list is chosen from the best down. An item whose
+-- owner or attribute has its number already is passed over. With a diversity d, the next item is the one with the
+-- largest (1 - d) s + d (1 - the largest cosine with an item that is chosen already): maximal marginal relevance. What
+-- is excluded counts as chosen: so the pages fit together. The score in the list is what the choice compared.
+
+
+-- recdb.lift: the score of an item after the rules that lift it.
+--   parameters  score   in 0..1
+--               factor  1 or more
+--   returns     the score with its odds times the factor
+create or replace function recdb.lift(score double precision, factor double precision)
+returns double precision
+language sql immutable parallel safe
+begin atomic
+    select lift.factor * lift.score / (1 + (lift.factor - 1) * lift.score);
+end;
+comment on function recdb.lift(double precision, double precision) is
+    'Internal: a score with its odds times a factor of 1 or more; it stays in 0..1.';
+
+
+-- recdb.ages_shown: when a user was shown items.
+--   parameters  own_key  the user's key; NULL for nobody
+--               since    older impressions do not count
+--   returns     one row per item: its last impression
+--   reads       impression by index, if a revision has made it
+create or replace function recdb.ages_shown(own_key integer, since timestamptz)
+returns table (item_key integer, shown_at timestamptz)
+language plpgsql stable rows 100
+as $$
+#variable_conflict use_column
+begin
+    if own_key is not null and to_regclass('recdb.impression') is not null then
+        return query
+        select i.item_key, max(i.shown_at)
+        from recdb.impression i
+        where i.user_key = own_key and i.shown_at > since
+        group by i.item_key;
+    end if;
+end
+$$;
+comment on function recdb.ages_shown(integer, timestamptz) is
+    'Internal: when a user was shown each item last.';
+
+
+-- recdb.steer_pool: the items that a steered list is chosen from.
+--   parameters  everything  the row of scored_items(), of the candidates alone if the caller gave some
+--               top         best_score() of all items
+--               given       of read_scenario()
+--               owner       as eligible()
+--               filter      of the caller
+--               size        how many of the best items
+--               further     how many items below them are looked at: those that a rule lifts or pins come too
+--   returns     the items with their scores in 0..1, the best first
+--   reads       eligible()
+create or replace function recdb.steer_pool(
+    everything record, top double precision, given record, owner text, filter jsonb, size bigint, further bigint
+)
+returns table (
+    item_key integer, item_id text, owner_id text, published_at timestamptz, attributes jsonb, score double precision
+)
+language plpgsql stable rows 200 cost 3000
+as $$
+#variable_conflict use_column
+declare
+    path constant jsonpath := recdb.filter_path(filter);
+    own_path constant jsonpath := recdb.filter_path(given.filter);
+begin
+    return query
+    select p.item_key, p.item_id, p.owner_id, p.published_at, p.attributes, p.score
+    from (
+        select c.item_key, o.item_id, o.owner_id, o.published_at, o.attributes,
+            round(c.score / top * 1e9) / 1e9 as score, row_number() over (rows unbounded preceding) as place
+        from unnest(everything.item_keys, everything.scores) c(item_key, score)
+        cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
+        where recdb.matches(o.attributes, filter, path)
+          and recdb.matches(o.attributes, given.filter, own_path)
+          and c.score / top >= coalesce(given.minimum_score, 0)
+        limit size + further
+    ) p
+    where p.place <= size or exists (
+        select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+        where coalesce(r.factor > 1, true) and recdb.matches(p.attributes, r.condition, r.path));
+end
+$$;
+comment on function recdb.steer_pool(record, double precision, record, text, jsonb, bigint, bigint) is
+    'Internal: the items that a steered list is chosen from, with the scores of the model.';
+
+
+-- recdb.fade: what is left of a whole after some time, half of it after each half.
+--   parameters  at    when it was whole; the future counts as now
+--               half  the time in which half of it goes
+--   returns     2 ^ (-age / half), above 0; NULL if either is NULL
+create or replace function recdb.fade(at timestamptz, half interval)
+returns double precision
+language sql stable parallel safe
+begin atomic
+    select case when fade.at is not null and fade.half is not null then
+        power(2::double precision, -least(500::double precision, greatest(0::double precision,
+            date_part('epoch', now() - fade.at) / date_part('epoch', fade.half)))) end;
+end;
+comment on function recdb.fade(timestamptz, interval) is
+    'Internal: 2 ^ (-age / half), above 0; NULL if either is NULL.';
+
+
+-- recdb.steer_filler: the popular items for a list that is steered, as steer_pool() gives the personal ones.
+--   parameters  missing     how many
+--               everything  the row of scored_items()
+--               others      as steer_pool() and rank_among()
+--   returns     as steer_pool(), with the scores of popular_filler()
+--   reads       as popular_filler(), or as among_filler() if the caller gave candidates
+create or replace function recdb.steer_filler(
+    given record, owner text, excluded text[], filter jsonb, hidden_ids text[], everything record, among text[],
+    missing bigint
+)
+returns table (
+    item_key integer, item_id text, owner_id text, published_at timestamptz, attributes jsonb, score double precision
+)
+language plpgsql stable rows 200 cost 5000
+as $$
+#variable_conflict use_column
+declare
+    own_path constant jsonpath := recdb.filter_path(given.filter);
+    found record;
+begin
+    if among is null then
+        select array_agg(f.item_id) as ids, array_agg(f.score) as scores into found
+        from recdb.popular_filler(
+            missing, owner, excluded, coalesce(filter, given.filter), hidden_ids, everything.item_keys,
+            everything.scores) f;
+    else
+        select array_agg(f.item_id) as ids, array_agg(f.score) as scores into found
+        from recdb.among_filler(
+            missing, owner, excluded, coalesce(filter, given.filter), hidden_ids, everything.item_keys,
+            everything.scores, among) f;
+    end if;
+    return query
+    select t.item_key, f.item_id, i.owner_id, i.published_at, i.attributes, f.score
+    from unnest(found.ids, found.scores) f(item_id, score)
+    left join lateral (select t.item_key from recdb.item_key t where t.item_id = f.item_id offset 0) t on true
+    left join lateral recdb.read_item(f.item_id) i on true
+    where recdb.matches(i.attributes, given.filter, own_path);
+end
+$$;
+comment on function recdb.steer_filler(record, text, text[], jsonb, text[], record, text[], bigint) is
+    'Internal: the popular items for a list that is steered.';
+
+
+-- recdb.steer_items: a list that a scenario steers.
+--   parameters  given    of read_scenario()
+--               others   as rank_among(); among may be NULL
+--   returns     as rank_items(), without the version; the reason of an item that a rule has lifted is boosted, and of
+--               one that a rule has pinned, pinned
+--   reads       as rank_among(); rule, item_vector and impression as far as the scenario needs them
+create or replace function recdb.steer_items(
+    served record, given record, profile record, owner text, own_key integer, wanted bigint, excluded text[],
+    fallback text, filter jsonb, among text[]
+)
+returns table (item_id text, score double precision, reason text)
+language plpgsql stable rows 50 cost 10000
+as $$
+#variable_conflict use_column
+declare
+    everything constant record := recdb.scored_items(served, profile, own_key);
+    top constant double precision := recdb.best_score(
+        everything.item_keys, everything.scores, owner, given.listed_only);
+    candidates record := everything;
+    -- Doubled until two more pages fit: so the pages of a list are chosen from the same items.
+    size constant bigint := given.pool * power(2, greatest(0, ceil(ln(
+        3.0 * (wanted + cardinality(excluded)) / given.pool) / ln(2.0))))::bigint;
+    pins constant boolean := array_remove(given.places, null) <> '{}';
+    -- A rule that lifts reaches as far below the pool as the pool is large, and one that pins further.
+    further constant bigint := case when pins then 2000 when exists (
+        select from unnest(given.factors) f(factor) where f.factor > 1) then size else 0 end;
+    pool record;
+begin
+    if among is not null then
+        select coalesce(array_agg(c.item_key order by c.score desc), '{}') as item_keys,
+            coalesce(array_agg(c.score order by c.score desc), '{}') as scores
+        into candidates
+        from unnest(everything.item_keys, everything.scores) c(item_key, score)
+        where c.item_key in (select unnest(recdb.find_keys(among)));
+    end if;
+    select array_agg(s.item_key) as item_keys, array_agg(s.item_id) as item_ids, array_agg(s.value) as numbers,
+        array_agg(s.reason) as reasons, array_agg(s.owner_id) as owner_ids, array_agg(s.counted) as counted,
+        array_agg(s.attributes) as attributes
+    into pool
+    from (
+        select p.item_key, p.item_id, p.owner_id, v.value, p.attributes -> given.max_per_attribute as counted,
+            case when f.lifts > 1 then 'boosted' when p.is_popular then 'popular'
+                when served.ranks_new_items and exists (
+                    select from recdb.new_item w
+                    where w.model_id = served.model_id and w.item_key = p.item_key and w.users < 2) then 'content'
+                else 'collaborative_filtering' end as reason,
+            case when pins then p.attributes end as attributes
+        from (
+            select n.*, false as is_popular
+            from recdb.steer_pool(
+                candidates, top, given, owner, filter, size, further) n
+            union all
+            select n.*, true
+            from recdb.steer_filler(
+                given, owner, excluded, filter, profile.hidden_ids, everything, among,
+                greatest(wanted, size - cardinality(candidates.item_keys) - cardinality(excluded))) n
+            where fallback = 'popular'
+        ) p
+        left join lateral (
+            select coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
+                    * min(case r.factor when 0 then 0 else 1 end) as lowers,
+                coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts
+            from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+            where r.factor is not null and recdb.matches(p.attributes, r.condition, r.path)
+        ) f on given.conditions is not null
+        left join recdb.ages_shown(
+            case when given.rotation_rate > 0 then own_key end, now() - 20 * given.rotation_time) a
+            on a.item_key = p.item_key and not coalesce(p.item_key = any (profile.item_keys), false)
+        cross join lateral (
+            select recdb.lift(
+                p.score * coalesce(recdb.fade(p.published_at, given.freshness), 1)
+                    * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
+                    * coalesce(f.lowers, 1), coalesce(f.lifts, 1)) as value
+        ) v
+        where coalesce(f.lowers, 1) > 0 and p.item_id not in (select unnest(excluded))
+        order by v.value desc, p.item_id
+    ) s;
+    if pool.item_ids is null then
+        return;
+    end if;
+    return query
+    select n.item_id, n.score, n.reason
+    from recdb.choose_items(served.model_id, given, pool, wanted, excluded) n;
+end
+$$;
+comment on function recdb.steer_items(
+    record, record, record, text, integer, bigint, text[], text, jsonb, text[]) is
+    'Internal: the list that recommend() gives where a scenario acts.';

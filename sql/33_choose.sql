@@ -1,0 +1,319 @@
+-- The choice of a steered list (32_steer) from its pool: pinned places, the most of one owner or attribute, diversity.
+
+
+-- recdb.values_of: the values of an attribute that are counted.
+--   parameters  attribute  a value of the catalogue's attributes; NULL for none
+--   returns     the elements of a list, once each; else the value
+create or replace function recdb.values_of(attribute jsonb)
+returns table (value text)
+language sql immutable parallel safe
+begin atomic
+    select distinct e.value
+    from jsonb_array_elements_text(
+        case jsonb_typeof(values_of.attribute) when 'array' then values_of.attribute
+            else jsonb_build_array(values_of.attribute) end) e(value)
+    where e.value is not null;
+end;
+comment on function recdb.values_of(jsonb) is
+    'Internal: the values of an attribute: the elements of a list, or the value itself.';
+
+
+-- recdb.count_groups: the owners and the values of the attribute of which a list may have only some items.
+--   parameters  given     the row of the scenario
+--               pool      of steer_items()
+--               excluded  the ids that count as chosen
+--   returns     one row: places, the place in the pool of each member, in order; members, its group; room, how many
+--               more items each group may have
+--   reads       read_item() of what is excluded
+create or replace function recdb.count_groups(given record, pool record, excluded text[])
+returns table (places integer[], members integer[], room integer[])
+language plpgsql stable rows 1
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with member as (
+        select p.place, 1 as kind, p.owner_id as value
+        from unnest(pool.owner_ids) with ordinality p(owner_id, place)
+        where given.max_per_owner is not null and p.owner_id is not null
+        union all
+        select p.place, 2, v.value
+        from unnest(pool.counted) with ordinality p(counted, place)
+        cross join lateral recdb.values_of(p.counted) v
+        where given.max_per_number is not null and p.counted is not null
+        union all
+        select 0, v.kind, v.value
+        from (select distinct e.id from unnest(excluded) e(id)) e
+        cross join lateral recdb.read_item(e.id) i
+        cross join lateral (
+            select 1 as kind, i.owner_id as value where given.max_per_owner is not null and i.owner_id is not null
+            union all
+            select 2, n.value from recdb.values_of(i.attributes -> given.max_per_attribute) n
+            where given.max_per_number is not null
+        ) v
+    ), numbered as (
+        select m.place, m.kind, dense_rank() over (order by m.kind, m.value)::integer as number from member m
+    )
+    select
+        (select array_agg(n.place::integer order by n.place, n.number) from numbered n where n.place > 0),
+        (select array_agg(n.number order by n.place, n.number) from numbered n where n.place > 0),
+        (
+            select array_agg(g.room order by g.number)
+            from (
+                select n.number, case n.kind when 1 then given.max_per_owner else given.max_per_number end
+                    - count(*) filter (where n.place = 0)::integer as room
+                from numbered n
+                group by n.number, n.kind
+            ) g
+        );
+end
+$$;
+comment on function recdb.count_groups(record, record, text[]) is
+    'Internal: the owners and attribute values of which a steered list may have only some items, and their members.';
+
+
+-- recdb.find_pins: the items that rules pin to a place.
+--   parameters  given, pool, excluded  as count_groups()
+--   returns     the place in the pool of each pinned item and the place in the list, in the order of the rules. A rule
+--               pins nothing if the pool has no such item, or if an excluded item meets its condition
+--   reads       read_item() of what is excluded
+create or replace function recdb.find_pins(given record, pool record, excluded text[])
+returns table (place integer, target integer)
+language plpgsql stable rows 5
+as $$
+#variable_conflict use_column
+declare
+    pin record;
+    taken integer[] := '{}';
+    found_place integer;
+begin
+    for pin in
+        select r.place, r.condition, r.path
+        from unnest(given.conditions, given.paths, given.places) with ordinality r(condition, path, place, number)
+        where r.place is not null
+        order by r.number
+    loop
+        continue when exists (
+            select from unnest(excluded) e(id)
+            cross join lateral recdb.read_item(e.id) i
+            where recdb.matches(i.attributes, pin.condition, pin.path));
+        select p.place into found_place
+        from unnest(pool.attributes) with ordinality p(attributes, place)
+        where recdb.matches(p.attributes, pin.condition, pin.path) and not p.place = any (taken)
+        order by p.place
+        limit 1;
+        if found then
+            taken := taken || found_place;
+            return query select found_place, pin.place;
+        end if;
+    end loop;
+end
+$$;
+comment on function recdb.find_pins(record, record, text[]) is
+    'Internal: the items of a steered list that rules pin, and their places.';
+
+
+-- recdb.likeness: how much items are like those that are excluded.
+--   parameters  model_id   the model version
+--               item_keys  the items
+--               excluded   the ids that count as chosen
+--   returns     for each item in order its unit vector, NULL if the version has none, and the largest cosine with an
+--               excluded item, at least 0
+--   reads       item_vector by key
+create or replace function recdb.likeness(
+    model_id integer, item_keys integer[], excluded text[],
+    out vectors @vector@.vector[], out nearest double precision[]
+)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    above @vector@.vector[];
+begin
+    select array_agg(@vector@.l2_normalize(v.embedding::@vector@.vector)) into above
+    from unnest(recdb.find_keys(excluded)) e(item_key)
+    cross join lateral (
+        select i.embedding from recdb.item_vector i
+        where i.model_id = likeness.model_id and i.item_key = e.item_key
+        offset 0
+    ) v;
+    select array_agg(n.vector order by n.place), array_agg(n.nearest order by n.place)
+    into likeness.vectors, likeness.nearest
+    from (
+        select k.place, k.vector, coalesce((
+                select greatest(0, max(-(k.vector operator(@vector@.<#>) a.vector))) from unnest(above) a(vector)), 0
+            ) as nearest
+        from (
+            select k.place, @vector@.l2_normalize(v.embedding::@vector@.vector) as vector
+            from unnest(item_keys) with ordinality k(item_key, place)
+            left join lateral (
+                select i.embedding from recdb.item_vector i
+                where i.model_id = likeness.model_id and i.item_key = k.item_key
+                offset 0
+            ) v on true
+        ) k
+    ) n;
+end
+$$;
+comment on function recdb.likeness(integer, integer[], text[]) is
+    'Internal: the unit vectors of items, and how much each is like one of the items that are excluded.';
+
+
+-- recdb.choose_places: the greedy choice of a list from its pool.
+--   parameters  ids, numbers  of the pool, numbers descending
+--               diversity    of the scenario
+--               vectors, nearest  of likeness(); NULL without diversity
+--               places, members, room  of count_groups()
+--               pinned       places in the pool that are chosen already, none is an empty array
+--               wanted       how many to choose beside those
+--   returns     places in the pool in the order of the choice, and the number by which each was chosen
+-- An item's number only sinks while others are chosen. So what is below the best so far needs no other look.
+create or replace function recdb.choose_places(
+    ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],
+    nearest double precision[], places integer[], members integer[], room integer[], pinned integer[], wanted bigint,
+    out chosen integer[], out scores double precision[]
+)
+language plpgsql immutable
+as $$
+declare
+    bounds double precision[] := array(
+        select (1 - diversity) * p.number + diversity * (1 - coalesce(p.near, 0))
+        from unnest(numbers, nearest) with ordinality p(number, near, place) order by p.place);
+    visits constant integer[] := array(
+        select p.place from unnest(bounds, ids) with ordinality p(bound, id, place) order by p.bound desc, p.id);
+    tops constant double precision[] := array(select p.bound from unnest(bounds) p(bound) order by p.bound desc);
+    firsts integer[] := array_fill(0, array[cardinality(ids)]);
+    compared integer[] := array_fill(0, array[cardinality(ids)]);
+    closed boolean[] := array_fill(false, array[cardinality(ids)]);
+    above integer[] := '{}';
+    starts integer := 1;
+    i integer;
+    member integer;
+    best integer;
+    best_number double precision;
+    cosine double precision;
+begin
+    scores := '{}';
+    for number in reverse coalesce(cardinality(members), 0) .. 1 loop
+        firsts[places[number]] := number;
+    end loop;
+    for turn in 1 .. cardinality(pinned) + wanted loop
+        best := pinned[turn];
+        best_number := -1;
+        for visit in starts .. cardinality(ids) loop
+            exit when turn <= cardinality(pinned) or tops[visit] < best_number;
+            i := visits[visit];
+            if closed[i] then
+                starts := case when visit = starts then starts + 1 else starts end;
+                continue;
+            end if;
+            continue when bounds[i] < best_number;
+            member := firsts[i];
+            while member > 0 and places[member] = i loop
+                closed[i] := closed[i] or room[members[member]] <= 0;
+                member := member + 1;
+            end loop;
+            continue when closed[i];
+            if diversity > 0 and vectors[i] is not null then
+                for other in compared[i] + 1 .. cardinality(above) loop
+                    cosine := -(vectors[i] operator(@vector@.<#>) vectors[above[other]]);
+                    if cosine > nearest[i] then
+                        nearest[i] := cosine;
+                    end if;
+                end loop;
+                compared[i] := cardinality(above);
+                bounds[i] := (1 - diversity) * numbers[i] + diversity * greatest(0, 1 - nearest[i]);
+            end if;
+            if bounds[i] > best_number or bounds[i] = best_number and ids[i] < ids[best] then
+                best := i;
+                best_number := bounds[i];
+            end if;
+        end loop;
+        exit when best is null;
+        closed[best] := true;
+        above := above || best;
+        scores := scores || best_number;
+        member := firsts[best];
+        while member > 0 and places[member] = best loop
+            room[members[member]] := room[members[member]] - 1;
+            member := member + 1;
+        end loop;
+    end loop;
+    chosen := above[cardinality(pinned) + 1:];
+    scores := scores[cardinality(pinned) + 1:];
+end
+$$;
+comment on function recdb.choose_places(
+    text[], double precision[], double precision, @vector@.vector[], double precision[], integer[], integer[],
+    integer[], integer[], bigint) is
+    'Internal: the greedy choice of a steered list from its pool.';
+
+
+-- recdb.choose_items: the steered list from its pool.
+--   parameters  model_id  the model version
+--               given     the row of the scenario, as steer_items()
+--               pool      arrays of one length, the best items first
+--               wanted    how many items
+--               excluded  the ids that count as chosen
+--   returns     the rows of the list; scores descend, so that sorting by them keeps the order
+--   reads       as count_groups(), find_pins() and likeness()
+-- A pinned item gets the score of the item above it, or 1. The items below it go on with their own scores, a trifle
+-- less where a score would come twice in the wrong order.
+create or replace function recdb.choose_items(
+    model_id integer, given record, pool record, wanted bigint, excluded text[]
+)
+returns table (item_id text, score double precision, reason text)
+language plpgsql stable rows 50
+as $$
+#variable_conflict use_column
+declare
+    groups record;
+    pins record;
+    like_excluded record;
+    picked record;
+    next_pick integer := 1;
+    pick integer;
+    last_score double precision := 1;
+    last_id text := '';
+begin
+    select null::integer[] as places, null::integer[] as members, null::integer[] as room into groups;
+    if given.max_per_owner is not null or given.max_per_number is not null then
+        select g.* into groups from recdb.count_groups(given, pool, excluded) g;
+    end if;
+    select null::integer[] as places, null::integer[] as targets into pins;
+    if given.places is not null then
+        select array_agg(f.place) as places, array_agg(f.target) as targets into pins
+        from recdb.find_pins(given, pool, excluded) f
+        where f.target <= wanted;
+    end if;
+    select null::@vector@.vector[] as vectors, null::double precision[] as nearest into like_excluded;
+    if given.diversity > 0 then
+        like_excluded := recdb.likeness(model_id, pool.item_keys, excluded);
+    end if;
+    picked := recdb.choose_places(
+        pool.item_ids, pool.numbers, given.diversity, like_excluded.vectors, like_excluded.nearest,
+        groups.places, groups.members, groups.room, coalesce(pins.places, '{}'), wanted);
+    for place in 1 .. wanted loop
+        pick := coalesce(array_position(pins.targets, place::integer), 0);
+        if pick > 0 then
+            item_id := pool.item_ids[pins.places[pick]];
+            score := last_score;
+            reason := 'pinned';
+        else
+            exit when next_pick > cardinality(picked.chosen);
+            item_id := pool.item_ids[picked.chosen[next_pick]];
+            score := least(last_score, picked.scores[next_pick]);
+            reason := pool.reasons[picked.chosen[next_pick]];
+            next_pick := next_pick + 1;
+        end if;
+        if score = last_score and item_id < last_id then
+            score := score * (1 - 1e-9);
+        end if;
+        last_score := score;
+        last_id := item_id;
+        return next;
+    end loop;
+end
+$$;
+comment on function recdb.choose_items(integer, record, record, bigint, text[]) is
+    'Internal: the steered list from its pool.';
