@@ -18,7 +18,7 @@ import sqlalchemy
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
-from recdb import alchemy, calls
+from recdb import alchemy, calls, client_impressions
 from recdb.arguments import Id
 from recdb.calls import Call, Row
 from recdb.database import APPLICATION_NAME, Database, connect, find_database, find_schema, prepares_statements
@@ -64,7 +64,7 @@ def _find_database(source: str | None, schema: str | None) -> tuple[Database, di
     return database, options
 
 
-class Recommender:
+class Recommender(client_impressions.Shown):
     """recdb's SQL functions as methods.
 
     `source` is a URL in any tool's spelling, a psycopg connection or pool, or an engine, connection or session of
@@ -234,7 +234,7 @@ class Recommender:
             raise translate(error, self._schema) from error
 
 
-class AsyncRecommender:
+class AsyncRecommender(client_impressions.AsyncShown):
     """Recommender for asyncio: the same arguments and the same methods, awaited.
 
     `max_connections` limits the client's own pool, so also how many calls of concurrent tasks run at once.

@@ -16,6 +16,7 @@ LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 
 # What the tables of a revision have that those of the revision before do not: the newest revision first.
 SIGNS = {
+    "0009": "to_regclass('recdb.impression') is not null",
     "0007": "to_regclass('recdb.item_embedding') is not null",
     "0006": "exists (select from pg_attribute where attrelid = to_regclass('recdb.attachment') and attname = 'query')",
     "0005": "to_regclass('recdb.ignored_user') is not null",

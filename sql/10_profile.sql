@@ -32,7 +32,8 @@
 -- The other files: 05_missing makes what went with something that an application dropped, 15_input tells good texts
 -- from bad ones, 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write has
 -- track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text, 64_me
--- answers for the caller alone, 67_oddities finds odd data, 69_guards, 71_runs and 72_rebuild belong to the refresh,
+-- answers for the caller alone, 66_impressions records what was shown, 67_oddities finds odd data, 68_experiments says
+-- who gets which variant of a list, 69_guards, 71_runs and 72_rebuild belong to the refresh,
 -- 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these tables,
 -- 78_broken says what is missing until `recdb init` has repaired it, 79_failing and 79_failing_items find the rows of
 -- attached tables that cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for

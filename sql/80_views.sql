@@ -150,7 +150,11 @@ select
     (select count(*) from recdb.item_key) as items,
     (select count(*) from recdb.recent_user) as recent_users,
     (select count(*) from recdb.user_vector v where v.model_id = m.model_id)::double precision
-        / nullif((select count(*) from recdb.user_key), 0) as vector_share,
+        / nullif((
+            select count(*) from recdb.user_key u
+            -- Users to whom items were only shown have a key too.
+            where not exists (select from recdb.impression)
+               or exists (select from recdb.user_item w where w.user_key = u.user_key)), 0) as vector_share,
     (select sum(pg_total_relation_size(c.oid)) from pg_class c
         join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes,
@@ -173,7 +177,9 @@ comment on column recdb.health.stored_interactions is
 comment on column recdb.health.users is 'How many users have a key.';
 comment on column recdb.health.items is 'How many items have a key.';
 comment on column recdb.health.recent_users is 'How many users changed since the last full refresh.';
-comment on column recdb.health.vector_share is 'The share of users with a vector in the active model version, 0 to 1.';
+comment on column recdb.health.vector_share is
+    'The share of users with a vector in the active model version, 0 to 1. Users without interactions, who were '
+    'only shown items, do not count.';
 comment on column recdb.health.bytes is 'The size of all tables of schema recdb with their indexes.';
 comment on column recdb.health.hidden_tables is
     'The tables whose row-level security may hide rows from recdb: while there is one, no refresh runs, and users '

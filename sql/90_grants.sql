@@ -47,8 +47,14 @@ to recdb_reader, recdb_analyst;
 
 grant execute on function
     recdb.track(text, text, text, timestamptz, jsonb, double precision),
-    recdb.merge_users(text, text)
+    recdb.merge_users(text, text),
+    recdb.record_impressions(text, text[], text, integer[], timestamptz, text, text, real[]),
+    recdb.impressions(text, anycompatiblearray, text, integer[], timestamptz, text, text, real[]),
+    recdb.impressions(anynonarray, anycompatiblearray, text, integer[], timestamptz, text, text, real[])
 to recdb_writer;
+
+grant execute on function recdb.variant(text, text), recdb.variant(anynonarray, text)
+to recdb_reader, recdb_writer, recdb_analyst;
 
 grant execute on function
     recdb.neighbors(text, bigint),

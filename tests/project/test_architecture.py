@@ -23,11 +23,11 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("alchemy", "removal"),
+    ("alchemy", "client_impressions", "removal"),
     ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
-    ("content_tables",),
+    ("content_tables", "impression_tables"),
     ("errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
