@@ -46,9 +46,7 @@ class ImpressionsRequest(Request):
 
     model_config = ConfigDict(
         protected_namespaces=(),
-        json_schema_extra={
-            "examples": [{"user_id": "user-42", "post_ids": ["post-7", "post-3"], "scenario": "home"}]
-        },
+        json_schema_extra={"examples": [{"user_id": "user-42", "post_ids": ["post-7", "post-3"], "scenario": "home"}]},
     )
 
 
