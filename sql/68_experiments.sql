@@ -160,7 +160,8 @@ begin
     end;
     if problem is not null then
         raise exception 'experiment % cannot start: %', found_row.name, problem
-            using errcode = 'object_not_in_prerequisite_state';
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = 'Its variants: select * from recdb.experiment_variant. Kept versions: recdb.models.';
     end if;
     update recdb.experiment e set started_at = now() where e.name = found_row.name;
 end

@@ -182,8 +182,8 @@ select m.day, m.scenario, m.experiment, m.variant, m.model_version, m.kind, m.us
 from recdb.measure_impressions() m;
 comment on view recdb.online_metrics is
     'How often users followed the items that they were shown: a row for each day (UTC), scenario, variant, model '
-    'version and kind of interaction, as of the last refresh. An interaction counts for the last impression of its item in the '
-    'day before it. measure_impressions() gives the same for a part of the time.';
+    'version and kind of interaction, as of the last refresh. An interaction counts for the last impression of its '
+    'item in the day before it. measure_impressions() gives the same for a part of the time.';
 comment on column recdb.online_metrics.users is 'How many users were shown at least one item.';
 comment on column recdb.online_metrics.impressions is 'How many items they were shown.';
 comment on column recdb.online_metrics.touched is 'How many of these impressions an interaction of the kind followed.';
@@ -241,5 +241,5 @@ as $$
 $$;
 comment on function recdb.experiment_sums(text, interval) is
     'Sums over the users of an experiment, by variant and kind: users, impressions, followed impressions, and the sums '
-    'of squares and products that intervals follow from. kind NULL: all users of the variant. variant NULL: the users who '
-    'were shown more than one variant, who count nowhere else.';
+    'of squares and products that intervals follow from. kind NULL: all users of the variant. variant NULL: the '
+    'users who were shown more than one variant, who count nowhere else.';

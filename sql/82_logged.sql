@@ -64,7 +64,8 @@ comment on function recdb.list_then(text, timestamptz, bigint, text) is
     'Internal: the list that a model version would have given a user at an earlier moment.';
 
 
--- recdb.logged_outcomes: logged impressions, and whether a model version would have shown them.
+-- recdb.logged_outcomes: logged impressions, and whether a model version would have shown them. An interaction counts
+-- for the last impression before it, as in online_metrics.
 --   parameters  model        the label of a kept version
 --               scenario     only impressions of this scenario; NULL for all
 --               since        only impressions from then on; NULL: from the training of the version on, since it has
@@ -120,6 +121,10 @@ begin
             left join recdb.interaction_kind k on k.kind = i.kind
             where i.item_id = t.item_id and i.created_at >= l.shown_at
               and i.created_at < l.shown_at + coalesce(logged_outcomes.attribution, interval '1 day')
+              and not exists (
+                  select from recdb.impression n
+                  where n.user_key = m.user_key and n.item_key = m.item_key
+                    and n.shown_at > m.shown_at and n.shown_at <= i.created_at)
               and case when logged_outcomes.kind is null
                   then coalesce(k.weight, (select c.default_weight from recdb.config c)) > 0
                   else i.kind = logged_outcomes.kind end),

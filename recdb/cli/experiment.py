@@ -157,7 +157,7 @@ def print_figures(figures: Figures) -> None:
         change = "control" if is_control else points_of(each.change)
         cells.append((each.kind, each.variant, percent(each.rate), percents(each.interval), change, each.verdict))
     output.print(narrowed((">kind", "variant", ">rate", "interval", "change in points", ""), cells))
-    output.print("The intervals hold with 95 % at all looks together: stop when one is narrow enough.")
+    output.print("The intervals hold at every look (95 %): stop when one is narrow enough.")
 
 
 def percent(value: float) -> str:

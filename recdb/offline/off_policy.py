@@ -1,4 +1,4 @@
-"""What users would have done with other lists, estimated from logged ones.
+"""The rate at which users would have followed other lists, estimated from logged ones.
 
 Where the log shows an item at a place with a known probability, its propensity, and the other list has the same item at
 the same place, the impression stands for 1 / propensity of them; every other impression stands for none. So the mean of

@@ -322,14 +322,14 @@ def test_a_command_that_cannot_work_says_why_and_changes_nothing(
 # Estimates for versions that were never served ----------------------------------------------------------------
 
 
-def test_a_version_is_estimated_from_random_pages_and_its_clicks_do_not_hide_it(
-    database: Database, db: psycopg.Connection
-) -> None:
+def test_a_version_is_estimated_from_random_pages(database: Database, db: psycopg.Connection) -> None:
     """Pages of random items, clicks by a hidden taste: the estimate is the truth of the version's own lists."""
-    record(db, tastes(users=60, items=12, per_user=4))
+    db.execute("update recdb.interaction_kind set weight = 0, hides = false where kind = 'click'")
+    record(db, [row for row in tastes(users=60, items=12, per_user=4) if row[2] != "click"])
     label = train(database)
+    begin = db.execute("select now()").fetchone()[0]
     generator = np.random.default_rng(7)
-    users, items = [f"u{number}" for number in range(60)], [f"i{number}" for number in range(12)]
+    users = column(db.execute("select user_id from recdb.user_key order by user_key"))
 
     def taste(user: str, item: str) -> float:
         return 0.5 if int(user[1:]) % 3 == int(item[1:]) % 3 else 0.1
@@ -339,27 +339,44 @@ def test_a_version_is_estimated_from_random_pages_and_its_clicks_do_not_hide_it(
     clicks, shown = [], []
     for user in users:
         for page in range(20):
-            moment = NOW + timedelta(seconds=page + 1)
+            moment = begin + timedelta(seconds=page)
             for place, number in enumerate(generator.choice(12, 2, replace=False), 1):
-                shown.append((user, items[number], "home", place, moment, 1 / 12))
-                if generator.random() < taste(user, items[number]):
-                    clicks.append((user, items[number], "click", moment + timedelta(milliseconds=1)))
+                item = f"i{number}"
+                shown.append((user, item, "home", place, moment, 1 / 12))
+                if generator.random() < taste(user, item):
+                    clicks.append((user, item, "click", moment + timedelta(milliseconds=1)))
     with db.cursor().copy(
         "copy recdb.impression_new (user_id, item_id, scenario, place, shown_at, propensity) from stdin"
     ) as copy:
         for row in shown:
             copy.write_row(row)
-    # Clicks after all pages: each page was ranked before them, and they hide most items today.
-    record(db, [(user, item, kind, NOW + timedelta(minutes=10)) for user, item, kind, _ in clicks])
+    record(db, clicks)
     refresh(db)
 
-    found = json.loads(recdb(database, "estimate", label, "--json").partition("\n")[2])
+    words = ("estimate", label, "--kind", "click")
+    found = json.loads(recdb(database, *words, "--json").partition("\n")[2])
 
-    assert found["impressions"] == 2400 and found["overlap"] == pytest.approx(1, abs=0.25)
-    assert found["snips"]["low"] < truth < found["snips"]["high"]
+    assert found["impressions"] == 40 * len(users) and found["overlap"] == pytest.approx(1, abs=0.25)
+    assert found["logged"]["rate"] == pytest.approx(len(clicks) / len(shown))
+    assert found["snips"]["low"] < truth < found["snips"]["high"] and truth > found["logged"]["high"]
     assert found["ips"]["rate"] == pytest.approx(truth, abs=0.12)
-    assert "effective sample size" in recdb(database, "estimate", label, "--scenario", "home", "--kind", "click")
-    with_none = CliRunner().invoke(
-        app, ["experiment", "estimate", label, "--scenario", "mail", "--url", database.conninfo]
-    )
+    assert "effective sample size" in recdb(database, *words, "--scenario", "home", "--since", "1h")
+    url = ["--url", database.conninfo]
+    with_none = CliRunner().invoke(app, ["experiment", *words, "--scenario", "mail", *url])
     assert "no impressions with propensities" in str(with_none.exception)
+
+
+def test_a_list_of_earlier_is_made_of_the_interactions_before_it(database: Database, db: psycopg.Connection) -> None:
+    """The items that a user has clicked since then are hidden today, and were not hidden then."""
+    record(db, [[*row, "2026-01-01"] for row in tastes()])
+    label = train(database)
+    earlier = "select item_id from recdb.list_then('u1', '2026-02-01', 10, %s)"
+    before = column(db.execute("select item_id from recommend('u1', 10)"))
+    assert column(db.execute(earlier, [label])) == before
+    for item in before[:3]:
+        db.execute("select recdb.track('u1', %s, 'click', '2026-02-02')", [item])
+
+    assert not set(before[:3]) & set(column(db.execute("select item_id from recommend('u1', 10)")))
+    assert column(db.execute(earlier, [label])) == before
+    after = "select item_id from recdb.list_then('u1', '2026-02-03', 10, %s)"
+    assert column(db.execute(after, [label])) == column(db.execute("select item_id from recommend('u1', 10)"))
