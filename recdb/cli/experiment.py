@@ -187,9 +187,9 @@ def print_estimate(estimated: VersionEstimate) -> None:
     ]
     output.print(narrowed(("lists", ">rate", "95 % interval"), cells))
     output.print(
-        f"{found.impressions:,} impressions of {found.users:,} users; {found.matched:,} are as {estimated.model} "
-        f"would show them: effective sample size {found.effective:,.0f}",
-        markup=False,
+        f"{found.impressions:,} impressions of {found.users:,} users; the version would show {found.matched:,} of them "
+        "alike"
     )
+    output.print(f"effective sample size {found.effective:,.0f}, mean weight {found.overlap:.2f}")
     for doubt in estimated.doubts:
         errors.print(f"warning: {doubt}", markup=False)

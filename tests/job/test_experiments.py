@@ -10,6 +10,7 @@ import numpy as np
 import psycopg
 import pytest
 from support.data import column, record, tastes, train
+from support.doctor import find, findings
 from support.refreshing import refresh
 from typer.testing import CliRunner
 
@@ -293,6 +294,17 @@ def test_a_wrong_split_and_users_of_two_variants_are_said(database: Database, ru
         "select count(*) from (select from recdb.impression group by user_key having count(distinct variant) > 1) m"
     ).fetchone()
     assert (figures["crossed_users"],) == mixed and figures["crossed_users"] >= 1
+
+
+def test_doctor_says_how_much_there_is_and_which_version_is_lost(running: psycopg.Connection) -> None:
+    assert "impressions" not in findings(running)
+    running.execute("select recdb.impressions('u1', '{i1}')")
+    refresh(running)
+    assert find(running, "impressions").message.startswith("5 weeks, ")
+    running.execute("alter table recdb.experiment_variant disable trigger user")
+    running.execute("update recdb.experiment_variant set model_version = 'v77' where name = 'red'")
+    lost = find(running, "impressions")
+    assert lost.state == "warn" and "v77 of colours" in lost.message
 
 
 @pytest.mark.parametrize(
