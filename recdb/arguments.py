@@ -101,6 +101,24 @@ def filter_of(name: str, value: object) -> str | None:
     return json.dumps(str.__str__(value)) if isinstance(value, str) else json_of(name, value)
 
 
+def places_of(name: str, values: object) -> list[int | None] | None:
+    """Return a list of whole numbers; None stays NULL."""
+    if values is None:
+        return None
+    if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{name} is of type {kind_of(values)}, and must be a list of whole numbers")
+    return [count_of(f"{name}[{place}]", value) for place, value in enumerate(values)]
+
+
+def shares_of(name: str, values: object) -> list[float | None] | None:
+    """Return a list of numbers, some of which may be unknown; None stays NULL."""
+    if values is None:
+        return None
+    if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{name} is of type {kind_of(values)}, and must be a list of numbers")
+    return [number_of(f"{name}[{place}]", value) for place, value in enumerate(values)]
+
+
 def json_of(name: str, value: object) -> str | None:
     """Return an object as JSON text; None stays NULL."""
     if value is None:

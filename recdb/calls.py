@@ -18,6 +18,8 @@ from recdb.arguments import (
     ids_or_null,
     json_of,
     number_of,
+    places_of,
+    shares_of,
     span_of,
     text_of,
     time_of,
@@ -60,6 +62,13 @@ class Number:
     """The one row of a function that returns a number."""
 
     value: int
+
+
+@dataclass(frozen=True)
+class Name:
+    """The one row of a function that returns a name, or None."""
+
+    value: str | None
 
 
 def recommend(
@@ -230,6 +239,43 @@ def track(
             number_of("value", value),
         ],
         Number,
+    )
+
+
+def impressions(
+    user_id: Id,
+    item_ids: Iterable[Id],
+    scenario: str | None,
+    places: Iterable[int] | None,
+    shown_at: datetime | None,
+    model_version: str | None,
+    variant: str | None,
+    propensities: Iterable[float | None] | None,
+) -> Call[Number]:
+    """Call recdb.impressions()."""
+    return Call(
+        "select recdb.impressions(%s::text, %s::text[], %s::text, %s::integer[], %s::timestamptz, %s::text, %s::text, "
+        "%s::real[]) as value",
+        [
+            id_of("user_id", user_id),
+            ids_of("item_ids", item_ids),
+            text_of("scenario", scenario),
+            places_of("places", places),
+            time_of("shown_at", shown_at),
+            text_of("model_version", model_version),
+            text_of("variant", variant),
+            shares_of("propensities", propensities),
+        ],
+        Number,
+    )
+
+
+def variant(user_id: Id | None, experiment: str) -> Call[Name]:
+    """Call recdb.variant()."""
+    return Call(
+        "select recdb.variant(%s::text, %s::text) as value",
+        [id_of("user_id", user_id), text_of("experiment", experiment)],
+        Name,
     )
 
 

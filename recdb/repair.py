@@ -17,6 +17,7 @@ LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 # What the tables of a revision have that those of the revision before do not: the newest revision first.
 SIGNS = {
     "0010": "to_regclass('recdb.user_attributes') is not null",
+    "0009": "to_regclass('recdb.impression') is not null",
     "0008": "to_regclass('recdb.scenario') is not null",
     "0007": "to_regclass('recdb.item_embedding') is not null",
     "0006": "exists (select from pg_attribute where attrelid = to_regclass('recdb.attachment') and attname = 'query')",

@@ -27,16 +27,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, EmbeddingToken, ItemEmbedding
 
 from recdb.content_tables import ItemLink, ModelContent, NewItem  # isort: skip
+from recdb.impression_tables import Experiment, ExperimentVariant, Impression, ImpressionNew, ImpressionState, ItemShown
 from recdb.steering_tables import Rule, Scenario
 from recdb.table_types import RANDOM_KEY, XID8, Base
 from recdb.user_tables import UserAttributes
 
 __all__ = [
     "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
-    "ForgottenUser", "IgnoredUser", "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink",
-    "ItemNeighbor", "ItemPopularity", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser",
-    "RefreshLock", "RefreshLog", "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey",
-    "UserVector",
+    "Experiment", "ExperimentVariant", "ForgottenUser", "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState",
+    "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity",
+    "ItemShown", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser", "RefreshLock", "RefreshLog",
+    "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
 
@@ -61,6 +62,7 @@ class Config(Base):
         ),
         CheckConstraint("isfinite(decay_origin)", name="config_decay_origin_finite"),
         CheckConstraint("content_share between 0 and 1", name="config_content_share"),
+        CheckConstraint("impression_retention between interval '1 day' and interval '10 years'"),
     )
 
     only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
@@ -74,6 +76,7 @@ class Config(Base):
     listed_only: Mapped[bool] = mapped_column(server_default=text("false"))
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
     content_share: Mapped[float] = mapped_column(REAL, server_default=text("0.005"))
+    impression_retention: Mapped[timedelta] = mapped_column(server_default=text("'90 days'"))
 
 
 class InteractionKind(Base):

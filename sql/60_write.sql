@@ -63,7 +63,7 @@ comment on function recdb.track(text, text, text, timestamptz, jsonb, double pre
 --   returns     how many interactions of recdb's own store it moved; 0 if there is nothing left to move
 --   writes      interaction; user_attributes: the member's own come before the guest's; changed_user: the next refresh
 --               gives the member the weights, the vectors and the share of popularity of both, and takes the guest's
---               away
+--               away; impression and impression_new
 --   errors      22023 for a missing, empty or too long id, and for twice the same
 -- It waits for no refresh. Attached tables are the application's: it changes the ids there itself.
 create or replace function recdb.merge_users(from_id text, to_id text)
@@ -92,6 +92,7 @@ begin
     select merge_users.to_id, g.attributes from recdb.user_attributes g where g.user_id = merge_users.from_id
     on conflict (user_id) do update set attributes = excluded.attributes || a.attributes;
     delete from recdb.user_attributes a where a.user_id = merge_users.from_id;
+    perform recdb.merge_impressions(merge_users.from_id, merge_users.to_id);
     if moved > 0 then
         insert into recdb.changed_user (user_id) values (merge_users.from_id), (merge_users.to_id);
     end if;
@@ -105,13 +106,45 @@ comment on function recdb.merge_users(text, text) is
     'Error 22023 for a missing or empty id, or for twice the same.';
 
 
+-- recdb.merge_impressions: give the impressions of a guest to the member.
+--   parameters  from_id, to_id  as merge_users()
+--   writes      impression, impression_new
+-- A member without a key gets the rows by way of impression_new, with the next refresh.
+create or replace function recdb.merge_impressions(from_id text, to_id text)
+returns void
+language plpgsql volatile
+as $$
+declare
+    guest constant integer := (select u.user_key from recdb.user_key u where u.user_id = from_id);
+    member constant integer := (select u.user_key from recdb.user_key u where u.user_id = to_id);
+begin
+    update recdb.impression_new n set user_id = merge_impressions.to_id where n.user_id = merge_impressions.from_id;
+    if member is not null then
+        update recdb.impression m set user_key = member where m.user_key = guest;
+    elsif guest is not null then
+        with moved as (
+            delete from recdb.impression m where m.user_key = guest returning m.*
+        )
+        insert into recdb.impression_new (
+            user_id, item_id, scenario, place, shown_at, model_version, experiment, variant, propensity)
+        select merge_impressions.to_id, t.item_id, m.scenario, m.place, m.shown_at, m.model_version, m.experiment,
+            m.variant, m.propensity
+        from moved m
+        join recdb.item_key t on t.item_key = m.item_key;
+    end if;
+end
+$$;
+comment on function recdb.merge_impressions(text, text) is
+    'Internal: gives the impressions of a guest to the member that the guest became.';
+
+
 -- recdb.forget_user: erase a user.
 --   parameters  user_id  the user
---   returns     how many interactions, weighted interactions, vectors and rows of attributes were erased
+--   returns     how many interactions, impressions, weighted interactions, vectors and rows of attributes were erased
 --   reads       attachment, user_item
---   writes      interaction, ignored_user, user_attributes, changed_user, user_key, user_item_recent, recent_user,
---               user_vector, item_popularity; if interactions are attached also forgotten_user, a tombstone that
---               keeps the user's rows in attached tables out
+--   writes      interaction, impression_new, impression, ignored_user, user_attributes, changed_user, user_key,
+--               user_item_recent, recent_user, user_vector, item_popularity; if interactions are attached also
+--               forgotten_user, a tombstone that keeps the user's rows in attached tables out
 -- It waits for a running refresh. The materialized view user_item_settled keeps rows under the erased integer key,
 -- which no longer leads to a user, until the next full refresh.
 create or replace function recdb.forget_user(user_id text)
@@ -129,6 +162,9 @@ begin
     perform recdb.take_refresh_lock(true);
     delete from recdb.interaction i where i.user_id = forget_user.user_id;
     get diagnostics erased = row_count;
+    delete from recdb.impression_new n where n.user_id = forget_user.user_id;
+    get diagnostics part = row_count;
+    erased := erased + part;
     if exists (select from recdb.attachment a where a.role = 'interactions') then
         insert into recdb.forgotten_user (user_digest)
         select sha256(k.salt || sha256(convert_to(forget_user.user_id, 'UTF8'))) from recdb.secret k
@@ -151,6 +187,9 @@ begin
             select count(*) into part from recdb.user_item w where w.user_key = key;
             erased := erased + part;
         end if;
+        delete from recdb.impression m where m.user_key = key;
+        get diagnostics part = row_count;
+        erased := erased + part;
         delete from recdb.user_item_recent w where w.user_key = key;
         insert into recdb.recent_user (user_key) values (key)
         on conflict (user_key) do update set refreshed_at = now();

@@ -231,7 +231,7 @@ comment on function recdb.refresh_vectors(integer[]) is
 -- recdb.refresh_queued: weigh the interactions of the users in changed_user again, who have no new interaction.
 --   reads       interactions_of(), ignored_user
 --   writes      empties changed_user; user_key, and as refresh_items() and refresh_vectors()
--- A user who is left without any interaction, such as a guest who became a member, loses the key.
+-- A user who is left without any interaction and impression, such as a guest who became a member, loses the key.
 create or replace function recdb.refresh_queued()
 returns void
 language plpgsql volatile
@@ -257,7 +257,8 @@ begin
     perform recdb.refresh_items(user_keys);
     perform recdb.refresh_vectors(user_keys);
     delete from recdb.user_key u
-    where u.user_key = any (user_keys) and not exists (select from recdb.interactions_of(u.user_id));
+    where u.user_key = any (user_keys) and not exists (select from recdb.interactions_of(u.user_id))
+      and not exists (select from recdb.impression m where m.user_key = u.user_key);
 end
 $$;
 comment on function recdb.refresh_queued() is
@@ -311,15 +312,14 @@ begin
     where not exists (select from recdb.user_key u where u.user_id = c.user_id)
       and octet_length(c.user_id) <= 2600
     order by c.user_id;
-    select coalesce(array_agg(u.user_key order by u.user_key), '{}') into user_keys
-    from recdb.user_key u
-    where u.user_id = any (changed);
+    user_keys := array(select u.user_key from recdb.user_key u where u.user_id = any (changed) order by u.user_key);
     select count(*) into before from recdb.user_item w where w.user_key = any (user_keys);
     written := recdb.refresh_items(user_keys);
     perform recdb.refuse_loss(before, written);
     perform recdb.refresh_vectors(user_keys);
     perform recdb.link_touched(user_keys);
     perform recdb.refresh_queued();
+    perform recdb.keep_impressions(recount => false);
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
     return true;
 exception when others then

@@ -31,6 +31,7 @@ comment on column recdb.items.embedding is
 -- The rule for an interaction's weight. Seven places repeat it:
 --   sql/10_profile.sql: profile_of() reads one user through the index of each source.
 --   sql/66_trending.sql: rising_items() reads a span of time through the index of each source, and decays nothing.
+--   sql/82_logged.sql: list_then() reads one user as profile_of() does, up to a moment.
 --   sql/05_missing.sql: the materialized view user_item_settled may not depend on a view that a replay replaces and a
 --       downgrade drops. Its earlier forms are in migrations/versions/0002_weighted_interactions.py,
 --       migrations/versions/0005_safety.py and migrations/versions/0006_any_application.py.
@@ -151,7 +152,11 @@ select
     (select count(*) from recdb.item_key) as items,
     (select count(*) from recdb.recent_user) as recent_users,
     (select count(*) from recdb.user_vector v where v.model_id = m.model_id)::double precision
-        / nullif((select count(*) from recdb.user_key), 0) as vector_share,
+        / nullif((
+            select count(*) from recdb.user_key u
+            -- Users to whom items were only shown have a key too.
+            where not exists (select from recdb.impression)
+               or exists (select from recdb.user_item w where w.user_key = u.user_key)), 0) as vector_share,
     (select sum(pg_total_relation_size(c.oid)) from pg_class c
         join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes,
@@ -174,7 +179,9 @@ comment on column recdb.health.stored_interactions is
 comment on column recdb.health.users is 'How many users have a key.';
 comment on column recdb.health.items is 'How many items have a key.';
 comment on column recdb.health.recent_users is 'How many users changed since the last full refresh.';
-comment on column recdb.health.vector_share is 'The share of users with a vector in the active model version, 0 to 1.';
+comment on column recdb.health.vector_share is
+    'The share of users with a vector in the active model version, 0 to 1. Users without interactions, who were '
+    'only shown items, do not count.';
 comment on column recdb.health.bytes is 'The size of all tables of schema recdb with their indexes.';
 comment on column recdb.health.hidden_tables is
     'The tables whose row-level security may hide rows from recdb: while there is one, no refresh runs, and users '

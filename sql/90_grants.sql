@@ -56,8 +56,14 @@ to recdb_reader, recdb_analyst;
 
 grant execute on function
     recdb.track(text, text, text, timestamptz, jsonb, double precision),
-    recdb.merge_users(text, text)
+    recdb.merge_users(text, text),
+    recdb.record_impressions(text, text[], text, integer[], timestamptz, text, text, real[]),
+    recdb.impressions(text, anycompatiblearray, text, integer[], timestamptz, text, text, real[]),
+    recdb.impressions(anynonarray, anycompatiblearray, text, integer[], timestamptz, text, text, real[])
 to recdb_writer;
+
+grant execute on function recdb.variant(text, text), recdb.variant(anynonarray, text)
+to recdb_reader, recdb_writer, recdb_analyst;
 
 grant execute on function
     recdb.neighbors(text, bigint),
@@ -119,6 +125,12 @@ grant execute on function recdb.refresh_changed(), recdb.log_failure(text, times
     recdb.begin_run(text), recdb.fail_run(bigint, text, text) to recdb_maintainer;
 grant execute on function recdb.is_running(integer, timestamptz) to recdb_maintainer, recdb_analyst;
 grant select on recdb.refresh_log, recdb.last_runs, recdb.health, recdb.models to recdb_maintainer;
+
+-- The figures of impressions and experiments.
+grant execute on function recdb.measure_impressions(timestamptz, timestamptz, interval),
+    recdb.experiment_sums(text, interval),
+    recdb.logged_outcomes(text, text, timestamptz, text, interval, bigint) to recdb_analyst, recdb_maintainer;
+grant select on recdb.online_metrics, recdb.experiment, recdb.experiment_variant to recdb_maintainer;
 
 -- The view health calls it.
 grant execute on function recdb.hidden_sources() to recdb_analyst, recdb_maintainer;

@@ -1,13 +1,13 @@
 """More lists: an index for what is trending, and attributes of users for what is popular in a segment.
 
 Revision ID: 0010
-Revises: 0008
+Revises: 0009
 """
 
 from recdb.revisions import execute, withdraw
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.doctor import attached, content, installation, memberships, oddities, privileges, recall, serving, storage
+from recdb.doctor import (
+    attached,
+    content,
+    installation,
+    memberships,
+    oddities,
+    privileges,
+    recall,
+    serving,
+    shown,
+    storage,
+)
 from recdb.doctor.verdict import Check, State, Verdict
 from recdb.schemas import DEFAULT_SCHEMA, in_schema, schema_of
 
@@ -36,6 +47,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "refresh": serving.check_refresh,
     "last run": serving.check_last_run,
     "user vectors": serving.check_vectors,
+    "impressions": shown.check_impressions,
     "recall": recall.check_recall,
     "roles": installation.check_roles,
     "grants": installation.check_grants,

@@ -115,7 +115,9 @@ def check_vectors(connection: psycopg.Connection) -> Verdict | None:
     row = connection.execute(
         """
         select (select count(*) from recdb.user_vector v where v.model_id = m.model_id),
-            (select count(*) from recdb.user_key)
+            (select count(*) from recdb.user_key u
+             where not exists (select from recdb.impression)
+                or exists (select from recdb.user_item w where w.user_key = u.user_key))
         from recdb.model m where m.active
         """
     ).fetchone()

@@ -94,13 +94,19 @@ def clean_up(connection: psycopg.Connection, report: Report) -> None:
 def retire_versions(connection: psycopg.Connection) -> None:
     """Mark the versions that are not kept as retired: from now on recommend() refuses their labels.
 
-    The active version is kept, and then those that were active last; a version that never was active counts by the
-    time of its training.
+    The active version is kept, so are those that a running experiment compares, and then those that were active last; a
+    version that never was active counts by the time of its training.
     """
     connection.execute(
         """
         update recdb.model set state = 'retired'
-        where state = 'ready' and not active and model_id not in (
+        where state = 'ready' and not active
+          and label not in (
+            select v.model_version
+            from recdb.experiment_variant v
+            join recdb.experiment e on e.name = v.experiment
+            where e.started_at is not null and e.stopped_at is null and v.model_version is not null)
+          and model_id not in (
             select model_id from recdb.model where state = 'ready'
             order by active desc, coalesce(activated_at, created_at) desc, model_id desc
             limit (select kept_models from recdb.config))

@@ -46,6 +46,7 @@ from recdb.service.bodies import (
 )
 from recdb.service.metrics import Metrics
 from recdb.service.observe import MAX_BODY, Observe, error_response
+from recdb.service.shown import add_impressions
 
 SHOWN_PROBLEMS = 5
 RETRY_AFTER = {"Retry-After": "2"}
@@ -121,6 +122,7 @@ def create_app(database: Database, *, max_connections: int = 8, timeout: float =
     app.add_middleware(Observe, metrics=metrics)
     _add_error_handlers(app)
     _add_recommending(app, backend, metrics)
+    add_impressions(app, backend, FAILURES)
     _add_exploring(app, backend)
     _add_watching(app, backend, metrics)
     return app

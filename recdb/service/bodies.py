@@ -20,7 +20,7 @@ MAX_EXACT = 2.0**53
 """Beyond it a number with a point or an exponent may be another one than was sent."""
 
 
-def _as_whole(value: object) -> object:
+def as_whole(value: object) -> object:
     """Read 50.0 as 50, as JSON does, but neither "50" nor true."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -28,7 +28,7 @@ def _as_whole(value: object) -> object:
 def _as_id(value: object) -> object:
     """Read an integer as an id, and 42.0 as 42; neither 4.2 nor true."""
     if isinstance(value, float) and abs(value) <= MAX_EXACT:
-        value = _as_whole(value)
+        value = as_whole(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -87,7 +87,7 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="The most posts to return."), BeforeValidator(_as_whole)]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="The most posts to return."), BeforeValidator(as_whole)]
 Excluded = Annotated[
     list[Id], Field(max_length=MAX_EXCLUDED, description="Posts to leave out, such as those on the page.")
 ]

@@ -21,6 +21,7 @@ FUZZING = Path(__file__).parent / "schemathesis.toml"
 
 JSON = {"content-type": "application/json"}
 
+IMPRESSIONS = "/impressions"
 GUEST, SIMILAR, POPULAR, SEGMENT, TRENDING, EXPLAIN = (
     f"/recommendations/{name}" for name in ("guest", "similar", "popular", "segment", "trending", "explain")
 )
@@ -159,6 +160,15 @@ def test_an_interaction_is_recorded_and_the_next_list_knows_it(http: httpx.Clien
     assert posts[0] not in [post["post_id"] for post in again["recommendations"]]
 
 
+def test_a_page_of_posts_is_recorded_as_shown(http: httpx.Client, shared: psycopg.Connection) -> None:
+    body = {"user_id": 77, "post_ids": ["i1", 5], "scenario": "home", "places": [3, 4.0], "propensities": [0.5, None]}
+    answer = http.post(IMPRESSIONS, json=body)
+    assert (answer.status_code, answer.json()) == (201, {"recorded": 2})
+    seen = "select item_id, scenario, place, propensity from recdb.impression_new where user_id = '77' order by place"
+    assert shared.execute(seen).fetchall() == [("i1", "home", 3, 0.5), ("5", "home", 4, None)]
+    assert http.post(IMPRESSIONS, json={"user_id": "u1", "post_ids": []}).json() == {"recorded": 0}
+
+
 def nested(depth: int) -> Any:
     value: Any = 1
     for _ in range(depth):
@@ -248,6 +258,15 @@ def test_an_integer_is_an_id_as_in_sql(http: httpx.Client, shared: psycopg.Conne
         ("/interactions", INTERACTION | {"metadata": {"a": "x" * 20_000}}, "metadata"),
         ("/interactions", INTERACTION | {"metadata": {"a": nested(40)}}, "metadata"),
         ("/interactions", INTERACTION | {"created_at": "2026-01-01"}, "created_at"),
+        (IMPRESSIONS, {"user_id": "u1"}, "post_ids"),
+        (IMPRESSIONS, {"user_id": "u1", "post_ids": "i1"}, "post_ids"),
+        (IMPRESSIONS, {"user_id": "u1", "post_ids": ["i1"] * 1001}, "post_ids"),
+        (IMPRESSIONS, {"user_id": "u1", "post_ids": ["\N{BATH}" * 1000]}, "2600 bytes"),
+        (IMPRESSIONS, {"user_id": "u1", "post_ids": ["i1"], "scenario": ""}, "scenario"),
+        (IMPRESSIONS, {"user_id": "u1", "post_ids": ["i1"], "places": [0]}, "places"),
+        (IMPRESSIONS, {"user_id": "u1", "post_ids": ["i1"], "places": [1, 2]}, "places has 2 numbers"),
+        (IMPRESSIONS, {"user_id": "u1", "post_ids": ["i1"], "propensities": [0]}, "propensities"),
+        (IMPRESSIONS, {"user_id": "u1", "post_ids": ["i1"], "shown_at": "2026-01-01"}, "shown_at"),
     ],
 )
 def test_a_body_that_is_wrong_is_named_and_refused(http: httpx.Client, path: str, body: Any, said: str) -> None:
@@ -321,7 +340,7 @@ def test_every_operation_is_described_with_its_errors(http: httpx.Client) -> Non
     assert set(operations) == {
         ("get", "/health"), ("get", "/live"), ("get", "/metrics"), ("post", GENERATE), ("post", GUEST),
         ("post", SIMILAR), ("get", POPULAR), ("post", SEGMENT), ("post", TRENDING), ("post", EXPLAIN),
-        ("post", "/interactions"),
+        ("post", "/interactions"), ("post", IMPRESSIONS),
     }  # fmt: skip
     for (method, path), operation in operations.items():
         assert operation["description"]

@@ -16,18 +16,18 @@ ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 LAYERS = (
     ("cli",),
     ("service", "evaluate"),
-    ("tuning", "everyone", "demo", "doctor"),
+    ("tuning", "everyone", "experiments", "demo", "doctor"),
     ("job",),
     ("arrays",),
     ("offline",),
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("alchemy", "client_lists", "removal", "sources"),
+    ("alchemy", "client_impressions", "client_lists", "removal", "sources"),
     ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
-    ("content_tables", "steering_tables", "user_tables"),
+    ("content_tables", "impression_tables", "steering_tables", "user_tables"),
     ("errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

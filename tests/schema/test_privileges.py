@@ -54,10 +54,19 @@ ASKING = {
 WRITING = {
     "track": "select recdb.track('u1', 'i1', 'view')",
     "merge_users": "select recdb.merge_users('u1', 'u2')",
+    "impressions": "select recdb.impressions('u1', '{i1,i2}')",
+    "impressions, numbers": "select recdb.impressions(42, array[7, 8.0])",
+    "impressions, text and numbers": "select recdb.impressions('u1', array[7])",
+    "impressions, the core": """
+        select recdb.record_impressions('u1', '{i1}', null, null, null, null, null, null)""",
     "track, numbers": "select recdb.track(42, 7.0, 'view')",
     "track, text and a number": "select recdb.track('u1', 7, 'view')",
     "merge_users, numbers": "select recdb.merge_users(42, 43)",
     "merge_users, text and a number": "select recdb.merge_users('u1', 43)",
+}
+GROUPING = {
+    "variant": "select recdb.variant('u1', 'colours')",
+    "variant, a number": "select recdb.variant(42, 'colours')",
 }
 EXPLORING = {
     "neighbors, a number": "select * from recdb.neighbors(42)",
@@ -90,6 +99,10 @@ OWNING = {
     "a kind": "insert into recdb.interaction_kind (kind, weight) values ('cart', 1)",
     "the ignored": "insert into recdb.ignored_user (user_id) values ('u1')",
     "who is heavy": "select * from recdb.heavy_users()",
+    "an experiment": "insert into recdb.experiment (name) values ('e')",
+    "a start": "select recdb.start_experiment('colours')",
+    "a stop": "select recdb.stop_experiment('running')",
+    "what was shown": "delete from recdb.impression",
     "an item": "insert into recdb.item (item_id) values ('i1')",
     "attributes of a user": "insert into recdb.user_attributes (user_id) values ('u1')",
     "an insert": "insert into recdb.interaction (user_id, item_id, kind) values ('u1', 'i1', 'view')",
@@ -100,13 +113,13 @@ OWNING = {
     "the ranking itself": """
         select * from recdb.rank_items(row(), null, null, 5, null, 'none', null, null)""",
 }
-EVERYTHING = READING | ASKING | WRITING | EXPLORING | WATCHING | MAINTAINING | OWNING
+EVERYTHING = READING | ASKING | WRITING | GROUPING | EXPLORING | WATCHING | MAINTAINING | OWNING
 
 MAY = {
     "recdb_self": ASKING,
-    "recdb_reader": READING,
-    "recdb_writer": WRITING,
-    "recdb_analyst": READING | EXPLORING | WATCHING,
+    "recdb_reader": READING | GROUPING,
+    "recdb_writer": WRITING | GROUPING,
+    "recdb_analyst": READING | GROUPING | EXPLORING | WATCHING,
     "recdb_maintainer": MAINTAINING | WATCHING,
     "stranger": {},
 }
@@ -116,6 +129,12 @@ MAY = {
 def trained(module_database: Database) -> None:
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         record(connection, tastes())
+        connection.execute("insert into recdb.experiment (name) values ('colours'), ('running')")
+        connection.execute(
+            "insert into recdb.experiment_variant (experiment, name) "
+            "select e, v from unnest(array['colours', 'running']) e, unnest(array['blue', 'red']) v"
+        )
+        connection.execute("select recdb.start_experiment('running')")
     train(module_database)
 
 

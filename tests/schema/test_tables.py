@@ -28,7 +28,8 @@ def session(database: Database) -> Iterator[Session]:
 def is_modelled(item: Any, name: str | None, kind: str, *_: Any) -> bool:
     """Leave out the partitions, which come and go with model versions, and Alembic's own version table."""
     return kind != "table" or (
-        name != migrate.VERSION_TABLE and not re.fullmatch(r"(user_vector|item_vector|item_neighbor)_\d+", name or "")
+        name != migrate.VERSION_TABLE
+        and not re.fullmatch(r"(user_vector|item_vector|item_neighbor|impression)_\d+", name or "")
     )
 
 

@@ -1,0 +1,48 @@
+"""The check of impressions and experiments."""
+
+import psycopg
+
+from recdb.database import fetch_row
+from recdb.doctor.verdict import Verdict, size, some
+
+
+def check_impressions(connection: psycopg.Connection) -> Verdict | None:
+    """Old impressions go, new ones are taken in, and the versions that experiments compare are there."""
+    (lost,) = fetch_row(
+        connection,
+        """
+        select coalesce(array_agg(format('%s of %s', v.model_version, e.name) order by e.name, v.name), '{}')
+        from recdb.experiment e
+        join recdb.experiment_variant v on v.experiment = e.name
+        where e.started_at is not null and e.stopped_at is null and v.model_version is not null
+          and not exists (select from recdb.model m where m.label = v.model_version and m.state = 'ready')
+        """,
+    )
+    if lost:
+        message = f"not kept, so the active version serves in its place: {some(lost)}"
+        return Verdict("warn", message, "recdb experiment stop NAME")
+    old, weeks, total, waiting = fetch_row(
+        connection,
+        """
+        select count(*) filter (where p.ends < now() - interval '7 days' - c.impression_retention),
+            count(p.name),
+            coalesce(sum(pg_total_relation_size(to_regclass('recdb.' || quote_ident(p.name)))), 0)::bigint,
+            (select count(*) from recdb.impression_new n
+             where n.shown_at < now() - interval '1 day'
+               and n.shown_at < (select max(l.finished_at) from recdb.refresh_log l where l.error is null))
+        from recdb.config c
+        left join lateral recdb.impression_partitions() p on true
+        group by c.impression_retention
+        """,
+    )
+    if old:
+        return Verdict(
+            "warn",
+            f"{old} weeks are older than config.impression_retention, and in use whenever recdb would drop them",
+            "recdb refresh, while no transaction reads recdb.impression",
+        )
+    if waiting:
+        return Verdict("warn", f"{waiting:,} rows of recdb.impression_new were not taken in", "recdb refresh")
+    if not weeks:
+        return None
+    return Verdict("ok", f"{weeks} weeks, {size(total)}")

@@ -1,0 +1,142 @@
+-- The logged impressions beside the lists of another model version: what the off-policy estimates are made of.
+
+
+-- recdb.list_then: the list that a model version would have given a user at an earlier moment.
+--   parameters  user_id  the user
+--               moment   the user's interactions before it count
+--               k        how many items
+--               model    the version's label
+--   returns     the items from the best down; the weights of today's kinds count, and today's catalogue
+--   reads       as list_for_user()
+--   errors      as list_for_user()
+-- At the time of the impression, what the user has followed since was not hidden yet.
+create or replace function recdb.list_then(user_id text, moment timestamptz, k bigint, model text)
+returns table (item_id text)
+language plpgsql stable rows 50 cost 10000
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    profile record;
+begin
+    with summed as (
+        select g.item_id, t.item_key, recdb.settle(g.total, g.magnitude) as weight, g.last_at, g.hides
+        from (
+            select w.item_id, sum(w.weight) as total, sum(abs(w.weight)) as magnitude, max(w.created_at) as last_at,
+                bool_or(w.hides) as hides
+            from (
+                select i.item_id, i.created_at,
+                    coalesce(k.weight, c.default_weight) * coalesce(i.value, 1)
+                        * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+                    coalesce(k.hides, c.default_hides) as hides
+                from (select f.* from recdb.config f offset 0) c
+                cross join lateral recdb.interactions_of(list_then.user_id) i
+                left join recdb.interaction_kind k on k.kind = i.kind
+                where i.created_at < list_then.moment
+            ) w
+            group by w.item_id
+        ) g
+        left join recdb.item_key t on t.item_id = g.item_id
+    ), ranked as (
+        select s.*, rank() over (partition by s.weight = 0 order by s.last_at desc) as rank,
+            s.weight <> 0 and s.item_key is not null as counts
+        from summed s
+    ), ordered as (
+        select r.* from ranked r order by recdb.precedence(r.weight, r.rank) desc, r.last_at desc, r.item_key
+    )
+    select array_agg(o.item_key) filter (where o.counts) as item_keys,
+        array_agg(o.weight) filter (where o.counts) as weights,
+        array_agg(o.rank) filter (where o.counts) as ranks,
+        coalesce(array_agg(o.item_id) filter (where o.hides), '{}') as hidden_ids,
+        coalesce(array_agg(o.item_key) filter (where o.hides and o.item_key is not null), '{}') as hidden_keys
+    into profile
+    from ordered o;
+
+    return query
+    select r.item_id
+    from recdb.rank_items(
+        profile, list_then.user_id,
+        (select u.user_key from recdb.user_key u where u.user_id = list_then.user_id),
+        list_then.k, '{}', 'none', null, list_then.model, null, null) r;
+end
+$$;
+comment on function recdb.list_then(text, timestamptz, bigint, text) is
+    'Internal: the list that a model version would have given a user at an earlier moment.';
+
+
+-- recdb.logged_outcomes: logged impressions, and whether a model version would have shown them. An interaction counts
+-- for the last impression before it, as in online_metrics.
+--   parameters  model        the label of a kept version
+--               scenario     only impressions of this scenario; NULL for all
+--               since        only impressions from then on; NULL: from the training of the version on, since it has
+--                            learned from what happened before
+--               kind         the kind of interaction that counts; NULL: every kind of positive weight
+--               attribution  how long after an impression an interaction with the item counts; NULL is a day
+--               pages        at most so many pages, drawn by a hash: the same ones each time
+--   returns     a row for each impression with a propensity: its user, whether it was followed, its propensity, and
+--               whether the version has the item at the same place of its list of that moment
+--   reads       impression, list_then() for each page; without the users of ignored_user
+--   errors      42704 if no kept version has that label
+create or replace function recdb.logged_outcomes(
+    model text, scenario text default null, since timestamptz default null, kind text default null,
+    attribution interval default null, pages bigint default 2000
+)
+returns table (user_key integer, followed boolean, propensity double precision, matches boolean)
+language plpgsql stable security definer rows 20000 cost 1000000
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set max_parallel_workers_per_gather = 0
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+    perform recdb.check_sources();
+    if not exists (select from recdb.serving(logged_outcomes.model)) then
+        return;
+    end if;
+    return query
+    with page as materialized (
+        select m.user_key, m.scenario, m.shown_at, max(m.place)::bigint as places
+        from recdb.impression m
+        where m.shown_at >= coalesce(logged_outcomes.since, (
+                select v.created_at from recdb.model v where v.label = logged_outcomes.model and v.state = 'ready'))
+          and (logged_outcomes.scenario is null or m.scenario = logged_outcomes.scenario)
+          and m.propensity is not null and m.place <= 1000
+          and not exists (
+              select from recdb.ignored_user g join recdb.user_key u on u.user_id = g.user_id
+              where u.user_key = m.user_key)
+        group by m.user_key, m.scenario, m.shown_at
+        order by hashtextextended(m.user_key::text || '/' || date_part('epoch', m.shown_at)::text, 0)
+        limit logged_outcomes.pages
+    ), listed as materialized (
+        select p.user_key, p.scenario, p.shown_at, u.user_id,
+            array(select r.item_id from recdb.list_then(u.user_id, p.shown_at, p.places, logged_outcomes.model) r)
+                as items
+        from page p
+        join recdb.user_key u on u.user_key = p.user_key
+    )
+    select l.user_key,
+        exists (
+            select from recdb.interactions_of(l.user_id) i
+            left join recdb.interaction_kind k on k.kind = i.kind
+            where i.item_id = t.item_id and i.created_at >= l.shown_at
+              and i.created_at < l.shown_at + coalesce(logged_outcomes.attribution, interval '1 day')
+              and not exists (
+                  select from recdb.impression n
+                  where n.user_key = m.user_key and n.item_key = m.item_key
+                    and n.shown_at > m.shown_at and n.shown_at <= i.created_at)
+              and case when logged_outcomes.kind is null
+                  then coalesce(k.weight, (select c.default_weight from recdb.config c)) > 0
+                  else i.kind = logged_outcomes.kind end),
+        m.propensity::double precision,
+        coalesce(l.items[m.place] = t.item_id, false)
+    from listed l
+    join recdb.impression m on m.user_key = l.user_key and m.shown_at = l.shown_at and m.scenario = l.scenario
+        and m.propensity is not null and m.place <= 1000
+    join recdb.item_key t on t.item_key = m.item_key;
+end
+$$;
+comment on function recdb.logged_outcomes(text, text, timestamptz, text, interval, bigint) is
+    'Logged impressions with a propensity, whether their users followed them, and whether a model version that did not '
+    'serve would have shown them at the same places: `recdb experiment estimate` weighs them. It looks at impressions '
+    'since the training of the version, unless since says otherwise. Error 42704 for an unknown version.';
