@@ -14,8 +14,9 @@ depends_on = None
 # The views and routines that the revisions before this one created; the replay makes popular() again, with its new
 # arguments.
 KEEP = (
-    "attached_interactions", "current_user_id", "decay", "interactions_of", "keep_config", "link_added_items",
-    "precedence", "queue_ignored", "read_interactions", "read_item", "read_items", "settle", "user_item", "users_since",
+    "attached_interactions", "current_user_id", "decay", "interactions_of", "keep_config", "keep_variants",
+    "link_added_items", "precedence", "queue_ignored", "read_interactions", "read_item", "read_items", "settle",
+    "user_item", "users_since",
 )  # fmt: skip
 
 
@@ -23,6 +24,11 @@ def upgrade() -> None:
     withdraw(keep=KEEP)
     execute("""
 create index interaction_created on recdb.interaction (created_at);
+
+comment on column recdb.config.content_share is
+    'The most that items which nobody has touched at the training may cost the others, as a share of the ndcg@20 of all '
+    'lists, while they are ranked by their content. 0: they are not ranked at all. It takes effect with the next '
+    'training.';
 
 create table recdb.user_attributes (
     user_id text primary key check (length(user_id) between 1 and 1000 and octet_length(user_id) <= 2600),
@@ -41,6 +47,10 @@ comment on column recdb.user_attributes.attributes is
 def downgrade() -> None:
     withdraw(keep=KEEP)
     execute("""
+comment on column recdb.config.content_share is
+    'The most that items which nobody has touched at the training take of the first 20 places of all lists, ranked by '
+    'their content. 0: they are not ranked at all. It takes effect with the next training.';
+
 drop table recdb.user_attributes;
 drop index recdb.interaction_created;
 """)

@@ -2,30 +2,16 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from recdb import migrate
 from recdb.cli.common import Json, Url, app, narrowed, open_database, parse_duration
-from recdb.cli.model import read_titles
+from recdb.cli.model import FilterOption, read_filter, read_titles
 from recdb.client import Recommender
 from recdb.database import connect
-from recdb.errors import InvalidInput
 from recdb.terminal import output
-
-
-def parse_object(option: str, text: str | None) -> dict[str, Any] | None:
-    """Parse an option that is a JSON object."""
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(f"{option} is not JSON: {error}", f'write {option} \'{{"lang": "fi"}}\'') from error
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{option} is not a JSON object", f'write {option} \'{{"lang": "fi"}}\'')
-    return value
 
 
 @app.command()
@@ -33,16 +19,14 @@ def trending(
     url: Url = None,
     k: Annotated[int, typer.Option("-k", "--k", help="The most items to return.")] = 10,
     window: Annotated[str, typer.Option(metavar="TIME", help="How far back now reaches, such as 1h or 7d.")] = "1d",
-    matching: Annotated[
-        str | None, typer.Option("--filter", metavar="JSON", help="Only items whose attributes contain this object.")
-    ] = None,
+    filter: FilterOption = None,
     as_json: Json = False,
 ) -> None:
     """Show the items that more users touch now than usual, the steepest rise first.
 
     The seven windows before the last one say how many users are usual. Items that did not rise are left out.
     """
-    time_window, wanted = parse_duration(window), parse_object("--filter", matching)
+    time_window, wanted = parse_duration(window), read_filter(filter)
     database = open_database(url, quiet=as_json)
     with connect(database) as connection:
         migrate.require_installed(connection)
