@@ -99,7 +99,7 @@ def strongest_of_dense(
 
 @dataclass(frozen=True)
 class Pairs:
-    """The weights between all pairs of items: f (sources targets)^s + left right', computed for a block at a time."""
+    """The weights between all pairs of items: (sources targets)^s + left right', computed for a block at a time."""
 
     sources: sparse.csr_array
     """(items, rows)."""
@@ -111,8 +111,6 @@ class Pairs:
     """(items, rank); None for no second term."""
     right: Float32 | None = None
     """(items, rank)."""
-    share: float = 1.0
-    """f: the first term counts this often, where there is a second."""
 
     def together(self, chosen: NDArray[np.int64]) -> sparse.csr_array:
         """Return the first term, (chosen, items)."""
@@ -125,7 +123,7 @@ class Pairs:
         """Return both terms for all items, (chosen, items); `given` is the first."""
         assert self.left is not None and self.right is not None
         found: Float32 = self.left[chosen] @ self.right.T
-        found[row_numbers(given), given.indices] += given.data * np.float32(self.share)
+        found[row_numbers(given), given.indices] += given.data
         return found
 
     def where_together(self, chosen: NDArray[np.int64], given: sparse.csr_array) -> Float32:
@@ -202,11 +200,10 @@ def fit_cooccurrence(
 ) -> Iterator[ItemNeighbors]:
     """Learn from items that occur together, by degree-normalized co-occurrence, and add a spectral filter.
 
-    N_ji = f (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
+    N_ji = (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
     c_r is the row's count; the diagonal is the first term's, times `self_weight`. The second term is that of filters.py
     for b = (x + y) / 2, where P = D^-b C D^-b is symmetric and the first term is D^-e P D^e, e = (x - y) / 2; with
-    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue. A filter may
-    multiply the first term by f, but not its diagonal.
+    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue.
 
     With s = 1 and no filter this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph
     filter of Turbo-CF (Park et al. 2024), and with a = 1/2, x = 1, y = 0 and the ideal filter GF-CF (Shen et al. 2021).
@@ -228,7 +225,6 @@ def fit_cooccurrence(
             pairs,
             left=spectrum.vectors * response * inverse_power(item_sums, exponent)[:, None],
             right=spectrum.vectors * inverse_power(item_sums, -exponent)[:, None],
-            share=spectrum.rest(params),
         )
     filtered = params.spectral_weight > 0
     everywhere = filtered and len(np.flatnonzero(item_sums)) <= FILTERED_ITEMS
@@ -241,10 +237,9 @@ def fit_cooccurrence(
             weights[row_numbers(given)[itself]] = given.data[itself] * np.float32(params.self_weight)
             found = strongest_of_dense(pairs.everywhere(chosen, given), chosen, weights, params.item_neighbors)
             return ItemNeighbors(chosen, found)
-        if filtered:
-            both = given.data * np.float32(pairs.share) + pairs.where_together(chosen, given)
-            given.data = np.where(itself, given.data, both).astype(np.float32)
         given.data[itself] *= np.float32(params.self_weight)
+        if filtered:
+            given.data += np.where(itself, 0, pairs.where_together(chosen, given)).astype(np.float32)
         return ItemNeighbors(chosen, strongest(given, itself, params.item_neighbors))
 
     return in_threads(learn, pairs.blocks(wanted, dense=everywhere), THREADS)
