@@ -13,6 +13,11 @@ from recdb.database import connect
 from recdb.errors import InvalidInput, Rejected
 from recdb.terminal import errors, output, progress
 
+FilterOption = Annotated[
+    str | None,
+    typer.Option("--filter", metavar="JSON", help="Only items with these attributes, or where a JSON path is true."),
+]
+
 
 @app.command()
 def refresh(
@@ -65,10 +70,7 @@ def recommend(
     ] = None,
     fallback: Annotated[str, typer.Option(help="'popular' fills the list up to k with popular items.")] = "none",
     model: Annotated[str | None, typer.Option(help="The label of a model version; default: the active one.")] = None,
-    filter: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="Only items with these attributes, or for which a JSON path is true."),
-    ] = None,
+    filter: FilterOption = None,
     among: Annotated[
         list[str] | None, typer.Option("--among", metavar="ID", help="Rank only this item. May be repeated.")
     ] = None,

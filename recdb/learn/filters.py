@@ -1,19 +1,16 @@
 """Spectral filters, which also find neighbours among items that never occurred together.
 
 R = sqrt(c) D_r^-a W D_i^-b is the matrix of rows and items, c the rows' counts, and P = R'R. An eigenvector of P with a
-large eigenvalue is a taste that many rows share, one with a small eigenvalue is mostly chance. A filter makes
-f P + V diag(h(l)) V' of P, with the eigenvectors V of the largest eigenvalues and l these, in units of the largest of
-all; f is 1 but for "ridge":
+large eigenvalue is a taste that many rows share, one with a small eigenvalue is mostly chance. A filter adds
+V diag(h(l)) V' to P, with the eigenvectors V of the largest eigenvalues and l these, in units of the largest of all:
 
 - "ideal" is the low-pass filter of GF-CF (Shen et al., CIKM 2021): h = w.
 - "second-order" lowers the tastes that most rows share: h = -w l^2, so that P becomes P - w P^2. So do the polynomials
   of Turbo-CF (Park et al., SIGIR 2024) and the sharpening of BSPM (Choi et al., SIGIR 2023).
 - "chebyshev" is the plateau of ChebyCF (Kim et al., SIGIR 2025) in place of P, and an ideal low-pass filter:
   h = 1/2 -+ 1/2 |1 - 2 l|^p - l + w.
-- "ridge" is P (P + I / w)^-1 / w in place of P, the linear regression of items on items: h = l / (1 + w l) - f l. It
-  is EASE without the constraint that no item predicts itself. The eigenvalues that are not known are small, and count
-  at most as much as the smallest that is known: f = 1 / (1 + w l) for that one. So they stay smaller than the others,
-  whatever w is.
+- "ridge" is P (P + I / w)^-1 / w in place of P, the linear regression of items on items: h = -l^2 / (l + 1 / w). It is
+  EASE without the constraint that no item predicts itself.
 
 Here w is `spectral_weight` and p is `spectral_power`.
 """
@@ -52,12 +49,7 @@ def chebyshev(eigenvalues: Float64, weight: float, power: float) -> Float64:
 
 def ridge(eigenvalues: Float64, weight: float, power: float) -> Float64:
     """Ridge regression in place of P."""
-    return eigenvalues / (1 + weight * eigenvalues) - remaining(eigenvalues, weight) * eigenvalues
-
-
-def remaining(eigenvalues: Float64, weight: float) -> float:
-    """Return f of ridge regression."""
-    return 1 / (1 + weight * float(eigenvalues[eigenvalues > 0].min(initial=np.inf)))
+    return -weight * eigenvalues**2 / (weight * eigenvalues + 1)
 
 
 FILTERS: Mapping[str, Filter] = {
@@ -89,13 +81,6 @@ class Spectrum:
         relative = self.eigenvalues / largest
         found = FILTERS[params.spectral_filter](relative, params.spectral_weight, params.spectral_power) * largest
         return np.where(self.eigenvalues > 0, found, 0).astype(np.float32)
-
-    def rest(self, params: Params) -> float:
-        """Return f, the share by which P itself counts."""
-        largest = float(self.eigenvalues.max(initial=0))
-        if params.spectral_filter != "ridge" or largest <= 0:
-            return 1.0
-        return remaining(self.eigenvalues / largest, params.spectral_weight)
 
 
 def symmetric_exponent(params: Params) -> float:

@@ -100,7 +100,7 @@ def strongest_of_dense(
 
 @dataclass(frozen=True)
 class Pairs:
-    """The weights between all pairs of items: f (sources targets)^s + left right', computed for a block at a time."""
+    """The weights between all pairs of items: (sources targets)^s + left right', computed for a block at a time."""
 
     sources: sparse.csr_array
     """(items, rows)."""
@@ -114,8 +114,6 @@ class Pairs:
     """(items, rank)."""
     parts: NDArray[np.int32] | None = None
     """(items,): by connected_items(); the second term links no items of different parts."""
-    share: float = 1.0
-    """f: the first term counts this often, where there is a second."""
 
     def together(self, chosen: NDArray[np.int64]) -> sparse.csr_array:
         """Return the first term, (chosen, items)."""
@@ -130,7 +128,7 @@ class Pairs:
         found: Float32 = self.left[chosen] @ self.right.T
         if self.parts is not None:
             found[self.parts[chosen, None] != self.parts] = 0
-        found[row_numbers(given), given.indices] += given.data * np.float32(self.share)
+        found[row_numbers(given), given.indices] += given.data
         return found
 
     def where_together(self, chosen: NDArray[np.int64], given: sparse.csr_array) -> Float32:
@@ -221,12 +219,12 @@ def fit_cooccurrence(
 ) -> Iterator[ItemNeighbors]:
     """Learn from items that occur together, by degree-normalized co-occurrence, and add a spectral filter.
 
-    N_ji = f (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
+    N_ji = (d_j^-x d_i^-y C_ji)^s + u^s d_j^-e (V diag(h) V')_ji d_i^e, with C_ji = sum_r c_r d_r^-2a W_rj W_ri, where
     c_r is the row's count; the diagonal is the first term's, times `self_weight`. The second term is that of filters.py
     for b = (x + y) / 2, where P = D^-b C D^-b is symmetric and the first term is D^-e P D^e, e = (x - y) / 2; with
-    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue. A filter may
-    multiply the first term by f, but not its diagonal. Where W has dislikes, the second term turns no sign of the
-    first, and links no items that never occur together: an item that is unlike a disliked one is not liked for it.
+    another s than 1 it is brought to the scale of the first by u^(s - 1), u the largest eigenvalue. Where W has
+    dislikes, the second term turns no sign of the first, and links no items that never occur together: an item that is
+    unlike a disliked one is not liked for it.
 
     With s = 1 and no filter this is the random walk of RP3beta (Paudel et al. 2017), with x = y = 1 - a the graph
     filter of Turbo-CF (Park et al. 2024), and with a = 1/2, x = 1, y = 0 and the ideal filter GF-CF (Shen et al. 2021).
@@ -249,7 +247,6 @@ def fit_cooccurrence(
             left=spectrum.vectors * response * inverse_power(item_sums, exponent)[:, None],
             right=spectrum.vectors * inverse_power(item_sums, -exponent)[:, None],
             parts=connected_items(weights),
-            share=spectrum.rest(params),
         )
     filtered = params.spectral_weight > 0
     dislikes = bool(weights.data.min(initial=0) < 0)
@@ -263,11 +260,10 @@ def fit_cooccurrence(
             weights[row_numbers(given)[itself]] = given.data[itself] * np.float32(params.self_weight)
             found = strongest_of_dense(pairs.everywhere(chosen, given), chosen, weights, params.item_neighbors)
             return ItemNeighbors(chosen, found)
-        if filtered:
-            first = given.data * np.where(itself, 1, pairs.share)
-            both = (first + np.where(itself, 0, pairs.where_together(chosen, given))).astype(np.float32)
-            given.data = np.where(both * given.data <= 0, 0, both).astype(np.float32) if dislikes else both
         given.data[itself] *= np.float32(params.self_weight)
+        if filtered:
+            both = given.data + np.where(itself, 0, pairs.where_together(chosen, given)).astype(np.float32)
+            given.data = np.where(both * given.data <= 0, 0, both).astype(np.float32) if dislikes else both
         return ItemNeighbors(chosen, strongest(given, itself, params.item_neighbors))
 
     return in_threads(learn, pairs.blocks(wanted, dense=everywhere), THREADS)

@@ -95,7 +95,7 @@ STARTS: Sequence[Start] = (
     }),
     Start(LIBRARY, {
         "blend": 0.1, "profile_limit": 320, "item_user_exponent": 0.125, "source_exponent": 0.7,
-        "target_exponent": 0.25, "spectral_filter": "ridge", "spectral_weight": 4.0, "spectral_rank": 512,
+        "target_exponent": 0.25, "spectral_filter": "ridge", "spectral_weight": 2.0, "spectral_rank": 512,
         "item_neighbors": 400, "dimension": 256, "basis_user_exponent": 0.5, "spectrum_exponent": 0.5,
         "neighbors": 200, "similarity_exponent": 2.0, "profile_recency": 0.0, "session_weight": 0.0,
     }),

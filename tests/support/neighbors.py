@@ -60,18 +60,12 @@ def response(eigenvalues: reference.Array, params: dict[str, Any]) -> reference.
         "ideal": weight * one,
         "second-order": -weight * eigenvalues**2,
         "chebyshev": plateau - eigenvalues + weight,
-        "ridge": eigenvalues / (1 + weight * eigenvalues) - remaining(eigenvalues, params) * eigenvalues,
+        "ridge": eigenvalues / (1 + weight * eigenvalues) - eigenvalues,
     }[params["spectral_filter"]]
 
 
-def remaining(eigenvalues: reference.Array, params: dict[str, Any]) -> float:
-    """f: by how much the ridge filter multiplies the smallest eigenvalue; 1 for other filters."""
-    ridge = params["spectral_filter"] == "ridge"
-    return 1 / (1 + params["spectral_weight"] * float(eigenvalues.min())) if ridge else 1.0
-
-
 def cooccurrences(learned: reference.Reference) -> reference.Array:
-    """N_ji = f (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + u^s d_j^-e (V h(l / u) V')_ji d_i^e, e = (x - y) / 2."""
+    """N_ji = (d_j^-x d_i^-y sum_r c_r d_r^-2a W_rj W_ri)^s + u^s d_j^-e (V h(l / u) V')_ji d_i^e, e = (x - y) / 2."""
     (rows, counts), params = rows_to_learn_from(learned), learned.params
     item_sums = counts @ np.abs(rows)
     by_row = counts * reference.inverse_power(np.abs(rows).sum(axis=1), 2 * params["item_user_exponent"])
@@ -86,7 +80,6 @@ def cooccurrences(learned: reference.Reference) -> reference.Array:
         filtered = (vectors * response(eigenvalues / eigenvalues.max(), params)) @ vectors.T
         filtered *= eigenvalues.max() ** params["cooccurrence_power"]
         first = expected.copy()
-        expected *= remaining(eigenvalues / eigenvalues.max(), params)
         expected += (
             reference.inverse_power(item_sums, half)[:, None] * filtered * reference.inverse_power(item_sums, -half)
         )
