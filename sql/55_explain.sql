@@ -183,8 +183,8 @@ begin
     union all
     select s.source, null, s.contribution
     from recdb.explain_steering(
-        explain.user_id, explain.item_id, (select sum(m.contribution) from of_model m(source, because_id, contribution)),
-        explain.scenario) s
+        explain.user_id, explain.item_id,
+        (select sum(m.contribution) from of_model m(source, because_id, contribution)), explain.scenario) s
     order by 3 desc, 2;
 exception when others then
     perform recdb.refuse_failing(sqlstate, explain.user_id);
@@ -196,8 +196,8 @@ comment on function recdb.explain(text, text, text, text) is
     'because_id) and of all neighbours together (source neighbors) to its score; they add up to it. An item that the '
     'model has not seen is there because it is like an item of the user''s (source content) or by the same owner '
     '(source author). No rows if the '
-    'item is not recommended, or only as popular filler. A scenario adds the sources freshness, rotation and rule, with '
-    'the differences that they make. If the user has already seen the item, the explanation '
+    'item is not recommended, or only as popular filler. A scenario adds the sources freshness, rotation and rule, '
+    'with the differences that they make. If the user has already seen the item, the explanation '
     'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 
 

@@ -3,7 +3,7 @@
 
 -- recdb.popular: the most popular items, for nobody in particular, or for people of a kind.
 --   parameters  k        how many, 1 to 1000; NULL is 50
---               filter   only items whose attributes contain this (@>), or a JSON path in a JSON string; NULL for all items
+--               filter   only items that meet this, as in recommend(); NULL for all items
 --               segment  attributes of users, such as {"country": "de"}: what is popular among the users whose
 --                        attributes contain them; NULL for all users
 --   returns     the filler of recommend(fallback => 'popular') for a user without interactions: score 1 for the most

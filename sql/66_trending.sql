@@ -126,7 +126,7 @@ comment on function recdb.rising_items(interval) is
 -- recdb.trending: the items that rise most.
 --   parameters  k            how many, 1 to 1000; NULL is 50
 --               time_window  how long ago "now" begins; NULL is a day. Above 0, and at most 400 days
---               filter       only items whose attributes contain this (@>), or a JSON path in a JSON string; NULL for all items
+--               filter       only items that meet this, as in recommend(); NULL for all items
 --   returns     the items that rose, by the formula at the head of this file: score descending, then item_id. The best
 --               has score 1, if no filter leaves it out; rise: how many times the usual number of users; users: how
 --               many touched it in the window

@@ -97,10 +97,24 @@ ROW = "select * from recdb.item_of(42)"
 WRITTEN = [
     f"select recdb.track({ids}, 'view'::interaction_type)" for ids in ("'u1', 'i9'", "42, 'i9'", "'u1', 7", "42, 7.0")
 ]
+STEERED = [
+    "select * from recdb.recommend('u1', 5, among => '{i1,i2,i3,i9}', fallback => 'popular', filter => '\"1 == 1\"')",
+    "select * from recdb.recommend('u1', 5, '{i1}'::text[], fallback => 'popular', scenario => 'here')",
+    "select e.* from recdb.explain('u1', 'i9', scenario => 'here') e",
+    "select * from recdb.recommend(42, 5, among => array[1, 2], scenario => 'here')",
+]
+SCENARIO = [
+    "insert into recdb.scenario (name, freshness, max_per_owner, max_per_attribute, max_per_number, diversity, "
+    "rotation_rate, filter, minimum_score) values ('here', '1 day', 3, 'topic', 5, 0.5, 0.5, '{}', 0)",
+    "insert into recdb.rule (scenario, condition, factor, place) "
+    "values ('here', '{}', 2, null), ('here', '\"1 == 1\"', 0.5, null), ('here', '{}', null, 2)",
+]
 CALLS += [
     "insert into recdb.user_attributes values ('u1', '{\"country\": \"de\"}'), ('u2', '{\"country\": \"de\"}')",
     *LISTS,
     *AUDIENCES,
+    *SCENARIO,
+    *STEERED,
     *TYPED,
     *WRITTEN,
     "select * from recdb.recommend(42, 5, '[1]'::jsonb)",
@@ -197,9 +211,12 @@ def test_a_callers_own_path_does_not_reach_into_functions_of_the_owner(
     migrate.upgrade(hostile)
     record(db, tastes())
     train(hostile)
+    db.execute("delete from recdb.scenario where name = 'here'")
+    for statement in SCENARIO:
+        db.execute(statement)
     db.execute("set search_path = public, pg_catalog")
     for role, calls in {
-        "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12] + TYPED[:7] + LISTS,
+        "recdb_reader": CALLS[:2] + CALLS[5:10] + CALLS[11:12] + TYPED[:7] + LISTS + STEERED,
         "recdb_analyst": CALLS[10:13] + TYPED[7:9] + [ROW] + AUDIENCES,
         "recdb_writer": ["select recdb.track('u1', 'i9', 'like')", *TYPED[9:14], *WRITTEN],
         "recdb_self": TYPED[14:],

@@ -111,7 +111,7 @@ OWNING = {
     "a vector": "delete from recdb.user_vector",
     "a table": "create table recdb.mine (id integer)",
     "the ranking itself": """
-        select * from recdb.rank_items(row(), null, null, 5, null, 'none', null, null)""",
+        select * from recdb.rank_items(row(), null, null, 5, null, 'none', null, null, null, null)""",
 }
 EVERYTHING = READING | ASKING | WRITING | GROUPING | EXPLORING | WATCHING | MAINTAINING | OWNING
 

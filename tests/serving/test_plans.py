@@ -21,6 +21,8 @@ CALLS = {
     "the largest list": "select * from recommend('u7', 1000, '{}')",
     "a filter": "select * from recommend('u7', 10, filter => '{\"parity\": 1}')",
     "filled up": "select * from recommend('u7', 20, fallback => 'popular')",
+    "candidates": "select * from recommend('u7', 20, among => '{i1,i2,i3,i700}', fallback => 'popular')",
+    "a scenario": "select * from recommend('u7', 10, scenario => 'steered')",
     "a stranger": "select * from recommend('nobody', 20, fallback => 'popular')",
     "a guest": "select * from recdb.recommend_for_items(array['i1', 'i2'], 10)",
     "popular": "select * from recdb.popular(10)",
@@ -54,6 +56,10 @@ def trained(module_database: Database) -> None:
             "jsonb_build_object('country', case when n %% 500 = 0 then 'is' else 'de' end) "
             "from generate_series(0, %s) n",
             [USERS - 1],
+        )
+        connection.execute(
+            "insert into recdb.scenario (name, freshness, max_per_owner, max_per_attribute, max_per_number, diversity) "
+            "values ('steered', '1 day', 2, 'parity', 8, 0.3)"
         )
     for _ in range(2):
         train(module_database, dimension=8, neighbors=20)
