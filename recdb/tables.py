@@ -30,7 +30,7 @@ from recdb.content_tables import ItemLink, ModelContent, NewItem  # isort: skip
 from recdb.impression_tables import Experiment, ExperimentVariant, Impression, ImpressionNew, ImpressionState, ItemShown
 from recdb.steering_tables import Rule, Scenario
 from recdb.table_types import RANDOM_KEY, XID8, Base
-from recdb.user_tables import UserAttributes
+from recdb.user_tables import IgnoredUser, UserAttributes
 
 __all__ = [
     "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
@@ -213,16 +213,6 @@ class RefreshLock(Base):
     __table_args__ = (CheckConstraint("only_row"),)
 
     only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
-
-
-class IgnoredUser(Base):
-    """A user who counts in nobody else's list, until the row is deleted."""
-
-    __tablename__ = "ignored_user"
-
-    user_id: Mapped[str] = mapped_column(primary_key=True)
-    reason: Mapped[str | None]
-    ignored_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class ChangedUser(Base):

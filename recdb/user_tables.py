@@ -25,3 +25,13 @@ class UserAttributes(Base):
 
     user_id: Mapped[str] = mapped_column(primary_key=True)
     attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
+class IgnoredUser(Base):
+    """A user who counts in nobody else's list, until the row is deleted."""
+
+    __tablename__ = "ignored_user"
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str | None]
+    ignored_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

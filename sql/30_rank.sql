@@ -183,19 +183,22 @@ comment on function recdb.reason_for(integer, text) is
 
 -- recdb.read_scenario: what steers a list.
 --   parameters  scenario  a name; NULL for default
+--               user_id   whose list it is; NULL for nobody
 --   returns     the row of the scenario, NULLs if there is no row default; listed_only of config; the rules that are
 --               valid now, by place and number, in four arrays: conditions, paths (filter_path() of each), factors and
---               places; NULLs for no rules
---   reads       config, scenario, rule
+--               places; NULLs for no rules; model_version, the label that ranks, NULL for the active version. While an
+--               experiment runs on the scenario, those of the user's variant
+--   reads       config, scenario, rule; variant_of() while an experiment runs there
 --   errors      22023 if no scenario has that name
-create or replace function recdb.read_scenario(scenario text)
+create or replace function recdb.read_scenario(scenario text, user_id text)
 returns record
 language plpgsql stable
 as $$
 declare
     given record;
+    assigned record;
 begin
-    select s.*, c.listed_only, r.* into given
+    select s.*, c.listed_only, r.*, null::text as model_version into given
     from recdb.config c
     left join recdb.scenario s on s.name = coalesce(read_scenario.scenario, 'default')
     cross join lateral (
@@ -212,11 +215,21 @@ begin
         raise exception 'no scenario is named "%"', scenario
             using errcode = 'invalid_parameter_value', hint = 'The scenarios: select name from recdb.scenario.';
     end if;
+    if given.experiment is not null and user_id is not null then
+        select v.model_version, s.name into assigned
+        from recdb.variant_of(read_scenario.user_id, given.name) v
+        left join recdb.scenario s on s.name = v.variant_scenario;
+        if assigned.name is not null then
+            given := recdb.read_scenario(assigned.name, null);
+        end if;
+        given.model_version := assigned.model_version;
+    end if;
     return given;
 end
 $$;
-comment on function recdb.read_scenario(text) is
-    'Internal: the row of a scenario, and whether it has rules that act; error 22023 if no scenario has that name.';
+comment on function recdb.read_scenario(text, text) is
+    'Internal: the row of a scenario with the rules that act, or that of the user''s variant while an experiment runs '
+    'there; error 22023 if no scenario has that name.';
 
 
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
@@ -245,7 +258,7 @@ declare
     wanted constant bigint := recdb.check_k(k, 50);
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
     path constant jsonpath := recdb.filter_path(filter);
-    given constant record := recdb.read_scenario(scenario);
+    given constant record := recdb.read_scenario(scenario, owner);
     filled constant text := case when given.fallback = 'popular' then given.fallback else fallback end;
     served record;
     candidate_keys integer[];
@@ -256,7 +269,7 @@ declare
     found_ids text[] := '{}';
     found_scores double precision[] := '{}';
 begin
-    select v.* into served from recdb.serving(model) v;
+    select v.* into served from recdb.serving(coalesce(model, given.model_version)) v;
     if given.acts or given.conditions is not null or among is not null then
         return query select r.item_id, r.score, r.reason, served.label from recdb.rank_given(
             served, given, profile, owner, own_key, wanted, excluded, filled, filter, among) r;

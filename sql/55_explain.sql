@@ -21,7 +21,8 @@ declare
     own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = contributions.user_id);
     wanted constant integer := (select t.item_key from recdb.item_key t where t.item_id = contributions.item_id);
     seen_rank bigint;
-    top integer;
+    everything record;
+    top double precision;
 begin
     perform recdb.check_sources();
     select p.* into profile from recdb.profile(contributions.user_id) p;
@@ -48,26 +49,20 @@ begin
     if served.model_id is null then
         return;
     end if;
-    select t.item_key into top
-    from recdb.rank_items(
-        profile, contributions.user_id, own_key, 1, '{}', 'none', null, contributions.model, null, null) r
-    join recdb.item_key t on t.item_id = r.item_id;
+    everything := recdb.scored_items(served, profile, own_key);
+    top := recdb.best_score(
+        everything.item_keys, everything.scores, contributions.user_id, (select c.listed_only from recdb.config c));
 
     return query
     with part as (
-        select w.item_key, s.because_key, s.neighbor_key, s.similarity, s.weight * w.weight as amount
+        select s.because_key, s.neighbor_key, s.similarity, s.weight * w.weight as amount
         from recdb.score_sources(served, profile, own_key) s
         cross join lateral unnest(s.item_keys, s.weights) w(item_key, weight)
-        where w.item_key in (wanted, top)
-    ), total as (
-        select sum(p.amount) filter (where p.item_key = wanted) as of_wanted,
-            sum(p.amount) filter (where p.item_key = top) as of_top
-        from part p
+        where w.item_key = wanted
     )
-    select p.because_key, p.neighbor_key, p.similarity, p.amount / t.of_top
+    select p.because_key, p.neighbor_key, p.similarity, p.amount / top
     from part p
-    cross join total t
-    where p.item_key = wanted and p.amount <> 0 and t.of_wanted > 0;
+    where p.amount <> 0 and (select sum(n.amount) from part n) > 0;
 exception when others then
     perform recdb.refuse_failing(sqlstate, contributions.user_id);
     raise;
@@ -92,7 +87,7 @@ language plpgsql stable
 as $$
 #variable_conflict use_column
 declare
-    given constant record := recdb.read_scenario(scenario);
+    given constant record := recdb.read_scenario(scenario, user_id);
     factors record;
 begin
     if score is null or not (given.acts or given.conditions is not null) then
@@ -136,7 +131,7 @@ comment on function recdb.explain_steering(text, text, double precision, text) i
 
 -- recdb.explain: why recommend() gives a user an item.
 --   parameters  user_id, item_id
---               model     a version's label; NULL for the active version
+--               model     a version's label; NULL for the version that serves the user
 --               scenario  as recommend()
 --   returns     source 'item': because_id is an item of the user's own; source 'neighbors': all neighbours in one row,
 --               because_id is NULL. Of an item that recommend() gives with the reason content: source 'content', the
@@ -158,6 +153,9 @@ set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
 #variable_conflict use_column
+declare
+    given constant record := recdb.read_scenario(explain.scenario, explain.user_id);
+    version constant text := coalesce(explain.model, given.model_version);
 begin
     return query
     with of_model as (
@@ -165,12 +163,12 @@ begin
                 when n.owner_id is not null and n.owner_id = (select i.owner_id from recdb.read_item(t.item_id) i)
                 then 'author' else 'content' end,
             t.item_id, sum(c.contribution)
-        from recdb.contributions(explain.user_id, explain.item_id, explain.model) c
+        from recdb.contributions(explain.user_id, explain.item_id, version) c
         cross join (
             select u.unseen, (select i.owner_id from recdb.read_item(explain.item_id) i where u.unseen) as owner_id
             from (
                 select exists (
-                    select from recdb.serving(explain.model) s
+                    select from recdb.serving(version) s
                     join recdb.new_item w on w.model_id = s.model_id and w.users < 2
                     join recdb.item_key k on k.item_key = w.item_key
                     where k.item_id = explain.item_id) as unseen

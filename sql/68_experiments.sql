@@ -123,9 +123,9 @@ comment on function recdb.variant(anynonarray, text) is
 -- recdb.start_experiment: let an experiment begin.
 --   parameters  experiment  its name
 --   reads       experiment_variant, model
---   writes      experiment.started_at
+--   writes      experiment.started_at, scenario.experiment; the row of the scenario if there is none
 --   errors      42704 for an unknown experiment; 55000 if it has started before, has fewer than two variants, names a
---               model version that is not kept, or another experiment runs on its scenario
+--               model version that is not kept or a scenario without a row, or another experiment runs on its scenario
 create or replace function recdb.start_experiment(experiment text)
 returns void
 language plpgsql volatile
@@ -153,6 +153,13 @@ begin
             order by v.name
             limit 1
         ), (
+            select format('its variant %s names the scenario %s, and recdb.scenario has no such row', v.name, v.scenario)
+            from recdb.experiment_variant v
+            where v.experiment = found_row.name and v.scenario is not null and not exists (
+                select from recdb.scenario s where s.name = v.scenario)
+            order by v.name
+            limit 1
+        ), (
             select format('experiment %s runs on scenario %s', e.name, e.scenario)
             from recdb.experiment e
             where e.scenario = found_row.scenario and e.started_at is not null and e.stopped_at is null
@@ -164,16 +171,19 @@ begin
                 hint = 'Its variants: select * from recdb.experiment_variant. Kept versions: recdb.models.';
     end if;
     update recdb.experiment e set started_at = now() where e.name = found_row.name;
+    insert into recdb.scenario as s (name, experiment) values (found_row.scenario, found_row.name)
+    on conflict (name) do update set experiment = excluded.experiment;
 end
 $$;
 comment on function recdb.start_experiment(text) is
     'Lets an experiment begin. Error 55000 if it has started before, has fewer than two variants, names a model '
-    'version that is not kept, or if another experiment runs on its scenario; 42704 for an unknown experiment.';
+    'version that is not kept or a scenario without a row, or if another experiment runs on its scenario; 42704 for an '
+    'unknown experiment.';
 
 
 -- recdb.stop_experiment: let a running experiment end: from then on every user gets the usual list.
 --   parameters  experiment  its name
---   writes      experiment.stopped_at
+--   writes      experiment.stopped_at, scenario.experiment
 --   errors      55000 if no experiment of that name runs
 create or replace function recdb.stop_experiment(experiment text)
 returns void
@@ -189,6 +199,7 @@ begin
             using errcode = 'object_not_in_prerequisite_state',
                 hint = 'The experiments: select name, started_at, stopped_at from recdb.experiment.';
     end if;
+    update recdb.scenario s set experiment = null where s.experiment = stop_experiment.experiment;
 end
 $$;
 comment on function recdb.stop_experiment(text) is

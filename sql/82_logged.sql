@@ -6,11 +6,12 @@
 --               moment   the user's interactions before it count
 --               k        how many items
 --               model    the version's label
+--               scenario  the page's; it steers if it has a row in recdb.scenario
 --   returns     the items from the best down; the weights of today's kinds count, and today's catalogue
 --   reads       as list_for_user()
 --   errors      as list_for_user()
 -- At the time of the impression, what the user has followed since was not hidden yet.
-create or replace function recdb.list_then(user_id text, moment timestamptz, k bigint, model text)
+create or replace function recdb.list_then(user_id text, moment timestamptz, k bigint, model text, scenario text)
 returns table (item_id text)
 language plpgsql stable rows 50 cost 10000
 set search_path from current
@@ -57,10 +58,11 @@ begin
     from recdb.rank_items(
         profile, list_then.user_id,
         (select u.user_key from recdb.user_key u where u.user_id = list_then.user_id),
-        list_then.k, '{}', 'none', null, list_then.model, null, null) r;
+        list_then.k, '{}', 'none', null, list_then.model, null,
+        (select s.name from recdb.scenario s where s.name = list_then.scenario)) r;
 end
 $$;
-comment on function recdb.list_then(text, timestamptz, bigint, text) is
+comment on function recdb.list_then(text, timestamptz, bigint, text, text) is
     'Internal: the list that a model version would have given a user at an earlier moment.';
 
 
@@ -110,7 +112,8 @@ begin
         limit logged_outcomes.pages
     ), listed as materialized (
         select p.user_key, p.scenario, p.shown_at, u.user_id,
-            array(select r.item_id from recdb.list_then(u.user_id, p.shown_at, p.places, logged_outcomes.model) r)
+            array(select r.item_id from recdb.list_then(
+                u.user_id, p.shown_at, p.places, logged_outcomes.model, p.scenario) r)
                 as items
         from page p
         join recdb.user_key u on u.user_key = p.user_key

@@ -80,7 +80,8 @@ comment on column recdb.scenario.fallback is
     'popular fills lists up even if the caller does not ask for it. NULL: as the caller says.';
 comment on column recdb.scenario.minimum_score is
     'Personal items with a lower score of the model are left out. NULL: none is.';
-comment on column recdb.scenario.experiment is 'The experiment that runs in this place of the product. NULL: none.';
+comment on column recdb.scenario.experiment is
+    'The experiment that runs in this place of the product. start_experiment() and stop_experiment() set it. NULL: none.';
 comment on column recdb.scenario.pool is
     'How many of the best items, by the score of the model, a list is chosen from. Long pages and many excluded items '
     'take more.';

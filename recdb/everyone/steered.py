@@ -27,9 +27,9 @@ class Written:
 
 
 def acts(connection: psycopg.Connection, scenario: str | None) -> bool:
-    """Return whether a scenario steers lists: its row or one of its rules. Raises InvalidInput if there is none."""
+    """Return whether a scenario steers lists: its row, a rule or an experiment. Raises InvalidInput if there is none."""
     row = connection.execute(
-        "select s.acts or s.fallback = 'popular' or exists (select from recdb.rule r where r.scenario = s.name "
+        "select s.acts or s.experiment is not null or s.fallback = 'popular' or exists (select from recdb.rule r where r.scenario = s.name "
         "and coalesce(r.valid_from <= now(), true) and coalesce(r.valid_to > now(), true)) "
         "from recdb.scenario s where s.name = coalesce(%s, 'default')",
         [scenario],
@@ -61,13 +61,16 @@ def write_steered(
         lists = rows = 0
         for first in range(0, len(users), TOGETHER):
             found = connection.execute(
-                "select user_id, rank, item_id, score, reason "
-                "from recdb.lists_for_users(%s::text[], %s::bigint, null, null, null, null, %s::text)",
+                "select u.user_id, row_number() over (partition by u.place order by r.score desc, r.item_id), "
+                "r.item_id, r.score, r.reason, r.model_version "
+                "from unnest(%s::text[]) with ordinality u(user_id, place) cross join lateral "
+                "recdb.list_for_user(u.user_id, %s::bigint, '{}', null, null, null, null, %s::text) r "
+                "order by u.place, 2",
                 [users[first : first + TOGETHER], k, scenario],
             ).fetchall()
             lines = [
-                ",".join([*quote([user]), str(rank), *quote([item]), str(score), reason, *quote([label[0]])]) + "\n"
-                for user, rank, item, score, reason in found
+                ",".join([*quote([user]), str(rank), *quote([item]), str(score), reason, *quote([version])]) + "\n"
+                for user, rank, item, score, reason, version in found
             ]
             file.write("".join(lines).encode())
             lists += sum(1 for row in found if row[1] == 1)

@@ -382,7 +382,7 @@ def test_a_list_of_earlier_is_made_of_the_interactions_before_it(database: Datab
     """The items that a user has clicked since then are hidden today, and were not hidden then."""
     record(db, [[*row, "2026-01-01"] for row in tastes()])
     label = train(database)
-    earlier = "select item_id from recdb.list_then('u1', '2026-02-01', 10, %s)"
+    earlier = "select item_id from recdb.list_then('u1', '2026-02-01', 10, %s, null)"
     before = column(db.execute("select item_id from recommend('u1', 10)"))
     assert column(db.execute(earlier, [label])) == before
     for item in before[:3]:
@@ -390,5 +390,5 @@ def test_a_list_of_earlier_is_made_of_the_interactions_before_it(database: Datab
 
     assert not set(before[:3]) & set(column(db.execute("select item_id from recommend('u1', 10)")))
     assert column(db.execute(earlier, [label])) == before
-    after = "select item_id from recdb.list_then('u1', '2026-02-03', 10, %s)"
+    after = "select item_id from recdb.list_then('u1', '2026-02-03', 10, %s, null)"
     assert column(db.execute(after, [label])) == column(db.execute("select item_id from recommend('u1', 10)"))
