@@ -1,5 +1,6 @@
-"""The model of the table of users' attributes; recdb.tables has it with all others."""
+"""The models of the tables about users that people edit; recdb.tables has them with all others."""
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import CheckConstraint, Index, text

@@ -27,9 +27,10 @@ class Written:
 
 
 def acts(connection: psycopg.Connection, scenario: str | None) -> bool:
-    """Return whether a scenario steers lists: its row, a rule or an experiment. Raises InvalidInput if there is none."""
+    """Return whether a scenario steers lists: its row, a rule or an experiment. Raises InvalidInput for no row."""
     row = connection.execute(
-        "select s.acts or s.experiment is not null or s.fallback = 'popular' or exists (select from recdb.rule r where r.scenario = s.name "
+        "select s.acts or s.experiment is not null or s.fallback = 'popular' or exists ("
+        "select from recdb.rule r where r.scenario = s.name "
         "and coalesce(r.valid_from <= now(), true) and coalesce(r.valid_to > now(), true)) "
         "from recdb.scenario s where s.name = coalesce(%s, 'default')",
         [scenario],

@@ -42,6 +42,21 @@ def test_generate_gives_the_rows_of_recommend(http: httpx.Client, shared: psycop
     assert without.json()["recommendations"] == posts[1:]
 
 
+def test_candidates_json_paths_and_scenarios(http: httpx.Client) -> None:
+    everything = [post["post_id"] for post in http.post(GENERATE, json={"user_id": "u1"}).json()["recommendations"]]
+    among = everything[2:9:3]
+    for path, body in ((GENERATE, {"user_id": "u1"}), (GUEST, {"post_ids": ["i1"]})):
+        whole = http.post(path, json=body).json()["recommendations"]
+        found = http.post(path, json={**body, "among": among, "scenario": "default"}).json()["recommendations"]
+        assert found == [post for post in whole if post["post_id"] in among]
+        assert http.post(path, json={**body, "among": []}).json()["count"] == 0
+        assert http.post(path, json={**body, "filter": "$.nothing == 1"}).json()["count"] == 0
+        for wrong in ({"filter": "price < 1"}, {"scenario": "nowhere"}):
+            refused = http.post(path, json={**body, **wrong})
+            assert refused.status_code == 422
+            assert refused.json()["detail"].startswith(("filter is not a JSON path", "no scenario is named"))
+
+
 def test_the_limit_is_50_unless_given(http: httpx.Client, shared: psycopg.Connection) -> None:
     expected = column(shared.execute("select item_id from recommend('u1', 50)"))
     body = http.post(GENERATE, json={"user_id": "u1"}).json()

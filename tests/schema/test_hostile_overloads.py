@@ -104,6 +104,7 @@ STEERED = [
     "select * from recdb.recommend(42, 5, among => array[1, 2], scenario => 'here')",
 ]
 SCENARIO = [
+    "delete from recdb.scenario where name = 'here'",
     "insert into recdb.scenario (name, freshness, max_per_owner, max_per_attribute, max_per_number, diversity, "
     "rotation_rate, filter, minimum_score) values ('here', '1 day', 3, 'topic', 5, 0.5, 0.5, '{}', 0)",
     "insert into recdb.rule (scenario, condition, factor, place) "
@@ -211,7 +212,6 @@ def test_a_callers_own_path_does_not_reach_into_functions_of_the_owner(
     migrate.upgrade(hostile)
     record(db, tastes())
     train(hostile)
-    db.execute("delete from recdb.scenario where name = 'here'")
     for statement in SCENARIO:
         db.execute(statement)
     db.execute("set search_path = public, pg_catalog")
