@@ -23,26 +23,30 @@ comment on function recdb.lift(double precision, double precision) is
 
 
 -- recdb.ages_shown: when a user was shown items.
---   parameters  own_key  the user's key; NULL for nobody
+--   parameters  user_id  the user; NULL for nobody
 --               since    older impressions do not count
 --   returns     one row per item: its last impression
---   reads       impression by index, if a revision has made it
-create or replace function recdb.ages_shown(own_key integer, since timestamptz)
+--   reads       impression and impression_new, by index
+create or replace function recdb.ages_shown(user_id text, since timestamptz)
 returns table (item_key integer, shown_at timestamptz)
-language plpgsql stable rows 100
-as $$
-#variable_conflict use_column
-begin
-    if own_key is not null and to_regclass('recdb.impression') is not null then
-        return query
-        select i.item_key, max(i.shown_at)
-        from recdb.impression i
-        where i.user_key = own_key and i.shown_at > since
-        group by i.item_key;
-    end if;
-end
-$$;
-comment on function recdb.ages_shown(integer, timestamptz) is
+language sql stable rows 100
+begin atomic
+    select s.item_key, max(s.shown_at)
+    from (
+        select i.item_key, i.shown_at
+        from recdb.user_key u
+        join recdb.impression i on i.user_key = u.user_key
+        where u.user_id = ages_shown.user_id
+        union all
+        select t.item_key, n.shown_at
+        from recdb.impression_new n
+        join recdb.item_key t on t.item_id = n.item_id
+        where n.user_id = ages_shown.user_id
+    ) s
+    where s.shown_at > ages_shown.since
+    group by s.item_key;
+end;
+comment on function recdb.ages_shown(text, timestamptz) is
     'Internal: when a user was shown each item last.';
 
 
@@ -215,7 +219,7 @@ begin
             where r.factor is not null and recdb.matches(p.attributes, r.condition, r.path)
         ) f on given.conditions is not null
         left join recdb.ages_shown(
-            case when given.rotation_rate > 0 then own_key end, now() - 20 * given.rotation_time) a
+            case when given.rotation_rate > 0 then owner end, now() - 20 * given.rotation_time) a
             on a.item_key = p.item_key and not coalesce(p.item_key = any (profile.item_keys), false)
         cross join lateral (
             select recdb.lift(

@@ -97,10 +97,8 @@ begin
         coalesce(recdb.fade(i.published_at, given.freshness), 1) as fresh,
         coalesce(1 - given.rotation_rate * recdb.fade((
             select a.shown_at
-            from recdb.ages_shown((
-                select u.user_key from recdb.user_key u
-                where u.user_id = explain_steering.user_id and given.rotation_rate > 0),
-                now() - 20 * given.rotation_time) a
+            from recdb.ages_shown(
+                case when given.rotation_rate > 0 then explain_steering.user_id end, now() - 20 * given.rotation_time) a
             join recdb.item_key t on t.item_key = a.item_key
             where t.item_id = explain_steering.item_id), given.rotation_time), 1) as rotated,
         f.lowers, f.lifts

@@ -153,7 +153,7 @@ begin
             order by v.name
             limit 1
         ), (
-            select format('its variant %s names the scenario %s, and recdb.scenario has no such row', v.name, v.scenario)
+            select format('its variant %s names the scenario %s, which has no row', v.name, v.scenario)
             from recdb.experiment_variant v
             where v.experiment = found_row.name and v.scenario is not null and not exists (
                 select from recdb.scenario s where s.name = v.scenario)

@@ -254,19 +254,13 @@ def test_a_rule_pins_the_best_item_that_meets_it(connection: psycopg.Connection,
     assert ids(following) == expected[8:16]
 
 
-def test_what_was_shown_and_not_touched_sinks(connection: psycopg.Connection) -> None:
-    """The table is that of impressions."""
-    if connection.execute("select to_regclass('recdb.impression')").fetchone() == (None,):
-        connection.execute(
-            "create table recdb.impression (user_key integer, item_key integer, scenario text, place smallint, "
-            "shown_at timestamptz)"
-        )
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_was_shown_and_not_touched_sinks(connection: psycopg.Connection, kept: bool) -> None:
     plain = recommend(connection, "u6", 40)
+    if kept:
+        connection.execute("select recdb.add_impression_weeks()")
     connection.execute(
-        "insert into recdb.impression (user_key, item_key, shown_at) select u.user_key, t.item_key, "
-        "now() - interval '1 hour' from recdb.user_key u, recdb.item_key t "
-        "where u.user_id = 'u6' and t.item_id = any (%s)",
-        [ids(plain)[:4]],
+        "select recdb.impressions('u6', %s::text[], shown_at => now() - interval '1 hour')", [ids(plain)[:4]]
     )
     steering = Steering(rotation_rate=0.8, rotation_time=timedelta(hours=3))
     steer(connection, steering)
