@@ -89,6 +89,7 @@ def test_the_running_experiment_of_a_scenario_decides_its_lists(database: Databa
     record(db, tastes())
     label = train(database)
     make(db)
+    db.execute("insert into recdb.scenario (name) values ('home-red')")
     db.execute("update recdb.experiment_variant set model_version = %s, scenario = 'home-red' where name = 'red'",
                [label])  # fmt: skip
     decided = "select * from recdb.variant_of(%s, %s)"
@@ -257,6 +258,7 @@ def test_intervals_count_users_and_not_impressions(running: psycopg.Connection) 
 
 
 def test_an_experiment_from_its_start_to_its_end(database: Database, db: psycopg.Connection) -> None:
+    db.execute("insert into recdb.scenario (name) values ('home-red')")
     assert "no experiment" in recdb(database, "show")
     started = recdb(database, "start", "colours", "--scenario", "home", "--variant", "blue", "--variant",
                     "red=1,scenario=home-red")  # fmt: skip
