@@ -30,6 +30,27 @@ comment on function recdb.weights_ready() is
     'Internal: false after a restore that left the materialized view user_item_settled without its rows.';
 
 
+-- recdb.count_users: how many users have interactions.
+--   returns     the users with a key, without those to whom items were only shown
+--   reads       user_key, impression; user_item if there are impressions and its rows can be read
+create or replace function recdb.count_users()
+returns bigint
+language plpgsql stable security definer
+set search_path from current
+as $$
+begin
+    if exists (select from recdb.impression) and recdb.weights_ready() then
+        return (
+            select count(*) from recdb.user_key u
+            where exists (select from recdb.user_item w where w.user_key = u.user_key));
+    end if;
+    return (select count(*) from recdb.user_key);
+end
+$$;
+comment on function recdb.count_users() is
+    'Internal: how many users have interactions; the view health calls it.';
+
+
 -- recdb.refuse_hidden_rows: stop a refresh that cannot read all interactions and items.
 --   errors      42501 if row-level security may hide rows of a source from recdb's owner; the hint has the statements
 --               that let the owner read them

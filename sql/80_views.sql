@@ -152,11 +152,7 @@ select
     (select count(*) from recdb.item_key) as items,
     (select count(*) from recdb.recent_user) as recent_users,
     (select count(*) from recdb.user_vector v where v.model_id = m.model_id)::double precision
-        / nullif((
-            select count(*) from recdb.user_key u
-            -- Users to whom items were only shown have a key too.
-            where not exists (select from recdb.impression)
-               or exists (select from recdb.user_item w where w.user_key = u.user_key)), 0) as vector_share,
+        / nullif(recdb.count_users(), 0) as vector_share,
     (select sum(pg_total_relation_size(c.oid)) from pg_class c
         join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes,

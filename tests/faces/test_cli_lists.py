@@ -48,11 +48,13 @@ def test_trending_shows_the_rows_of_trending(run: Run, shared: psycopg.Connectio
     assert (seven["item_id"], seven["title"]) == ("i7", "Seven")
     assert seven["rise"] > 1 and seven["users"] > 0 and 0 < seven["score"] <= 1
     assert "longer --window" in run("trending", "--filter", '{"odd": 2}').output
+    assert run("trending", "--filter", "$.odd == 1", "--json").output == run(
+        "trending", "--filter", '{"odd": 1}', "--json").output  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", ["[1]", "{odd}"])
-def test_a_filter_that_is_no_object_is_refused(run: Run, wrong: str) -> None:
-    with pytest.raises(InvalidInput, match="--filter"):
+@pytest.mark.parametrize("wrong", ["[1]", "{odd}", "$.odd >"])
+def test_a_filter_that_is_neither_an_object_nor_a_path_is_refused(run: Run, wrong: str) -> None:
+    with pytest.raises(InvalidInput, match="filter is not (JSON|a JSON path)"):
         raise run("trending", "--filter", wrong).exception or AssertionError
 
 
