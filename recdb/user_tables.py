@@ -21,6 +21,7 @@ class UserAttributes(Base):
             "attributes",
             postgresql_using="gin",
             postgresql_ops={"attributes": "jsonb_path_ops"},
+            postgresql_with={"fastupdate": "off"},
         ),
     )
 

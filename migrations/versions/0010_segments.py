@@ -34,7 +34,9 @@ create table recdb.user_attributes (
     user_id text primary key check (length(user_id) between 1 and 1000 and octet_length(user_id) <= 2600),
     attributes jsonb not null default '{}' check (jsonb_typeof(attributes) = 'object')
 );
-create index user_attributes_attributes on recdb.user_attributes using gin (attributes jsonb_path_ops);
+-- Without a pending list, which each call would read.
+create index user_attributes_attributes on recdb.user_attributes using gin (attributes jsonb_path_ops)
+    with (fastupdate = off);
 comment on table recdb.user_attributes is
     'The attributes of users that the application knows, such as country and language, optional: popular(segment => '
     '...) lists the items that are popular among the users with some of them. All rows take effect at once.';
