@@ -18,9 +18,10 @@ import sqlalchemy
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
-from recdb import alchemy, calls, client_impressions
+from recdb import alchemy, calls
 from recdb.arguments import Id
 from recdb.calls import Call, Filter, Row
+from recdb.client_impressions import AsyncImpressionCalls, ImpressionCalls
 from recdb.client_lists import AsyncListCalls, ListCalls
 from recdb.database import Database, find_schema
 from recdb.records import BatchRecommendation, Neighbor, NeighborReason, Reason, Recommendation, SimilarItem
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session
 
 
-class Recommender(ListCalls, client_impressions.Shown):
+class Recommender(ListCalls, ImpressionCalls):
     """recdb's SQL functions as methods.
 
     `source` is a URL in any tool's spelling, a psycopg connection or pool, or an engine, connection or session of
@@ -213,7 +214,7 @@ class Recommender(ListCalls, client_impressions.Shown):
             raise translate(error, self._schema) from error
 
 
-class AsyncRecommender(AsyncListCalls, client_impressions.AsyncShown):
+class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
     """Recommender for asyncio: the same arguments and the same methods, awaited.
 
     `max_connections` limits the client's own pool, so also how many calls of concurrent tasks run at once.

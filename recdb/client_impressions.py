@@ -8,7 +8,7 @@ from recdb.arguments import Id
 from recdb.calls import Call, Row
 
 
-class Shown:
+class ImpressionCalls:
     """The methods of Recommender."""
 
     def _rows(self, call: Call[Row]) -> list[Row]:
@@ -37,7 +37,7 @@ class Shown:
         return self._rows(calls.variant(user_id, experiment))[0].value
 
 
-class AsyncShown:
+class AsyncImpressionCalls:
     """The methods of AsyncRecommender."""
 
     async def _rows(self, call: Call[Row]) -> list[Row]:

@@ -188,7 +188,7 @@ comment on function recdb.reason_for(integer, text) is
 --               valid now, by place and number, in four arrays: conditions, paths (filter_path() of each), factors and
 --               places; NULLs for no rules; model_version, the label that ranks, NULL for the active version. While an
 --               experiment runs on the scenario, those of the user's variant
---   reads       config, scenario, rule; variant_of() while an experiment runs there
+--   reads       config, scenario, rule, experiment; experiment_at() while an experiment runs anywhere
 --   errors      22023 if no scenario has that name
 create or replace function recdb.read_scenario(scenario text, user_id text)
 returns record
@@ -198,7 +198,9 @@ declare
     given record;
     assigned record;
 begin
-    select s.*, c.listed_only, r.*, null::text as model_version into given
+    select s.*, c.listed_only, r.*, null::text as model_version,
+        exists (select from recdb.experiment e where e.started_at is not null and e.stopped_at is null) as experiments
+    into given
     from recdb.config c
     left join recdb.scenario s on s.name = coalesce(read_scenario.scenario, 'default')
     cross join lateral (
@@ -215,9 +217,9 @@ begin
         raise exception 'no scenario is named "%"', scenario
             using errcode = 'invalid_parameter_value', hint = 'The scenarios: select name from recdb.scenario.';
     end if;
-    if given.experiment is not null and user_id is not null then
+    if given.experiments and user_id is not null then
         select v.model_version, s.name into assigned
-        from recdb.variant_of(read_scenario.user_id, given.name) v
+        from recdb.experiment_at(read_scenario.user_id, coalesce(read_scenario.scenario, 'default'), now()) v
         left join recdb.scenario s on s.name = v.variant_scenario;
         if assigned.name is not null then
             given := recdb.read_scenario(assigned.name, null);

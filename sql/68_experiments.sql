@@ -38,8 +38,10 @@ comment on function recdb.assignment(text, text) is
 
 -- recdb.experiment_at: the experiment of a scenario at a moment, and the variant that a user got.
 --   parameters  user_id, scenario, moment  the user, the place in the product, the time
---   returns     one row, or none if no experiment ran there
---   reads       experiment by an index of the running ones if moment is now; else all of the scenario
+--   returns     one row, or none if no experiment ran there, or for nobody. model_version: the label that ranks, NULL
+--               for the active version; variant_scenario: the scenario that steers, NULL for the one given
+--   reads       experiment, scenario
+-- The lists and the recorded impressions both ask it, so that figures are of the lists that users saw.
 create or replace function recdb.experiment_at(user_id text, scenario text, moment timestamptz)
 returns table (experiment text, variant text, model_version text, variant_scenario text)
 language sql stable rows 1
@@ -47,7 +49,8 @@ begin atomic
     select e.name, a.variant, a.model_version, a.scenario
     from recdb.experiment e
     cross join lateral recdb.assignment(experiment_at.user_id, e.name) a
-    where e.scenario = experiment_at.scenario
+    left join recdb.scenario s on s.name = experiment_at.scenario
+    where coalesce(e.name = s.experiment, e.scenario = experiment_at.scenario)
       and e.started_at <= experiment_at.moment
       and (e.stopped_at is null or e.stopped_at > experiment_at.moment)
     order by e.started_at desc
@@ -55,24 +58,6 @@ begin atomic
 end;
 comment on function recdb.experiment_at(text, text, timestamptz) is
     'Internal: the experiment that ran on a scenario at a moment, and the variant that a user got.';
-
-
--- recdb.variant_of: what the running experiment of a scenario gives a user.
---   parameters  user_id, scenario  the user and the place in the product
---   returns     one row, or none if no experiment runs there, or for nobody. model_version: the label that ranks, NULL
---               for the active version; variant_scenario: the scenario that steers, NULL for the one given
---   reads       experiment: one look into an index, which is empty while no experiment runs
-create or replace function recdb.variant_of(user_id text, scenario text)
-returns table (experiment text, variant text, model_version text, variant_scenario text)
-language sql stable rows 1
-begin atomic
-    select e.name, a.variant, a.model_version, a.scenario
-    from recdb.experiment e
-    cross join lateral recdb.assignment(variant_of.user_id, e.name) a
-    where e.scenario = variant_of.scenario and e.started_at is not null and e.stopped_at is null;
-end;
-comment on function recdb.variant_of(text, text) is
-    'Internal: the variant that the running experiment of a scenario gives a user; no row if none runs.';
 
 
 -- recdb.variant: the variant of an experiment that a user gets.
@@ -123,7 +108,7 @@ comment on function recdb.variant(anynonarray, text) is
 -- recdb.start_experiment: let an experiment begin.
 --   parameters  experiment  its name
 --   reads       experiment_variant, model
---   writes      experiment.started_at, scenario.experiment; the row of the scenario if there is none
+--   writes      experiment.started_at; the row of the scenario if there is none
 --   errors      42704 for an unknown experiment; 55000 if it has started before, has fewer than two variants, names a
 --               model version that is not kept or a scenario without a row, or another experiment runs on its scenario
 create or replace function recdb.start_experiment(experiment text)
@@ -171,8 +156,7 @@ begin
                 hint = 'Its variants: select * from recdb.experiment_variant. Kept versions: recdb.models.';
     end if;
     update recdb.experiment e set started_at = now() where e.name = found_row.name;
-    insert into recdb.scenario as s (name, experiment) values (found_row.scenario, found_row.name)
-    on conflict (name) do update set experiment = excluded.experiment;
+    insert into recdb.scenario (name) values (found_row.scenario) on conflict (name) do nothing;
 end
 $$;
 comment on function recdb.start_experiment(text) is
@@ -183,7 +167,7 @@ comment on function recdb.start_experiment(text) is
 
 -- recdb.stop_experiment: let a running experiment end: from then on every user gets the usual list.
 --   parameters  experiment  its name
---   writes      experiment.stopped_at, scenario.experiment
+--   writes      experiment.stopped_at
 --   errors      55000 if no experiment of that name runs
 create or replace function recdb.stop_experiment(experiment text)
 returns void
@@ -199,7 +183,6 @@ begin
             using errcode = 'object_not_in_prerequisite_state',
                 hint = 'The experiments: select name, started_at, stopped_at from recdb.experiment.';
     end if;
-    update recdb.scenario s set experiment = null where s.experiment = stop_experiment.experiment;
 end
 $$;
 comment on function recdb.stop_experiment(text) is

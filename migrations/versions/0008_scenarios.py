@@ -81,7 +81,7 @@ comment on column recdb.scenario.fallback is
 comment on column recdb.scenario.minimum_score is
     'Personal items with a lower score of the model are left out. NULL: none is.';
 comment on column recdb.scenario.experiment is
-    'The experiment that runs in this place of the product. start_experiment() and stop_experiment() set it. NULL: none.';
+    'The experiment that decides here while it runs: several places can share one. NULL: the one of this scenario.';
 comment on column recdb.scenario.pool is
     'How many of the best items, by the score of the model, a list is chosen from. Long pages and many excluded items '
     'take more.';

@@ -29,7 +29,9 @@ class Written:
 def acts(connection: psycopg.Connection, scenario: str | None) -> bool:
     """Return whether a scenario steers lists: its row, a rule or an experiment. Raises InvalidInput for no row."""
     row = connection.execute(
-        "select s.acts or s.experiment is not null or s.fallback = 'popular' or exists ("
+        "select s.acts or s.fallback = 'popular' or exists ("
+        "select from recdb.experiment e where coalesce(e.name = s.experiment, e.scenario = s.name) "
+        "and e.started_at is not null and e.stopped_at is null) or exists ("
         "select from recdb.rule r where r.scenario = s.name "
         "and coalesce(r.valid_from <= now(), true) and coalesce(r.valid_to > now(), true)) "
         "from recdb.scenario s where s.name = coalesce(%s, 'default')",

@@ -54,7 +54,7 @@ def test_trending_shows_the_rows_of_trending(run: Run, shared: psycopg.Connectio
 
 @pytest.mark.parametrize("wrong", ["[1]", "{odd}", "$.odd >"])
 def test_a_filter_that_is_neither_an_object_nor_a_path_is_refused(run: Run, wrong: str) -> None:
-    with pytest.raises(InvalidInput, match="filter is not (JSON|a JSON path)"):
+    with pytest.raises(InvalidInput, match=r"filter is not (JSON|a JSON path)"):
         raise run("trending", "--filter", wrong).exception or AssertionError
 
 

@@ -92,7 +92,7 @@ def test_the_running_experiment_of_a_scenario_decides_its_lists(database: Databa
     db.execute("insert into recdb.scenario (name) values ('home-red')")
     db.execute("update recdb.experiment_variant set model_version = %s, scenario = 'home-red' where name = 'red'",
                [label])  # fmt: skip
-    decided = "select * from recdb.variant_of(%s, %s)"
+    decided = "select * from recdb.experiment_at(%s, %s, now())"
     assert db.execute(decided, ["u1", "home"]).fetchall() == []
     db.execute("select recdb.start_experiment('colours')")
     got = {user: db.execute(decided, [user, "home"]).fetchone() for user in ("u1", "u2", "u3", "u4", "u5")}

@@ -101,6 +101,24 @@ def test_a_variant_without_its_scenario_gets_the_usual_list(shared: psycopg.Conn
     assert all(recommend(shared, user, 8, scenario="home") == usual[user] for user in USERS)
 
 
+def test_lists_and_figures_follow_the_same_experiment(shared: psycopg.Connection) -> None:
+    """However its rows were written, and whatever happens to the row of the scenario meanwhile."""
+    start(shared, "odd", "home", ("usual", None, None), ("even", None, "steered"))
+    got = variants(shared, "odd")
+    even = next(user for user in USERS if got[user] == "even")
+    steered = recommend(shared, even, 8, scenario="steered")
+    shared.execute("delete from recdb.scenario where name = 'home'")
+    shared.execute("insert into recdb.scenario (name) values ('home')")
+    assert recommend(shared, even, 8, scenario="home") == steered
+    shared.execute("insert into recdb.scenario (name, experiment) values ('mail', 'odd')")
+    assert recommend(shared, even, 8, scenario="mail") == steered
+    shared.execute("select recdb.impressions(%s, '{i1}'::text[], 'mail')", [even])
+    recorded = "select experiment, variant from recdb.impression_new where user_id = %s"
+    assert shared.execute(recorded, [even]).fetchall() == [("odd", "even")]
+    shared.execute("update recdb.experiment set stopped_at = now() where name = 'odd'")
+    assert recommend(shared, even, 8, scenario="home") != steered
+
+
 def test_an_experiment_needs_the_scenarios_of_its_variants(shared: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="names the scenario nowhere, which has no"):
         start(shared, "wrong", "home", ("a", None, "nowhere"), ("b", None, None))
