@@ -5,6 +5,8 @@ version, its tables stay until the next run.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -20,8 +22,11 @@ from recdb.learn import Params
 from recdb.migrate import require_whole
 from recdb.progress import Report
 
-# How long a step waits for transactions that still read an old version. The next run tries again.
-PATIENCE = "2s"
+# How long the removal waits for transactions that still read an old version, in seconds. The next run tries again.
+PATIENCE = 2.0
+
+# How long one attempt waits. A reader whose statement began before the removal may wait behind it for that long.
+LOCK_TIMEOUT = "20ms"
 
 # How long an activation waits for another one, in seconds.
 ACTIVATION_WAIT = 60.0
@@ -79,16 +84,32 @@ def clean_up(connection: psycopg.Connection, report: Report) -> None:
     forget_content(connection)
     reach("versions retired")
     (before,) = fetch_row(connection, "select current_setting('lock_timeout')")
-    connection.execute("select set_config('lock_timeout', %s, false)", [PATIENCE])
+    connection.execute("select set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
     try:
-        detach_partitions(connection)
+        patiently(partial(detach_partitions, connection))
         reach("partitions detached")
-        drop_tables(connection)
+        patiently(partial(drop_tables, connection))
     except psycopg.errors.LockNotAvailable:
         report("an old model version is still being read: the next run removes it")
     finally:
         connection.execute("select set_config('lock_timeout', %s, false)", [before])
     reach("tables dropped")
+
+
+def patiently(step: Callable[[], None]) -> None:
+    """Repeat a step that does not get a lock, for PATIENCE seconds; raises psycopg's LockNotAvailable after that.
+
+    Between two attempts the transactions that queue behind the step get their turn.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            step()
+            return
+        except psycopg.errors.LockNotAvailable:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def retire_versions(connection: psycopg.Connection) -> None:

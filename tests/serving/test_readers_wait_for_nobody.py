@@ -1,4 +1,8 @@
-"""Readers with a lock_timeout of 100 ms beside everything else: no error, no wait, no empty list, no mixture."""
+"""Readers with a lock_timeout beside everything else: no error, no wait, no empty list, no mixture.
+
+The job and migrations wait for a lock for 20 ms at a time, and for 2 seconds in all. Readers wait for at most 1 second:
+less than a job that waits for an analyst, and more than a busy machine may stop a process.
+"""
 
 import contextlib
 import threading
@@ -31,7 +35,7 @@ class Readers:
 
     def run(self, number: int) -> None:
         with psycopg.connect(self.database.conninfo, autocommit=True) as connection:
-            connection.execute("set lock_timeout = '100ms'")
+            connection.execute("set lock_timeout = '1s'")
             while not self.stopped.is_set():
                 user = f"u{(number + self.read[number]) % 40}"
                 try:
@@ -123,7 +127,7 @@ def test_beside_the_first_rebuild_with_rows(
     with psycopg.connect(database.conninfo) as analyst, psycopg.connect(database.conninfo, autocommit=True) as other:
         analyst.execute("select count(*) from recdb.user_item_weights")
         in_background(db.execute, "select recdb.rebuild()").result(60)
-        other.execute("set lock_timeout = '100ms'")
+        other.execute("set lock_timeout = '1s'")
         for query in ("select * from recdb.user_item_weights", "select * from recdb.health"):
             assert other.execute(query).fetchone()
 
@@ -145,7 +149,7 @@ def test_beside_an_attach_and_an_init_that_wait_for_an_analyst(
         stopped, problems = threading.Event(), []
 
         def watch() -> None:
-            monitor.execute("set lock_timeout = '100ms'")
+            monitor.execute("set lock_timeout = '1s'")
             while not stopped.is_set():
                 try:
                     monitor.execute("select label from recdb.models where active")

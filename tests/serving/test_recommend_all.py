@@ -311,7 +311,7 @@ def test_a_training_that_retires_the_version_midway_empties_no_file(
     database: Database, db: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """The file has the lists of the version that served when the command began, all of them."""
-    monkeypatch.setattr("recdb.job.versions.PATIENCE", "100ms")
+    monkeypatch.setattr("recdb.job.versions.PATIENCE", 0.1)
     record(db, tastes())
     db.execute("update recdb.config set kept_models = 1")
     label = train(database)
