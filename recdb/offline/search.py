@@ -78,7 +78,7 @@ CHECKING = 0.05
 """The share that is kept for comparing the best setting with those that won on other data."""
 CHECKED = 3
 """At most so many of the latter are compared with it."""
-HOPELESS = 0.03
+HOPELESS = 0.05
 """Those that are worse than it by more than this on few users, as a share, are not."""
 
 Challenge = Callable[[Trial, Params, str], Trial]

@@ -19,7 +19,7 @@ DOUBT = 0.5
 """A setting is ruled out if it is worse on few users by more than so many standard errors."""
 PROVEN_DOUBT = 1.0
 """A setting that won on other data is preferred to the best if it is worse by at most so many standard errors."""
-PROVEN_SLACK = 0.015
+PROVEN_SLACK = 0.03
 """And at most this much worse, as a share."""
 
 
