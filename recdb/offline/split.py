@@ -62,9 +62,9 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     items_of = np.bincount(np.unique(pairs[counts]) // events.shape[1], minlength=events.shape[0])
     held = (age < quota) & (items_of[users] > 1)
     single = held & (np.repeat(lengths, lengths) == 1)
-    others, chose = len(np.unique(users[held & ~single])), len(starts)
-    never = np.count_nonzero(items_of) - np.count_nonzero(items_of[users[starts]])
-    surplus = np.count_nonzero(single) - max(others * never // max(chose, 1), LEAST_USERS - others)
+    singles, others = int(single.sum()), len(np.unique(users[held & ~single]))
+    never = int((items_of > 0).sum() - (items_of[users[starts]] > 0).sum())
+    surplus = singles - max(others * never // max(len(starts), 1), LEAST_USERS - others)
     if surplus > 0:
         held[generator.choice(np.flatnonzero(single), surplus, replace=False)] = False
     candidates = np.unique(users[held])

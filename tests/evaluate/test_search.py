@@ -185,9 +185,7 @@ def test_the_best_and_what_won_on_other_data_are_compared_on_a_second_part(
 ) -> None:
     monkeypatch.setattr("recdb.offline.search.HOPELESS", 1.0)
     ticks = count()
-    search = Search(
-        OfflineEvaluator(liked, 500, most_users=30), seconds=60, width=16, clock=lambda: float(next(ticks))
-    )
+    search = Search(OfflineEvaluator(liked, 500, most_users=30), seconds=60, width=16, clock=lambda: float(next(ticks)))
     search.second = lambda: OfflineEvaluator(liked, 500, most_users=30, seed=1)
 
     search.run()
