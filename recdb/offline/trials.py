@@ -18,7 +18,10 @@ SLACK = 0.003
 DOUBT = 0.5
 """A setting is ruled out if it is worse on few users by more than so many standard errors."""
 PROVEN_DOUBT = 1.0
-"""A setting that won on other data is preferred to the best if it is worse by at most so many standard errors."""
+"""A setting that won on other data is preferred to the best if it is worse by at most so many standard errors on users
+that the search did not see."""
+LUCK = 2.0
+"""And by at most so many on those that it did see, where there are no others: the best of many trials leads by chance."""
 PROVEN_SLACK = 0.03
 """And at most this much worse, as a share."""
 
@@ -82,12 +85,12 @@ class Trials:
 
     def _level(self, trial: Trial, best: Trial) -> bool:
         """Tell whether a setting that won on other data is not clearly worse than the best one."""
+        doubt = LUCK
         if best.params in self.checked:
             if trial.params not in self.checked:
                 return False
-            trial, best = self.checked[trial.params], self.checked[best.params]
-        enough = trial.objective >= best.objective * (1 - PROVEN_SLACK)
-        return enough and not ruled_out(trial, best, PROVEN_DOUBT)
+            doubt, trial, best = PROVEN_DOUBT, self.checked[trial.params], self.checked[best.params]
+        return trial.objective >= best.objective * (1 - PROVEN_SLACK) and not ruled_out(trial, best, doubt)
 
     def frontier(self) -> list[Trial]:
         """Return the trials on all users than which none is both cheaper and better in ndcg, the cheapest first."""
