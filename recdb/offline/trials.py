@@ -21,7 +21,7 @@ PROVEN_DOUBT = 1.0
 """A setting that won on other data is preferred to the best if it is worse by at most so many standard errors on users
 that the search did not see."""
 LUCK = 2.0
-"""And by at most so many on those that it did see, where there are no others: the best of many trials leads by chance."""
+"""And by at most so many on those that it did see, where there are no others: the best of many leads by chance."""
 PROVEN_SLACK = 0.03
 """And at most this much worse, as a share."""
 
