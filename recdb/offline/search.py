@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from recdb.learn.params import Params
+from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.learned import filtered
 from recdb.offline.space import (
     BLENDING,
@@ -73,6 +74,12 @@ FOLLOWED = 2
 """And so many of these forms, as all users show them, are improved on few users."""
 POLISHING = 0.1
 """The share of the time that is kept for making the best setting cheaper."""
+CHECKING = 0.05
+"""The share that is kept for comparing the best setting with those that won on other data."""
+CHECKED = 3
+"""At most so many of the latter are compared with it."""
+HOPELESS = 0.05
+"""Those that are worse than it by more than this on few users, as a share, are not."""
 
 Challenge = Callable[[Trial, Params, str], Trial]
 """From the best trial, another setting, and the name of the hyper-parameter that must stay as it is, to the better."""
@@ -81,17 +88,20 @@ Challenge = Callable[[Trial, Params, str], Trial]
 class Search(Trials):
     """A search for the best setting within a time.
 
-    It always tries the start, whatever it costs, and ends with the start's trial on all users, `before`.
+    It always tries the start, whatever it costs, and ends with the start's trial on all users, `before`. `second` makes
+    an evaluator of a second validation part, to compare the last settings on; None if there is none.
     """
 
     before: Trial
+    second: Callable[[], OfflineEvaluator] | None = None
 
     def run(self) -> Trial | None:
         """Search until the time is up or nothing is left to find, and return the chosen trial."""
         began = self.clock()
         self.before = self._try(self.start, self.evaluator.few_users)
-        looking = 1.0 if np.isinf(self.most_rows) else 1 - POLISHING
-        for phase, share in ((self._look, looking), (self._polish, 1.0)):
+        whole = 1 - CHECKING
+        looking = whole if np.isinf(self.most_rows) else whole - POLISHING
+        for phase, share in ((self._look, looking), (self._polish, whole)):
             self._deadline = began + share * self.seconds
             with suppress(OutOfTime):
                 phase()
@@ -99,6 +109,7 @@ class Search(Trials):
             self._deadline = np.inf
             self._confirm()
         self.before = self._try(self.start, self.evaluator.all_users)
+        self._check()
         return self.chosen()
 
     def _look(self) -> None:
@@ -176,6 +187,20 @@ class Search(Trials):
         for trial in self._best_few()[:1]:
             if best is None or not ruled_out(trial, self._try(best.params, self.evaluator.few_users)):
                 self._try(trial.params, self.evaluator.all_users)
+
+    def _check(self) -> None:
+        """Try the settings that won on other data, and may be about as good as the best one, on all users; then try
+        both on the second validation part, whose users the search did not see."""
+        best = self.best()
+        if best is None:
+            return
+        least = self._try(best.params, self.evaluator.few_users).objective * (1 - HOPELESS)
+        hopeful = [trial for trial in self._best_few() if trial.params in self.proven and trial.objective >= least]
+        proven = [self._try(trial.params, self.evaluator.all_users) for trial in hopeful[:CHECKED]]
+        best = self.best() or best
+        if self.second is not None and any(trial.params != best.params for trial in proven):
+            part = self.second()
+            self.checked = {params: part.try_out(params) for params in {t.params: t for t in (best, *proven)}}
 
     def _leading(self) -> list[Trial]:
         """Return the best trial of each form on all users."""

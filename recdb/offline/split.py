@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from recdb.learn.events import Events
 
 FRACTION = 0.2
+LEAST_USERS = 300
+"""Users of a single chosen item make a validation part up to so many users."""
 VISIT = 30 * 86400
 """Seconds before a held-out event: other events of the same user and item in this time belong to the same decision."""
 
@@ -36,6 +38,10 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     An item is relevant if one of its events, with a value that is not negative nor 0, has a kind that weighs at least
     half as much as the heaviest hiding kind. Users with a single item of any weight have nothing held out. Of the
     others at most `most_users`, drawn at random, have.
+
+    Of a user of a single chosen item the split leaves a user who has chosen none yet. Such users are ranked for by
+    other settings than those who have chosen, so they have at most the share that they have among all users: where
+    everybody has bought something, no user without a purchase is in the validation part.
     """
     generator = np.random.default_rng(seed)
     pairs, timed = events.pairs, events.timed
@@ -55,6 +61,12 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     quota = np.maximum(1, np.floor(FRACTION * np.repeat(lengths, lengths)))
     items_of = np.bincount(np.unique(pairs[counts]) // events.shape[1], minlength=events.shape[0])
     held = (age < quota) & (items_of[users] > 1)
+    single = held & (np.repeat(lengths, lengths) == 1)
+    singles, others = int(single.sum()), len(np.unique(users[held & ~single]))
+    never = int((items_of > 0).sum() - (items_of[users[starts]] > 0).sum())
+    surplus = singles - max(others * never // max(len(starts), 1), LEAST_USERS - others)
+    if surplus > 0:
+        held[generator.choice(np.flatnonzero(single), surplus, replace=False)] = False
     candidates = np.unique(users[held])
     if len(candidates) > most_users:
         held &= np.isin(users, generator.choice(candidates, most_users, replace=False))

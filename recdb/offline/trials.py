@@ -18,8 +18,11 @@ SLACK = 0.003
 DOUBT = 0.5
 """A setting is ruled out if it is worse on few users by more than so many standard errors."""
 PROVEN_DOUBT = 1.0
-"""A setting that won on other data is preferred to the best if it is worse by at most so many standard errors."""
-PROVEN_SLACK = 0.015
+"""A setting that won on other data is preferred to the best if it is worse by at most so many standard errors on users
+that the search did not see."""
+LUCK = 2.0
+"""And by at most so many on those that it did see, where there are no others: the best of many leads by chance."""
+PROVEN_SLACK = 0.03
 """And at most this much worse, as a share."""
 
 
@@ -54,6 +57,8 @@ class Trials:
         self.trials: list[Trial] = []
         self.proven: set[Params] = set()
         """The settings that won on other data, as they are tried here."""
+        self.checked: dict[Params, Trial] = {}
+        """The trials on a second validation part, of the best setting and of those that may be chosen in its place."""
         self.finished = False
         """Whether the search ended because nothing was left to find."""
         self._seen: dict[tuple[Params, int], Trial] = {}
@@ -66,17 +71,26 @@ class Trials:
     def chosen(self) -> Trial | None:
         """Return the trial to train with: the best one, or one that won on other data and is not clearly worse.
 
-        The best of many trials owes part of its lead to chance. With `beyond` it is the cheapest that is about as good.
+        The best of many trials owes part of its lead to chance. So they are compared on the second validation part, if
+        there is one. With `beyond` it is the cheapest that is about as good.
         """
         best = self.best()
         if best is None:
             return None
         whole = [trial for trial in self.trials if trial.users == best.users]
         proven = [trial for trial in whole if trial.params in self.proven and trial.rows <= self.most_rows]
-        least = best.objective * (1 - PROVEN_SLACK)
-        level = best_of([t for t in proven if t.objective >= least and not ruled_out(t, best, PROVEN_DOUBT)]) or best
+        level = best_of([trial for trial in proven if self._level(trial, best)]) or best
         good = [trial for trial in whole if trial.objective >= level.objective * (1 - SLACK)]
         return min(good, key=lambda trial: trial.rows) if self.beyond else level
+
+    def _level(self, trial: Trial, best: Trial) -> bool:
+        """Tell whether a setting that won on other data is not clearly worse than the best one."""
+        doubt = LUCK
+        if best.params in self.checked:
+            if trial.params not in self.checked:
+                return False
+            doubt, trial, best = PROVEN_DOUBT, self.checked[trial.params], self.checked[best.params]
+        return trial.objective >= best.objective * (1 - PROVEN_SLACK) and not ruled_out(trial, best, doubt)
 
     def frontier(self) -> list[Trial]:
         """Return the trials on all users than which none is both cheaper and better in ndcg, the cheapest first."""

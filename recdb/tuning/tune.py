@@ -23,8 +23,9 @@ from recdb.job.trace import traced
 from recdb.job.train import fit_width, train
 from recdb.job.versions import active_params, clean_up
 from recdb.learn import Params
+from recdb.offline.cache import CACHE_BYTES
 from recdb.offline.clock import work_clock
-from recdb.offline.evaluator import OfflineEvaluator
+from recdb.offline.evaluator import VALIDATION_USERS, OfflineEvaluator
 from recdb.offline.half_life import HalfLife, propose
 from recdb.offline.search import Search
 from recdb.offline.validation import Trial, best_of
@@ -222,6 +223,9 @@ def search(
         report=on_trial,
         clock=clock,
     )
+    if not events.timed or len(evaluator.users) >= VALIDATION_USERS:
+        # Other users, and where no times are known other items of theirs. The last items of all users are the same.
+        found.second = lambda: OfflineEvaluator(events, ceiling, rank=width, seed=1, memory=CACHE_BYTES // 4)
     best = found.run()
     if best is None:
         cheapest = min(found.trials, key=lambda trial: trial.rows)

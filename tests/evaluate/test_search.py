@@ -145,12 +145,9 @@ def test_a_search_without_time_for_all_users_chooses_what_few_users_found(
     assert chosen.params == few.params != search.start
 
 
-@pytest.mark.parametrize(("lead", "preferred"), [(0.004, True), (0.1, False)], ids=["hardly", "clearly"])
-def test_a_setting_that_won_on_other_data_is_preferred_unless_another_is_clearly_better(
-    liked: Events, lead: float, preferred: bool
-) -> None:
-    search = Search(OfflineEvaluator(liked, 500), seconds=1, width=16)
-    generator = np.random.default_rng(1)
+def two_trials(lead: float, seed: int) -> tuple[Trial, Trial]:
+    """Return the trials of two settings on the same users; the second is better by `lead`, and by chance for some."""
+    generator = np.random.default_rng(seed)
     gains = generator.random(500)
     lucky = gains + lead * 0.4 + generator.normal(0, 0.2, 500)
     lucky += gains.mean() + lead * 0.4 - lucky.mean()
@@ -158,10 +155,46 @@ def test_a_setting_that_won_on_other_data_is_preferred_unless_another_is_clearly
         Trial(Params(blend=blend), level, level, 500, 100.0, found.astype(np.float32))
         for blend, level, found in ((0.1, 0.4, gains), (0.2, 0.4 * (1 + lead), lucky))
     )
+    return won, best
+
+
+@pytest.mark.parametrize(("lead", "preferred"), [(0.004, True), (0.1, False)], ids=["hardly", "clearly"])
+def test_a_setting_that_won_on_other_data_is_preferred_unless_another_is_clearly_better(
+    liked: Events, lead: float, preferred: bool
+) -> None:
+    search = Search(OfflineEvaluator(liked, 500), seconds=1, width=16)
+    won, best = two_trials(lead, seed=1)
     search.trials, search.proven = [won, best], {won.params}
 
     assert search.best() == best
     assert search.chosen() == (won if preferred else best)
+
+
+@pytest.mark.parametrize(("lead", "preferred"), [(0.004, True), (0.1, False)], ids=["lost", "kept"])
+def test_a_lead_counts_on_users_that_the_search_did_not_see(liked: Events, lead: float, preferred: bool) -> None:
+    search = Search(OfflineEvaluator(liked, 500), seconds=1, width=16)
+    won, best = two_trials(0.1 if preferred else 0.004, seed=1)
+    search.trials, search.proven = [won, best], {won.params}
+    search.checked = {trial.params: trial for trial in two_trials(lead, seed=2)}
+
+    assert search.chosen() == (won if preferred else best)
+
+
+def test_the_best_and_what_won_on_other_data_are_compared_on_a_second_part(
+    liked: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recdb.offline.search.HOPELESS", 1.0)
+    ticks = count()
+    search = Search(OfflineEvaluator(liked, 500, most_users=30), seconds=60, width=16, clock=lambda: float(next(ticks)))
+    search.second = lambda: OfflineEvaluator(liked, 500, most_users=30, seed=1)
+
+    search.run()
+
+    best = search.best()
+    assert best is not None
+    assert best.params in search.checked
+    assert search.proven & set(search.checked)
+    assert search.checked[best.params].objective != best.objective
 
 
 def test_neighbours_cut_after_learning_are_those_of_a_smaller_number(mixed: Events) -> None:

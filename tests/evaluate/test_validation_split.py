@@ -74,6 +74,29 @@ def test_no_more_users_than_asked_for_are_held_out() -> None:
     assert len(np.unique(split(shop(*rows), most_users=7).users)) == 7
 
 
+@pytest.mark.parametrize(("visitors", "expected"), [(0, 0), (20, 8), (100, 30)])
+def test_users_left_without_a_purchase_are_as_frequent_as_among_all_users(
+    visitors: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a single purchase the split leaves a visitor, who is ranked for by other settings than a customer."""
+    monkeypatch.setattr("recdb.offline.split.LEAST_USERS", 0)
+    buyers = [(user, user, VIEW, 0) for user in range(1, 51)] + [(user, 60, BUY, 50) for user in range(1, 51)]
+    regulars = [(user, 61, BUY, 90) for user in range(31, 51)]
+    viewers = [(100 + user, 62, VIEW, 5) for user in range(visitors)]
+
+    cut = split(shop(*buyers, *regulars, *viewers), most_users=1000)
+
+    users = set(cut.users.tolist())
+    assert users >= set(range(31, 51))
+    assert len(users & set(range(1, 31))) == expected
+
+
+def test_where_few_bought_twice_a_single_purchase_is_held_out() -> None:
+    rows = [(user, item, kind, 0) for user in range(1, 400) for item, kind in ((user, VIEW), (500, BUY))]
+
+    assert len(np.unique(split(shop(*rows), most_users=1000).users)) == 300
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_nothing_held_out_is_left_to_learn_from(seed: int) -> None:
     generator = np.random.default_rng(seed)
