@@ -144,7 +144,9 @@ class Item(Base):
         CheckConstraint("length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600"),
         CheckConstraint("vector_dims(embedding) <= 4000", name="item_embedding_width"),
         Index("item_published", literal_column("published_at desc nulls last"), "item_id"),
-    )
+        Index("item_attributes", "attributes", postgresql_using="gin", postgresql_with={"fastupdate": "off"},
+              postgresql_ops={"attributes": "jsonb_path_ops"}),
+    )  # fmt: skip
 
     item_id: Mapped[str] = mapped_column(primary_key=True)
     owner_id: Mapped[str | None]
@@ -242,6 +244,8 @@ class ItemKey(Base):
 
     item_key: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     item_id: Mapped[str]
+    first_at: Mapped[datetime | None]
+    """The first interaction with it, as of the last full refresh."""
 
 
 class RecentUser(Base):

@@ -1,4 +1,5 @@
--- The choice of a steered list (32_steer) from its pool: pinned places, the most of one owner or attribute, diversity.
+-- The choice of a steered list (32_steer) from its pool: the most of one owner or attribute, pinned and explored
+-- places. 36_greedy chooses.
 
 
 -- recdb.values_of: the values of an attribute that are counted.
@@ -23,26 +24,31 @@ comment on function recdb.values_of(jsonb) is
 --               pool      of steer_items()
 --               excluded  the ids that count as chosen
 --   returns     one row: places, the place in the pool of each member, in order; members, its group; room, how many
---               more items each group may have
+--               more items each group may have; grouped, the places group by group, and ends, where those of each group
+--               end. A group is told by a hash of 64 bits
 --   reads       read_item() of what is excluded
 create or replace function recdb.count_groups(given record, pool record, excluded text[])
-returns table (places integer[], members integer[], room integer[])
+returns table (places integer[], members integer[], room integer[], grouped integer[], ends integer[])
 language plpgsql stable rows 1
 as $$
 #variable_conflict use_column
 begin
     return query
     with member as (
-        select p.place, 1 as kind, p.owner_id as value
+        select p.place, 1 as kind, hashtextextended(p.owner_id, 1) as number
         from unnest(pool.owner_ids) with ordinality p(owner_id, place)
         where given.max_per_owner is not null and p.owner_id is not null
         union all
-        select p.place, 2, v.value
+        select p.place, 2, hashtextextended(p.counted #>> '{}', 2)
+        from unnest(pool.counted) with ordinality p(counted, place)
+        where given.max_per_number is not null and jsonb_typeof(p.counted) not in ('array', 'null')
+        union all
+        select p.place, 2, hashtextextended(v.value, 2)
         from unnest(pool.counted) with ordinality p(counted, place)
         cross join lateral recdb.values_of(p.counted) v
-        where given.max_per_number is not null and p.counted is not null
+        where given.max_per_number is not null and jsonb_typeof(p.counted) = 'array'
         union all
-        select 0, v.kind, v.value
+        select 0, v.kind, hashtextextended(v.value, v.kind)
         from (select distinct e.id from unnest(excluded) e(id)) e
         cross join lateral recdb.read_item(e.id) i
         cross join lateral (
@@ -51,21 +57,26 @@ begin
             select 2, n.value from recdb.values_of(i.attributes -> given.max_per_attribute) n
             where given.max_per_number is not null
         ) v
-    ), numbered as (
-        select m.place, m.kind, dense_rank() over (order by m.kind, m.value)::integer as number from member m
+    ), numbered as materialized (
+        select m.place::integer as place, m.kind, dense_rank() over (order by m.number)::integer as number
+        from member m
     )
     select
-        (select array_agg(n.place::integer order by n.place, n.number) from numbered n where n.place > 0),
+        (select array_agg(n.place order by n.place, n.number) from numbered n where n.place > 0),
         (select array_agg(n.number order by n.place, n.number) from numbered n where n.place > 0),
-        (
-            select array_agg(g.room order by g.number)
-            from (
-                select n.number, case n.kind when 1 then given.max_per_owner else given.max_per_number end
+        g.room,
+        (select array_agg(n.place order by n.number, n.place) from numbered n where n.place > 0),
+        g.ends
+    from (
+        select array_agg(r.room order by r.number) as room, array_agg(r.last order by r.number) as ends
+        from (
+            select n.number, sum(count(*) filter (where n.place > 0)) over (order by n.number)::integer as last,
+                case n.kind when 1 then given.max_per_owner else given.max_per_number end
                     - count(*) filter (where n.place = 0)::integer as room
-                from numbered n
-                group by n.number, n.kind
-            ) g
-        );
+            from numbered n
+            group by n.number, n.kind
+        ) r
+    ) g;
 end
 $$;
 comment on function recdb.count_groups(record, record, text[]) is
@@ -159,108 +170,53 @@ comment on function recdb.likeness(integer, integer[], text[]) is
     'Internal: the unit vectors of items, and how much each is like one of the items that are excluded.';
 
 
--- recdb.choose_places: the greedy choice of a list from its pool.
---   parameters  ids, numbers  of the pool, numbers descending
---               diversity    of the scenario
---               vectors, nearest  of likeness(); NULL without diversity
---               places, members, room  of count_groups()
---               pinned       places in the pool that are chosen already, none is an empty array
---               wanted       how many to choose beside those
---   returns     places in the pool in the order of the choice, and the number by which each was chosen
--- An item's number only sinks while others are chosen. So what is below the best so far needs no other look.
-create or replace function recdb.choose_places(
-    ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],
-    nearest double precision[], places integer[], members integer[], room integer[], pinned integer[], wanted bigint,
-    out chosen integer[], out scores double precision[]
-)
-language plpgsql immutable
+-- recdb.add_explorers: a pool with the items that may be explored at its end.
+--   parameters  pool      of steer_items()
+--               explored  the row of explorers()
+--   returns     the pool; what it did not have comes without a number, and without attributes: no rule pins it
+create or replace function recdb.add_explorers(pool record, explored record)
+returns record
+language plpgsql stable
 as $$
 declare
-    bounds double precision[] := array(
-        select (1 - diversity) * p.number + diversity * (1 - coalesce(p.near, 0))
-        from unnest(numbers, nearest) with ordinality p(number, near, place) order by p.place);
-    visits constant integer[] := array(
-        select p.place from unnest(bounds, ids) with ordinality p(bound, id, place) order by p.bound desc, p.id);
-    tops constant double precision[] := array(select p.bound from unnest(bounds) p(bound) order by p.bound desc);
-    firsts integer[] := array_fill(0, array[cardinality(ids)]);
-    compared integer[] := array_fill(0, array[cardinality(ids)]);
-    closed boolean[] := array_fill(false, array[cardinality(ids)]);
-    above integer[] := '{}';
-    starts integer := 1;
-    i integer;
-    member integer;
-    best integer;
-    best_number double precision;
-    cosine double precision;
+    added record;
+    whole record;
 begin
-    scores := '{}';
-    for number in reverse coalesce(cardinality(members), 0) .. 1 loop
-        firsts[places[number]] := number;
-    end loop;
-    for turn in 1 .. cardinality(pinned) + wanted loop
-        best := pinned[turn];
-        best_number := -1;
-        for visit in starts .. cardinality(ids) loop
-            exit when turn <= cardinality(pinned) or tops[visit] < best_number;
-            i := visits[visit];
-            if closed[i] then
-                starts := case when visit = starts then starts + 1 else starts end;
-                continue;
-            end if;
-            continue when bounds[i] < best_number;
-            member := firsts[i];
-            while member > 0 and places[member] = i loop
-                closed[i] := closed[i] or room[members[member]] <= 0;
-                member := member + 1;
-            end loop;
-            continue when closed[i];
-            if diversity > 0 and vectors[i] is not null then
-                for other in compared[i] + 1 .. cardinality(above) loop
-                    cosine := -(vectors[i] operator(@vector@.<#>) vectors[above[other]]);
-                    if cosine > nearest[i] then
-                        nearest[i] := cosine;
-                    end if;
-                end loop;
-                compared[i] := cardinality(above);
-                bounds[i] := (1 - diversity) * numbers[i] + diversity * greatest(0, 1 - nearest[i]);
-            end if;
-            if bounds[i] > best_number or bounds[i] = best_number and ids[i] < ids[best] then
-                best := i;
-                best_number := bounds[i];
-            end if;
-        end loop;
-        exit when best is null;
-        closed[best] := true;
-        above := above || best;
-        scores := scores || best_number;
-        member := firsts[best];
-        while member > 0 and places[member] = best loop
-            room[members[member]] := room[members[member]] - 1;
-            member := member + 1;
-        end loop;
-    end loop;
-    chosen := above[cardinality(pinned) + 1:];
-    scores := scores[cardinality(pinned) + 1:];
+    select array_agg(e.item_key order by e.number) as item_keys, array_agg(e.item_id order by e.number) as item_ids,
+        array_agg(null::double precision) as numbers, array_agg(null::text) as reasons,
+        array_agg(e.owner_id order by e.number) as owner_ids, array_agg(e.counted order by e.number) as counted,
+        array_agg(null::jsonb) as attributes
+    into added
+    from unnest(explored.item_keys, explored.item_ids, explored.owner_ids, explored.counted) with ordinality
+        e(item_key, item_id, owner_id, counted, number)
+    where e.item_id not in (select unnest(pool.item_ids));
+    select pool.item_keys || added.item_keys as item_keys, pool.item_ids || added.item_ids as item_ids,
+        pool.numbers || added.numbers as numbers, pool.reasons || added.reasons as reasons,
+        pool.owner_ids || added.owner_ids as owner_ids, pool.counted || added.counted as counted,
+        pool.attributes || added.attributes as attributes
+    into whole;
+    return whole;
 end
 $$;
-comment on function recdb.choose_places(
-    text[], double precision[], double precision, @vector@.vector[], double precision[], integer[], integer[],
-    integer[], integer[], bigint) is
-    'Internal: the greedy choice of a steered list from its pool.';
+comment on function recdb.add_explorers(record, record) is
+    'Internal: the pool of a steered list with the items that may be explored at its end.';
 
 
 -- recdb.choose_items: the steered list from its pool.
 --   parameters  model_id  the model version
 --               given     the row of the scenario, as steer_items()
 --               pool      arrays of one length, the best items first
+--               explored  the row of explorers(); its item_ids are an empty array for none
+--               seed      of explore_seed(); NULL for no explorers
 --               wanted    how many items
 --               excluded  the ids that count as chosen
 --   returns     the rows of the list; scores descend, so that sorting by them keeps the order
 --   reads       as count_groups(), find_pins() and likeness()
--- A pinned item gets the score of the item above it, or 1. The items below it go on with their own scores, a trifle
--- less where a score would come twice in the wrong order.
+-- A pinned item gets the score of the item above it, or 1; an explored one that of the item which it keeps from its
+-- place. The items below it go on with their own scores, a trifle less where a score would come twice in the wrong
+-- order.
 create or replace function recdb.choose_items(
-    model_id integer, given record, pool record, wanted bigint, excluded text[]
+    model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, excluded text[]
 )
 returns table (item_id text, score double precision, reason text)
 language plpgsql stable rows 50
@@ -271,12 +227,27 @@ declare
     pins record;
     like_excluded record;
     picked record;
-    next_pick integer := 1;
+    explorers record;
+    explored_turns boolean[];
+    next_pick integer;
     pick integer;
     last_score double precision := 1;
     last_id text := '';
 begin
-    select null::integer[] as places, null::integer[] as members, null::integer[] as room into groups;
+    select null::integer[] as places, '{}'::double precision[] as draws into explorers;
+    if explored.item_ids <> '{}' then
+        pool := recdb.add_explorers(pool, explored);
+        select array_agg(array_position(pool.item_ids, e.item_id) order by e.number) as places,
+            array_agg(e.draw order by e.number) as draws
+        into explorers
+        from unnest(explored.item_ids, explored.draws) with ordinality e(item_id, draw, number)
+        where e.item_id not in (select unnest(excluded));
+        explored_turns := recdb.explored_places(
+            given.explore, seed, (select count(distinct e.id) from unnest(excluded) e(id)), wanted);
+    end if;
+    select null::integer[] as places, null::integer[] as members, null::integer[] as room, null::integer[] as grouped,
+        null::integer[] as ends
+    into groups;
     if given.max_per_owner is not null or given.max_per_number is not null then
         select g.* into groups from recdb.count_groups(given, pool, excluded) g;
     end if;
@@ -292,7 +263,15 @@ begin
     end if;
     picked := recdb.choose_places(
         pool.item_ids, pool.numbers, given.diversity, like_excluded.vectors, like_excluded.nearest,
-        groups.places, groups.members, groups.room, coalesce(pins.places, '{}'), wanted);
+        recdb.close_full(cardinality(pool.item_ids), groups.room, groups.grouped, groups.ends),
+        groups.places, groups.members, groups.room, groups.grouped, groups.ends, coalesce(pins.places, '{}'),
+        explorers.places, explorers.draws,
+        array(
+            select e.explores from unnest(explored_turns) with ordinality e(explores, turn)
+            where not coalesce(e.turn = any (pins.targets), false)
+            order by e.turn),
+        wanted);
+    next_pick := coalesce(cardinality(pins.places), 0) + 1;
     for place in 1 .. wanted loop
         pick := coalesce(array_position(pins.targets, place::integer), 0);
         if pick > 0 then
@@ -300,10 +279,11 @@ begin
             score := last_score;
             reason := 'pinned';
         else
-            exit when next_pick > cardinality(picked.chosen);
+            exit when next_pick > coalesce(cardinality(picked.chosen), 0);
             item_id := pool.item_ids[picked.chosen[next_pick]];
             score := least(last_score, picked.scores[next_pick]);
-            reason := pool.reasons[picked.chosen[next_pick]];
+            reason := case when picked.explores[next_pick] then 'explored'
+                else pool.reasons[picked.chosen[next_pick]] end;
             next_pick := next_pick + 1;
         end if;
         if score = last_score and item_id < last_id then
@@ -315,5 +295,5 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.choose_items(integer, record, record, bigint, text[]) is
+comment on function recdb.choose_items(integer, record, record, record, bigint, bigint, text[]) is
     'Internal: the steered list from its pool.';
