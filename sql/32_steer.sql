@@ -113,12 +113,13 @@ comment on function recdb.fade(timestamptz, interval) is
 -- recdb.steer_filler: the popular items for a list that is steered, as steer_pool() gives the personal ones.
 --   parameters  missing     how many
 --               everything  the row of scored_items()
+--               segment     as popular_filler()
 --               others      as steer_pool() and rank_among()
 --   returns     as steer_pool(), with the scores of popular_filler()
 --   reads       as popular_filler(), or as among_filler() if the caller gave candidates
 create or replace function recdb.steer_filler(
     given record, owner text, excluded text[], filter jsonb, hidden_ids text[], everything record, among text[],
-    missing bigint
+    missing bigint, segment jsonb
 )
 returns table (
     item_key integer, item_id text, owner_id text, published_at timestamptz, attributes jsonb, score double precision
@@ -134,12 +135,12 @@ begin
         select array_agg(f.item_id) as ids, array_agg(f.score) as scores into found
         from recdb.popular_filler(
             missing, owner, excluded, coalesce(filter, given.filter), hidden_ids, everything.item_keys,
-            everything.scores) f;
+            everything.scores, segment) f;
     else
         select array_agg(f.item_id) as ids, array_agg(f.score) as scores into found
         from recdb.among_filler(
             missing, owner, excluded, coalesce(filter, given.filter), hidden_ids, everything.item_keys,
-            everything.scores, among) f;
+            everything.scores, among, segment) f;
     end if;
     return query
     select t.item_key, f.item_id, i.owner_id, i.published_at, i.attributes, f.score
@@ -149,7 +150,7 @@ begin
     where recdb.matches(i.attributes, given.filter, own_path);
 end
 $$;
-comment on function recdb.steer_filler(record, text, text[], jsonb, text[], record, text[], bigint) is
+comment on function recdb.steer_filler(record, text, text[], jsonb, text[], record, text[], bigint, jsonb) is
     'Internal: the popular items for a list that is steered.';
 
 
@@ -208,7 +209,8 @@ begin
             select n.*, true
             from recdb.steer_filler(
                 given, owner, excluded, filter, profile.hidden_ids, everything, among,
-                greatest(wanted, size - cardinality(candidates.item_keys) - cardinality(excluded))) n
+                greatest(wanted, size - cardinality(candidates.item_keys) - cardinality(excluded)),
+                profile.segment) n
             where fallback = 'popular'
         ) p
         left join lateral (

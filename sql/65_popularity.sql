@@ -5,11 +5,10 @@
 --   parameters  k        how many, 1 to 1000; NULL is 50
 --               filter   only items that meet this, as in recommend(); NULL for all items
 --               segment  attributes of users, such as {"country": "de"}: what is popular among the users whose
---                        attributes contain them; NULL for all users
+--                        attributes contain them; NULL and {} for all users
 --   returns     the filler of recommend(fallback => 'popular') for a user without interactions: score 1 for the most
---               popular item, descending, then item_id; a filter does not rescale. With a segment, the items by
---               segment_items(), and below them the same filler
---   reads       as popular_filler() and segment_items()
+--               popular item, descending, then item_id; a filter does not rescale. With a segment, the filler for it
+--   reads       as popular_filler()
 --   errors      22023 for k outside 1..1000, or for a segment that is no object
 create or replace function recdb.popular(
     k bigint default 50, filter jsonb default null, segment jsonb default null
@@ -21,15 +20,13 @@ as $$
 #variable_conflict use_column
 declare
     wanted constant bigint := recdb.check_k(popular.k, 50);
+    chosen constant jsonb := recdb.check_segment(popular.segment);
     unreadable text[];
 begin
-    if jsonb_typeof(segment) <> 'object' then
-        raise exception 'segment is %, and must be an object with attributes of users', jsonb_typeof(segment)
-            using errcode = 'invalid_parameter_value', hint = 'Such as {"country": "de", "language": "de"}.';
-    end if;
     perform recdb.check_sources();
     return query
-    select f.item_id, f.score from recdb.popular_list(wanted, popular.filter, popular.segment, '{}') f;
+    select f.item_id, f.score
+    from recdb.popular_filler(wanted, null, '{}', popular.filter, '{}', null, null, chosen) f;
 exception when others then
     perform recdb.refuse_failing(sqlstate, null);
     unreadable := recdb.failing_items(sqlstate);
@@ -37,7 +34,8 @@ exception when others then
         raise;
     end if;
     return query
-    select f.item_id, f.score from recdb.popular_list(wanted, popular.filter, popular.segment, unreadable) f;
+    select f.item_id, f.score
+    from recdb.popular_filler(wanted, null, '{}', popular.filter, unreadable, null, null, chosen) f;
 end
 $$;
 comment on function recdb.popular(bigint, jsonb, jsonb) is
@@ -46,44 +44,6 @@ comment on function recdb.popular(bigint, jsonb, jsonb) is
     'segment: the items that are popular among the users whose recdb.user_attributes contain it, such as '
     '{"country": "de"}: for somebody without a history, if you know that much; a segment of few users leans on all '
     'users. Error 22023 for k outside 1..1000, or a segment that is no object.';
-
-
--- recdb.popular_list: the list of popular(), which has checked the arguments.
---   parameters  wanted           how many
---               filter, segment  as popular()
---               unreadable       item ids to leave out
---   returns, reads  as popular()
-create or replace function recdb.popular_list(wanted bigint, filter jsonb, segment jsonb, unreadable text[])
-returns table (item_id text, score double precision)
-language plpgsql stable rows 50 cost 5000
-as $$
-#variable_conflict use_column
-declare
-    ranked record;
-    found_ids text[];
-    found_scores double precision[];
-begin
-    if segment is not null then
-        select array_agg(s.item_key) as item_keys, array_agg(s.item_id) as item_ids, array_agg(s.rate) as rates
-        into ranked
-        from recdb.segment_items(segment) s;
-        select array_agg(f.item_id), array_agg(f.score) into found_ids, found_scores
-        from recdb.first_eligible(ranked.item_ids, ranked.rates, wanted, filter, unreadable) f;
-        return query select f.item_id, f.score from unnest(found_ids, found_scores) f(item_id, score);
-    else
-        select null::integer[] as item_keys, null::double precision[] as rates into ranked;
-    end if;
-    if coalesce(cardinality(found_ids), 0) < wanted then
-        return query
-        select f.item_id, f.score
-        from recdb.popular_filler(
-            wanted - coalesce(cardinality(found_ids), 0), null, '{}', filter, unreadable,
-            ranked.item_keys, ranked.rates) f;
-    end if;
-end
-$$;
-comment on function recdb.popular_list(bigint, jsonb, jsonb, text[]) is
-    'Internal: the list of popular(), which has checked the arguments.';
 
 
 -- recdb.segment_items: the items by their popularity in a segment.
