@@ -117,7 +117,8 @@ def recommend_for_items(
     """Call recdb.recommend_for_items()."""
     return Call(
         "select item_id, score, reason, model_version from recdb.recommend_for_items("
-        "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text, %s::text[], %s::text, %s::jsonb)",
+        "%s::text[], %s::bigint, %s::text[], %s::real[], "
+        "%s::text, %s::jsonb, %s::text, %s::text[], %s::text, %s::jsonb)",
         [
             ids_of("items", items),
             count_of("k", k),

@@ -248,21 +248,26 @@ end
 $$;
 
 
--- recdb.recommend_for_items for items and candidates that are both numbers, or both uuids.
---   parameters  items  an array of smallint, integer, bigint or uuid; among  numbers, or uuids; others as
---               recommend_for_items()
+-- recdb.recommend_for_items for candidates that are numbers or uuids.
+--   parameters  items  an array of numbers, or of uuids, or a text as parse_exclude() reads them; among  numbers, or
+--               uuids; others as recommend_for_items()
 --   returns, reads, errors  as recommend_for_items()
--- The form above has two arguments of any type already, so here the items have a type by name, as the user id of
--- recommend().
+-- The forms above have two arguments of any type already, so here the items have a type by name, as the user id of
+-- recommend(). Of items without a type PostgreSQL makes text; if the candidates do not fit the form for text, it takes
+-- one of the two other types of the same category, which hardly any caller sends.
 do $$
 declare
     form record;
+    any_ids constant text := 'recdb.id_texts($%1$s::pg_catalog.text[], pg_catalog.pg_typeof($%1$s))';
 begin
     for form in
         select *
         from (values
-            ('smallint[]', 'numeric[]'), ('integer[]', 'numeric[]'), ('bigint[]', 'numeric[]'), ('uuid[]', 'uuid[]')
-        ) t(items, among)
+            ('smallint[]', 'numeric[]', '$1::pg_catalog.text[]'), ('integer[]', 'numeric[]', '$1::pg_catalog.text[]'),
+            ('bigint[]', 'numeric[]', '$1::pg_catalog.text[]'), ('uuid[]', 'uuid[]', '$1::pg_catalog.text[]'),
+            ('bpchar', 'numeric[]', 'recdb.parse_exclude($1::pg_catalog.text)'),
+            ('information_schema.character_data', 'uuid[]', 'recdb.parse_exclude($1::pg_catalog.text)')
+        ) t(type, among, items)
     loop
         execute format(
             'create or replace function recdb.recommend_for_items('
@@ -270,16 +275,15 @@ begin
             'weights real[] default null, fallback text default ''none'', filter jsonb default null, '
             'model text default null, among %s default null, scenario text default null, segment jsonb default null) '
             'returns table (item_id text, score double precision, reason text, model_version text) '
-            'language sql stable rows 50 as %L', form.items, form.among,
-            'select r.item_id, r.score, r.reason, r.model_version '
-            'from recdb.list_for_items($1::pg_catalog.text[], $2, '
-            'recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, '
-            'recdb.id_texts($8::pg_catalog.text[], pg_catalog.pg_typeof($8)), $9, $10) r');
+            'language sql stable rows 50 as %L', form.type, form.among, format(
+                'select r.item_id, r.score, r.reason, r.model_version '
+                'from recdb.list_for_items(%s, $2, %s, $4, $5, $6, $7, %s, $9, $10) r',
+                form.items, format(any_ids, 3), format(any_ids, 8)));
         execute format(
             'comment on function recdb.recommend_for_items('
             '%s, bigint, anycompatiblearray, real[], text, jsonb, text, %s, text, jsonb) is %L',
-            form.items, form.among, format(
-                'recommend_for_items() for items of type %s, and candidates of type %s.', form.items, form.among));
+            form.type, form.among, format(
+                'recommend_for_items() for items of type %s, and candidates of type %s.', form.type, form.among));
     end loop;
 end
 $$;

@@ -46,6 +46,44 @@ comment on function recdb.popular(bigint, jsonb, jsonb) is
     'users. Error 22023 for k outside 1..1000, or a segment that is no object.';
 
 
+-- recdb.segment_members: the users of a segment whose interactions count for it.
+--   parameters  segment  attributes of users
+--               drawn    the first 4,000 users with these attributes, by a hash of their ids
+--   returns     the keys of the first 2,000 users with interactions, in that order
+--   reads       user_key; user_attributes by index if most of those drawn have no interactions
+-- Of a large segment most users are only counted off: their keys, each a look-up of its own, are not read.
+create or replace function recdb.segment_members(segment jsonb, drawn text[])
+returns integer[]
+language plpgsql stable
+as $$
+declare
+    keys integer[] := array(
+        select u.user_key
+        from unnest(drawn) with ordinality a(user_id, place)
+        cross join lateral (
+            select u.user_key from recdb.user_key u where u.user_id = a.user_id offset 0
+        ) u
+        order by a.place
+        limit 2000);
+begin
+    if cardinality(drawn) = 4000 and cardinality(keys) < 2000 then
+        keys := array(
+            select u.user_key
+            from recdb.user_attributes a
+            cross join lateral (
+                select u.user_key from recdb.user_key u where u.user_id = a.user_id offset 0
+            ) u
+            where a.attributes @> segment
+            order by hashtext(a.user_id), a.user_id
+            limit 2000);
+    end if;
+    return keys;
+end
+$$;
+comment on function recdb.segment_members(jsonb, text[]) is
+    'Internal: the keys of the users of a segment whose interactions count for it, at most 2,000.';
+
+
 -- recdb.segment_items: the items by their popularity in a segment.
 --   parameters  segment  attributes of users
 --   returns     the items that users of the segment touched, and the 1,000 most popular of all, by rate: descending,
@@ -54,22 +92,20 @@ comment on function recdb.popular(bigint, jsonb, jsonb) is
 -- The rate is what a user of the segment gives an item on average, as if 10 users of average taste belonged to it:
 --   rate(i) = (sum over the n users of the segment of popularity_weight(u, i) + 10 * total(i) / N) / (n + 10)
 -- where total(i) is the popularity among all N users: the m-estimate (Cestnik, Estimating probabilities: a crucial task
--- in machine learning, 1990). Of a larger segment, 2,000 users count, drawn by a hash of their keys.
+-- in machine learning, 1990). Of a larger segment, 2,000 users count, drawn by a hash of their ids.
 create or replace function recdb.segment_items(segment jsonb)
 returns table (item_key integer, item_id text, rate double precision)
 language plpgsql stable rows 1000 cost 10000
 as $$
 #variable_conflict use_column
 declare
-    members constant integer[] := array(
-        select u.user_key
+    drawn constant text[] := array(
+        select a.user_id
         from recdb.user_attributes a
-        cross join lateral (
-            select u.user_key from recdb.user_key u where u.user_id = a.user_id offset 0
-        ) u
         where a.attributes @> segment
-        order by hashint4(u.user_key), u.user_key
-        limit 2000);
+        order by hashtext(a.user_id), a.user_id
+        limit 4000);
+    members constant integer[] := recdb.segment_members(segment, drawn);
     everybody constant double precision := greatest(
         1, cardinality(members), (select m.users from recdb.model m where m.active));
     counted record;
