@@ -29,7 +29,8 @@ comment on function recdb.check_segment(jsonb) is
 --               others   as popular_filler()
 --   returns     at most missing rows: first the items of segment_items() by their rate; then those of popular_filler(),
 --               or of among_filler() if there are candidates. All scores are below the lowest of the personal ranking.
---               If no user with interactions has the attributes, the rows of that filler alone
+--               If no user with interactions has the attributes, or none of the items may be recommended, the rows of
+--               that filler alone
 --   reads       segment_items(), eligible(); the rest only if the items of the segment are not enough
 -- The scale counts items that are excluded, are no candidates, or do not meet the filter: so an item has one score on
 -- every page. The filler below gets the items of the segment as hidden ones, and its scores are scaled below theirs.
@@ -52,7 +53,11 @@ begin
     select array_agg(s.item_key) as item_keys, array_agg(s.item_id) as item_ids, array_agg(s.rate) as rates into ranked
     from recdb.segment_items(segment) s
     where s.item_key not in (select unnest(candidate_keys)) and s.item_id not in (select unnest(hidden_ids));
-    if ranked.item_keys is null then
+    select r.rate into top
+    from unnest(ranked.item_keys, ranked.rates) r(item_key, rate)
+    cross join lateral recdb.eligible(r.item_key, owner, listed_only)
+    limit 1;
+    if top is null then
         if among is null then
             return query
             select f.item_id, f.score
@@ -70,11 +75,8 @@ begin
     select coalesce(round(min(c.score) / max(c.score) * 1e9) / 1e9 * (1 - 1e-6), 1) into lowest
     from unnest(candidate_keys, candidate_scores) c(item_key, score)
     cross join lateral recdb.eligible(c.item_key, owner, listed_only);
-    select nullif(r.rate, 0) into top
-    from unnest(ranked.item_keys, ranked.rates) r(item_key, rate)
-    cross join lateral recdb.eligible(r.item_key, owner, listed_only)
-    limit 1;
-    select array_agg(f.item_id) as ids, array_agg(lowest * greatest(coalesce(f.rate / top, 0), 1e-12)) as scores
+    select array_agg(f.item_id) as ids,
+        array_agg(lowest * greatest(coalesce(f.rate / nullif(top, 0), 0), 1e-12)) as scores
     into found
     from (
         select e.item_id, r.rate
@@ -85,11 +87,14 @@ begin
           and recdb.matches(e.attributes, filter, path)
         limit missing
     ) f;
-    return query select f.item_id, f.score from unnest(found.ids, found.scores) f(item_id, score);
+    return query
+    select f.item_id, f.score
+    from unnest(found.ids, found.scores) f(item_id, score)
+    order by f.score desc, f.item_id;
 
     missing := missing - coalesce(cardinality(found.ids), 0);
     lowest := lowest * (1 - 1e-6) * greatest(
-        coalesce((select min(r.rate) from unnest(ranked.rates) r(rate)) / top, 0), 1e-12);
+        coalesce((select min(r.rate) from unnest(ranked.rates) r(rate)) / nullif(top, 0), 0), 1e-12);
     if missing > 0 and among is null then
         return query
         select f.item_id, f.score * lowest
