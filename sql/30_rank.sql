@@ -321,9 +321,9 @@ begin
         else 'collaborative_filtering' end, served.label
     from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
     if filled = 'popular' and cardinality(found_ids) < wanted then
-        return query select f.item_id, f.score, 'popular', served.label from recdb.popular_filler(
+        return query select f.item_id, f.score, 'popular', served.label from recdb.fill_up(
             wanted - cardinality(found_ids), owner, excluded, filter, profile.hidden_ids, candidate_keys,
-            candidate_scores, profile.segment) f;
+            candidate_scores, null, profile.segment) f;
     end if;
 end
 $$;

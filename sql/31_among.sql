@@ -118,7 +118,7 @@ begin
     if fallback = 'popular' and cardinality(found_ids) < wanted then
         return query
         select f.item_id, f.score, 'popular'
-        from recdb.among_filler(
+        from recdb.fill_up(
             wanted - cardinality(found_ids), owner, excluded, filter, profile.hidden_ids, everything.item_keys,
             everything.scores, among, profile.segment) f;
     end if;
@@ -189,7 +189,7 @@ comment on function recdb.best_score(integer[], double precision[], text, boolea
 --   reads       item_popularity by key, the catalogue by id; eligible()
 create or replace function recdb.among_filler(
     missing bigint, owner text, excluded text[], filter jsonb, hidden_ids text[],
-    candidate_keys integer[], candidate_scores double precision[], among text[], segment jsonb
+    candidate_keys integer[], candidate_scores double precision[], among text[]
 )
 returns table (item_id text, score double precision)
 language plpgsql stable rows 50 cost 5000
@@ -205,13 +205,6 @@ declare
     found_ids text[];
     found_scores double precision[];
 begin
-    if segment is not null then
-        return query
-        select f.item_id, f.score
-        from recdb.segment_filler(
-            missing, owner, excluded, filter, hidden_ids, candidate_keys, candidate_scores, among, segment) f;
-        return;
-    end if;
     select coalesce(round(c.score / recdb.best_score(candidate_keys, candidate_scores, owner, listed_only) * 1e9)
         / 1e9 * (1 - 1e-6), 1)
     into lowest
@@ -274,7 +267,7 @@ begin
 end
 $$;
 comment on function recdb.among_filler(
-    bigint, text, text[], jsonb, text[], integer[], double precision[], text[], jsonb) is
+    bigint, text, text[], jsonb, text[], integer[], double precision[], text[]) is
     'Internal: the popular ones of the caller''s candidates that fill a list up for fallback => ''popular''.';
 
 

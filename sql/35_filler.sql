@@ -6,16 +6,14 @@
 --               hidden_ids        item ids to leave out, because the user interacted with them
 --               candidate_keys    the items of the personal ranking, which are left out; NULL for none
 --               candidate_scores  their scores, in the same order, not yet scaled
---               segment           attributes of users, or NULL: check_segment()
 --   returns     at most missing rows: first items that users interacted with, by popularity; then items of the
---               catalogue without interactions, newest first. All scores are below the lowest of the personal ranking.
---               With a segment, as segment_filler()
+--               catalogue without interactions, newest first. All scores are below the lowest of the personal ranking
 --   reads       item_popularity and the catalogue (items), from the top of an index down; eligible()
 -- Excluded items and items that the filter leaves out still count for the scale, so that an item keeps its score on
 -- every page.
 create or replace function recdb.popular_filler(
     missing bigint, owner text, excluded text[], filter jsonb, hidden_ids text[],
-    candidate_keys integer[], candidate_scores double precision[], segment jsonb
+    candidate_keys integer[], candidate_scores double precision[]
 )
 returns table (item_id text, score double precision)
 language plpgsql stable rows 50 cost 5000
@@ -58,13 +56,6 @@ declare
               where t.item_id = i.item_id and t.item_key in (select unnest(candidate_keys)))
         order by i.published_at desc nulls last, i.item_id;
 begin
-    if segment is not null then
-        return query
-        select f.item_id, f.score
-        from recdb.segment_filler(
-            missing, owner, excluded, filter, hidden_ids, candidate_keys, candidate_scores, null, segment) f;
-        return;
-    end if;
     select coalesce(round(min(c.score) / max(c.score) * 1e9) / 1e9 * (1 - 1e-6), 1) into lowest
     from unnest(candidate_keys, candidate_scores) c(item_key, score)
     cross join lateral recdb.eligible(c.item_key, owner, listed_only);
@@ -100,5 +91,5 @@ begin
 end
 $$;
 comment on function recdb.popular_filler(
-    bigint, text, text[], jsonb, text[], integer[], double precision[], jsonb) is
+    bigint, text, text[], jsonb, text[], integer[], double precision[]) is
     'Internal: the popular items that fill a list up for fallback => ''popular'', with scores below the personal ones.';

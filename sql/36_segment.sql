@@ -1,4 +1,42 @@
--- What is popular among people of a kind, below a personal list: recommend(..., segment => ...).
+-- The places below a personal list, and the items that are popular among people of a kind: recommend(segment => ...).
+
+
+-- recdb.fill_up: the popular items below a personal list, for fallback => 'popular'.
+--   parameters  among    the caller's candidates; NULL for all items
+--               segment  of check_segment(); NULL for all users
+--               others   as popular_filler()
+--   returns     as popular_filler(), among_filler() or segment_filler()
+--   reads       as those
+create or replace function recdb.fill_up(
+    missing bigint, owner text, excluded text[], filter jsonb, hidden_ids text[],
+    candidate_keys integer[], candidate_scores double precision[], among text[], segment jsonb
+)
+returns table (item_id text, score double precision)
+language plpgsql stable rows 50 cost 5000
+as $$
+#variable_conflict use_column
+begin
+    if segment is not null then
+        return query
+        select f.item_id, f.score
+        from recdb.segment_filler(
+            missing, owner, excluded, filter, hidden_ids, candidate_keys, candidate_scores, among, segment) f;
+    elsif among is not null then
+        return query
+        select f.item_id, f.score
+        from recdb.among_filler(
+            missing, owner, excluded, filter, hidden_ids, candidate_keys, candidate_scores, among) f;
+    else
+        return query
+        select f.item_id, f.score
+        from recdb.popular_filler(
+            missing, owner, excluded, filter, hidden_ids, candidate_keys, candidate_scores) f;
+    end if;
+end
+$$;
+comment on function recdb.fill_up(
+    bigint, text, text[], jsonb, text[], integer[], double precision[], text[], jsonb) is
+    'Internal: the popular items below a personal list, for fallback => ''popular''.';
 
 
 -- recdb.check_segment: the caller's segment, the attributes of the users whose popular items fill a list up.
@@ -23,17 +61,17 @@ comment on function recdb.check_segment(jsonb) is
     'Internal: the segment, NULL if it has no attributes; error 22023 if it is no object.';
 
 
--- recdb.segment_filler: what is popular in a segment, and below it what is popular among all.
+-- recdb.segment_filler: the items that are popular in a segment, and below them those that are popular among all.
 --   parameters  among    the caller's candidates; NULL for all items
 --               segment  of check_segment(), not NULL
 --               others   as popular_filler()
---   returns     at most missing rows: first the items of segment_items() by their rate; then those of popular_filler(),
---               or of among_filler() if there are candidates. All scores are below the lowest of the personal ranking.
---               If no user with interactions has the attributes, or none of the items may be recommended, the rows of
---               that filler alone
+--   returns     at most missing rows: first the items of segment_items() by their rate; then those of fill_up() without
+--               a segment. All scores are below the lowest of the personal ranking.
+--               If no user with interactions has the attributes, or none of the items may be recommended, these
+--               alone
 --   reads       segment_items(), eligible(); the rest only if the items of the segment are not enough
 -- The scale counts items that are excluded, are no candidates, or do not meet the filter: so an item has one score on
--- every page. The filler below gets the items of the segment as hidden ones, and its scores are scaled below theirs.
+-- every page. fill_up() gets the items of the segment as hidden ones, and its scores are scaled below theirs.
 create or replace function recdb.segment_filler(
     missing bigint, owner text, excluded text[], filter jsonb, hidden_ids text[],
     candidate_keys integer[], candidate_scores double precision[], among text[], segment jsonb
@@ -58,17 +96,10 @@ begin
     cross join lateral recdb.eligible(r.item_key, owner, listed_only)
     limit 1;
     if top is null then
-        if among is null then
-            return query
-            select f.item_id, f.score
-            from recdb.popular_filler(
-                missing, owner, excluded, filter, hidden_ids, candidate_keys, candidate_scores, null) f;
-        else
-            return query
-            select f.item_id, f.score
-            from recdb.among_filler(
-                missing, owner, excluded, filter, hidden_ids, candidate_keys, candidate_scores, among, null) f;
-        end if;
+        return query
+        select f.item_id, f.score
+        from recdb.fill_up(
+            missing, owner, excluded, filter, hidden_ids, candidate_keys, candidate_scores, among, null) f;
         return;
     end if;
 
@@ -95,19 +126,15 @@ begin
     missing := missing - coalesce(cardinality(found.ids), 0);
     lowest := lowest * (1 - 1e-6) * greatest(
         coalesce((select min(r.rate) from unnest(ranked.rates) r(rate)) / nullif(top, 0), 0), 1e-12);
-    if missing > 0 and among is null then
+    if missing > 0 then
         return query
         select f.item_id, f.score * lowest
-        from recdb.popular_filler(
-            missing, owner, excluded, filter, hidden_ids || ranked.item_ids, candidate_keys, null, null) f;
-    elsif missing > 0 then
-        return query
-        select f.item_id, f.score * lowest
-        from recdb.among_filler(
+        from recdb.fill_up(
             missing, owner, excluded, filter, hidden_ids || ranked.item_ids, candidate_keys, null, among, null) f;
     end if;
 end
 $$;
 comment on function recdb.segment_filler(
     bigint, text, text[], jsonb, text[], integer[], double precision[], text[], jsonb) is
-    'Internal: what is popular in a segment, and below it what is popular among all, to fill a list up.';
+    'Internal: the items that are popular in a segment, and below them those that are popular among all, to fill a list '
+    'up.';

@@ -8,7 +8,7 @@
 --                        attributes contain them; NULL and {} for all users
 --   returns     the filler of recommend(fallback => 'popular') for a user without interactions: score 1 for the most
 --               popular item, descending, then item_id; a filter does not rescale. With a segment, the filler for it
---   reads       as popular_filler()
+--   reads       as fill_up()
 --   errors      22023 for k outside 1..1000, or for a segment that is no object
 create or replace function recdb.popular(
     k bigint default 50, filter jsonb default null, segment jsonb default null
@@ -26,7 +26,7 @@ begin
     perform recdb.check_sources();
     return query
     select f.item_id, f.score
-    from recdb.popular_filler(wanted, null, '{}', popular.filter, '{}', null, null, chosen) f;
+    from recdb.fill_up(wanted, null, '{}', popular.filter, '{}', null, null, null, chosen) f;
 exception when others then
     perform recdb.refuse_failing(sqlstate, null);
     unreadable := recdb.failing_items(sqlstate);
@@ -35,7 +35,7 @@ exception when others then
     end if;
     return query
     select f.item_id, f.score
-    from recdb.popular_filler(wanted, null, '{}', popular.filter, unreadable, null, null, chosen) f;
+    from recdb.fill_up(wanted, null, '{}', popular.filter, unreadable, null, null, null, chosen) f;
 end
 $$;
 comment on function recdb.popular(bigint, jsonb, jsonb) is
