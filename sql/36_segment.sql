@@ -136,5 +136,5 @@ end
 $$;
 comment on function recdb.segment_filler(
     bigint, text, text[], jsonb, text[], integer[], double precision[], text[], jsonb) is
-    'Internal: the items that are popular in a segment, and below them those that are popular among all, to fill a list '
-    'up.';
+    'Internal: the items that are popular in a segment, and below them those that are popular among all, to fill a '
+    'list up.';

@@ -118,8 +118,8 @@ comment on function recdb.recommend(text, bigint, anycompatiblearray, text, json
     'one. k: 1 to 1000; exclude: item ids not to return; fallback: ''popular'' fills the list up to k with popular '
     'items; filter: only items whose attributes contain it (@>), or a JSON path in a JSON string; model: a version''s '
     'label, NULL for the active one; among: only these items; scenario: a row of recdb.scenario, NULL for default; '
-    'segment: attributes of users, such as {"country": "de"}: the items that are popular among the users with them fill '
-    'the list up, before those that are popular among all. '
+    'segment: attributes of users, such as {"country": "de"}: the items that are popular among the users with them '
+    'fill the list up, before those that are popular among all. '
     'Rows by score (0 to 1), descending, then item_id; reason: collaborative_filtering or popular. No rows for a user '
     'without interactions, or while no model is trained, unless fallback is ''popular''. Errors: 22023 for k outside '
     '1..1000, an unknown fallback or a segment that is no object, 42704 for an unknown model.';

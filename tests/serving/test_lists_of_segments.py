@@ -43,9 +43,7 @@ def popular(connection: psycopg.Connection, segment: object, filter: object = No
 
 
 @pytest.mark.parametrize("group", range(3))
-def test_somebody_without_a_history_gets_what_is_popular_in_the_segment(
-    shared: psycopg.Connection, group: int
-) -> None:
+def test_somebody_without_a_history_gets_what_is_popular_in_the_segment(shared: psycopg.Connection, group: int) -> None:
     segment = Jsonb({"country": COUNTRIES[group], "language": "en"})
     rows = recommend(shared, "newcomer", 1000, fallback="popular", segment=segment)
     assert [row[:2] for row in rows] == popular(shared, segment)
@@ -210,7 +208,7 @@ def test_a_segment_that_is_no_object_is_refused(shared: psycopg.Connection, wron
         "recdb.recommend_me(5, segment => %s)",
     )
     for call in calls:
-        refused = pytest.raises(psycopg.errors.InvalidParameterValue, match="segment is .* must be an object")
+        refused = pytest.raises(psycopg.errors.InvalidParameterValue, match=r"segment is .* must be an object")
         with refused as raised, shared.transaction():
             shared.execute(f"select * from {call}", [wrong])  # type: ignore[call-overload]
         assert '{"country": "de"' in (raised.value.diag.message_hint or "")
