@@ -80,12 +80,13 @@ def recommend(
     model: str | None,
     among: Iterable[Id] | None = None,
     scenario: str | None = None,
+    segment: Mapping[str, Any] | None = None,
 ) -> Call[Recommendation]:
     """Call recdb.recommend()."""
     return Call(
         "select item_id, score, reason, model_version "
         "from recdb.recommend("
-        "%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
+        "%s::text, %s::bigint, %s::text[], %s::text, %s::jsonb, %s::text, %s::text[], %s::text, %s::jsonb)",
         [
             id_of("user_id", user_id),
             count_of("k", k),
@@ -95,6 +96,7 @@ def recommend(
             text_of("model", model),
             ids_or_null("among", among),
             text_of("scenario", scenario),
+            json_of("segment", segment),
         ],
         Recommendation,
     )
@@ -110,11 +112,13 @@ def recommend_for_items(
     model: str | None,
     among: Iterable[Id] | None = None,
     scenario: str | None = None,
+    segment: Mapping[str, Any] | None = None,
 ) -> Call[Recommendation]:
     """Call recdb.recommend_for_items()."""
     return Call(
         "select item_id, score, reason, model_version from recdb.recommend_for_items("
-        "%s::text[], %s::bigint, %s::text[], %s::real[], %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
+        "%s::text[], %s::bigint, %s::text[], %s::real[], "
+        "%s::text, %s::jsonb, %s::text, %s::text[], %s::text, %s::jsonb)",
         [
             ids_of("items", items),
             count_of("k", k),
@@ -125,6 +129,7 @@ def recommend_for_items(
             text_of("model", model),
             ids_or_null("among", among),
             text_of("scenario", scenario),
+            json_of("segment", segment),
         ],
         Recommendation,
     )
@@ -138,11 +143,12 @@ def recommend_batch(
     model: str | None,
     among: Iterable[Id] | None,
     scenario: str | None,
+    segment: Mapping[str, Any] | None,
 ) -> Call[BatchRecommendation]:
     """Call recdb.recommend_batch()."""
     return Call(
         "select user_id, rank, item_id, score, reason from recdb.recommend_batch("
-        "%s::text[], %s::bigint, %s::text, %s::jsonb, %s::text, %s::text[], %s::text)",
+        "%s::text[], %s::bigint, %s::text, %s::jsonb, %s::text, %s::text[], %s::text, %s::jsonb)",
         [
             ids_of("user_ids", user_ids),
             count_of("k", k),
@@ -151,6 +157,7 @@ def recommend_batch(
             text_of("model", model),
             ids_or_null("among", among),
             text_of("scenario", scenario),
+            json_of("segment", segment),
         ],
         BatchRecommendation,
     )

@@ -104,9 +104,10 @@ class Recommender(ListCalls, ImpressionCalls):
         model: str | None = None,
         among: Iterable[Id] | None = None,
         scenario: str | None = None,
+        segment: Mapping[str, Any] | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` (1..1000) items for a user, best first; see the SQL function recommend()."""
-        return self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model, among, scenario))
+        return self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model, among, scenario, segment))
 
     def recommend_for_items(
         self,
@@ -119,9 +120,10 @@ class Recommender(ListCalls, ImpressionCalls):
         model: str | None = None,
         among: Iterable[Id] | None = None,
         scenario: str | None = None,
+        segment: Mapping[str, Any] | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` items for a guest who looked at `items` (newest first); each weight is 1 unless given."""
-        call = calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model, among, scenario)
+        call = calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model, among, scenario, segment)
         return self._rows(call)
 
     def recommend_batch(
@@ -133,9 +135,10 @@ class Recommender(ListCalls, ImpressionCalls):
         model: str | None = None,
         among: Iterable[Id] | None = None,
         scenario: str | None = None,
+        segment: Mapping[str, Any] | None = None,
     ) -> list[BatchRecommendation]:
         """Return the lists of many users, in the order given."""
-        return self._rows(calls.recommend_batch(user_ids, k, fallback, filter, model, among, scenario))
+        return self._rows(calls.recommend_batch(user_ids, k, fallback, filter, model, among, scenario, segment))
 
     def neighbors(self, user_id: Id, k: int = 20) -> list[Neighbor]:
         """Return the `k` users most like a user, nearest first."""
@@ -276,9 +279,10 @@ class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
         model: str | None = None,
         among: Iterable[Id] | None = None,
         scenario: str | None = None,
+        segment: Mapping[str, Any] | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` (1..1000) items for a user, best first; see the SQL function recommend()."""
-        return await self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model, among, scenario))
+        return await self._rows(calls.recommend(user_id, k, exclude, fallback, filter, model, among, scenario, segment))
 
     async def recommend_for_items(
         self,
@@ -291,9 +295,10 @@ class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
         model: str | None = None,
         among: Iterable[Id] | None = None,
         scenario: str | None = None,
+        segment: Mapping[str, Any] | None = None,
     ) -> list[Recommendation]:
         """Return the best `k` items for a guest who looked at `items` (newest first); each weight is 1 unless given."""
-        call = calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model, among, scenario)
+        call = calls.recommend_for_items(items, k, exclude, weights, fallback, filter, model, among, scenario, segment)
         return await self._rows(call)
 
     async def recommend_batch(
@@ -305,9 +310,10 @@ class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
         model: str | None = None,
         among: Iterable[Id] | None = None,
         scenario: str | None = None,
+        segment: Mapping[str, Any] | None = None,
     ) -> list[BatchRecommendation]:
         """Return the lists of many users, in the order given."""
-        return await self._rows(calls.recommend_batch(user_ids, k, fallback, filter, model, among, scenario))
+        return await self._rows(calls.recommend_batch(user_ids, k, fallback, filter, model, among, scenario, segment))
 
     async def neighbors(self, user_id: Id, k: int = 20) -> list[Neighbor]:
         """Return the `k` users most like a user, nearest first."""

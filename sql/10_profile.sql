@@ -15,7 +15,8 @@
 --                 HNSW index for the stored vectors around it.
 --   30_rank       rank_items() sums the scores by item and goes through the items from the best down. eligible() looks
 --                 each of them up with item_of(), and drops unavailable items and the user's own.
---   35_filler     With fallback => 'popular', popular_filler() fills the list up to k.
+--   36_segment    With fallback => 'popular', fill_up() fills the list up to k: from popular_filler() of 35_filler, or
+--                 first with the items that are popular in the segment that the caller gave.
 --
 -- Follow one refresh, CALL recdb.refresh():
 --   70_refresh    refresh() calls refresh_changed(), which reads in refresh_log where the last run ended. users_since()

@@ -236,7 +236,8 @@ comment on function recdb.read_scenario(text, text) is
 
 
 -- recdb.rank_items: the ranking behind recommend(), for any profile.
---   parameters  profile  the row of recdb.profile(), or one with the same columns; keys may be NULL
+--   parameters  profile  the row of recdb.profile() with a column segment of check_segment(), or one with the same
+--                        columns; keys may be NULL
 --               owner    the user, whose own items are left out; NULL for a guest
 --               own_key  the user key whose stored vector is left out; NULL for a guest
 --               others   as recommend()
@@ -321,9 +322,9 @@ begin
         else 'collaborative_filtering' end, served.label
     from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
     if filled = 'popular' and cardinality(found_ids) < wanted then
-        return query select f.item_id, f.score, 'popular', served.label from recdb.popular_filler(
+        return query select f.item_id, f.score, 'popular', served.label from recdb.fill_up(
             wanted - cardinality(found_ids), owner, excluded, filter, profile.hidden_ids, candidate_keys,
-            candidate_scores) f;
+            candidate_scores, null, profile.segment) f;
     end if;
 end
 $$;

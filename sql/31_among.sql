@@ -118,9 +118,9 @@ begin
     if fallback = 'popular' and cardinality(found_ids) < wanted then
         return query
         select f.item_id, f.score, 'popular'
-        from recdb.among_filler(
+        from recdb.fill_up(
             wanted - cardinality(found_ids), owner, excluded, filter, profile.hidden_ids, everything.item_keys,
-            everything.scores, among) f;
+            everything.scores, among, profile.segment) f;
     end if;
 end
 $$;

@@ -114,12 +114,13 @@ comment on function recdb.fade(timestamptz, interval) is
 -- recdb.steer_filler: the popular items for a list that is steered, as steer_pool() gives the personal ones.
 --   parameters  missing     how many
 --               everything  the row of scored_items()
+--               segment     as fill_up()
 --               others      as steer_pool() and rank_among()
---   returns     as steer_pool(), with the scores of popular_filler()
---   reads       as popular_filler(), or as among_filler() if the caller gave candidates
+--   returns     as steer_pool(), with the scores of fill_up()
+--   reads       as fill_up()
 create or replace function recdb.steer_filler(
     given record, owner text, excluded text[], filter jsonb, hidden_ids text[], everything record, among text[],
-    missing bigint
+    missing bigint, segment jsonb
 )
 returns table (
     item_key integer, item_id text, owner_id text, appeared_at timestamptz, attributes jsonb, score double precision
@@ -131,17 +132,10 @@ declare
     own_path constant jsonpath := recdb.filter_path(given.filter);
     found record;
 begin
-    if among is null then
-        select array_agg(f.item_id) as ids, array_agg(f.score) as scores into found
-        from recdb.popular_filler(
-            missing, owner, excluded, coalesce(filter, given.filter), hidden_ids, everything.item_keys,
-            everything.scores) f;
-    else
-        select array_agg(f.item_id) as ids, array_agg(f.score) as scores into found
-        from recdb.among_filler(
-            missing, owner, excluded, coalesce(filter, given.filter), hidden_ids, everything.item_keys,
-            everything.scores, among) f;
-    end if;
+    select array_agg(f.item_id) as ids, array_agg(f.score) as scores into found
+    from recdb.fill_up(
+        missing, owner, excluded, coalesce(filter, given.filter), hidden_ids, everything.item_keys,
+        everything.scores, among, segment) f;
     return query
     select t.item_key, f.item_id, i.owner_id, coalesce(i.published_at, t.first_at), i.attributes, f.score
     from unnest(found.ids, found.scores) f(item_id, score)
@@ -152,7 +146,7 @@ begin
     where recdb.matches(i.attributes, given.filter, own_path);
 end
 $$;
-comment on function recdb.steer_filler(record, text, text[], jsonb, text[], record, text[], bigint) is
+comment on function recdb.steer_filler(record, text, text[], jsonb, text[], record, text[], bigint, jsonb) is
     'Internal: the popular items for a list that is steered.';
 
 
@@ -213,7 +207,7 @@ begin
                 select n.*, true
                 from recdb.steer_filler(
                     given, owner, excluded, filter, profile.hidden_ids, everything, among,
-                    (select m.number from missing m)) n
+                    (select m.number from missing m), profile.segment) n
                 where fallback = 'popular' and (select m.number > 0 from missing m)
             ) p
             left join lateral (

@@ -19,7 +19,7 @@ declare
     hiding record;
 begin
     select profile.item_keys, profile.weights, profile.ranks, profile.hidden_ids || ids as hidden_ids,
-        profile.hidden_keys || recdb.find_keys(ids) as hidden_keys
+        profile.hidden_keys || recdb.find_keys(ids) as hidden_keys, profile.segment
     into hiding;
     return hiding;
 end
@@ -38,13 +38,18 @@ comment on function recdb.hide_items(record, text[]) is
 --               model     a version's label; NULL for the active version
 --               among     only these items; NULLs and unknown ids in it are ignored; NULL for all items
 --               scenario  a row of recdb.scenario; NULL for the row 'default'
+--               segment   attributes of users, such as {"country": "de"}: the popular items that fill the list up
+--                         are first those that are popular among the users with these attributes, as popular() counts
+--                         them; NULL and {} for all users
 --   returns     at most k items, score descending, then item_id
 --   reads       the user's own interactions live, those of this very transaction too; the rest as rank_items()
---   errors      22023 for k outside 1..1000 or an unknown fallback, 42704 for an unknown model
+--   errors      22023 for k outside 1..1000, an unknown fallback or scenario, or a segment that is no object; 42704 for
+--               an unknown model
 -- It runs as recdb's owner: a caller needs no right on anybody's data. The SET clauses hold for all that it calls:
 -- generic plans, made once a session; no parallel workers and no JIT, which take longer to start than a call lasts.
 create or replace function recdb.list_for_user(
-    user_id text, k bigint, exclude text[], fallback text, filter jsonb, model text, among text[], scenario text
+    user_id text, k bigint, exclude text[], fallback text, filter jsonb, model text, among text[], scenario text,
+    segment jsonb
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable security definer rows 50 cost 10000
@@ -59,6 +64,7 @@ declare
     wanted constant bigint := recdb.check_k(list_for_user.k, 50);
     filled constant text := recdb.check_fallback(list_for_user.fallback)::text;
     path constant jsonpath := recdb.filter_path(list_for_user.filter);
+    chosen constant jsonb := recdb.check_segment(list_for_user.segment);
     profile record;
     unreadable text[];
 begin
@@ -66,7 +72,7 @@ begin
         begin
             if unreadable is null then
                 perform recdb.check_sources();
-                select p.* into profile from recdb.profile(list_for_user.user_id) p;
+                select p.*, chosen as segment into profile from recdb.profile(list_for_user.user_id) p;
             end if;
             return query
             select r.item_id, r.score, r.reason, r.model_version
@@ -88,7 +94,7 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.list_for_user(text, bigint, text[], text, jsonb, text, text[], text) is
+comment on function recdb.list_for_user(text, bigint, text[], text, jsonb, text, text[], text, jsonb) is
     'Internal: the list that recommend() gives, for ids of type text.';
 
 
@@ -97,23 +103,26 @@ comment on function recdb.list_for_user(text, bigint, text[], text, jsonb, text,
 --   returns, reads, errors  as list_for_user()
 create or replace function recdb.recommend(
     user_id text, k bigint default 50, exclude anycompatiblearray default '{}'::text[], fallback text default 'none',
-    filter jsonb default null, model text default null, among text[] default null, scenario text default null
+    filter jsonb default null, model text default null, among text[] default null, scenario text default null,
+    segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
 as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
-        $1, $2, recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8) r
+        $1, $2, recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8, $9) r
 $$;
-comment on function recdb.recommend(text, bigint, anycompatiblearray, text, jsonb, text, text[], text) is
+comment on function recdb.recommend(text, bigint, anycompatiblearray, text, jsonb, text, text[], text, jsonb) is
     'recdb: the best k items for a user, from similar users and from the user''s own interactions, live up to the last '
     'one. k: 1 to 1000; exclude: item ids not to return; fallback: ''popular'' fills the list up to k with popular '
     'items; filter: only items whose attributes contain it (@>), or a JSON path in a JSON string; model: a version''s '
-    'label, NULL for the active one; among: only these items; scenario: a row of recdb.scenario, NULL for default. '
+    'label, NULL for the active one; among: only these items; scenario: a row of recdb.scenario, NULL for default; '
+    'segment: attributes of users, such as {"country": "de"}: the items that are popular among the users with them '
+    'fill the list up, before those that are popular among all. '
     'Rows by score (0 to 1), descending, then item_id; reason: collaborative_filtering or popular. No rows for a user '
     'without interactions, or while no model is trained, unless fallback is ''popular''. Errors: 22023 for k outside '
-    '1..1000 or an unknown fallback, 42704 for an unknown model.';
+    '1..1000, an unknown fallback or a segment that is no object, 42704 for an unknown model.';
 
 
 -- recdb.parse_exclude: a list of ids in any spelling that an untyped parameter may have.
@@ -170,7 +179,7 @@ comment on function recdb.parse_exclude(text) is
 --   errors      22P02 for an exclude_list in another spelling, and as recommend()
 create or replace function recdb.recommend(
     user_id text, k bigint, exclude_list text, fallback text default 'none', filter jsonb default null,
-    model text default null, among text[] default null, scenario text default null
+    model text default null, among text[] default null, scenario text default null, segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -178,9 +187,9 @@ begin atomic
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recommend.user_id, recommend.k, recdb.parse_exclude(recommend.exclude_list), recommend.fallback,
-        recommend.filter, recommend.model, recommend.among, recommend.scenario) r;
+        recommend.filter, recommend.model, recommend.among, recommend.scenario, recommend.segment) r;
 end;
-comment on function recdb.recommend(text, bigint, text, text, jsonb, text, text[], text) is
+comment on function recdb.recommend(text, bigint, text, text, jsonb, text, text[], text, jsonb) is
     'recdb: recommend() for a list of excluded ids that arrives as text: {a,b}, <a,b>, <>, an empty string or a JSON '
     'array; error 22P02 for any other text. All else as in recommend() with exclude.';
 
@@ -194,7 +203,7 @@ comment on function recdb.recommend(text, bigint, text, text, jsonb, text, text[
 --   errors      22023 if weights and items differ in number or a weight is not finite, and as recommend()
 create or replace function recdb.list_for_items(
     items text[], k bigint, exclude text[], weights real[], fallback text, filter jsonb, model text, among text[],
-    scenario text
+    scenario text, segment jsonb
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language plpgsql stable security definer rows 50 cost 10000
@@ -209,6 +218,7 @@ declare
     wanted constant bigint := recdb.check_k(list_for_items.k, 50);
     filled constant text := recdb.check_fallback(list_for_items.fallback)::text;
     path constant jsonpath := recdb.filter_path(list_for_items.filter);
+    chosen constant jsonb := recdb.check_segment(list_for_items.segment);
     profile record;
     unreadable text[];
 begin
@@ -225,7 +235,8 @@ begin
         array_agg(s.weight)::double precision[] as weights,
         array_agg(s.rank) as ranks,
         array(select i.id from unnest(items) i(id) where i.id is not null) as hidden_ids,
-        array(select t.item_key from recdb.item_key t where t.item_id = any (items)) as hidden_keys
+        array(select t.item_key from recdb.item_key t where t.item_id = any (items)) as hidden_keys,
+        chosen as segment
     into profile
     from (
         select v.*
@@ -261,7 +272,7 @@ begin
 end
 $$;
 comment on function recdb.list_for_items(
-    text[], bigint, text[], real[], text, jsonb, text, text[], text) is
+    text[], bigint, text[], real[], text, jsonb, text, text[], text, jsonb) is
     'Internal: the list that recommend_for_items() gives, for ids of type text.';
 
 
@@ -271,7 +282,7 @@ comment on function recdb.list_for_items(
 create or replace function recdb.recommend_for_items(
     items anyarray, k bigint default 50, exclude anycompatiblearray default '{}'::text[],
     weights real[] default null, fallback text default 'none', filter jsonb default null, model text default null,
-    among text[] default null, scenario text default null
+    among text[] default null, scenario text default null, segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -279,10 +290,10 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_items(
         recdb.id_texts($1::pg_catalog.text[], pg_catalog.pg_typeof($1)), $2,
-        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8, $9) r
+        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8, $9, $10) r
 $$;
 comment on function recdb.recommend_for_items(
-    anyarray, bigint, anycompatiblearray, real[], text, jsonb, text, text[], text) is
+    anyarray, bigint, anycompatiblearray, real[], text, jsonb, text, text[], text, jsonb) is
     'recommend() for a guest without a history, from the items of this visit, which are not returned. items: newest '
     'first, unknown ids are ignored; weights: one for each item, NULL is 1; others as in recommend(). Errors: 22023 if '
     'weights and items differ in number or a weight is not finite, and those of recommend().';
@@ -295,7 +306,7 @@ comment on function recdb.recommend_for_items(
 --   reads       as recommend()
 --   errors      as recommend()
 create or replace function recdb.lists_for_users(
-    user_ids text[], k bigint, fallback text, filter jsonb, model text, among text[], scenario text
+    user_ids text[], k bigint, fallback text, filter jsonb, model text, among text[], scenario text, segment jsonb
 )
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable security definer rows 1000
@@ -311,10 +322,10 @@ as $$
     ) u
     cross join lateral recdb.list_for_user(
         u.user_id, lists_for_users.k, '{}', lists_for_users.fallback, lists_for_users.filter, lists_for_users.model,
-        lists_for_users.among, lists_for_users.scenario) r
+        lists_for_users.among, lists_for_users.scenario, lists_for_users.segment) r
     order by u.position, 2
 $$;
-comment on function recdb.lists_for_users(text[], bigint, text, jsonb, text, text[], text) is
+comment on function recdb.lists_for_users(text[], bigint, text, jsonb, text, text[], text, jsonb) is
     'Internal: the lists that recommend_batch() gives, for ids of type text.';
 
 
@@ -323,7 +334,8 @@ comment on function recdb.lists_for_users(text[], bigint, text, jsonb, text, tex
 --   returns, reads, errors  as lists_for_users()
 create or replace function recdb.recommend_batch(
     user_ids anycompatiblearray, k bigint default 50, fallback text default 'none', filter jsonb default null,
-    model text default null, among anyarray default null::text[], scenario text default null
+    model text default null, among anyarray default null::text[], scenario text default null,
+    segment jsonb default null
 )
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable rows 1000
@@ -331,8 +343,8 @@ as $$
     select r.user_id, r.rank, r.item_id, r.score, r.reason
     from recdb.lists_for_users(
         recdb.id_texts($1::pg_catalog.text[], pg_catalog.pg_typeof($1)), $2, $3, $4, $5,
-        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7) r
+        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7, $8) r
 $$;
-comment on function recdb.recommend_batch(anycompatiblearray, bigint, text, jsonb, text, anyarray, text) is
+comment on function recdb.recommend_batch(anycompatiblearray, bigint, text, jsonb, text, anyarray, text, jsonb) is
     'The lists of many users, in the order given, for mails and precomputing: one row per item, with its rank from 1. '
     'k: items per user; all others as in recommend(). Error 22023 for k outside 1..1000.';

@@ -112,7 +112,7 @@ comment on function recdb.id_texts(text[], regtype) is
 create or replace function recdb.recommend(
     user_id anynonarray, k bigint default 50, exclude anycompatiblearray default '{}'::text[],
     fallback text default 'none', filter jsonb default null, model text default null, among text[] default null,
-    scenario text default null
+    scenario text default null, segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -120,9 +120,9 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2,
-        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8) r
+        recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)), $4, $5, $6, $7, $8, $9) r
 $$;
-comment on function recdb.recommend(anynonarray, bigint, anycompatiblearray, text, jsonb, text, text[], text) is
+comment on function recdb.recommend(anynonarray, bigint, anycompatiblearray, text, jsonb, text, text[], text, jsonb) is
     'recdb: recommend() for a user id that is no text, such as a bigint or a uuid.';
 
 
@@ -131,7 +131,7 @@ comment on function recdb.recommend(anynonarray, bigint, anycompatiblearray, tex
 --   returns, reads, errors  as recommend()
 create or replace function recdb.recommend(
     user_id anynonarray, k bigint, exclude_list text, fallback text default 'none', filter jsonb default null,
-    model text default null, among text[] default null, scenario text default null
+    model text default null, among text[] default null, scenario text default null, segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -139,9 +139,9 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2, recdb.parse_exclude($3), $4, $5, $6,
-        $7, $8) r
+        $7, $8, $9) r
 $$;
-comment on function recdb.recommend(anynonarray, bigint, text, text, jsonb, text, text[], text) is
+comment on function recdb.recommend(anynonarray, bigint, text, text, jsonb, text, text[], text, jsonb) is
     'recdb: recommend() with exclude_list, for a user id that is no text.';
 
 
@@ -150,7 +150,8 @@ comment on function recdb.recommend(anynonarray, bigint, text, text, jsonb, text
 --   returns, reads, errors  as recommend() with exclude_list
 create or replace function recdb.recommend(
     user_id anycompatiblenonarray, k bigint, exclude_list jsonb, fallback text default 'none',
-    filter jsonb default null, model text default null, among text[] default null, scenario text default null
+    filter jsonb default null, model text default null, among text[] default null, scenario text default null,
+    segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -158,9 +159,9 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2,
-        recdb.parse_exclude($3::pg_catalog.text), $4, $5, $6, $7, $8) r
+        recdb.parse_exclude($3::pg_catalog.text), $4, $5, $6, $7, $8, $9) r
 $$;
-comment on function recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text, text[], text) is
+comment on function recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, jsonb, text, text[], text, jsonb) is
     'recdb: recommend() with exclude_list, for a JSON array of type jsonb and a user id of any type.';
 
 
@@ -170,7 +171,7 @@ comment on function recdb.recommend(anycompatiblenonarray, bigint, jsonb, text, 
 create or replace function recdb.recommend_for_items(
     items text, k bigint default 50, exclude anycompatiblearray default '{}'::text[], weights real[] default null,
     fallback text default 'none', filter jsonb default null, model text default null, among text[] default null,
-    scenario text default null
+    scenario text default null, segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
@@ -178,10 +179,10 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_items(
         recdb.parse_exclude($1), $2, recdb.id_texts($3::pg_catalog.text[], pg_catalog.pg_typeof($3)),
-        $4, $5, $6, $7, $8, $9) r
+        $4, $5, $6, $7, $8, $9, $10) r
 $$;
 comment on function recdb.recommend_for_items(
-    text, bigint, anycompatiblearray, real[], text, jsonb, text, text[], text) is
+    text, bigint, anycompatiblearray, real[], text, jsonb, text, text[], text, jsonb) is
     'recommend_for_items() for items that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';
 
 
@@ -191,7 +192,8 @@ comment on function recdb.recommend_for_items(
 --   returns, reads, errors  as recommend_batch(); 22P02 for a text in another spelling
 create or replace function recdb.recommend_batch(
     user_list text, k bigint default 50, fallback text default 'none', filter jsonb default null,
-    model text default null, among anycompatiblearray default null::text[], scenario text default null
+    model text default null, among anycompatiblearray default null::text[], scenario text default null,
+    segment jsonb default null
 )
 returns table (user_id text, rank bigint, item_id text, score double precision, reason text)
 language sql stable rows 1000
@@ -199,9 +201,9 @@ as $$
     select r.user_id, r.rank, r.item_id, r.score, r.reason
     from recdb.lists_for_users(
         recdb.parse_exclude($1), $2, $3, $4, $5,
-        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7) r
+        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7, $8) r
 $$;
-comment on function recdb.recommend_batch(text, bigint, text, jsonb, text, anycompatiblearray, text) is
+comment on function recdb.recommend_batch(text, bigint, text, jsonb, text, anycompatiblearray, text, jsonb) is
     'recommend_batch() for user ids that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';
 
 
@@ -230,17 +232,58 @@ begin
         execute format(
             'create or replace function recdb.recommend('
             'user_id %s, %s, fallback text default ''none'', filter jsonb default null, model text default null, '
-            'among %s[] default null, scenario text default null) '
+            'among %s[] default null, scenario text default null, segment jsonb default null) '
             'returns table (item_id text, score double precision, reason text, model_version text) '
             'language sql stable rows 50 %s', form.id, form.exclude, form.among, format(
                 case form.type when 'text' then 'begin atomic %s; end' else 'as %L' end, format(
                 'select r.item_id, r.score, r.reason, r.model_version '
                 'from recdb.list_for_user($1::pg_catalog.text, $2, %s, $4, $5, $6, '
-                'recdb.id_texts($7::pg_catalog.text[], pg_catalog.pg_typeof($7)), $8) r', form.ids)));
+                'recdb.id_texts($7::pg_catalog.text[], pg_catalog.pg_typeof($7)), $8, $9) r', form.ids)));
         execute format(
-            'comment on function recdb.recommend(%s, bigint, %s, text, jsonb, text, %s[], text) is %L',
+            'comment on function recdb.recommend(%s, bigint, %s, text, jsonb, text, %s[], text, jsonb) is %L',
             form.id, form.type, form.among, format(
                 'recdb: recommend() for a user id of type %s, and candidates of type %s[].', form.id, form.among));
+    end loop;
+end
+$$;
+
+
+-- recdb.recommend_for_items for candidates that are numbers or uuids.
+--   parameters  items  an array of numbers, or of uuids, or a text as parse_exclude() reads them; among  numbers, or
+--               uuids; others as recommend_for_items()
+--   returns, reads, errors  as recommend_for_items()
+-- The forms above have two arguments of any type already, so here the items have a type by name, as the user id of
+-- recommend(). Of items without a type PostgreSQL makes text; if the candidates do not fit the form for text, it takes
+-- one of the two other types of the same category, which hardly any caller sends.
+do $$
+declare
+    form record;
+    any_ids constant text := 'recdb.id_texts($%1$s::pg_catalog.text[], pg_catalog.pg_typeof($%1$s))';
+begin
+    for form in
+        select *
+        from (values
+            ('smallint[]', 'numeric[]', '$1::pg_catalog.text[]'), ('integer[]', 'numeric[]', '$1::pg_catalog.text[]'),
+            ('bigint[]', 'numeric[]', '$1::pg_catalog.text[]'), ('uuid[]', 'uuid[]', '$1::pg_catalog.text[]'),
+            ('bpchar', 'numeric[]', 'recdb.parse_exclude($1::pg_catalog.text)'),
+            ('information_schema.character_data', 'uuid[]', 'recdb.parse_exclude($1::pg_catalog.text)')
+        ) t(type, among, items)
+    loop
+        execute format(
+            'create or replace function recdb.recommend_for_items('
+            'items %s, k bigint default 50, exclude anycompatiblearray default ''{}''::text[], '
+            'weights real[] default null, fallback text default ''none'', filter jsonb default null, '
+            'model text default null, among %s default null, scenario text default null, segment jsonb default null) '
+            'returns table (item_id text, score double precision, reason text, model_version text) '
+            'language sql stable rows 50 as %L', form.type, form.among, format(
+                'select r.item_id, r.score, r.reason, r.model_version '
+                'from recdb.list_for_items(%s, $2, %s, $4, $5, $6, $7, %s, $9, $10) r',
+                form.items, format(any_ids, 3), format(any_ids, 8)));
+        execute format(
+            'comment on function recdb.recommend_for_items('
+            '%s, bigint, anycompatiblearray, real[], text, jsonb, text, %s, text, jsonb) is %L',
+            form.type, form.among, format(
+                'recommend_for_items() for items of type %s, and candidates of type %s.', form.type, form.among));
     end loop;
 end
 $$;

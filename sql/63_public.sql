@@ -51,15 +51,15 @@ begin
         execute format(
             'create or replace function public.recommend('
             '%s, fallback text default ''none'', filter jsonb default null, model text default null, '
-            'among %s default null, scenario text default null) '
+            'among %s default null, scenario text default null, segment jsonb default null) '
             'returns table (item_id text, score double precision, reason text, model_version text) '
             'language sql stable rows 50 as %L',
             form.parameters, form.among, format(
                 'select r.item_id, r.score, r.reason, r.model_version '
-                'from recdb.list_for_user(%s, $2, %s, $4, $5, $6, %s, $8) r', form.user_id, form.exclude,
+                'from recdb.list_for_user(%s, $2, %s, $4, $5, $6, %s, $8, $9) r', form.user_id, form.exclude,
                 case when form.among = 'text[]' then '$7' else format(any_ids, 7) end));
         execute format(
-            'comment on function public.recommend(%s, text, jsonb, text, %s, text) is %L',
+            'comment on function public.recommend(%s, text, jsonb, text, %s, text, jsonb) is %L',
             form.types, form.among, 'recdb: ' || form.comment);
     end loop;
 end

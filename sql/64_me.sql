@@ -73,7 +73,7 @@ comment on function recdb.caller_problem() is
 --   reads       current_user_id(); the rest as list_for_user()
 --   errors      as list_for_user() and asking_user()
 create or replace function recdb.list_for_me(
-    k bigint, exclude text[], fallback text, filter jsonb, model text, among text[], scenario text
+    k bigint, exclude text[], fallback text, filter jsonb, model text, among text[], scenario text, segment jsonb
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable security definer rows 50 cost 10000
@@ -82,27 +82,31 @@ as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_user(
         recdb.asking_user(), list_for_me.k, list_for_me.exclude, list_for_me.fallback, list_for_me.filter,
-        list_for_me.model, list_for_me.among, list_for_me.scenario) r
+        list_for_me.model, list_for_me.among, list_for_me.scenario, list_for_me.segment) r
 $$;
-comment on function recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text) is
+comment on function recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text, jsonb) is
     'Internal: the list that recommend_me() gives, for ids of type text.';
 
 
 -- recdb.recommend_me: the caller's own list.
---   parameters  exclude  an array of ids of any type; others as list_for_me()
+--   parameters  exclude, among  arrays of ids of any type; others as list_for_me()
 --   returns, reads, errors  as list_for_me()
+-- exclude takes an untyped literal and among does not (61_any_ids_lists): nothing else in the call has the type of the
+-- candidates. The form for excluded ids in a text takes both.
 create or replace function recdb.recommend_me(
     k bigint default 50, exclude anycompatiblearray default '{}'::text[], fallback text default 'none',
-    filter jsonb default null, model text default null, among text[] default null, scenario text default null
+    filter jsonb default null, model text default null, among anyarray default null::text[],
+    scenario text default null, segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
 as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_me(
-        $1, recdb.id_texts($2::pg_catalog.text[], pg_catalog.pg_typeof($2)), $3, $4, $5, $6, $7) r
+        $1, recdb.id_texts($2::pg_catalog.text[], pg_catalog.pg_typeof($2)), $3, $4, $5,
+        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7, $8) r
 $$;
-comment on function recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text, text[], text) is
+comment on function recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text, anyarray, text, jsonb) is
     'recommend() for the caller, who is the user that current_user_id() names. If it names nobody: no rows, or popular '
     'items with fallback => ''popular''. All else as in recommend().';
 
@@ -112,17 +116,18 @@ comment on function recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, 
 --   returns, reads, errors  as recommend_me(); 22P02 for an exclude_list in another spelling
 create or replace function recdb.recommend_me(
     k bigint, exclude_list text, fallback text default 'none', filter jsonb default null,
-    model text default null, among text[] default null, scenario text default null
+    model text default null, among anycompatiblearray default null::text[], scenario text default null,
+    segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
-begin atomic
+as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_me(
-        recommend_me.k, recdb.parse_exclude(recommend_me.exclude_list), recommend_me.fallback,
-        recommend_me.filter, recommend_me.model, recommend_me.among, recommend_me.scenario) r;
-end;
-comment on function recdb.recommend_me(bigint, text, text, jsonb, text, text[], text) is
+        $1, recdb.parse_exclude($2), $3, $4, $5,
+        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7, $8) r
+$$;
+comment on function recdb.recommend_me(bigint, text, text, jsonb, text, anycompatiblearray, text, jsonb) is
     'recommend_me() for excluded ids that arrive as text: {a,b}, <a,b>, <>, an empty string or a JSON array.';
 
 
@@ -131,17 +136,18 @@ comment on function recdb.recommend_me(bigint, text, text, jsonb, text, text[], 
 --   returns, reads, errors  as recommend_me() with exclude_list
 create or replace function recdb.recommend_me(
     k bigint, exclude_list jsonb, fallback text default 'none', filter jsonb default null,
-    model text default null, among text[] default null, scenario text default null
+    model text default null, among anycompatiblearray default null::text[], scenario text default null,
+    segment jsonb default null
 )
 returns table (item_id text, score double precision, reason text, model_version text)
 language sql stable rows 50
-begin atomic
+as $$
     select r.item_id, r.score, r.reason, r.model_version
     from recdb.list_for_me(
-        recommend_me.k, recdb.parse_exclude(recommend_me.exclude_list::text), recommend_me.fallback,
-        recommend_me.filter, recommend_me.model, recommend_me.among, recommend_me.scenario) r;
-end;
-comment on function recdb.recommend_me(bigint, jsonb, text, jsonb, text, text[], text) is
+        $1, recdb.parse_exclude($2::pg_catalog.text), $3, $4, $5,
+        recdb.id_texts($6::pg_catalog.text[], pg_catalog.pg_typeof($6)), $7, $8) r
+$$;
+comment on function recdb.recommend_me(bigint, jsonb, text, jsonb, text, anycompatiblearray, text, jsonb) is
     'recommend_me() for excluded ids in a JSON array of type jsonb.';
 
 

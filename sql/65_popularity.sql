@@ -5,11 +5,10 @@
 --   parameters  k        how many, 1 to 1000; NULL is 50
 --               filter   only items that meet this, as in recommend(); NULL for all items
 --               segment  attributes of users, such as {"country": "de"}: what is popular among the users whose
---                        attributes contain them; NULL for all users
+--                        attributes contain them; NULL and {} for all users
 --   returns     the filler of recommend(fallback => 'popular') for a user without interactions: score 1 for the most
---               popular item, descending, then item_id; a filter does not rescale. With a segment, the items by
---               segment_items(), and below them the same filler
---   reads       as popular_filler() and segment_items()
+--               popular item, descending, then item_id; a filter does not rescale. With a segment, the filler for it
+--   reads       as fill_up()
 --   errors      22023 for k outside 1..1000, or for a segment that is no object
 create or replace function recdb.popular(
     k bigint default 50, filter jsonb default null, segment jsonb default null
@@ -21,15 +20,13 @@ as $$
 #variable_conflict use_column
 declare
     wanted constant bigint := recdb.check_k(popular.k, 50);
+    chosen constant jsonb := recdb.check_segment(popular.segment);
     unreadable text[];
 begin
-    if jsonb_typeof(segment) <> 'object' then
-        raise exception 'segment is %, and must be an object with attributes of users', jsonb_typeof(segment)
-            using errcode = 'invalid_parameter_value', hint = 'Such as {"country": "de", "language": "de"}.';
-    end if;
     perform recdb.check_sources();
     return query
-    select f.item_id, f.score from recdb.popular_list(wanted, popular.filter, popular.segment, '{}') f;
+    select f.item_id, f.score
+    from recdb.fill_up(wanted, null, '{}', popular.filter, '{}', null, null, null, chosen) f;
 exception when others then
     perform recdb.refuse_failing(sqlstate, null);
     unreadable := recdb.failing_items(sqlstate);
@@ -37,7 +34,8 @@ exception when others then
         raise;
     end if;
     return query
-    select f.item_id, f.score from recdb.popular_list(wanted, popular.filter, popular.segment, unreadable) f;
+    select f.item_id, f.score
+    from recdb.fill_up(wanted, null, '{}', popular.filter, unreadable, null, null, null, chosen) f;
 end
 $$;
 comment on function recdb.popular(bigint, jsonb, jsonb) is
@@ -48,42 +46,42 @@ comment on function recdb.popular(bigint, jsonb, jsonb) is
     'users. Error 22023 for k outside 1..1000, or a segment that is no object.';
 
 
--- recdb.popular_list: the list of popular(), which has checked the arguments.
---   parameters  wanted           how many
---               filter, segment  as popular()
---               unreadable       item ids to leave out
---   returns, reads  as popular()
-create or replace function recdb.popular_list(wanted bigint, filter jsonb, segment jsonb, unreadable text[])
-returns table (item_id text, score double precision)
-language plpgsql stable rows 50 cost 5000
+-- recdb.segment_members: the users of a segment whose interactions count for it.
+--   parameters  segment  attributes of users
+--               drawn    the first 4,000 users with these attributes, by a hash of their ids
+--   returns     the keys of the first 2,000 users with interactions, in that order
+--   reads       user_key; user_attributes by index if most of those drawn have no interactions
+-- Of a large segment most users are only counted off: their keys, each a look-up of its own, are not read.
+create or replace function recdb.segment_members(segment jsonb, drawn text[])
+returns integer[]
+language plpgsql stable
 as $$
-#variable_conflict use_column
 declare
-    ranked record;
-    found_ids text[];
-    found_scores double precision[];
+    keys integer[] := array(
+        select u.user_key
+        from unnest(drawn) with ordinality a(user_id, place)
+        cross join lateral (
+            select u.user_key from recdb.user_key u where u.user_id = a.user_id offset 0
+        ) u
+        order by a.place
+        limit 2000);
 begin
-    if segment is not null then
-        select array_agg(s.item_key) as item_keys, array_agg(s.item_id) as item_ids, array_agg(s.rate) as rates
-        into ranked
-        from recdb.segment_items(segment) s;
-        select array_agg(f.item_id), array_agg(f.score) into found_ids, found_scores
-        from recdb.first_eligible(ranked.item_ids, ranked.rates, wanted, filter, unreadable) f;
-        return query select f.item_id, f.score from unnest(found_ids, found_scores) f(item_id, score);
-    else
-        select null::integer[] as item_keys, null::double precision[] as rates into ranked;
+    if cardinality(drawn) = 4000 and cardinality(keys) < 2000 then
+        keys := array(
+            select u.user_key
+            from recdb.user_attributes a
+            cross join lateral (
+                select u.user_key from recdb.user_key u where u.user_id = a.user_id offset 0
+            ) u
+            where a.attributes @> segment
+            order by hashtext(a.user_id), a.user_id
+            limit 2000);
     end if;
-    if coalesce(cardinality(found_ids), 0) < wanted then
-        return query
-        select f.item_id, f.score
-        from recdb.popular_filler(
-            wanted - coalesce(cardinality(found_ids), 0), null, '{}', filter, unreadable,
-            ranked.item_keys, ranked.rates) f;
-    end if;
+    return keys;
 end
 $$;
-comment on function recdb.popular_list(bigint, jsonb, jsonb, text[]) is
-    'Internal: the list of popular(), which has checked the arguments.';
+comment on function recdb.segment_members(jsonb, text[]) is
+    'Internal: the keys of the users of a segment whose interactions count for it, at most 2,000.';
 
 
 -- recdb.segment_items: the items by their popularity in a segment.
@@ -94,22 +92,20 @@ comment on function recdb.popular_list(bigint, jsonb, jsonb, text[]) is
 -- The rate is what a user of the segment gives an item on average, as if 10 users of average taste belonged to it:
 --   rate(i) = (sum over the n users of the segment of popularity_weight(u, i) + 10 * total(i) / N) / (n + 10)
 -- where total(i) is the popularity among all N users: the m-estimate (Cestnik, Estimating probabilities: a crucial task
--- in machine learning, 1990). Of a larger segment, 2,000 users count, drawn by a hash of their keys.
+-- in machine learning, 1990). Of a larger segment, 2,000 users count, drawn by a hash of their ids.
 create or replace function recdb.segment_items(segment jsonb)
 returns table (item_key integer, item_id text, rate double precision)
 language plpgsql stable rows 1000 cost 10000
 as $$
 #variable_conflict use_column
 declare
-    members constant integer[] := array(
-        select u.user_key
+    drawn constant text[] := array(
+        select a.user_id
         from recdb.user_attributes a
-        cross join lateral (
-            select u.user_key from recdb.user_key u where u.user_id = a.user_id offset 0
-        ) u
         where a.attributes @> segment
-        order by hashint4(u.user_key), u.user_key
-        limit 2000);
+        order by hashtext(a.user_id), a.user_id
+        limit 4000);
+    members constant integer[] := recdb.segment_members(segment, drawn);
     everybody constant double precision := greatest(
         1, cardinality(members), (select m.users from recdb.model m where m.active));
     counted record;

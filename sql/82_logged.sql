@@ -49,7 +49,8 @@ begin
         array_agg(o.weight) filter (where o.counts) as weights,
         array_agg(o.rank) filter (where o.counts) as ranks,
         coalesce(array_agg(o.item_id) filter (where o.hides), '{}') as hidden_ids,
-        coalesce(array_agg(o.item_key) filter (where o.hides and o.item_key is not null), '{}') as hidden_keys
+        coalesce(array_agg(o.item_key) filter (where o.hides and o.item_key is not null), '{}') as hidden_keys,
+        null::jsonb as segment
     into profile
     from ordered o;
 

@@ -45,9 +45,9 @@ $$;
 grant usage on schema recdb to recdb_self, recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
 
 grant execute on function
-    recdb.list_for_user(text, bigint, text[], text, jsonb, text, text[], text),
-    recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text, text[], text),
-    recdb.lists_for_users(text[], bigint, text, jsonb, text, text[], text),
+    recdb.list_for_user(text, bigint, text[], text, jsonb, text, text[], text, jsonb),
+    recdb.list_for_items(text[], bigint, text[], real[], text, jsonb, text, text[], text, jsonb),
+    recdb.lists_for_users(text[], bigint, text, jsonb, text, text[], text, jsonb),
     recdb.popular(bigint, jsonb, jsonb),
     recdb.trending(bigint, interval, jsonb),
     recdb.similar_items(text, bigint),
@@ -112,10 +112,10 @@ to recdb_self, recdb_reader, recdb_writer, recdb_analyst;
 
 -- Callers who ask for themselves alone.
 grant execute on function
-    recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text, text[], text),
-    recdb.recommend_me(bigint, text, text, jsonb, text, text[], text),
-    recdb.recommend_me(bigint, jsonb, text, jsonb, text, text[], text),
-    recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text),
+    recdb.recommend_me(bigint, anycompatiblearray, text, jsonb, text, anyarray, text, jsonb),
+    recdb.recommend_me(bigint, text, text, jsonb, text, anycompatiblearray, text, jsonb),
+    recdb.recommend_me(bigint, jsonb, text, jsonb, text, anycompatiblearray, text, jsonb),
+    recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text, jsonb),
     recdb.explain_me(text, text),
     recdb.explain_me(anynonarray, text)
 to recdb_self;

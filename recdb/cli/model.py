@@ -75,14 +75,19 @@ def recommend(
         list[str] | None, typer.Option("--among", metavar="ID", help="Rank only this item. May be repeated.")
     ] = None,
     scenario: Annotated[str | None, typer.Option(help="A row of recdb.scenario; default: the row default.")] = None,
+    segment: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Fill up first with items popular among users with these attributes."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the items that recommend() returns for a user, with titles and reasons."""
+    attributes = read_segment(segment)
     database = open_database(url, quiet=as_json)
     with connect(database) as connection:
         migrate.require_installed(connection)
         rows = Recommender(connection).recommend(
-            user, k, exclude or [], fallback, read_filter(filter), model, among or None, scenario
+            user, k, exclude or [], fallback, read_filter(filter), model, among or None, scenario, attributes
         )
         titles = read_titles(connection, [row.item_id for row in rows])
     if as_json:
@@ -120,6 +125,14 @@ def read_filter(text: str | None) -> dict[str, Any] | str | None:
     except ValueError as error:
         raise InvalidInput(f"--filter is not JSON: {error}") from error
     return found
+
+
+def read_segment(text: str | None) -> Any:
+    """Read the option --segment, a JSON object such as {"country": "de"}; the client refuses anything else."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"--segment is not JSON: {error}", 'write --segment \'{"country": "de"}\'') from error
 
 
 def read_titles(connection: psycopg.Connection, item_ids: list[str]) -> dict[str, str]:

@@ -95,8 +95,8 @@ def check_grants(connection: psycopg.Connection) -> Verdict | None:
         """
         select r.rolname, exists (
             select from pg_roles o, unnest(array[
-                to_regprocedure('recdb.list_for_user(text, bigint, text[], text, jsonb, text, text[], text)'),
-                to_regprocedure('recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text)')]) f(oid)
+                to_regprocedure('recdb.list_for_user(text, bigint, text[], text, jsonb, text, text[], text, jsonb)'),
+                to_regprocedure('recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text, jsonb)')]) f(oid)
             where pg_has_role(r.oid, o.oid, 'member')
               and has_schema_privilege(o.oid, 'recdb', 'usage') and has_function_privilege(o.oid, f.oid, 'execute')
               and o.rolname <> all (%s))

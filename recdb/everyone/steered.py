@@ -67,7 +67,7 @@ def write_steered(
                 "select u.user_id, row_number() over (partition by u.place order by r.score desc, r.item_id), "
                 "r.item_id, r.score, r.reason, r.model_version "
                 "from unnest(%s::text[]) with ordinality u(user_id, place) cross join lateral "
-                "recdb.list_for_user(u.user_id, %s::bigint, '{}', null, null, null, null, %s::text) r "
+                "recdb.list_for_user(u.user_id, %s::bigint, '{}', null, null, null, null, %s::text, null) r "
                 "order by u.place, 2",
                 [users[first : first + TOGETHER], k, scenario],
             ).fetchall()

@@ -141,6 +141,7 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
                 body.filter,
                 among=body.among,
                 scenario=body.scenario,
+                segment=body.segment,
             )
         )
         metrics.count_answer(rows)
@@ -160,6 +161,7 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
                 body.filter,
                 among=body.among,
                 scenario=body.scenario,
+                segment=body.segment,
             )
         )
         metrics.count_answer(rows)

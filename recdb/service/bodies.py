@@ -116,6 +116,15 @@ Scenario = Annotated[
         description="The place of the product that shows the list: a row of recdb.scenario. Null is `default`.",
     ),
 ]
+Segment = Annotated[
+    dict[str, Any] | None,
+    AfterValidator(_check_json),
+    Field(
+        description='What is popular among the users with these attributes, such as `{"country": "de"}`: for somebody '
+        "without a history, of whom you know that much. `fallback` fills a list up with these posts first.",
+        examples=[{"country": "de"}],
+    ),
+]
 Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
 
 
@@ -129,6 +138,7 @@ class RecommendationRequest(Request):
     filter: Filter = None
     among: Among = None
     scenario: Scenario = None
+    segment: Segment = None
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"user_id": "user-42", "limit": 50, "exclude_post_ids": ["post-1"]}]}
@@ -150,6 +160,7 @@ class GuestRequest(Request):
     filter: Filter = None
     among: Among = None
     scenario: Scenario = None
+    segment: Segment = None
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
@@ -169,17 +180,6 @@ class SimilarRequest(Request):
     limit: Limit = 20
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"post_id": "post-7", "limit": 20}]})
-
-
-Segment = Annotated[
-    dict[str, Any] | None,
-    AfterValidator(_check_json),
-    Field(
-        description='What is popular among the users with these attributes, such as `{"country": "de"}`: for somebody '
-        "without a history, of whom you know that much.",
-        examples=[{"country": "de"}],
-    ),
-]
 
 
 class PopularRequest(Request):

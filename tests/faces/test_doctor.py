@@ -229,7 +229,8 @@ def test_a_missing_role_fails_and_its_fix_creates_it(superuser: psycopg.Connecti
     [
         ("grant execute on function recdb.forget_user(text) to public", "recdb.forget_user(text)"),
         (
-            "grant execute on function public.recommend(text, bigint, text, text, jsonb, text, text[], text) to public",
+            "grant execute on function public.recommend(text, bigint, text, text, jsonb, text, text[], text, jsonb) "
+            "to public",
             "recommend(",
         ),
         ("grant select on recdb.interaction to public", "recdb.interaction"),

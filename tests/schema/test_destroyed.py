@@ -66,7 +66,7 @@ DESTROYED: dict[str, tuple[str, str | None]] = {
         None,
     ),
     "recommend dropped": (
-        "drop function public.recommend(text, bigint, text[], text, jsonb, text, text[], text)",
+        "drop function public.recommend(text, bigint, text[], text, jsonb, text, text[], text, jsonb)",
         None,
     ),
     "weights dropped": ("drop materialized view recdb.user_item_settled cascade", None),
@@ -197,7 +197,7 @@ def test_init_makes_the_schema_of_a_fresh_install_again(copy: Copy) -> None:
         "drop function recdb.interactions_between cascade; "
         "drop function recdb.attached_interactions cascade; drop view if exists recdb.all_interactions cascade; "
         "drop index recdb.interaction_user, recdb.interaction_recorded, recdb.interaction_created; "
-        "drop function public.recommend(text, bigint, text, text, jsonb, text, text[], text)",
+        "drop function public.recommend(text, bigint, text, text, jsonb, text, text[], text, jsonb)",
     )
 
     assert "made again" in recdb("init", database=database)

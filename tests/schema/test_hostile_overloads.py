@@ -97,11 +97,17 @@ ROW = "select * from recdb.item_of(42)"
 WRITTEN = [
     f"select recdb.track({ids}, 'view'::interaction_type)" for ids in ("'u1', 'i9'", "42, 'i9'", "'u1', 7", "42, 7.0")
 ]
+SEGMENT = 'segment => \'{"country": "de"}\''
 STEERED = [
     "select * from recdb.recommend('u1', 5, among => '{i1,i2,i3,i9}', fallback => 'popular', filter => '\"1 == 1\"')",
     "select * from recdb.recommend('u1', 5, '{i1}'::text[], fallback => 'popular', scenario => 'here')",
     "select e.* from recdb.explain('u1', 'i9', scenario => 'here') e",
     "select * from recdb.recommend(42, 5, among => array[1, 2], scenario => 'here')",
+    f"select * from recdb.recommend('u1', 5, fallback => 'popular', {SEGMENT})",
+    f"select * from recdb.recommend('u1', 5, among => '{{i1,i9}}', fallback => 'popular', {SEGMENT})",
+    f"select * from recdb.recommend_for_items(array[1, 2], 5, among => array[3], {SEGMENT})",
+    "select * from recdb.recommend_for_items('{1,2}', 5, among => array[3])",
+    f"select * from recdb.recommend_me(5, '<i1>', among => array[1, 2.0], {SEGMENT})",
 ]
 SCENARIO = [
     "delete from recdb.scenario where name = 'here'",

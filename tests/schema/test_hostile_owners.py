@@ -96,7 +96,7 @@ def test_a_function_named_recommend_of_another_role_is_refused(mallory: tuple[Da
             "language sql as $$ select '', 0::float8, '', '' $$"
         )
         connection.execute(
-            "comment on function public.recommend(text, bigint, text[], text, jsonb, text, text[], text) "
+            "comment on function public.recommend(text, bigint, text[], text, jsonb, text, text[], text, jsonb) "
             "is 'recdb: the same'"
         )
     with pytest.raises(RecdbError, match="has a function public"):

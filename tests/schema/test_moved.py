@@ -26,12 +26,12 @@ MOVED = {
     "public renamed, and another one": ("alter schema public rename to x; create schema public", True),
     "one form of recommend moved": (
         "create schema app; "
-        "alter function public.recommend(text, bigint, text[], text, jsonb, text, text[], text) set schema app",
+        "alter function public.recommend(text, bigint, text[], text, jsonb, text, text[], text, jsonb) set schema app",
         True,
     ),
     "every form of recommend moved": (EVERY_FORM, True),
     "recommend renamed": (
-        "alter function public.recommend(text, bigint, text, text, jsonb, text, text[], text) rename to suggest",
+        "alter function public.recommend(text, bigint, text, text, jsonb, text, text[], text, jsonb) rename to suggest",
         True,
     ),
 }

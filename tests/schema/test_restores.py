@@ -185,8 +185,8 @@ def test_schema_recdb_alone_comes_back_beside_the_tables_that_it_reads(
     run(DUMP, "--format=custom", "--schema=recdb", "--file", tmp_path / "dump", "--dbname", database.conninfo)
     db.execute(
         "drop schema recdb cascade; "
-        "drop routine if exists public.recommend(text, bigint, text[], text, jsonb, text, text[], text), "
-        "public.recommend(text, bigint, text, text, jsonb, text, text[], text)"
+        "drop routine if exists public.recommend(text, bigint, text[], text, jsonb, text, text[], text, jsonb), "
+        "public.recommend(text, bigint, text, text, jsonb, text, text[], text, jsonb)"
     )
 
     restore(tmp_path / "dump", database, "--exit-on-error")

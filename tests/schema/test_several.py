@@ -316,7 +316,7 @@ def test_a_dropped_public_recommend_stays_the_first_ones(database: Database) -> 
 
     migrate.upgrade(both)
 
-    form = "public.recommend(text, bigint, text[], text, jsonb, text, text[], text)"
+    form = "public.recommend(text, bigint, text[], text, jsonb, text, text[], text, jsonb)"
     body = f"select pg_get_functiondef('{form}'::regprocedure)"
     (text,) = ask(both, body)
     assert "recdb.list_for_user(" in text and "people." not in text

@@ -143,6 +143,68 @@ def test_candidates_may_be_numbers(shared: psycopg.Connection, schema: str, user
     assert shared.execute(f"select * from {call.format(schema=schema, user=user)}").fetchall() == expected
 
 
+FROM_NUMBERS = [
+    f"array(select n::{kind} from generate_series(10, 39) n)" for kind in ("smallint", "integer", "bigint", "text")
+]
+
+
+@pytest.mark.parametrize("among", FROM_NUMBERS)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "recdb.recommend_for_items({items}, 50, among => {among})",
+        "recdb.recommend_for_items({items}, 50, array[60], among => {among})",
+        "recdb.recommend_for_items({items}, 50, '{{60}}', among => {among})",
+        "recdb.recommend_for_items(items => {items}, among => {among}, k => 50, exclude => array['60'])",
+    ],
+)
+@pytest.mark.parametrize(
+    "items", ["array[3, 6]", "array[3, 6]::bigint[]", "array[3, 6]::smallint[]", "'{3,6}'", "'{3,6}'::text", "'<3,6>'"]
+)
+def test_a_guests_candidates_may_be_numbers(shared: psycopg.Connection, items: str, call: str, among: str) -> None:
+    whole = shared.execute("select * from recdb.recommend_for_items(array['3', '6'], 1000)").fetchall()
+    expected = [row for row in whole if row[0] in NUMBERS]
+    assert expected
+    call = call.format(items=items, among=among)
+    assert shared.execute(f"select * from {call}").fetchall() == expected, call
+
+
+@pytest.mark.parametrize("among", [*FROM_NUMBERS, "array(select n::numeric from generate_series(10, 39) n)"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "recdb.recommend_me(50, among => {among})",
+        "recdb.recommend_me(among => {among})",
+        "recdb.recommend_me(50, array[60], among => {among})",
+        "recdb.recommend_me(50, exclude => '{{60}}', among => {among})",
+        "recdb.recommend_me(50, '<60>', among => {among})",
+        "recdb.recommend_me(50, '[60]'::jsonb, among => {among})",
+        "recdb.recommend_me(50, array[gen_random_uuid()], among => {among})",
+    ],
+)
+def test_the_callers_own_candidates_may_be_of_any_type(shared: psycopg.Connection, call: str, among: str) -> None:
+    shared.execute("set local recdb.user_id = '7'")
+    call = call.format(among=among)
+    assert shared.execute(f"select * from {call}").fetchall() == recommend(shared, "7", 50, among=NUMBERS), call
+
+
+def test_untyped_candidates(shared: psycopg.Connection) -> None:
+    shared.execute("set local recdb.user_id = '7'")
+    expected = recommend(shared, "7", 50, among=NUMBERS)
+    for call in ("recdb.recommend_me(50, '{}', among => %s)", "recdb.recommend_me(50, '[]'::jsonb, among => %s)",
+                 "recdb.recommend_me(50, among => %s::text[])"):  # fmt: skip
+        assert shared.execute(f"select * from {call}", [NUMBERS]).fetchall() == expected  # type: ignore[call-overload]
+    whole = shared.execute("select * from recdb.recommend_for_items('{3,6}', 1000)").fetchall()
+    for call in (
+        "recdb.recommend_for_items('{3,6}', 50, among => %s)",
+        "recdb.recommend_for_items(%s, 50, among => %s)",
+        "recdb.recommend_for_items(%s::bigint[], 50, among => %s)",
+    ):
+        parameters: list[Any] = [["3", "6"], NUMBERS][-call.count("%s") :]
+        found = shared.execute(f"select * from {call}", parameters)  # type: ignore[call-overload]
+        assert found.fetchall() == [row for row in whole if row[0] in NUMBERS]
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -158,6 +220,10 @@ def test_candidates_may_be_numbers(shared: psycopg.Connection, schema: str, user
         "recdb.recommend_batch('<{person}>', 50, among => array['{thing}']::uuid[])",
         "recdb.recommend_for_items(array['{person}']::uuid[], 50, among => array['{thing}'])",
         "recdb.recommend_for_items('<i1>', 50, among => array['{thing}'])",
+        "recdb.recommend_for_items(array['{person}']::uuid[], 50, among => array['{thing}']::uuid[])",
+        "recdb.recommend_for_items('{{{person}}}', 50, among => array['{thing}']::uuid[])",
+        "recdb.recommend_me(50, among => array['{thing}']::uuid[])",
+        "recdb.recommend_me(50, '<{person}>', among => array['{thing}']::uuid[])",
     ],
 )
 def test_candidates_may_be_uuids(shared: psycopg.Connection, call: str) -> None:

@@ -270,6 +270,6 @@ def test_by_name_public_recommend_takes_text_and_recdb_recommend_any_type(
         assert "type cast" in (error.diag.message_hint or "")
     found = shared.execute(
         "select obj_description("
-        "'public.recommend(text, bigint, text[], text, jsonb, text, text[], text)'::regprocedure, 'pg_proc')"
+        "'public.recommend(text, bigint, text[], text, jsonb, text, text[], text, jsonb)'::regprocedure, 'pg_proc')"
     ).fetchone()
     assert found and "By name, ids are text" in found[0]

@@ -44,7 +44,7 @@ def tastes(users: int = 40, items: int = 60, per_user: int = 12, groups: int = 3
 def recommend(connection: psycopg.Connection, user: str | None, k: int | None = 50, **named: Any) -> list[Any]:
     """Call the array form of recommend(); rows are (item_id, score, reason, model_version)."""
     types = {"exclude": "text[]", "fallback": "text", "filter": "jsonb", "model": "text", "among": "text[]"}
-    types["scenario"] = "text"
+    types |= {"scenario": "text", "segment": "jsonb"}
     arguments = "".join(f", {name} => %({name})s::{types[name]}" for name in named)
     return connection.execute(
         f"select * from recommend(%(user)s::text, %(k)s::bigint{arguments})",
