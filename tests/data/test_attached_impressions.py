@@ -1,0 +1,534 @@
+"""An application's own table of pages counts as impressions: each row once, and none that cannot be meant."""
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+from support.attached import owned_by_librarian
+from support.commands import run
+from support.data import column, recommend, record, tastes, train
+from support.doctor import findings
+from support.refreshing import refresh
+
+from recdb.data.attach import attach, detach
+from recdb.data.sources import Source
+from recdb.database import Database
+from recdb.errors import InvalidInput, RecdbError
+
+TABLE = """
+create table page_view (
+    who text, what text, at timestamptz default now(), spot integer, place integer, chance numeric, arm text
+);
+create index on page_view (at);
+"""
+MAPPING = {"user": "who", "item": "what", "at": "at", "place": "place"}
+KEPT = """
+    select u.user_id, t.item_id, m.scenario, m.place, m.shown_at, m.model_version, m.experiment, m.variant, m.propensity
+    from recdb.impression m join recdb.user_key u using (user_key) join recdb.item_key t using (item_key)
+    union all
+    select n.user_id, n.item_id, n.scenario, n.place, n.shown_at, n.model_version, n.experiment, n.variant, n.propensity
+    from recdb.impression_new n
+    order by 1, 2, 5, 4
+"""
+
+
+def source(relation: str = "public.page_view", **more: str) -> Source:
+    named = {key.replace("_", "-"): value for key, value in more.items()}
+    return Source("impressions", relation, MAPPING | named)
+
+
+def kept(db: psycopg.Connection) -> list[tuple[Any, ...]]:
+    return db.execute(KEPT).fetchall()
+
+
+def pairs(db: psycopg.Connection) -> list[tuple[str, str]]:
+    return [row[:2] for row in kept(db)]
+
+
+def show(db: psycopg.Connection, *rows: tuple[str | None, str | None], ago: str = "1 minute", place: int = 1) -> None:
+    """Write pages into the application's table."""
+    for user, item in rows:
+        db.execute(
+            "insert into page_view (who, what, place, at) values (%s, %s, %s, now() - %s::interval)",
+            [user, item, place, ago],
+        )
+
+
+def unread(db: psycopg.Connection) -> str | None:
+    return column(db.execute("select left_out from recdb.attachment"))[0]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def pages(database: Database, db: psycopg.Connection) -> psycopg.Connection:
+    """recdb with some interactions and no model, and the table of pages, attached and empty."""
+    record(db, tastes(10, 20, 4))
+    db.execute(TABLE)
+    attach(database, [source()])
+    return db
+
+
+# The same figures ---------------------------------------------------------------------------------------------
+
+FIGURES = {
+    "metrics": "select day, scenario, experiment, variant, model_version, kind, users, impressions, touched, rate, "
+    "rate_low, rate_high from recdb.online_metrics order by 1, 2, 3, 4, 5, 6",
+    "shown": "select t.item_id, s.impressions, s.touched from recdb.item_shown s join recdb.item_key t using (item_key) "
+    "order by 1",
+    "rows": "select * from (" + KEPT + ") k",
+    "experiment": "select * from recdb.experiment_sums('e', '1 day') order by 1, 2",
+}
+
+
+@pytest.mark.parametrize("ids", ["text", "uuid", "bigint"])
+@pytest.mark.parametrize("form", ["a row for each item", "an array of items"])
+def test_all_figures_are_those_of_the_same_pages_recorded_by_a_call(
+    database: Database, db: psycopg.Connection, ids: str, form: str
+) -> None:
+    def name(kind: str, number: int) -> str:
+        return {"text": f"{kind}{number}", "bigint": str(number)}.get(ids, f"{number:032x}"[:8] + "-0000-0000-0000-"
+                                                                      + f"{number:012x}")  # fmt: skip
+
+    record(db, [[name("u", int(u[1:])), name("i", int(i[1:])), kind, "2026-01-01"] for u, i, kind in tastes()])
+    train(database)
+    db.execute("insert into recdb.scenario (name, rotation_rate, rotation_time) values ('home', 0.9, '1 day')")
+    db.execute("insert into recdb.experiment (name, scenario) values ('e', 'home')")
+    db.execute("insert into recdb.experiment_variant (experiment, name) values ('e', 'a'), ('e', 'b')")
+    db.execute("select recdb.start_experiment('e')")
+    shown = [(name("u", user), [name("i", (user * 7 + place * 3) % 60) for place in range(1, 6)]) for user in range(40)]
+    for user, items in shown:
+        for item in items[:2]:
+            db.execute("select recdb.track(%s, %s, 'click', now() + interval '1 minute')", [user, item])
+    db.execute(f"create table page_view (who {ids}, what {ids}[], chances real[], at timestamp, arm text)")
+    db.execute(
+        "create view item_view as select who, i.what, i.spot::integer as spot, chances[i.spot] as chance, at, arm "
+        "from page_view, unnest(page_view.what) with ordinality i(what, spot)"
+    )
+    moment = column(db.execute("select now()"))[0]
+    for number, (user, items) in enumerate(shown):
+        arm = "c" if number % 9 == 0 else None
+        chances = [0.5, 0.25, None, 1.0, 0.1]
+        db.execute(
+            f"select recdb.impressions(%s, %s::{ids}[], 'home', shown_at => %s, variant => %s, propensities => %s)",
+            [user, items, moment, arm, chances],
+        )
+        db.execute(
+            f"insert into page_view values (%s, %s::{ids}[], %s, %s at time zone 'UTC', %s)",
+            [user, items, chances, moment, arm],
+        )
+    lists = (
+        "select u.user_id, r.* from recdb.user_key u, recdb.recommend(u.user_id, 5, scenario => 'home') r order by 1, 3"
+    )
+    before = db.execute(lists).fetchall()
+    db.execute("select recdb.rebuild()")
+    recorded = {key: db.execute(query).fetchall() for key, query in FIGURES.items()}
+    steered = [row[:2] for row in db.execute(lists).fetchall()]
+    assert recorded["shown"] and recorded["metrics"] and len(recorded["rows"]) == 200
+    assert steered == [row[:2] for row in before]
+
+    db.execute("delete from recdb.impression")
+    assert [row[:2] for row in db.execute(lists).fetchall()] != steered
+    mapping = {"user": "who", "item": "what", "at": "at", "variant": "arm", "scenario": "'home'"}
+    if form == "an array of items":
+        attach(database, [Source("impressions", "page_view", mapping | {"propensity": "chances"})])
+    else:
+        attach(database, [Source("impressions", "item_view", mapping | {"place": "spot", "propensity": "chance"})])
+    refresh(db)
+
+    assert {key: db.execute(query).fetchall() for key, query in FIGURES.items()} == recorded
+    assert [row[:2] for row in db.execute(lists).fetchall()] == steered
+
+
+def test_no_list_changes_by_impressions_alone(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes())
+    train(database)
+    before = [recommend(db, user, 40, fallback="popular") for user in ("u1", "u2", "nobody")]
+    db.execute(TABLE)
+    attach(database, [source()])
+    show(db, *((f"u{n % 3}", f"i{n}") for n in range(60)))
+    refresh(db)
+
+    assert len(kept(db)) == 60
+    assert [recommend(db, user, 40, fallback="popular") for user in ("u1", "u2", "nobody")] == before
+
+
+# Each row once ------------------------------------------------------------------------------------------------
+
+
+def test_each_row_counts_once_however_often_a_refresh_runs(pages: psycopg.Connection) -> None:
+    show(pages, ("u1", "i1"), ("u1", "i1"), ("new", "unheard-of"))
+    for _ in range(2):
+        refresh(pages)
+        assert pairs(pages) == [("new", "unheard-of"), ("u1", "i1"), ("u1", "i1")]
+    show(pages, ("u1", "i1"), ("u2", "i2"))
+    refresh(pages)
+    pages.execute("select recdb.rebuild()")
+    assert pairs(pages) == [("new", "unheard-of"), *[("u1", "i1")] * 3, ("u2", "i2")]
+
+
+def test_a_row_that_is_committed_late_is_copied(database: Database, pages: psycopg.Connection) -> None:
+    with psycopg.connect(database.conninfo) as late:
+        show(late, ("u1", "late"))
+        show(pages, ("u1", "early"))
+        refresh(pages)
+        assert pairs(pages) == [("u1", "early")]
+        late.commit()
+    refresh(pages)
+    assert pairs(pages) == [("u1", "early"), ("u1", "late")]
+
+    show(pages, ("u1", "from a phone"), ago="2 days")
+    refresh(pages)
+    assert len(pairs(pages)) == 2
+    pages.execute("select recdb.rebuild()")
+    assert pairs(pages) == [("u1", "early"), ("u1", "from a phone"), ("u1", "late")]
+
+
+def test_the_first_refresh_brings_the_retention_and_no_older_row(pages: psycopg.Connection) -> None:
+    for ago in ("80 days", "30 days", "100 days"):
+        show(pages, ("u1", ago), ago=ago)
+    refresh(pages)
+    assert pairs(pages) == [("u1", "30 days"), ("u1", "80 days")]
+    assert pages.execute("select sum(impressions) from recdb.item_shown").fetchone() == (2,)
+
+    pages.execute("update recdb.config set impression_retention = '40 days'")
+    refresh(pages)
+    pages.execute("select recdb.rebuild()")
+    assert pairs(pages) == [("u1", "30 days")]
+
+
+def test_a_refresh_reads_only_new_rows_by_the_index_of_their_time(
+    database: Database, pages: psycopg.Connection
+) -> None:
+    show(pages, ("u1", "i1"))
+    refresh(pages)
+    pages.execute("insert into page_view (who, what, at) select 'u2', 'i2', now() - interval '40 days' "
+                  "from generate_series(1, 5000)")  # fmt: skip
+    pages.execute("analyze page_view")
+    pages.execute("load 'auto_explain'")
+    pages.execute("set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on")
+    pages.execute("set auto_explain.log_level = notice")
+    plans: list[str] = []
+    pages.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
+    refresh(pages)
+
+    plans = [plan for plan in plans if "page_view_at_idx" in plan]
+    assert plans and not any("Seq Scan on page_view" in plan for plan in plans)
+    assert any("impression_attached" in plan or "attachment_id_shown_at_idx" in plan for plan in plans)
+    assert pairs(pages) == [("u1", "i1")]
+
+
+def test_clocks_ahead_and_dates_and_zones(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes(10, 20, 4))
+    db.execute("create table page_view (who text, what text, at timestamp, place integer)")
+    db.execute("create table day_view (who text, what text, day date)")
+    local = "now() at time zone 'America/New_York'"
+    db.execute(f"insert into page_view values ('u1', 'i1', {local}), ('u1', 'i2', {local} + interval '3 hours')")
+    db.execute("insert into day_view values ('u2', 'i1', now() at time zone 'UTC')")
+    days = Source("impressions", "day_view", {"user": "who", "item": "what", "at": "day"})
+    attach(database, [source("page_view", timezone="America/New_York"), days])
+    for _ in range(2):
+        refresh(db)
+        assert pairs(db) == [("u1", "i1"), ("u1", "i2"), ("u2", "i1")]
+    db.execute("insert into day_view values ('u2', 'i1', now() at time zone 'UTC')")
+    refresh(db)
+    assert pairs(db) == [("u1", "i1"), ("u1", "i2"), ("u2", "i1"), ("u2", "i1")]
+    # A clock that was put back: the last copy seems to be of the future.
+    db.execute("update recdb.attachment set copied_at = now() + interval '2 hours'")
+    db.execute(f"insert into page_view values ('u3', 'i3', {local})")
+    refresh(db)
+    assert pairs(db)[-1] == ("u3", "i3") and len(pairs(db)) == 5
+
+
+def test_the_version_is_the_one_that_served_at_that_time(database: Database, db: psycopg.Connection) -> None:
+    record(db, tastes())
+    first = train(database)
+    second = train(database)
+    db.execute("update recdb.model set activated_at = now() - interval '3 days' where label = %s", [first])
+    db.execute("update recdb.model set activated_at = now() - interval '1 day' where label = %s", [second])
+    db.execute(TABLE)
+    attach(database, [source(model_version="arm")])
+    show(db, ("u1", "i1"), ago="4 days")
+    show(db, ("u1", "i2"), ago="2 days")
+    show(db, ("u1", "i3"), ago="1 hour")
+    db.execute("insert into page_view (who, what, arm) values ('u1', 'i4', 'another')")
+    refresh(db)
+
+    assert [row[5] for row in kept(db)] == [None, first, second, "another"]
+
+
+# Users who merge, and users who are forgotten -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("applications", ["changes its rows too", "leaves its rows"])
+def test_a_guest_who_became_a_member_counts_once(pages: psycopg.Connection, applications: str) -> None:
+    show(pages, ("guest", "i1"), ("guest", "i2"), ("u1", "i2"))
+    refresh(pages)
+    pages.execute("select recdb.merge_users('guest', 'member')")
+    if applications == "changes its rows too":
+        pages.execute("update page_view set who = 'member' where who = 'guest'")
+    show(pages, ("member", "i3"))
+    refresh(pages)
+    pages.execute("select recdb.rebuild()")
+
+    assert pairs(pages) == [("member", "i1"), ("member", "i2"), ("member", "i3"), ("u1", "i2")]
+
+
+def test_a_forgotten_user_is_not_copied_again(pages: psycopg.Connection) -> None:
+    show(pages, ("u1", "i1"), ("u2", "i1"))
+    refresh(pages)
+    pages.execute("select recdb.forget_user('u1')")
+    assert pairs(pages) == [("u2", "i1")]
+    show(pages, ("u1", "i2"), ("u3", "i2"))
+    refresh(pages)
+    pages.execute("select recdb.rebuild()")
+    assert pairs(pages) == [("u2", "i1"), ("u3", "i2")]
+    assert pages.execute("select count(*) from recdb.forgotten_user").fetchone() == (1,)
+
+    pages.execute("delete from page_view where who = 'u1'")
+    pages.execute("select recdb.rebuild()")
+    assert pages.execute("select count(*) from recdb.forgotten_user").fetchone() == (0,)
+
+
+# Rows that are no impressions ---------------------------------------------------------------------------------
+
+
+def test_rows_that_cannot_be_meant_are_left_out_and_named(
+    database: Database, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(db, tastes(10, 20, 4))
+    db.execute(TABLE)
+    attach(database, [source(propensity="chance", scenario="arm")])
+    db.execute("""
+        insert into page_view (who, what, at, place, chance, arm) values
+            ('u1', 'i1', now(), 1, 0.5, 'home'), ('u1', 'i2', now(), null, null, null),
+            (null, 'i1', now(), 1, 0.5, 'home'), ('', 'i1', now(), 1, 0.5, 'home'),
+            ('u1', null, now(), 1, 0.5, 'home'), ('u1', 'i1', now(), 0, 0.5, 'home'),
+            ('u1', 'i1', now(), 40000, 0.5, 'home'), ('u1', 'i1', now(), 1, 0, 'home'),
+            ('u1', 'i1', now(), 1, 2, 'home'), ('u1', 'i1', now(), 1, 'NaN', 'home'), ('u1', 'i1', now(), 1, 1e-400, 'h'),
+            ('u1', 'i1', now(), 1, 1e400, 'h'), ('u1', repeat('i', 1001), now(), 1, null, 'h'),
+            ('u1', 'i1', now(), 1, null, ''), ('u1', 'i1', now(), 1, null, repeat('h', 101)),
+            ('u1', 'i1', null, 1, null, 'h'), ('u1', 'i1', now() + interval '2 days', 1, null, 'h'),
+            ('u1', 'i1', 'infinity', 1, null, 'h')
+    """)
+    warned: list[str] = []
+    db.add_notice_handler(lambda notice: warned.append(notice.message_primary or ""))
+    refresh(db)
+
+    assert [(row[1], row[2], row[3]) for row in kept(db)] == [("i1", "home", 1), ("i2", "default", 1)]
+    said = (
+        "1 rows with an id of more than 1000 characters; 2 rows with a place that is not from 1 to 32767; 5 rows with a "
+        "propensity that is not above 0 and at most 1; 2 rows with a scenario that has not 1 to 100 characters; 2 rows "
+        "with a time more than a day ahead; 1 rows without a time; 2 rows without a user; 1 rows without an item"
+    )
+    assert unread(db) == said
+    assert warned == [f"public.page_view as impressions: left out {said}"]
+    check = findings(db)["pages"]
+    assert (
+        check.state == "warn" and "2 rows without a user" in check.message and "1 rows without a time" in check.message
+    )
+    assert "rows" not in findings(db) or findings(db)["rows"].state == "ok"
+    listed = run(["attach"], monkeypatch, capsys, database.conninfo)
+    assert listed.code == 0 and "the last refresh left out 1 rows with an id" in " ".join(listed.complaints)
+    refreshed = run(["refresh", "--full"], monkeypatch, capsys, database.conninfo)
+    assert refreshed.code == 0 and "left out" in refreshed.output + " ".join(refreshed.complaints)
+
+    db.execute("delete from page_view where at is null or who is null or who = '' or what is null or chance = 'NaN' "
+               "or at > now() or chance > 1 or chance < 0.1 or place <> 1 or length(what) > 9 or length(arm) <> 4")  # fmt: skip
+    refresh(db)
+    assert unread(db) is None and findings(db)["pages"].state == "ok"
+
+
+def test_a_row_that_cannot_be_read_stops_no_refresh_and_no_other_row(
+    database: Database, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(db, tastes(10, 20, 4))
+    db.execute(TABLE)
+    db.execute("create view pages as select who, what, at, arm::integer as place from page_view")
+    attach(database, [source("pages")])
+    for ago, arm in (("50 days", "1"), ("20 days", "n/a"), ("20 minutes", "2"), ("5 minutes", "-"), ("1 minute", "3")):
+        db.execute(
+            "insert into page_view (who, what, at, arm) values ('u1', %s, now() - %s::interval, %s)", [ago, ago, arm]
+        )
+    refresh(db)
+    assert [(row[1], row[3]) for row in kept(db)] == [("1 minute", 3), ("20 minutes", 2), ("50 days", 1)]
+    assert "the rows of 2 moments, because they cannot be read: invalid input syntax" in str(unread(db))
+    assert db.execute("select last_error from recdb.health").fetchone() == (None,)
+    problem = "recdb cannot read every row of public.pages as impressions: column place fails for user 'u1'"
+    assert problem in findings(db)["rows"].message
+    assert problem in run(["init"], monkeypatch, capsys, database.conninfo).output
+
+    db.execute("update page_view set arm = '4' where arm in ('n/a', '-')")
+    refresh(db)
+    assert [row[1] for row in kept(db)] == ["1 minute", "20 minutes", "5 minutes", "50 days"]
+    db.execute("select recdb.rebuild()")
+    assert [row[1] for row in kept(db)] == ["1 minute", "20 days", "20 minutes", "5 minutes", "50 days"]
+    assert unread(db) is None
+
+
+def test_a_table_in_which_every_row_fails_is_read_again_when_it_is_corrected(
+    database: Database, db: psycopg.Connection
+) -> None:
+    record(db, tastes(10, 20, 4))
+    db.execute(TABLE)
+    db.execute("create view pages as select who, what, at, arm::integer as place from page_view")
+    attach(database, [source("pages")])
+    db.execute("insert into page_view (who, what, at, arm) "
+               "select 'u1', 'i' || n, now() - n * interval '1 hour', 'n/a' from generate_series(1, 300) n")  # fmt: skip
+    refresh(db)
+    assert kept(db) == [] and "because they cannot be read" in str(unread(db))
+
+    db.execute("update page_view set arm = '1'")
+    refresh(db)
+    assert len(kept(db)) > 200
+    db.execute("select recdb.rebuild()")
+    assert len(kept(db)) == 300 and unread(db) is None
+
+
+# Attach and detach --------------------------------------------------------------------------------------------
+
+
+def test_detach_takes_the_copies_away_and_leaves_what_calls_recorded(
+    database: Database, pages: psycopg.Connection
+) -> None:
+    show(pages, ("u1", "i1"), ("u2", "i1"))
+    pages.execute("select recdb.impressions('u1', '{i1,i9}')")
+    refresh(pages)
+    assert len(kept(pages)) == 4
+    attach(database, [source(scenario="'mail'")])
+    assert pairs(pages) == [("u1", "i1"), ("u1", "i9")]
+    refresh(pages)
+    assert [row[2] for row in kept(pages)] == ["mail", "default", "default", "mail"]
+
+    detach(database, "page_view")
+    refresh(pages)
+    assert pairs(pages) == [("u1", "i1"), ("u1", "i9")]
+    assert pages.execute("select sum(impressions) from recdb.item_shown").fetchone() == (2,)
+    attach(database, [source()])
+    refresh(pages)
+    assert len(kept(pages)) == 4
+
+
+def test_a_table_that_is_dropped_or_altered_is_named_and_its_copies_stay(
+    database: Database, pages: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(pages, ("u1", "i1"))
+    refresh(pages)
+    changes = {
+        "alter table page_view rename at to seen": "column s.shown_at does not exist|column page_view.at does not exist",
+        "alter table page_view alter at type text": "column at is of type text, which is no time",
+        "alter table page_view alter place type text": "column place is of type text, which is not a number",
+        "alter table page_view alter what type jsonb using to_jsonb(what)": "column what is of type jsonb, which recdb",
+        "alter table page_view alter what type text[] using array[what]": r"column what is of type text\[\] now",
+        "drop table page_view cascade": "there is no such table",
+    }
+    for change, reason in changes.items():
+        with pages.transaction(force_rollback=True):
+            pages.execute(change)
+            with (
+                pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=reason) as raised,
+                pages.transaction(),
+            ):
+                pages.execute("call recdb.refresh()")
+            assert "public.page_view, which is attached as impressions: " in str(raised.value), change
+            assert "recdb detach public.page_view" in str(raised.value.diag.message_hint)
+            assert recommend(pages, "u1", fallback="popular")
+    pages.execute("alter table page_view alter what type varchar(100), alter place type bigint")
+    show(pages, ("u1", "i2"))
+    refresh(pages)
+    assert pairs(pages) == [("u1", "i1"), ("u1", "i2")]
+
+    pages.execute("drop table page_view")
+    done = run(["init"], monkeypatch, capsys, database.conninfo)
+    assert done.code == 0 and "public.page_view, attached as impressions, cannot be read" in done.output
+    refresh(pages)
+    assert pairs(pages) == [("u1", "i1"), ("u1", "i2")]
+    assert "page_view" in findings(pages)["attached"].message
+    pages.execute(TABLE)
+    show(pages, ("u3", "i3"))
+    refresh(pages)
+    assert pairs(pages) == [("u1", "i1"), ("u1", "i2"), ("u3", "i3")]
+
+
+REFUSED: dict[str, tuple[dict[str, str], str]] = {
+    "no time": ({"at": ""}, "no column is named for the at"),
+    "no such column": ({"scenario": "home"}, "has no column home"),
+    "a time that is none": ({"at": "what"}, "which is not a time"),
+    "a place that is no number": ({"place": "what"}, "which is not a whole number"),
+    "a propensity that is no number": ({"propensity": "what"}, "which is not a number"),
+    "a propensity without a place": ({"propensity": "chance", "place": ""}, "no place is named"),
+    "an item that is no id": ({"item": "chance"}, "which recdb does not read as ids"),
+    "a condition that is none": ({"where": "nothing"}, 'column "nothing" does not exist'),
+    "a scenario that is too long": ({"scenario": "'" + "h" * 101 + "'"}, "1 to 100 characters"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_mapping_that_cannot_be_meant_is_refused(database: Database, shared: psycopg.Connection, name: str) -> None:
+    mapping, message = REFUSED[name]
+    del shared
+    with psycopg.connect(database.conninfo) as connection:
+        connection.execute(TABLE)
+    with pytest.raises(InvalidInput, match=message):
+        attach(database, [source(**mapping)])
+
+
+def test_the_command_attaches_lists_and_advises(
+    database: Database, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db.execute(TABLE)
+    db.execute("drop index page_view_at_idx")
+    db.execute("insert into page_view (who, what, place, arm) values ('u1', 'i1', 0, 'a'), ('u1', 'i2', 2, 'b')")
+    command = ["attach", "--impressions", "page_view", "--user", "who", "--item", "what", "--at", "at", "--place", "place",
+               "--scenario-is", "home", "--variant", "arm"]  # fmt: skip
+    done = run([*command, "--dry-run"], monkeypatch, capsys, database.conninfo)
+    assert done.code == 0 and "nothing was changed" in done.output
+    done = run(command, monkeypatch, capsys, database.conninfo)
+    assert "public.page_view as impressions: user who, item what, at at, scenario 'home', place place, variant arm" \
+        in done.output  # fmt: skip
+    assert "attached; next: recdb refresh\n" in done.output + "\n"
+    complaints = " ".join(done.complaints)
+    assert "1 rows with a place that is not from 1 to 32767: recdb leaves them out" in complaints
+    assert "lacks an index: each refresh reads the whole table for the new rows" in complaints
+    assert "one user's rows" not in complaints
+    listed = json.loads(run(["attach", "--json"], monkeypatch, capsys, database.conninfo).output)
+    assert [(each["role"], each["mapping"]["scenario"]) for each in listed] == [("impressions", "'home'")]
+    for wrong in (["--interactions", "page_view", "--kind-is", "view"], ["--value", "spot"]):
+        assert run([*command, *wrong], monkeypatch, capsys, database.conninfo).code == 2
+    assert run(["attach", "--place", "place"], monkeypatch, capsys, database.conninfo).code == 2
+    done = run(["detach", "page_view"], monkeypatch, capsys, database.conninfo)
+    assert "detached public.page_view as impressions" in done.output and "next: recdb refresh" in done.output
+
+
+def test_a_role_without_rights_gets_the_grant(db: psycopg.Connection) -> None:
+    with owned_by_librarian(db) as librarian:
+        db.execute(TABLE)
+        with pytest.raises(RecdbError, match=r"may not read public\.page_view") as refused:
+            attach(librarian, [source()])
+        assert refused.value.hint == "grant select on public.page_view to librarian;"
+        db.execute("grant select on page_view to librarian")
+        attach(librarian, [source()])
+        show(db, ("u1", "i1"))
+        with psycopg.connect(librarian.conninfo, autocommit=True) as owner:
+            refresh(owner)
+            assert pairs(owner) == [("u1", "i1")]
+            db.execute("alter table page_view enable row level security")
+            with pytest.raises(
+                psycopg.errors.InsufficientPrivilege, match=r"row-level security may hide rows of public\.page"
+            ):
+                refresh(owner)
+            assert findings(owner)["attached"].state == "fail"
+            db.execute("create policy recdb_reads on page_view for select to librarian using (true)")
+            refresh(owner)
+            db.execute("revoke select on page_view from librarian")
+            with pytest.raises(
+                psycopg.errors.ObjectNotInPrerequisiteState, match="permission denied for table page_view"
+            ):
+                refresh(owner)
+            db.execute("drop table page_view; create view page_view as select 'u'::text as who, 'i'::text as what, "
+                       "now() as at, 1 as place; grant select on page_view to librarian")  # fmt: skip
+            db.execute("create role pager; alter view page_view owner to pager")
+            try:
+                with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="belongs to a role that is not"):
+                    refresh(owner)
+            finally:
+                db.execute("drop owned by pager cascade; drop role pager")
