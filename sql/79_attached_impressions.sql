@@ -181,16 +181,41 @@ comment on function recdb.copy_span(recdb.attachment, timestamptz, timestamptz) 
     'Internal: copies the impressions of a span of time that are not here yet; how many rows are none, by the reason.';
 
 
+-- recdb.untimed_impressions: the rows of an attached table of impressions that are in no span of copy_span().
+--   parameters  source  a row of attachment
+--   returns     how many rows have no time, or one more than a day ahead
+--   reads       the attached table, by its index of times
+create or replace function recdb.untimed_impressions(source recdb.attachment)
+returns table (doubt text, rows bigint)
+language plpgsql stable
+set search_path from current
+as $$
+begin
+    return query execute format('
+        select d.doubt, count(*)
+        from (%s) q
+        cross join lateral recdb.impression_doubt(null, null, null, null, q.shown_at, null) d(doubt)
+        where q.moment is null or q.moment > %s and q.shown_at > now() + interval ''1 day''
+        group by d.doubt', recdb.impressions_query(source),
+        recdb.as_local('(now() + interval ''1 day'')', recdb.time_type(source),
+            coalesce(source.mapping ->> 'timezone', 'UTC')));
+end
+$$;
+comment on function recdb.untimed_impressions(recdb.attachment) is
+    'Internal: the rows of an attached table of impressions without a time, or with one more than a day ahead.';
+
+
 -- recdb.copy_source: copy the new rows of one attached table of impressions.
 --   parameters  source  a row of attachment
 --               since   rows before it are not read
+--               whole   true: count the rows of untimed_impressions() too
 --   returns     left_out: the rows that were not copied, in words, NULL if there were none; upto: the time from which
 --               the next refresh goes on
 --   reads, writes  as copy_span()
 -- Where a row cannot be read, it halves the span until the span is a millisecond, and copies all others. After 400
 -- failures, or ten seconds of them, the next refresh goes on, so that a table whose every row fails costs little.
 create or replace function recdb.copy_source(
-    source recdb.attachment, since timestamptz, out left_out text, out upto timestamptz
+    source recdb.attachment, since timestamptz, whole boolean, out left_out text, out upto timestamptz
 )
 language plpgsql volatile
 set search_path from current
@@ -208,6 +233,16 @@ declare
     unread integer := 0;
     message text;
 begin
+    if whole then
+        begin
+            doubts := coalesce(
+                (select jsonb_object_agg(u.doubt, u.rows) from recdb.untimed_impressions(source) u), doubts);
+        exception when others then
+            if not recdb.may_be_of_source(sqlstate) then
+                raise;
+            end if;  -- copy_span() meets the same row, or it has no time that can be read
+        end;
+    end if;
     while cardinality(starts) > 0 and failures < 400 loop
         first := starts[cardinality(starts)];
         last := ends[cardinality(ends)];
@@ -237,13 +272,14 @@ begin
     end loop;
     upto := coalesce((select min(s.starts) from unnest(starts) s(starts)), now());
     left_out := nullif(concat_ws('; ',
-        (select string_agg(format('%s rows %s', d.value, d.key), '; ' order by d.key) from jsonb_each_text(doubts) d),
+        (select string_agg(format('%s row%s %s', d.value, case d.value when '1' then '' else 's' end, d.key), '; '
+            order by d.key collate "C") from jsonb_each_text(doubts) d),
         case when unread > 0 then format('the rows of %s moments, because they cannot be read: %s', unread, message) end,
         case when cardinality(starts) > 0 then
             format('the rows from %s on, until the next refresh, because some cannot be read: %s', upto, message) end), '');
 end
 $$;
-comment on function recdb.copy_source(recdb.attachment, timestamptz) is
+comment on function recdb.copy_source(recdb.attachment, timestamptz, boolean) is
     'Internal: copies the new rows of one attached table of impressions; which were left out, in words.';
 
 
@@ -263,6 +299,7 @@ declare
     source recdb.attachment;
     oldest constant timestamptz := now() - (select c.impression_retention from recdb.config c);
     since timestamptz;
+    whole boolean;
     outcome record;
     is_first boolean := false;
 begin
@@ -275,8 +312,9 @@ begin
         -- A date is the first moment of its day.
         since := least(source.copied_at, now()) - interval '10 minutes'
             - case recdb.time_type(source) when 'date'::regtype then interval '1 day' else interval '0' end;
-        since := case when everything or source.copied_at is null then oldest else greatest(oldest, since) end;
-        select c.left_out, c.upto into outcome from recdb.copy_source(source, since) c;
+        whole := everything or source.copied_at is null;
+        since := case when whole then oldest else greatest(oldest, since) end;
+        select c.left_out, c.upto into outcome from recdb.copy_source(source, since, whole) c;
         if outcome.left_out is not null then
             raise warning '% as impressions: left out %', source.relation, outcome.left_out;
         end if;

@@ -126,7 +126,9 @@ def bound_propensity(relation: Relation, mapping: dict[str, str]) -> sql.Composa
     column = relation.require(mapping["propensity"], "--propensity")
     number = sql.SQL("r.propensity[i.number::integer]" if column.type.endswith(ARRAY) else "r.propensity")
     if column.type.removesuffix(ARRAY) == "numeric":
-        return sql.SQL("least(greatest(round({}, 40), -1), 2)::double precision").format(number)
+        return sql.SQL(
+            "case when {0} is not null then least(greatest(round({0}, 40), -1), 2)::double precision end"
+        ).format(number)
     return sql.SQL("{}::double precision").format(number)
 
 
@@ -146,7 +148,14 @@ def inspect_pages(connection: psycopg.Connection, number: int, relation: Relatio
             "where d.doubt is not null group by d.doubt order by d.doubt"
         ).format(sql.SQL(query), ROWS_READ),
     )
-    return [Remark(f"{relation.name} has {count:,} rows {doubt}: recdb leaves them out") for doubt, count in doubts]
+    return [
+        Remark(f"{relation.name} has {count_rows(count, doubt)}: not read as impressions") for doubt, count in doubts
+    ]
+
+
+def count_rows(count: int, doubt: str) -> str:
+    """Write how many rows are no impressions, and why."""
+    return f"{count:,} row{'' if count == 1 else 's'} {doubt}"
 
 
 def describe_left_out(relation: str, left_out: str | None) -> list[Remark]:
