@@ -351,13 +351,14 @@ begin
     where not exists (select from recdb.item_key t where t.item_id = n.item_id)
     order by n.item_id;
     -- Rows that came since then, with a new user, item or week, stay for the next refresh.
-    with ready as (
+    with week as materialized (
+        select p.starts, p.ends from recdb.impression_partitions() p
+    ), ready as (
         select n.ctid as place_in_table, u.user_key, t.item_key
         from recdb.impression_new n
         join recdb.user_key u on u.user_id = n.user_id
         join recdb.item_key t on t.item_id = n.item_id
-        where exists (
-            select from recdb.impression_partitions() p where n.shown_at >= p.starts and n.shown_at < p.ends)
+        where exists (select from week p where n.shown_at >= p.starts and n.shown_at < p.ends)
     ), gone as (
         delete from recdb.impression_new n
         using ready r
