@@ -87,7 +87,8 @@ begin atomic
     join pg_catalog.pg_class c on c.oid = to_regclass(a.relation) and c.relkind in ('r', 'm', 'p')
     cross join lateral (
         values
-            (case when a.role <> 'impressions' then a.mapping ->> 'user' end, concat_ws(', ', quote_ident(a.mapping ->> 'user'), quote_ident(a.mapping ->> 'at')),
+            (case when a.role <> 'impressions' then a.mapping ->> 'user' end,
+                concat_ws(', ', quote_ident(a.mapping ->> 'user'), quote_ident(a.mapping ->> 'at')),
                 'each recommendation reads the whole table for one user''s rows'),
             (a.mapping ->> 'at', quote_ident(a.mapping ->> 'at'),
                 'each refresh reads the whole table for the new rows'),
@@ -184,7 +185,7 @@ begin
             from (%s) s(user_id))',
         coalesce(array_to_string(queries, ' union '), 'select null where false'));
 exception when others then
-    -- A row that cannot be read may be of a forgotten user. If it is an interaction, the rebuild fails later and says so.
+    -- A row that cannot be read may be of a forgotten user. If it is an interaction, the rebuild fails later.
     if not recdb.may_be_of_source(sqlstate) then
         raise;
     end if;

@@ -274,9 +274,11 @@ begin
     left_out := nullif(concat_ws('; ',
         (select string_agg(format('%s row%s %s', d.value, case d.value when '1' then '' else 's' end, d.key), '; '
             order by d.key collate "C") from jsonb_each_text(doubts) d),
-        case when unread > 0 then format('the rows of %s moments, because they cannot be read: %s', unread, message) end,
+        case when unread > 0 then
+            format('the rows of %s moments, because they cannot be read: %s', unread, message) end,
         case when cardinality(starts) > 0 then
-            format('the rows from %s on, until the next refresh, because some cannot be read: %s', upto, message) end), '');
+            format('the rows from %s on, until the next refresh, because some cannot be read: %s', upto, message)
+        end), '');
 end
 $$;
 comment on function recdb.copy_source(recdb.attachment, timestamptz, boolean) is

@@ -109,7 +109,7 @@ def attach(
             connection.rollback()
             return found
         (resumed,) = fetch_row(connection, "select exists (select from recdb.attachment a where a.listed_only)")
-        remove(connection, replaced)
+        remove_attached(connection, replaced)
         report("redefining recdb's functions")
         for number in made:
             keep_query(connection, number)
@@ -136,7 +136,7 @@ def detach(database: Database, relation: str | None) -> list[Attached]:
         if relation is not None and not gone:
             names = ", ".join(dict.fromkeys(old.relation for old in known.values()))
             raise InvalidInput(f"{relation} is not attached", f"attached: {names or 'nothing'}")
-        remove(connection, list(gone))
+        remove_attached(connection, list(gone))
         roles = {old.role for old in gone.values()}
         combine_sources(connection, roles)
         if "items" in roles:
@@ -367,7 +367,7 @@ def combine_sources(connection: psycopg.Connection, roles: set[Role]) -> None:
 # Helpers ------------------------------------------------------------------------------------------------------
 
 
-def remove(connection: psycopg.Connection, numbers: Sequence[int]) -> None:
+def remove_attached(connection: psycopg.Connection, numbers: Sequence[int]) -> None:
     """Remove attached tables by attachment_id, and the impressions that were copied from them."""
     connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [list(numbers)])
     connection.execute("select recdb.drop_copies(%s::integer[])", [list(numbers)])

@@ -18,6 +18,7 @@ from recdb.data.sources import (
 )
 from recdb.database import fetch_row
 from recdb.errors import InvalidInput
+from recdb.schemas import Verbatim
 
 ARRAY = "[]"
 ID_ARRAYS = tuple(f"{kind}{ARRAY}" for kind in ("text", "character varying", "uuid", "bigint", "integer", "smallint"))
@@ -83,7 +84,7 @@ def read_scenario(relation: Relation, mapping: dict[str, str]) -> sql.Composable
                 f"its columns: {', '.join(relation.columns)}; for one scenario of all rows: --scenario-is {named}",
             )
         mapping["scenario"] = column.name
-        return as_text(column)
+        return column_text(column)
     text = constant[1].replace("''", "'")
     if not 1 <= len(text) <= 100:
         raise InvalidInput("--scenario-is: a scenario has 1 to 100 characters")
@@ -93,10 +94,10 @@ def read_scenario(relation: Relation, mapping: dict[str, str]) -> sql.Composable
 
 def read_text(relation: Relation, mapping: dict[str, str], key: str) -> sql.Composable:
     """Compose a text from the column of a key; NULL if none is named."""
-    return as_text(relation.require(mapping[key], f"--{key}")) if key in mapping else sql.SQL("null::text")
+    return column_text(relation.require(mapping[key], f"--{key}")) if key in mapping else sql.SQL("null::text")
 
 
-def as_text(column: Column) -> sql.Composable:
+def column_text(column: Column) -> sql.Composable:
     """Compose a column as text, whatever its type."""
     return sql.SQL('{}::text collate "default"').format(identifier(column))
 
@@ -146,7 +147,7 @@ def inspect_pages(connection: psycopg.Connection, number: int, relation: Relatio
             "select d.doubt, count(*) from (select q.* from ({}) q limit {}) q cross join lateral "
             "recdb.impression_doubt(q.user_id, q.item_id, q.scenario, q.place, q.shown_at, q.propensity) d(doubt) "
             "where d.doubt is not null group by d.doubt order by d.doubt"
-        ).format(sql.SQL(query), ROWS_READ),
+        ).format(Verbatim(query), ROWS_READ),
     )
     return [
         Remark(f"{relation.name} has {count_rows(count, doubt)}: not read as impressions") for doubt, count in doubts

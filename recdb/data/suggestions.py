@@ -1,4 +1,4 @@
-"""What a user may have meant by the name of a table."""
+"""Suggestions for a name that no table has."""
 
 import psycopg
 
