@@ -22,8 +22,10 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("ids", ["text", "uuid", "bigint"])
-@pytest.mark.parametrize("form", ["a row for each item", "an array of items"])
+@pytest.mark.parametrize(
+    ("ids", "form"),
+    [("text", "an array of items"), ("uuid", "a row for each item"), ("bigint", "an array of items")],
+)
 def test_all_figures_are_those_of_the_same_pages_recorded_by_a_call(
     database: Database, db: psycopg.Connection, ids: str, form: str
 ) -> None:
@@ -146,7 +148,10 @@ def test_a_refresh_reads_only_new_rows_by_the_index_of_their_time(
     pages.execute("insert into page_view (who, what, at) select 'u2', 'i2', now() - interval '40 days' "
                   "from generate_series(1, 5000)")  # fmt: skip
     pages.execute("analyze page_view")
-    pages.execute("load 'auto_explain'")
+    try:
+        pages.execute("load 'auto_explain'")
+    except psycopg.errors.UndefinedFile:
+        pytest.skip("this server has no auto_explain")
     pages.execute("set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on")
     pages.execute("set auto_explain.log_level = notice")
     plans: list[str] = []
