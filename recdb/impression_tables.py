@@ -19,6 +19,12 @@ class Impression(Base):
         CheckConstraint("place >= 1"),
         CheckConstraint("propensity > 0 and propensity <= 1"),
         Index("impression_user", "user_key", "shown_at"),
+        Index(
+            "impression_attached",
+            "attachment_id",
+            "shown_at",
+            postgresql_where=text("attachment_id is not null"),
+        ),
         {"postgresql_partition_by": "range (shown_at)"},
     )
 
@@ -32,6 +38,8 @@ class Impression(Base):
     variant: Mapped[str | None]
     propensity: Mapped[float | None] = mapped_column(REAL)
     """The probability with which the page showed this item at this place."""
+    attachment_id: Mapped[int | None]
+    """The attached table that it was copied from."""
 
     # For the mapper alone: the columns that tell one row from another.
     __mapper_args__ = {  # noqa: RUF012  SQLAlchemy's own name
@@ -60,6 +68,7 @@ class ImpressionNew(Base):
     experiment: Mapped[str | None]
     variant: Mapped[str | None]
     propensity: Mapped[float | None] = mapped_column(REAL)
+    attachment_id: Mapped[int | None]
 
     __mapper_args__ = {  # noqa: RUF012  SQLAlchemy's own name
         "primary_key": [user_id, item_id, scenario, place, shown_at]

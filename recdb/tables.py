@@ -159,11 +159,11 @@ class Item(Base):
 
 
 class Attachment(Base):
-    """A table of the application that recdb reads as interactions or items."""
+    """A table of the application that recdb reads as interactions, items or impressions."""
 
     __tablename__ = "attachment"
     __table_args__ = (
-        CheckConstraint("role in ('interactions', 'items')"),
+        CheckConstraint("role in ('interactions', 'items', 'impressions')"),
         CheckConstraint("state in ('read', 'missing')"),
     )
 
@@ -185,6 +185,10 @@ class Attachment(Base):
     """Whether config.listed_only is on again when this catalogue is back."""
     whole_query: Mapped[str | None]
     """The query with every mapped column, while `query` reads the table without some that only describe an item."""
+    copied_at: Mapped[datetime | None]
+    """The impressions of this table from before this time are copied."""
+    left_out: Mapped[str | None]
+    """The rows that the last refresh did not copy, and why."""
 
 
 class ForgottenUser(Base):

@@ -126,9 +126,9 @@ begin
             delete from recdb.impression m where m.user_key = guest returning m.*
         )
         insert into recdb.impression_new (
-            user_id, item_id, scenario, place, shown_at, model_version, experiment, variant, propensity)
+            user_id, item_id, scenario, place, shown_at, model_version, experiment, variant, propensity, attachment_id)
         select merge_impressions.to_id, t.item_id, m.scenario, m.place, m.shown_at, m.model_version, m.experiment,
-            m.variant, m.propensity
+            m.variant, m.propensity, m.attachment_id
         from moved m
         join recdb.item_key t on t.item_key = m.item_key;
     end if;
@@ -143,8 +143,8 @@ comment on function recdb.merge_impressions(text, text) is
 --   returns     how many interactions, impressions, weighted interactions, vectors and rows of attributes were erased
 --   reads       attachment, user_item
 --   writes      interaction, impression_new, impression, ignored_user, user_attributes, changed_user, user_key,
---               user_item_recent, recent_user, user_vector, item_popularity; if interactions are attached also
---               forgotten_user, a tombstone that keeps the user's rows in attached tables out
+--               user_item_recent, recent_user, user_vector, item_popularity; if interactions or impressions are
+--               attached also forgotten_user, a tombstone that keeps the user's rows in attached tables out
 -- It waits for a running refresh. The materialized view user_item_settled keeps rows under the erased integer key,
 -- which no longer leads to a user, until the next full refresh.
 create or replace function recdb.forget_user(user_id text)
@@ -165,7 +165,7 @@ begin
     delete from recdb.impression_new n where n.user_id = forget_user.user_id;
     get diagnostics part = row_count;
     erased := erased + part;
-    if exists (select from recdb.attachment a where a.role = 'interactions') then
+    if exists (select from recdb.attachment a where a.role in ('interactions', 'impressions')) then
         insert into recdb.forgotten_user (user_digest)
         select sha256(k.salt || sha256(convert_to(forget_user.user_id, 'UTF8'))) from recdb.secret k
         on conflict do nothing;

@@ -326,8 +326,9 @@ comment on function recdb.count_impressions() is
 -- recdb.keep_impressions: the part of a refresh that is about impressions.
 --   parameters  recount  true: count item_shown again; false: only if a hundred times as long has passed since the last
 --                        count as it took, so that counting takes at most a hundredth of the time
---   reads       impression_new
---   writes      user_key and item_key for new ones; partitions; impression, from impression_new; item_shown
+--   reads       impression_new; as copy_impressions()
+--   writes      as copy_impressions(); user_key and item_key for new ones; partitions; impression, from impression_new;
+--               item_shown
 create or replace function recdb.keep_impressions(recount boolean)
 returns void
 language plpgsql volatile
@@ -335,6 +336,7 @@ set search_path from current
 as $$
 declare
     moved bigint := 0;
+    is_new constant boolean := recdb.copy_impressions(coalesce(recount, false));
 begin
     if not exists (select from recdb.impression_new) and not exists (select from recdb.impression_partitions()) then
         return;
@@ -349,28 +351,29 @@ begin
     where not exists (select from recdb.item_key t where t.item_id = n.item_id)
     order by n.item_id;
     -- Rows that came since then, with a new user, item or week, stay for the next refresh.
-    with ready as (
+    with week as materialized (
+        select p.starts, p.ends from recdb.impression_partitions() p
+    ), ready as (
         select n.ctid as place_in_table, u.user_key, t.item_key
         from recdb.impression_new n
         join recdb.user_key u on u.user_id = n.user_id
         join recdb.item_key t on t.item_id = n.item_id
-        where exists (
-            select from recdb.impression_partitions() p where n.shown_at >= p.starts and n.shown_at < p.ends)
+        where exists (select from week p where n.shown_at >= p.starts and n.shown_at < p.ends)
     ), gone as (
         delete from recdb.impression_new n
         using ready r
         where n.ctid = r.place_in_table
         returning r.user_key, r.item_key, n.scenario, n.place, n.shown_at, n.model_version, n.experiment, n.variant,
-            n.propensity
+            n.propensity, n.attachment_id
     )
     insert into recdb.impression (
-        user_key, item_key, scenario, place, shown_at, model_version, experiment, variant, propensity)
+        user_key, item_key, scenario, place, shown_at, model_version, experiment, variant, propensity, attachment_id)
     select g.* from gone g;
     get diagnostics moved = row_count;
     if moved > 0 then
         analyze recdb.impression_new;
     end if;
-    if recdb.drop_impression_weeks() > 0 or coalesce(recount, false) or not exists (
+    if recdb.drop_impression_weeks() > 0 or is_new or coalesce(recount, false) or not exists (
         select from recdb.impression_state s where now() < s.counted_at + 100 * s.took)
     then
         perform recdb.count_impressions();

@@ -149,6 +149,22 @@ comment on function recdb.is_number(regtype) is
     'Internal: whether a type holds numbers, as the column of --value has to.';
 
 
+-- recdb.element_type: the type of the elements of an array.
+--   parameters  type  a type
+--   returns     the type of its elements; the type itself if it is no array; NULL for NULL
+--   reads       the system catalogues
+create or replace function recdb.element_type(type regtype)
+returns regtype
+language sql stable
+begin atomic
+    select case t.typcategory when 'A' then t.typelem else t.oid end::regtype
+    from pg_catalog.pg_type t
+    where t.oid = element_type.type;
+end;
+comment on function recdb.element_type(regtype) is
+    'Internal: the type of the elements of an array; of any other type, the type itself.';
+
+
 -- recdb.write_body: give a function another body, unless it has this body already.
 --   parameters  target    the function
 --               settings  what stands between its result and its body

@@ -87,7 +87,8 @@ begin atomic
     join pg_catalog.pg_class c on c.oid = to_regclass(a.relation) and c.relkind in ('r', 'm', 'p')
     cross join lateral (
         values
-            (a.mapping ->> 'user', concat_ws(', ', quote_ident(a.mapping ->> 'user'), quote_ident(a.mapping ->> 'at')),
+            (case when a.role <> 'impressions' then a.mapping ->> 'user' end,
+                concat_ws(', ', quote_ident(a.mapping ->> 'user'), quote_ident(a.mapping ->> 'at')),
                 'each recommendation reads the whole table for one user''s rows'),
             (a.mapping ->> 'at', quote_ident(a.mapping ->> 'at'),
                 'each refresh reads the whole table for the new rows'),
@@ -133,14 +134,18 @@ begin atomic
         select string_agg(quote_ident(m.name), ', ' order by m.place) as columns
         from (
             select v.name, min(v.place) as place
-            from (values (1, a.mapping ->> 'user'), (2, a.mapping ->> 'kind'), (3, a.mapping ->> 'at')) v(place, name)
+            from (
+                values (1, a.mapping ->> 'user'), (2, a.mapping ->> 'kind'), (3, a.mapping ->> 'at'),
+                    (4, a.mapping ->> 'scenario'), (5, a.mapping ->> 'place'), (6, a.mapping ->> 'variant'),
+                    (7, a.mapping ->> 'propensity'), (8, a.mapping ->> 'model-version')
+            ) v(place, name)
             where exists (
                 select from pg_catalog.pg_attribute u
                 where u.attrelid = c.oid and u.attname = v.name and u.attnum > 0)
             group by v.name
         ) m
     ) kept
-    where a.role = 'interactions'
+    where a.role in ('interactions', 'impressions')
       and recdb.column_type(c.oid, a.mapping ->> 'item')
           in ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
       and recdb.column_type(to_regclass(i.relation), i.mapping ->> 'item')
@@ -153,7 +158,7 @@ comment on function recdb.mistaken_items() is
 
 
 -- recdb.lift_tombstones: remove the tombstones of forgotten users who have no row left in any attached table.
---   reads       the attached tables, all rows
+--   reads       the attached tables of interactions and of impressions, all rows
 --   writes      forgotten_user
 create or replace function recdb.lift_tombstones()
 returns void
@@ -165,13 +170,13 @@ declare
 begin
     -- A table that is missing may come back, with the rows of a forgotten user.
     if not exists (select from recdb.forgotten_user)
-        or exists (select from recdb.attachment a where a.role = 'interactions' and a.state <> 'read')
+        or exists (select from recdb.attachment a where a.role <> 'items' and a.state <> 'read')
     then
         return;
     end if;
-    select array_agg(format('select s.user_id::text from (%s) s', a.query)) into queries
+    select array_agg(format('select s.user_id::text from (%s) s where s.user_id is not null', a.query)) into queries
     from recdb.attachment a
-    where a.role = 'interactions';
+    where a.role <> 'items';
     execute format('
         delete from recdb.forgotten_user f
         where f.user_digest not in (
@@ -179,6 +184,11 @@ begin
                 (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(s.user_id, ''UTF8'')))
             from (%s) s(user_id))',
         coalesce(array_to_string(queries, ' union '), 'select null where false'));
+exception when others then
+    -- A row that cannot be read may be of a forgotten user. If it is an interaction, the rebuild fails later.
+    if not recdb.may_be_of_source(sqlstate) then
+        raise;
+    end if;
 end
 $$;
 comment on function recdb.lift_tombstones() is

@@ -36,7 +36,7 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
-    key constant text := case source.role when 'interactions' then 'user' else 'item' end;
+    key constant text := case source.role when 'items' then 'item' else 'user' end;
     renamed text;
     foreign_view text;
     moment regtype;
@@ -60,13 +60,15 @@ begin
         return format('%s belongs to a role that is not recdb''s owner', foreign_view);
     end if;
     moment := recdb.mapped_type(source.relation, source.mapping ->> 'at');
-    if source.role = 'interactions' and moment not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+    if source.role <> 'items' and moment not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
     then
         return format('column %s is of type %s, which is no time', source.mapping ->> 'at', moment);
     end if;
     amount := recdb.mapped_type(source.relation, source.mapping ->> 'value');
     if source.role = 'interactions' and not recdb.is_number(amount) then
         return format('column %s is of type %s, which is not a number', source.mapping ->> 'value', amount);
+    elsif source.role = 'impressions' then
+        return recdb.impressions_problem(source);
     elsif source.role = 'items' then  -- in the types that the functions return
         execute format('
             select s.owner_id, s.published_at, s.available, s.attributes, s.title from (%s) s
@@ -346,7 +348,8 @@ comment on function recdb.show_interactions() is
     'Internal: the interactions of the attached tables, for the views that analysts read.';
 
 
--- recdb.sources_changed: whether an attached table went missing or came back since the last rebuild.
+-- recdb.sources_changed: whether an attached table of interactions or items went missing or came back since the last
+-- rebuild.
 --   returns     true or false
 --   reads       attachment, refresh_log
 create or replace function recdb.sources_changed()
@@ -356,11 +359,11 @@ as $$
 begin
     return exists (
         select from recdb.attachment a
-        where a.changed_at > a.attached_at
+        where a.changed_at > a.attached_at and a.role <> 'impressions'
           and a.changed_at > coalesce(
               (select max(l.finished_at) from recdb.refresh_log l where l.kind = 'rebuild' and l.state = 'succeeded'),
               '-infinity'));
 end
 $$;
 comment on function recdb.sources_changed() is
-    'Internal: whether an attached table went missing or came back since the last rebuild.';
+    'Internal: whether an attached table of interactions or items went missing or came back since the last rebuild.';

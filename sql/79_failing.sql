@@ -41,7 +41,18 @@ begin atomic
             (9, 'items', 'available', 's.available'),
             (10, 'items', 'title', 's.title'),
             (11, 'items', 'attributes', 's.attributes'),
-            (12, 'items', 'embedding', 's.embedding')
+            (12, 'items', 'embedding', 's.embedding'),
+            (13, 'impressions', 'user', 's.user_id::text'),
+            (14, 'impressions', 'item', 's.item_id::text'),
+            (15, 'impressions', 'at', recdb.as_time('s.shown_at',
+                coalesce(recdb.mapped_type((read_parts.source).relation, (read_parts.source).mapping ->> 'at'),
+                    'timestamptz'::regtype),
+                coalesce((read_parts.source).mapping ->> 'timezone', 'UTC'))),
+            (16, 'impressions', 'scenario', 's.scenario'),
+            (17, 'impressions', 'place', 's.place'),
+            (18, 'impressions', 'variant', 's.variant'),
+            (19, 'impressions', 'propensity', 's.propensity'),
+            (20, 'impressions', 'model-version', 's.model_version')
     ) p(place, role, key, expression)
     where p.role = (read_parts.source).role
       and (p.key <> 'embedding' or (read_parts.source).mapping ? 'embedding')  -- other queries have no such column
@@ -180,7 +191,7 @@ declare
     found_id text;
     key text;
 begin
-    foreach key in array case source.role when 'interactions' then array['user', 'item'] else array['item'] end loop
+    foreach key in array case source.role when 'items' then array['item'] else array['user', 'item'] end loop
         begin
             execute format('select left(s.%I::text, 100) %s offset %s limit 1', key || '_id', beneath, place)
                 into found_id;
@@ -322,7 +333,7 @@ comment on function recdb.failing_sources(double precision, integer, boolean) is
 -- recdb.name_failure: say which attached table an error came from.
 --   parameters  state    the SQLSTATE of the error
 --               user_id  the user whose rows were read; NULL for all rows
---   returns     problem and hint; NULL if no attached table fails
+--   returns     problem and hint; NULL if no attached table fails. A table of impressions raises no error
 --   reads       the attached tables: all rows, or those of one user
 create or replace function recdb.name_failure(
     state text, user_id text default null, out problem text, out hint text
@@ -341,7 +352,7 @@ begin
     if name_failure.user_id is null then
         select f.problem, f.hint into problem, hint
         from recdb.failing_sources(20, null, true) f
-        where f.problem is not null
+        where f.problem is not null and f.role <> 'impressions'
         limit 1;
         return;
     end if;

@@ -150,7 +150,7 @@ begin
     perform recdb.check_sources();
     select b.problem, b.hint into lost
     from recdb.broken() with ordinality b(problem, hint, place)
-    order by strpos(b.problem, ', which is attached as interactions: ') > 0, b.place
+    order by b.problem ~ ', which is attached as (interactions|impressions): ', b.place
     limit 1;
     if found then
         raise exception '%', lost.problem using errcode = 'object_not_in_prerequisite_state', hint = lost.hint;

@@ -31,7 +31,7 @@ SERVER_FIXTURES = {"server", "other_server", "postgres_16", "template", "postgre
 
 # The tests that differ from server to server: `make test-server` runs them on the server that RECDB_TEST_BIN names.
 CORE = {
-    "data": ("test_attach", "test_attached_rows", "test_load"),
+    "data": ("test_attach", "test_attached_impressions", "test_attached_rows", "test_load"),
     "faces": ("test_doctor", "test_doctor_storage"),
     "job": ("test_job", "test_memory", "test_refresh", "test_row_level_security", "test_times_and_settings"),
     "schema": ("test_input", "test_migrations", "test_privileges", "test_restores", "test_tables", "test_uninstall"),

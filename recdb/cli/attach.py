@@ -20,12 +20,38 @@ def option(metavar: str, help: str) -> Any:
     return typer.Option(metavar=metavar, help=help, show_default=False)
 
 
+Value = Annotated[
+    str,
+    option(
+        "COLUMN|SQL",
+        "How much of it, as quantity or 'stars - 2.5': the weight of the kind is multiplied by it; NULL is 1.",
+    ),
+]
+Also = Annotated[
+    list[str] | None,
+    option(
+        "SOURCE",
+        "Another table of interactions: 'TABLE user=COLUMN item=COLUMN kind=COLUMN|CONSTANT [at=COLUMN] "
+        "[value=SQL] [where=SQL]'; kind-is=KIND and timezone=ZONE as above. May be repeated.",
+    ),
+]
+Impressions = Annotated[str | None, option("TABLE", "The table, or view, of impressions: the items that pages showed.")]
+Scenario = Annotated[str, option("COLUMN", "Impressions: the place in the product; NULL is 'default'.")]
+ScenarioIs = Annotated[str, option("NAME", "Impressions: the scenario of all rows: --scenario-is home.")]
+Place = Annotated[str, option("COLUMN", "Impressions: the place on the page, from 1; an array if --item is one.")]
+Variant = Annotated[str, option("COLUMN", "Impressions: the variant, if the application chose it.")]
+Propensity = Annotated[str, option("COLUMN", "Impressions: the probability of the item at its place.")]
+ModelVersion = Annotated[str, option("COLUMN", "Impressions: the model version that ranked the page.")]
+
+
 @app.command()
 def attach(
     url: Url = None,
     interactions: Annotated[str | None, option("TABLE", "The table, or view, of interactions.")] = None,
     user: Annotated[str, option("COLUMN", "The user's id: text, uuid or an integer.")] = "",
-    item: Annotated[str, option("COLUMN", "The item's id: text, uuid or an integer.")] = "",
+    item: Annotated[
+        str, option("COLUMN", "The item's id: text, uuid or an integer; of impressions also an array.")
+    ] = "",
     kind: Annotated[
         str, option("COLUMN|'CONSTANT'", "The kind of interaction: a column (also an enum) or a constant.")
     ] = "",
@@ -34,22 +60,16 @@ def attach(
     timezone: Annotated[
         str, option("ZONE", "The zone of times without time zone in all named tables, such as Europe/Berlin.")
     ] = "",
-    value: Annotated[
-        str,
-        option(
-            "COLUMN|SQL",
-            "How much of it, as quantity or 'stars - 2.5': the weight of the kind is multiplied by it; NULL is 1.",
-        ),
-    ] = "",
+    value: Value = "",
     where: Annotated[str, option("SQL", "Keep only the rows that meet this condition.")] = "",
-    also: Annotated[
-        list[str] | None,
-        option(
-            "SOURCE",
-            "Another table of interactions: 'TABLE user=COLUMN item=COLUMN kind=COLUMN|CONSTANT [at=COLUMN] "
-            "[value=SQL] [where=SQL]'; kind-is=KIND and timezone=ZONE as above. May be repeated.",
-        ),
-    ] = None,
+    also: Also = None,
+    impressions: Impressions = None,
+    scenario: Scenario = "",
+    scenario_is: ScenarioIs = "",
+    place: Place = "",
+    variant: Variant = "",
+    propensity: Propensity = "",
+    model_version: ModelVersion = "",
     items: Annotated[str | None, option("TABLE", "The table, or view, of items.")] = None,
     item_id: Annotated[str, typer.Option(metavar="COLUMN", help="The item's id.")] = "id",
     owner: Annotated[
@@ -72,15 +92,11 @@ def attach(
 
     recdb never alters the tables. A table that you attach again gets the new mapping.
     """
-    sources: list[Source] = []
-    kind = either_kind(kind, kind_is)
-    if interactions:
-        mapping = {"user": user, "item": item, "kind": kind, "at": at}
-        mapping |= {"timezone": timezone, "value": value, "where": where}
-        require({"--user": user, "--item": item, "--kind": kind}, "--interactions")
-        sources.append(Source("interactions", interactions, mapping))
-    elif user or item or kind or at or value or where:
-        raise typer.BadParameter("name the table: --interactions TABLE")
+    kind = either("kind", kind, kind_is)
+    mapping = {"user": user, "item": item, "at": at, "where": where}
+    page = {"scenario": either("scenario", scenario, scenario_is), "place": place, "variant": variant}
+    page |= {"propensity": propensity, "model-version": model_version}
+    sources = read_sources(interactions, impressions, mapping, {"kind": kind, "value": value}, page, timezone)
     sources += [with_zone(parse_source(text), timezone) for text in also or ()]
     if items:
         catalogue = {"item": item_id, "owner": owner, "published": published, "available": available, "title": title}
@@ -100,14 +116,45 @@ def attach(
         errors.print("warning: --timezone changes nothing: every time has a time zone of its own")
     show(found, as_json)
     if not as_json:
-        output.print("dry run: nothing was changed" if dry_run else "attached; next: recdb refresh --full")
+        output.print("dry run: nothing was changed" if dry_run else f"attached; next: {next_step(found)}")
 
 
-def either_kind(kind: str, kind_is: str) -> str:
-    """Return the mapping of the kind from --kind or --kind-is."""
-    if kind and kind_is:
-        raise typer.BadParameter("--kind names a column and --kind-is the kind of all rows: give one of them")
-    return constant_kind(kind_is) if kind_is else kind
+def read_sources(
+    interactions: str | None,
+    impressions: str | None,
+    mapping: dict[str, str],
+    event: dict[str, str],
+    page: dict[str, str],
+    zone: str,
+) -> list[Source]:
+    """Return the table of --interactions or of --impressions, which share the options of `mapping`."""
+    if interactions and impressions:
+        raise typer.BadParameter(
+            "--user, --item, --at and --where are of one table: attach --interactions and --impressions one by one"
+        )
+    if (not interactions and any(event.values())) or (not impressions and any(page.values())):
+        raise typer.BadParameter(f"name the table: --{'interactions' if any(event.values()) else 'impressions'} TABLE")
+    if interactions:
+        require({"--user": mapping["user"], "--item": mapping["item"], "--kind": event["kind"]}, "--interactions")
+        return [Source("interactions", interactions, mapping | event | {"timezone": zone})]
+    if impressions:
+        require({f"--{key}": mapping[key] for key in ("user", "item", "at")}, "--impressions")
+        return [Source("impressions", impressions, mapping | page | {"timezone": zone})]
+    if any(mapping.values()):
+        raise typer.BadParameter("name the table: --interactions TABLE or --impressions TABLE")
+    return []
+
+
+def next_step(changed: list[Attached]) -> str:
+    """Return the command after which tables that were attached or detached count, or count no more."""
+    return "recdb refresh" if all(each.role == "impressions" for each in changed) else "recdb refresh --full"
+
+
+def either(key: str, column: str, constant: str) -> str:
+    """Return the mapping of a key from its column, or from the constant of all rows, such as --kind or --kind-is."""
+    if column and constant:
+        raise typer.BadParameter(f"--{key} names a column and --{key}-is the {key} of all rows: give one of them")
+    return constant_kind(constant) if constant else column
 
 
 def require(options: dict[str, str], table_option: str) -> None:
@@ -153,10 +200,10 @@ def detach(
     url: Url = None,
     everything: Annotated[bool, typer.Option("--all", help="Detach every table.")] = False,
 ) -> None:
-    """Stop reading an attached table. The table and recdb's own store stay as they are."""
+    """Stop reading an attached table. The table and recdb's own store stay; impressions that were copied from it go."""
     if (relation is None) != everything:
         raise typer.BadParameter("name a table, or --all")
     gone = attaching.detach(open_database(url), relation)
     for attached in gone:
         output.print(f"detached {attached.relation} as {attached.role}", markup=False)
-    output.print("next: recdb refresh --full" if gone else "nothing is attached")
+    output.print(f"next: {next_step(gone)}" if gone else "nothing is attached")

@@ -52,12 +52,12 @@ def refresh(
         output.print("another job is running: nothing done")
     elif outcome.model:
         output.print(f"trained and activated {outcome.model} in {outcome.seconds:.1f} s")
-        for note in outcome.notes:
-            errors.print(f"note: {note}", markup=False)
-        for user in outcome.heavy:
-            errors.print(f"warning: {user}; if this is no person: {user.statement}", markup=False)
     else:
         output.print(f"refreshed in {outcome.seconds:.1f} s")
+    for note in outcome.notes:
+        errors.print(f"note: {note}", markup=False)
+    for user in outcome.heavy:
+        errors.print(f"warning: {user}; if this is no person: {user.statement}", markup=False)
 
 
 @app.command()

@@ -16,8 +16,9 @@ from psycopg.types.json import Jsonb
 
 from recdb.data.doubts import weigh_doubts
 from recdb.data.embeddings import read_embedding
+from recdb.data.pages import describe_left_out, inspect_pages, select_impressions
 from recdb.data.readable import require_readable_rows
-from recdb.data.remarks import Remark, inspect_kinds, inspect_values, sample_query
+from recdb.data.remarks import Remark, inspect_kinds, inspect_values, sample_query, shown_columns
 from recdb.data.sources import (
     KEYS,
     REQUIRED,
@@ -108,7 +109,7 @@ def attach(
             connection.rollback()
             return found
         (resumed,) = fetch_row(connection, "select exists (select from recdb.attachment a where a.listed_only)")
-        connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [replaced])
+        remove_attached(connection, replaced)
         report("redefining recdb's functions")
         for number in made:
             keep_query(connection, number)
@@ -121,7 +122,10 @@ def attach(
 
 
 def detach(database: Database, relation: str | None) -> list[Attached]:
-    """Detach a table in all its roles, or every table for None; return the detached tables. recdb's own store stays."""
+    """Detach a table in all its roles, or every table for None; return the detached tables.
+
+    The impressions that were copied from it go; recdb's own store stays.
+    """
     with connect(database) as connection:
         require_installed(connection)
         become_owner(connection)
@@ -132,7 +136,7 @@ def detach(database: Database, relation: str | None) -> list[Attached]:
         if relation is not None and not gone:
             names = ", ".join(dict.fromkeys(old.relation for old in known.values()))
             raise InvalidInput(f"{relation} is not attached", f"attached: {names or 'nothing'}")
-        connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [list(gone)])
+        remove_attached(connection, list(gone))
         roles = {old.role for old in gone.values()}
         combine_sources(connection, roles)
         if "items" in roles:
@@ -147,11 +151,11 @@ def detach(database: Database, relation: str | None) -> list[Attached]:
 def read_attached(connection: psycopg.Connection) -> dict[int, Attached]:
     """Read the attached tables, by attachment_id."""
     rows = connection.execute(
-        "select attachment_id, role, relation, mapping from recdb.attachment order by attachment_id"
+        "select attachment_id, role, relation, mapping, left_out from recdb.attachment order by attachment_id"
     ).fetchall()
     return {
-        number: Attached(role, relation, {key: mapping[key] for key in KEYS[role] if key in mapping})
-        for number, role, relation, mapping in rows
+        number: Attached(role, relation, {k: m[k] for k in KEYS[role] if k in m}, (), describe_left_out(relation, lost))
+        for number, role, relation, m, lost in rows
     }
 
 
@@ -216,13 +220,15 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     if missing:
         raise InvalidInput(f"{relation.name} as {source.role}: no column is named for the {missing[0]}")
     keep_zone(connection, relation, mapping)
-    known_kinds = [kind for (kind,) in connection.execute("select kind from recdb.interaction_kind")]
-    value = read_value(connection, relation, mapping["value"]) if "value" in mapping else None
-    selection = (
-        select_interactions(connection, relation, mapping, known_kinds, value)
-        if source.role == "interactions"
-        else select_items(connection, relation, mapping, read_embedding(connection, relation, mapping))
-    )
+    selection: sql.Composable
+    if source.role == "interactions":
+        known_kinds = [kind for (kind,) in connection.execute("select kind from recdb.interaction_kind")]
+        value = read_value(connection, relation, mapping["value"]) if "value" in mapping else None
+        selection = select_interactions(connection, relation, mapping, known_kinds, value)
+    elif source.role == "items":
+        selection = select_items(connection, relation, mapping, read_embedding(connection, relation, mapping))
+    else:
+        selection = select_impressions(connection, relation, mapping)
     (number,) = fetch_row(
         connection,
         "insert into recdb.attachment (role, relation, mapping) values (%s, %s, %s) returning attachment_id",
@@ -263,12 +269,12 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
             f"or, as a superuser: alter role {owner} bypassrls;",
         )
     unread = require_readable_rows(connection, number, attached.relation)
-    zone = attached.mapping.get("timezone", "UTC") if attached.role == "interactions" else "UTC"
+    zone = attached.mapping.get("timezone", "UTC") if attached.role != "items" else "UTC"
     value = attached.mapping.get("value")
     doubts = inspect_values(connection, view, relation, value) if value else []
     cursor = read_relation(connection, relation, sample_query(connection, number, view, zone))
     names = [column.name for column in cursor.description or ()]
-    shown = [name for name in names if value or name != "value"]
+    shown = shown_columns(names, attached.mapping)
     sample = [{name: row[names.index(name)] for name in shown} for row in cursor.fetchall()]
     warnings = unread if sample or unread else [Remark(f"{attached.relation} has no rows yet")]
     if attached.role == "interactions":
@@ -281,6 +287,8 @@ def inspect(connection: psycopg.Connection, number: int, attached: Attached) -> 
                     "lists of other users only after recdb refresh --full"
                 )
             )
+    elif attached.role == "impressions":
+        warnings += inspect_pages(connection, number, relation)
     elif is_first_catalogue(connection, number):
         warnings.append(
             Remark(
@@ -352,11 +360,17 @@ def keep_query(connection: psycopg.Connection, number: int) -> None:
 
 def combine_sources(connection: psycopg.Connection, roles: set[Role]) -> None:
     """Write recdb's functions over the attached tables again."""
-    for role in sorted(roles):
+    for role in sorted(roles - {"impressions"}):  # these are copied at each refresh
         connection.execute(sql.SQL("select recdb.{}()").format(sql.Identifier(f"combine_{role}")))
 
 
 # Helpers ------------------------------------------------------------------------------------------------------
+
+
+def remove_attached(connection: psycopg.Connection, numbers: Sequence[int]) -> None:
+    """Remove attached tables by attachment_id, and the impressions that were copied from them."""
+    connection.execute("delete from recdb.attachment where attachment_id = any (%s)", [list(numbers)])
+    connection.execute("select recdb.drop_copies(%s::integer[])", [list(numbers)])
 
 
 def renamed(connection: psycopg.Connection, found: Sequence[Attached]) -> list[int]:

@@ -19,7 +19,7 @@ INTEGERS = ("bigint", "integer", "smallint")
 def check_catalogues(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
     """Items of no catalogue, and columns that were swapped."""
     catalogues = [other for other in everything if other.role == "items"]
-    ids = list(dict.fromkeys(new.values("item")))
+    ids = [] if new.has_array("item") else list(dict.fromkeys(new.values("item")))
     user, item, name = new.column("user"), new.column("item"), new.relation.name
     swapped = f"did you mean --user {item} --item {user}?"
     if not catalogues:
@@ -105,7 +105,7 @@ def check_all(connection: psycopg.Connection, everything: Sequence[Mapped]) -> I
 
 def check_users(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
     """User ids that are not in the table of users, where foreign keys tell which table this is."""
-    key = "user" if new.role == "interactions" else "owner"
+    key = "owner" if new.role == "items" else "user"
     column, ids = new.column(key), list(dict.fromkeys(new.values(key)))
     if not ids or column in references(connection, new.relation.name):
         return
@@ -218,7 +218,7 @@ def references(connection: psycopg.Connection, relation: str) -> dict[str, tuple
 def referred_users(connection: psycopg.Connection, everything: Sequence[Mapped]) -> tuple[str, str] | None:
     """Find the table of people that the users of an attached table refer to by a foreign key."""
     for other in everything:
-        key = "user" if other.role == "interactions" else "owner"
+        key = "owner" if other.role == "items" else "user"
         found = references(connection, other.relation.name).get(other.column(key))
         if found and sounds_like_user(table_of(found[0])):
             return found

@@ -90,7 +90,7 @@ def check_nulls(connection: psycopg.Connection, new: Mapped, everything: Sequenc
         missing = rows - len(new.values(key))
         if not column or column not in new.sample.columns or not missing:
             continue
-        needed = key == "item" or (key == "user" and new.role == "interactions")
+        needed = key == "item" or (key == "user" and new.role != "items") or (key, new.role) == ("at", "impressions")
         if missing == rows:
             yield Remark(
                 f"{new.relation.name}.{column} is NULL in all {rows:,} rows read",
@@ -115,7 +115,7 @@ def check_types(connection: psycopg.Connection, new: Mapped, everything: Sequenc
     for key in ("item", "user"):
         item = new.column(key)
         kind = find_type_column(item, new.relation.columns) if item else None
-        if kind is None or new.role != "interactions":
+        if kind is None or new.role == "items":
             continue
         sample = read_again(connection, new, [kind, item])
         found = sample.values(kind) if sample else []
@@ -143,7 +143,7 @@ def check_marks(connection: psycopg.Connection, new: Mapped, everything: Sequenc
     columns = {column.name: column.type for column in new.relation.columns.values()}
     said = " ".join(new.mapping.get(key, "") for key in ("where", "available")).lower()
     mark = find_mark(columns)
-    name, key = new.relation.name, "where" if new.role == "interactions" else "available"
+    name, key = new.relation.name, "available" if new.role == "items" else "where"
     assert new.sample is not None
     if mark and mark[0].lower() not in said:
         values = new.sample.values(mark[0])

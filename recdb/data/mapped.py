@@ -19,7 +19,7 @@ class Named(Protocol):
 
     @property
     def role(self) -> Role:
-        """`interactions` or `items`."""
+        """`interactions`, `items` or `impressions`."""
 
     @property
     def relation(self) -> str:
@@ -43,6 +43,11 @@ class Mapped:
         """Return the exact name of the column that is mapped to a key, or an empty string."""
         found = self.relation.column(self.mapping.get(key, ""))
         return found.name if found else ""
+
+    def has_array(self, key: str) -> bool:
+        """Tell whether the column that is mapped to a key is an array."""
+        column = self.column(key)
+        return bool(column) and self.relation.columns[column].type.endswith("[]")
 
     def values(self, key: str) -> list[str]:
         """Return the sampled values of a mapped column without NULLs."""

@@ -86,7 +86,7 @@ def name_table(connection: psycopg.Connection, schema: str, table: str) -> str:
 
 def questions(relation: Relation, role: Role, mapping: Mapping[str, str]) -> Iterator[tuple[str, sql.Composed]]:
     """Yield the questions that recdb asks an attached relation, each with its query."""
-    keys = {"interactions": ("user", "at"), "items": ("item",)}[role]
+    keys = {"interactions": ("user", "at"), "items": ("item",), "impressions": ("at",)}[role]
     names = {
         "user": "each recommendation",
         "item": "each recommendation",

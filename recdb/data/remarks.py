@@ -1,6 +1,6 @@
 """A look at the rows of a table that is about to be attached: a sample to show, and the kinds that have no weight."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from recdb.schemas import schema_of
 SAMPLE = 3
 KINDS_READ = 1_000_000
 WEIGHT_RULE = "a dislike needs a negative weight"
+OPTIONAL = ("value", "scenario", "place", "variant", "propensity", "model_version")
 
 
 @dataclass(frozen=True)
@@ -139,3 +140,8 @@ def sample_query(connection: psycopg.Connection, number: int, view: sql.Composab
             shown = "left({0}::text, 60) as {0}" if name == "embedding" else "{0}::text as {0}"
             selected.append(sql.SQL(shown).format(column))
     return sql.SQL("select {} from {} limit {}").format(sql.SQL(", ").join(selected), view, SAMPLE)
+
+
+def shown_columns(names: Sequence[str], mapping: Mapping[str, str]) -> list[str]:
+    """Choose the columns of a sample to show: no optional one whose key is not mapped."""
+    return [name for name in names if name not in OPTIONAL or name.replace("_", "-") in mapping]

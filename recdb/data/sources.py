@@ -8,18 +8,26 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from psycopg import sql
 
+from recdb.data.suggestions import suggest_tables
 from recdb.database import SEARCH_PATH, fetch_row, split_path
 from recdb.errors import InvalidInput, RecdbError
 from recdb.schemas import Verbatim, schema_of
 
-Role = Literal["interactions", "items"]
+Role = Literal["interactions", "items", "impressions"]
 
 KEYS: Mapping[Role, Sequence[str]] = {
     "interactions": ("user", "item", "kind", "at", "timezone", "value", "where"),
     "items": ("item", "owner", "published", "timezone", "available", "title", "attributes", "embedding"),
-}
+    "impressions": (
+        "user", "item", "at", "timezone", "scenario", "place", "variant", "propensity", "model-version", "where",
+    ),
+}  # fmt: skip
 
-REQUIRED: Mapping[Role, Sequence[str]] = {"interactions": ("user", "item", "kind"), "items": ("item",)}
+REQUIRED: Mapping[Role, Sequence[str]] = {
+    "interactions": ("user", "item", "kind"),
+    "items": ("item",),
+    "impressions": ("user", "item", "at"),
+}
 
 ID_TYPES = "text, varchar, uuid, bigint, integer and smallint"
 
@@ -157,22 +165,6 @@ def find_relation(connection: psycopg.Connection, name: str, path: str = "") -> 
     ):
         raise InvalidInput(f"{full_name} cannot be attached", "attach a table or a view of the application")
     return Relation(full_name, READABLE[kind], read_columns(connection, oid))
-
-
-def suggest_tables(connection: psycopg.Connection) -> str:
-    """List tables that the user may have meant."""
-    rows = connection.execute(
-        """
-        select format('%I.%I', n.nspname, c.relname)
-        from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not in ('recdb', 'information_schema')
-          and n.nspname !~ '^pg_' and coalesce(obj_description(n.oid, 'pg_namespace'), '') not like 'recdb: %'
-          and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e')
-        order by 1
-        limit 20
-        """
-    ).fetchall()
-    return f"the tables are: {', '.join(row[0] for row in rows)}" if rows else "this database has no tables"
 
 
 def read_columns(connection: psycopg.Connection, oid: int) -> dict[str, Column]:

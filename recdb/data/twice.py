@@ -14,12 +14,12 @@ MOST = 0.5
 
 def check_twice(connection: psycopg.Connection, new: Mapped, everything: Sequence[Mapped]) -> Iterator[Remark]:
     """Another mapping of the same table, or of a table that a view reads."""
-    if new.role != "interactions" or new.sample is None:
+    if new.role == "items" or new.sample is None:
         return
     name = new.relation.name
     place = next(number for number, other in enumerate(everything) if other is new)
     for number, other in enumerate(everything):
-        if other is new or other.role != "interactions":
+        if other is new or other.role != new.role:
             continue
         if other.relation.name == name:
             same = new.column("user") == other.column("user") and new.column("item") == other.column("item")

@@ -48,6 +48,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "last run": serving.check_last_run,
     "user vectors": serving.check_vectors,
     "impressions": shown.check_impressions,
+    "pages": shown.check_pages,
     "recall": recall.check_recall,
     "roles": installation.check_roles,
     "grants": installation.check_grants,

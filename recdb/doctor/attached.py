@@ -153,7 +153,7 @@ def check_sources(connection: psycopg.Connection) -> Verdict | None:
 def check_clock(connection: psycopg.Connection) -> Verdict | None:
     """The newest rows of attached tables agree with the clock."""
     for role, relation, mapping in attached_relations(connection):
-        column = relation.column(mapping.get("at", "")) if role == "interactions" else None
+        column = relation.column(mapping.get("at", "")) if role != "items" else None
         zone = mapping.get("timezone")
         shift = find_shift(connection, relation, column.name, zone or "UTC") if column else None
         if column and shift:

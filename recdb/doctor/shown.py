@@ -1,7 +1,8 @@
-"""The check of impressions and experiments."""
+"""The checks of impressions and experiments."""
 
 import psycopg
 
+from recdb.data.pages import count_rows
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, size, some
 
@@ -46,3 +47,24 @@ def check_impressions(connection: psycopg.Connection) -> Verdict | None:
     if not weeks:
         return None
     return Verdict("ok", f"{weeks} weeks, {size(total)}")
+
+
+def check_pages(connection: psycopg.Connection) -> Verdict | None:
+    """Every row of an attached table of impressions is one. Reads the rows of config.impression_retention."""
+    (relations,) = fetch_row(
+        connection,
+        "select array(select a.relation from recdb.attachment a where a.role = 'impressions' and a.state = 'read' "
+        "order by a.attachment_id)",
+    )
+    if not relations:
+        return None
+    rows = connection.execute("select relation, doubt, rows from recdb.doubtful_impressions()").fetchall()
+    if not rows:
+        return Verdict("ok", f"every row of {some(relations)} that can be read is an impression")
+    tables = dict.fromkeys(relation for relation, *_ in rows)
+    named = [
+        f"{table}: {', '.join(count_rows(count, doubt) for relation, doubt, count in rows if relation == table)}"
+        for table in tables
+    ]
+    fix = "correct these rows, then: recdb refresh --full; or leave them out: recdb attach ... --where"
+    return Verdict("warn", f"not counted as impressions: {'; '.join(named)}", fix)

@@ -13,6 +13,7 @@ from datetime import timedelta
 import psycopg
 
 from recdb.arrays.settings import read_settings
+from recdb.data.pages import describe_left_out
 from recdb.database import Database
 from recdb.errors import Rejected
 from recdb.faults import reach
@@ -42,7 +43,7 @@ class Outcome:
     heavy: Sequence[HeavyUser] = ()
     """The users who hold more than a fair share of the interactions that a training learned from."""
     notes: Sequence[str] = ()
-    """The steps that were slower than they could be, and the remedy; a line for each."""
+    """The steps that were slower than they could be, and the remedy; attached impressions that were left out."""
 
 
 def run(
@@ -71,7 +72,7 @@ def run(
             reach("before refresh")
             sparing(connection, lambda: connection.execute("call recdb.refresh()"), report)
             reach("after refresh")
-            return Outcome(ran=True, refreshed=True, seconds=time.monotonic() - began)
+            return Outcome(True, True, None, time.monotonic() - began, notes=left_out(connection))
         rebuild(connection, database, report, force=force)
         settings = read_settings(connection)
         params = fit_width(params or active_params(connection), settings)
@@ -92,7 +93,8 @@ def run(
             if heavy:
                 hint = f"to leave out whoever is no person: {leave_out(heavy)} then: recdb refresh --full\nhint: {hint}"
             raise Rejected(message, hint, trained.label)
-        return Outcome(True, True, trained.label, time.monotonic() - began, heavy, trained.notes)
+        notes = [*trained.notes, *left_out(connection)]
+        return Outcome(True, True, trained.label, time.monotonic() - began, heavy, notes)
 
 
 def is_stale(connection: psycopg.Connection, age: timedelta | None) -> bool:
@@ -102,6 +104,12 @@ def is_stale(connection: psycopg.Connection, age: timedelta | None) -> bool:
         "from recdb.model where active"
     ).fetchone()
     return row is None or (age is not None and bool(row[0] > age))
+
+
+def left_out(connection: psycopg.Connection) -> list[str]:
+    """Say which rows of attached tables of impressions the refresh did not copy."""
+    rows = connection.execute("select relation, left_out from recdb.attachment order by attachment_id").fetchall()
+    return [remark.message for relation, lost in rows for remark in describe_left_out(relation, lost)]
 
 
 def how_to_activate(connection: psycopg.Connection, label: str) -> str:

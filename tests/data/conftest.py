@@ -4,6 +4,8 @@ import psycopg
 import pytest
 from support import application
 from support.attached import SOURCES
+from support.data import record, tastes
+from support.pages import TABLE, source
 
 from recdb import job
 from recdb.data.attach import attach
@@ -34,3 +36,12 @@ def trained(database: Database, attached: psycopg.Connection) -> psycopg.Connect
     """The same with a trained model."""
     job.run(database)
     return attached
+
+
+@pytest.fixture
+def pages(database: Database, db: psycopg.Connection) -> psycopg.Connection:
+    """recdb with some interactions and no model, and the table of pages, attached and empty."""
+    record(db, tastes(10, 20, 4))
+    db.execute(TABLE)
+    attach(database, [source()])
+    return db

@@ -25,6 +25,7 @@ from recdb.data.attach import attach, detach
 from recdb.data.generate import generate
 from recdb.data.layout import Layout
 from recdb.data.load import load
+from recdb.data.sources import Source
 from recdb.database import Database, connect
 from recdb.doctor import examine
 from recdb.progress import silent
@@ -239,6 +240,13 @@ def test_the_job_and_the_commands(hostile: Database, db: psycopg.Connection, tmp
     attach(hostile, SOURCES)
     for value in ("length(post_id::text)", "ln(length(post_id::text)::float8)", "length(post_id::text) - 2.5"):
         attach(hostile, [replace(INTERACTIONS, mapping=INTERACTIONS.mapping | {"value": value})])
+    db.execute("create table page_view (who text, what text[], at timestamp, spot integer[], chance numeric, arm text)")
+    pages = [("u1", ["i1", "i2"], datetime.now(UTC), [1, 2], 0.5, "a"), ("u1", ["i1"], datetime.now(UTC), [0], 2, "")]
+    for page in pages:
+        db.execute("insert into page_view values (%s, %s::text[], %s::timestamp, %s::integer[], %s, %s)", page)
+    mapping = {"user": "who", "item": "what", "at": "at", "place": "spot", "propensity": "chance", "variant": "arm"}
+    zone = {"timezone": "Europe/Berlin", "scenario": "arm", "where": "spot is not null"}
+    attach(hostile, [Source("impressions", "page_view", mapping | zone)])
     file = tmp_path / "interactions.csv"
     with file.open("w", newline="") as opened:
         csv.writer(opened).writerows([("user_id", "item_id", "kind", "created_at"), ("u1", "i1", "view", "2026-01-02")])
@@ -251,6 +259,7 @@ def test_the_job_and_the_commands(hostile: Database, db: psycopg.Connection, tmp
     tune(hostile, seconds=1)
     job.run(hostile)
     db.execute("select recdb.forget_user('user-1')")
+    db.execute("call recdb.refresh()")
     job.activate(hostile, label, silent)
     everyone.recommend_all(hostile, str(tmp_path / "all.csv"), k=5)
     with connect(hostile, autocommit=True) as connection:
