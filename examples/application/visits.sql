@@ -1,11 +1,11 @@
--- Made-up visits, so that the experiment has figures: 2,000 users open the home feed and see its first ten posts. They
+-- Made-up visits, so that the experiment has figures: 1,200 users open the home feed and see its first ten posts. They
 -- read half of them, and like more of what they see if their variant is 'fresh'. Chance follows from a hash.
 -- Run it once, and then `recdb refresh`.
 
 create temporary table visit as
 select u.id as user_id, r.item_id as post_id, r.model_version, r.place::integer,
     recdb.variant(u.id, 'fresher') = 'fresh' as is_fresh
-from (select id from "user" order by md5(id) limit 2000) u
+from (select id from "user" order by md5(id) limit 1200) u
 cross join lateral recommend(u.id, 10, scenario => 'home')
     with ordinality r(item_id, score, reason, model_version, place);
 
@@ -24,7 +24,7 @@ select md5('visit' || k.kind || v.user_id || v.post_id)::uuid::text, v.user_id, 
     clock_timestamp() at time zone 'utc' + interval '1 second'
 from visit v
 cross join (values
-    ('view', 0.5, 0.5), ('click', 0.13, 0.16), ('like', 0.05, 0.085), ('share', 0.02, 0.021),
+    ('view', 0.5, 0.5), ('click', 0.13, 0.17), ('like', 0.05, 0.09), ('share', 0.02, 0.021),
     ('not_interested', 0.015, 0.017)
 ) k(kind, usual, fresh)
 where (hashtextextended(v.user_id || v.post_id || k.kind, 1) & 65535) / 65536.0

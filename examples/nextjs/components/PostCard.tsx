@@ -86,7 +86,7 @@ export function PostCard({ post, page, place, onLike }: Properties) {
 
   if (dismissed) return <Dismissed onUndo={bringBack} />;
   return (
-    <article ref={article} className="post" data-id={post.id} data-topic={post.topic}>
+    <article ref={article} className="post" data-id={post.id} data-topic={post.topic} data-author={post.author.id}>
       <Avatar id={post.author.id} name={post.author.name} />
       <div className="body">
         <div className="byline">
