@@ -2,5 +2,5 @@
 -- the pages before it have at most two posts of one author.
 
 insert into recdb.scenario (name, freshness, max_per_owner, note) values
-    ('home', '14 days', 2, 'The home feed'),
-    ('home-fresh', '3 days', 2, 'The home feed with much newer posts');
+    ('home', '30 days', 2, 'The home feed'),
+    ('home-fresh', '7 days', 2, 'The home feed with newer posts');

@@ -96,11 +96,12 @@ function Nothing({ experiment }: { experiment: Figures }) {
 export function NoExperiment() {
   return (
     <main className="column">
-      <div className="notice">
+      <div className="notice alone">
         <h2>No experiment yet</h2>
         <p className="muted">An experiment shows some readers another list, and says here which list they like more.</p>
         <pre>
-          recdb experiment start fresher --scenario home \{"\n"} --variant usual=1 --variant fresh=1,scenario=home-fresh
+          {"recdb experiment start fresher --scenario home \\\n    --variant usual=1 \\\n    "}
+          {"--variant fresh=1,scenario=home-fresh"}
         </pre>
       </div>
     </main>
