@@ -27,14 +27,15 @@ function Split({ figures: { variants, split, mismatch, crossed } }: { figures: F
         <div className="split wrong" role="alert">
           <strong>The readers are not split as planned. Do not compare the variants.</strong>
           <p>
-            The plan was {planned}, and {seen} readers came. Chance alone does that in fewer than one of 1,000 experiments
-            (p = {split.toExponential(0)}). Probably some pages do not record their impressions, or show another variant.
+            The plan was {planned}, and {seen} readers came. Chance alone does that in fewer than one of 1,000 experiments{" "}
+            {`(p\u00a0=\u00a0${split.toExponential(0)})`}. Probably some pages do not record their impressions, or show
+            another variant.
           </p>
         </div>
       ) : (
         <p className="split">
-          <strong>The readers are split as planned:</strong> {planned} was the plan, and {seen} came (p ={" "}
-          {split.toFixed(2)}).
+          <strong>The readers are split as planned:</strong> {planned} was the plan, and {seen} came{" "}
+          {`(p\u00a0=\u00a0${split.toFixed(2)})`}.
         </p>
       )}
       {crossed > 0 && <p className="muted">{toNumber(crossed)} readers were shown several variants and count nowhere.</p>}

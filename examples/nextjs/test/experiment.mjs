@@ -101,7 +101,7 @@ test("the figures are those of `recdb experiment show`, with a picture and in wo
   const expected = JSON.parse(await recdb("experiment", "show", "fresher", "--json", "--url", url));
   await reopen(DESKTOP);
   await page.goto("/experiment?name=fresher");
-  const plain = (/** @type {string} */ text) => text.replaceAll(/[\u2009,]/g, "").replaceAll("−", "-");
+  const plain = (/** @type {string} */ text) => text.replaceAll(/[\u2009,]/g, "").replaceAll("\u00a0", " ").replaceAll("−", "-");
 
   for (const { name, users, impressions } of expected.variants) {
     const cells = await page.locator(`tr[data-variant="${name}"] td`).allInnerTexts();
@@ -132,7 +132,7 @@ test("the figures are those of `recdb experiment show`, with a picture and in wo
   await reopen({ ...PHONE, colorScheme: "dark", httpCredentials: TEAM });
   await page.goto("/experiment?name=fresher");
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth), 0);
-  await shoot("experiment-phone");
+  await shoot("experiment-phone", { scale: "css" });
 });
 
 test("without an experiment, a start or an impression, the page says what comes next", async () => {
@@ -186,7 +186,7 @@ test("a wrong split is said, and nothing is concluded from it", async () => {
   await page.goto("/experiment?name=lost");
   const warning = page.getByRole("alert").filter({ hasText: "not split as planned" });
   await warning.getByText("The plan was 50").waitFor();
-  assert.match(await warning.innerText(), /300 and 150 readers came/);
+  assert.match(await warning.innerText(), /300 and 150 readers came.* of 1,000 experiments \(p\s=\s\de-\d+\)/);
   await section("like").getByText("The split is wrong, so this says nothing.").waitFor();
   assert.equal(await page.getByText("leaves out zero").count(), 0);
 });

@@ -166,13 +166,18 @@ test("a like can be taken back", async () => {
 
 test("every recommendation says why", async () => {
   await becomeKnown(2);
-  const first = page.locator(".post").first();
-  await first.getByRole("button", { name: "Why this?" }).click();
-  const reasons = first.getByRole("region", { name: "Why this post?" }).getByRole("listitem");
-  await reasons.first().waitFor();
-  const shares = await reasons.locator(".percent").allInnerTexts();
-  const total = shares.reduce((sum, share) => sum + (Number.parseInt(share) || 0), 0);
-  assert.ok(shares.length >= 2 && total >= 50 && total <= 102, shares.join());
+  let most = 0;
+  for (const position of [0, 1, 2, 3, 4]) {
+    const each = page.locator(".post").nth(position);
+    await each.getByRole("button", { name: "Why this?" }).click();
+    const reasons = each.getByRole("region", { name: "Why this post?" }).getByRole("listitem");
+    await reasons.first().waitFor();
+    const shares = await reasons.locator(".percent").allInnerTexts();
+    const total = shares.reduce((sum, share) => sum + (Number.parseInt(share) || 0), 0);
+    assert.ok(total >= 50 && total <= 102, shares.join());
+    most = Math.max(most, shares.length);
+  }
+  assert.ok(most >= 2, "some have several reasons");
 });
 
 test("a follow is a reason too", async () => {
