@@ -10,6 +10,8 @@
 --               that followed: impressions is the same in all of them, touched the number that an interaction of the
 --               kind followed. An interaction counts for the last impression before it
 --   reads       impression, read_interactions(). Users of ignored_user and kinds of weight 0 do not count
+-- A partition of impression has no statistics until the server analyses it. PostgreSQL would then expect a single
+-- impression, and compare each of many with each interaction: so it may not loop.
 create or replace function recdb.impression_outcomes(
     since timestamptz, until timestamptz, attribution interval, experiment text
 )
@@ -19,6 +21,7 @@ returns table (
 )
 language sql stable
 set search_path from current
+set enable_nestloop = off
 as $$
     with shown as materialized (
         select row_number() over () as number, m.user_key, m.item_key, m.shown_at, d.day, m.scenario, m.experiment,

@@ -2,7 +2,8 @@
 
     python prepare.py postgresql://… [--users 10000 --posts 4000 --interactions 400000]
 
-The commands after seed() are all that an existing application needs to use recdb.
+The commands after seed() are all that an existing application needs to use recdb, with a feed that is steered and an
+experiment that compares two ways to steer it.
 """
 
 import argparse
@@ -22,7 +23,7 @@ def recdb(url: str, *arguments: str) -> None:
 
 
 def prepare(url: str, *, users: int, posts: int, interactions: int) -> None:
-    """Make and fill the tables, install recdb, attach the tables, train, and grant the application's role."""
+    """Make and fill the tables, install recdb, attach the tables, train, steer the feed, and grant the rights."""
     with psycopg.connect(url) as connection:
         connection.execute((HERE / "schema.sql").read_text())
     seed(url, users=users, posts=posts, interactions=interactions)
@@ -41,6 +42,12 @@ def prepare(url: str, *, users: int, posts: int, interactions: int) -> None:
         "--available", "deleted_at is null and original_post_id is null",
     )  # fmt: skip
     recdb(url, "refresh")
+    with psycopg.connect(url) as connection:
+        connection.execute((HERE / "scenarios.sql").read_text())
+    recdb(
+        url, "experiment", "start", "fresher",
+        "--scenario", "home", "--variant", "usual=1", "--variant", "fresh=1,scenario=home-fresh",
+    )  # fmt: skip
     with psycopg.connect(url) as connection:
         connection.execute((HERE / "grants.sql").read_text())
 

@@ -40,6 +40,8 @@ TASTE_SHARES = (0.55, 0.25, 0.12)
 # The posts of a topic are in circles. This share of a user's looks at a topic goes to one circle.
 CIRCLES = 5
 CIRCLE_SHARE = 0.7
+# One user in so many writes posts, each about one topic, and some write much more than others.
+READERS_PER_AUTHOR = 10
 # Each look is a view; some looks go on to a click, a like and a share. These are the shares of looks that end at each
 # kind, so that of all interactions 50 % are views, 30 % clicks, 15 % likes and 5 % shares.
 KINDS = ("view", "click", "like", "share")
@@ -142,6 +144,18 @@ def draw_looks(
     return who, what, seconds
 
 
+def draw_authors(rng: np.random.Generator, users: int, topics: np.ndarray) -> np.ndarray:
+    """Draw the author of each post and return the authors' positions among the users."""
+    names, of_topic = np.unique(topics, return_inverse=True)
+    authors = rng.permutation(users)[: max(len(names), users // READERS_PER_AUTHOR)]
+    diligence = rng.lognormal(0, 1.2, len(authors))
+    drawn = np.empty(len(topics), dtype=int)
+    for topic in range(len(names)):
+        posts, shares = of_topic == topic, np.where(np.arange(len(authors)) % len(names) == topic, diligence, 0)
+        drawn[posts] = rng.choice(authors, posts.sum(), p=shares / shares.sum())
+    return drawn
+
+
 def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1) -> None:
     """Fill the tables of the database at `url`, then vacuum and analyse them."""
     chance, rng = random.Random(number), np.random.default_rng(number)
@@ -152,7 +166,8 @@ def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1
     ages = np.sort(rng.random(posts) * DAYS * 86400)
     published = now - ages
     looks = interactions // 2
-    who, what, seconds = draw_looks(rng, len(people), np.array([topic for topic, _ in texts]), published, now, looks)
+    topics = np.array([topic for topic, _ in texts])
+    who, what, seconds = draw_looks(rng, len(people), topics, published, now, looks)
     depths = rng.choice(len(KINDS), looks, p=DEPTH_SHARES) + 1
 
     with psycopg.connect(url) as connection:
@@ -163,7 +178,7 @@ def seed(url: str, *, users: int, posts: int, interactions: int, number: int = 1
             "id, handle, name, created_at",
             ((user, *person, joined) for user, person in zip(user_ids, people, strict=True)),
         )
-        authors = rng.integers(0, len(people), posts)
+        authors = draw_authors(rng, len(people), topics)
         copy(
             connection,
             "post",

@@ -31,6 +31,11 @@ function Title({ source, model }: { source: Source; model: string | null }) {
   );
 }
 
+/** Counts the posts of the pages before a page. */
+function countBefore(pages: Page[], position: number): number {
+  return pages.slice(0, position).reduce((sum, { posts }) => sum + posts.length, 0);
+}
+
 export function Feed({ initial }: { initial: Page | null }) {
   const [pages, setPages] = useState<Page[]>(initial ? [initial] : []);
   const [status, setStatus] = useState<Status>(initial ? "ready" : "failed");
@@ -101,8 +106,14 @@ export function Feed({ initial }: { initial: Page | null }) {
             {position > 0 && page.source !== pages[position - 1]?.source && (
               <p className="divider muted">That was all we picked for you. Recent posts from everybody:</p>
             )}
-            {page.posts.map((post) => (
-              <PostCard key={post.id} post={post} onLike={() => setLearned(true)} />
+            {page.posts.map((post, index) => (
+              <PostCard
+                key={post.id}
+                post={post}
+                page={page}
+                place={countBefore(pages, position) + index + 1}
+                onLike={() => setLearned(true)}
+              />
             ))}
           </Fragment>
         ))}

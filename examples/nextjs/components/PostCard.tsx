@@ -5,9 +5,9 @@ import { Avatar } from "@/components/Avatar";
 import { Icon } from "@/components/Icon";
 import { useView } from "@/components/useView";
 import { Why } from "@/components/Why";
-import { flush, note, takeLikeBack } from "@/lib/events";
+import { flush, note, noteImpression, takeBack } from "@/lib/events";
 import { requestReasons } from "@/lib/requests";
-import type { Kind, Post } from "@/lib/types";
+import type { Kind, Page, Post } from "@/lib/types";
 
 function age(moment: string): string {
   const minutes = Math.max(1, Math.floor((Date.now() - Date.parse(moment)) / 60_000));
@@ -15,14 +15,28 @@ function age(moment: string): string {
   return minutes < 1_440 ? `${Math.floor(minutes / 60)}h` : `${Math.floor(minutes / 1_440)}d`;
 }
 
-type Properties = { post: Post; onLike: () => void };
+/** `page` brought the post; `place` is the place in the whole feed, from 1. */
+type Properties = { post: Post; page: Page; place: number; onLike: () => void };
 
-export function PostCard({ post, onLike }: Properties) {
+function Dismissed({ onUndo }: { onUndo: () => void }) {
+  return (
+    <div className="dismissed" role="status">
+      <Icon name="not" />
+      <span>You will see fewer posts like that one.</span>
+      <button autoFocus onClick={onUndo}>
+        Undo
+      </button>
+    </div>
+  );
+}
+
+export function PostCard({ post, page, place, onLike }: Properties) {
   const article = useRef<HTMLElement>(null);
   const [liked, setLiked] = useState(false);
   const [shared, setShared] = useState(false);
   const [open, setOpen] = useState(false);
   const [why, setWhy] = useState(false);
+  const [dismissed, setDismissed] = useState(false);
   const recommended = post.score !== null;
 
   const act = useCallback(
@@ -32,11 +46,17 @@ export function PostCard({ post, onLike }: Properties) {
     },
     [post.id, recommended],
   );
-  useView(article, useCallback(() => void act("view"), [act]));
+  const { scenario, model_version, served_at } = page;
+  const show = useCallback(
+    () => noteImpression({ post_id: post.id, place, scenario, model_version, served_at }),
+    [post.id, place, scenario, model_version, served_at],
+  );
+  const view = useCallback(() => void act("view"), [act]);
+  useView(article, !dismissed, show, view);
 
   async function like() {
     setLiked(!liked);
-    if (liked) return takeLikeBack(post.id);
+    if (liked) return takeBack(post.id, "like");
     await act("like");
     await flush();
     onLike();
@@ -53,8 +73,20 @@ export function PostCard({ post, onLike }: Properties) {
     setOpen(!open);
   }
 
+  function dismiss() {
+    setDismissed(true);
+    note(post.id, "not_interested");
+    void flush();
+  }
+
+  function bringBack() {
+    setDismissed(false);
+    void takeBack(post.id, "not_interested");
+  }
+
+  if (dismissed) return <Dismissed onUndo={bringBack} />;
   return (
-    <article ref={article} className="post" data-id={post.id} data-topic={post.topic}>
+    <article ref={article} className="post" data-id={post.id} data-topic={post.topic} data-author={post.author.id}>
       <Avatar id={post.author.id} name={post.author.name} />
       <div className="body">
         <div className="byline">
@@ -74,6 +106,9 @@ export function PostCard({ post, onLike }: Properties) {
           </button>
           <button aria-label="Share" aria-pressed={shared} onClick={share}>
             <Icon name="share" />
+          </button>
+          <button className="dismiss" aria-label="Not interested" title="Not interested" onClick={dismiss}>
+            <Icon name="not" />
           </button>
           {recommended && (
             <button className="ask" aria-expanded={why} onClick={() => setWhy(!why)}>

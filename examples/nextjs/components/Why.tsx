@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "react";
 import { requestReasons } from "@/lib/requests";
-import type { Reason } from "@/lib/types";
+import type { Reason, Why as Found } from "@/lib/types";
 
 const LONGEST = 90;
 
@@ -36,12 +36,12 @@ function Row({ reason }: { reason: Reason }) {
 }
 
 export function Why({ postId }: { postId: string }) {
-  const [reasons, setReasons] = useState<Reason[] | "failed">();
+  const [found, setFound] = useState<Found | "failed">();
   useEffect(() => {
     let current = true;
     requestReasons(postId).then(
-      (found) => current && setReasons(found),
-      () => current && setReasons("failed"),
+      (answer) => current && setFound(answer),
+      () => current && setFound("failed"),
     );
     return () => {
       current = false;
@@ -50,17 +50,22 @@ export function Why({ postId }: { postId: string }) {
   return (
     <section className="reasons" aria-label="Why this post?">
       <h3>Why this post?</h3>
-      {reasons === undefined && <p className="muted">Looking it up…</p>}
-      {reasons === "failed" && <p className="muted">The reasons cannot be read right now.</p>}
-      {Array.isArray(reasons) && reasons.length === 0 && (
+      {found === undefined && <p className="muted">Looking it up…</p>}
+      {found === "failed" && <p className="muted">The reasons cannot be read right now.</p>}
+      {typeof found === "object" && found.reasons.length === 0 && (
         <p className="muted">You have acted on this post, so it is no longer one of your recommendations.</p>
       )}
-      {Array.isArray(reasons) && reasons.length > 0 && (
-        <ul>
-          {reasons.map((reason, position) => (
-            <Row key={position} reason={reason} />
-          ))}
-        </ul>
+      {typeof found === "object" && found.reasons.length > 0 && (
+        <>
+          <ul>
+            {found.reasons.map((reason, position) => (
+              <Row key={position} reason={reason} />
+            ))}
+          </ul>
+          {found.faded >= 0.01 && (
+            <p className="muted faded">Newer posts come first: its age took {Math.round(found.faded * 100)}&thinsp;% off.</p>
+          )}
+        </>
       )}
     </section>
   );

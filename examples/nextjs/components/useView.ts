@@ -1,19 +1,32 @@
-import { type RefObject, useEffect } from "react";
+import { type RefObject, useEffect, useRef } from "react";
 
 const SHARE = 0.5;
 const DWELL = 1_000;
 
-/** Calls `onView` once, after at least half of the element was on the screen for a second. */
-export function useView(element: RefObject<HTMLElement | null>, onView: () => void): void {
+/**
+ * Watches whether half of an element is on the screen: calls `onShown` at the first time, and `onView` after the first
+ * second in a row, each once. While `active` is false it waits.
+ */
+export function useView(
+  element: RefObject<HTMLElement | null>,
+  active: boolean,
+  onShown: () => void,
+  onView: () => void,
+): void {
+  const done = useRef({ shown: false, viewed: false });
   useEffect(() => {
-    if (element.current === null) return;
+    const { current } = done;
+    if (!active || element.current === null || current.viewed) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const observer = new IntersectionObserver(
       ([entry]) => {
         clearTimeout(timer);
         if (entry === undefined || entry.intersectionRatio < SHARE) return;
+        if (!current.shown) onShown();
+        current.shown = true;
         timer = setTimeout(() => {
           observer.disconnect();
+          current.viewed = true;
           onView();
         }, DWELL);
       },
@@ -24,5 +37,5 @@ export function useView(element: RefObject<HTMLElement | null>, onView: () => vo
       clearTimeout(timer);
       observer.disconnect();
     };
-  }, [element, onView]);
+  }, [element, active, onShown, onView]);
 }

@@ -1,12 +1,12 @@
 import "server-only";
 import pg from "pg";
 
-// In development, Next.js evaluates a changed file again. The pool is kept.
-const kept = globalThis as { pool?: pg.Pool };
+// In development, Next.js evaluates a changed file again. The pools are kept.
+const kept = globalThis as { pools?: Map<string, pg.Pool> };
 
-function connect(): pg.Pool {
+function connect(url: string): pg.Pool {
   const pool = new pg.Pool({
-    connectionString: process.env.DATABASE_URL,
+    connectionString: url,
     connectionTimeoutMillis: 2_000,
     query_timeout: 5_000,
     max: 10,
@@ -16,7 +16,22 @@ function connect(): pg.Pool {
   return pool;
 }
 
+function toPool(variable: string): pg.Pool {
+  kept.pools ??= new Map();
+  const known = kept.pools.get(variable);
+  if (known) return known;
+  const url = process.env[variable];
+  if (!url) throw new Error(`${variable} is not set`);
+  const pool = connect(url);
+  kept.pools.set(variable, pool);
+  return pool;
+}
+
 export async function query<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {
-  kept.pool ??= connect();
-  return (await kept.pool.query<Row>(text, values)).rows;
+  return (await toPool("DATABASE_URL").query<Row>(text, values)).rows;
+}
+
+/** Runs a query as the product team's role, which reads figures of experiments and no user's data. */
+export async function queryFigures<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {
+  return (await toPool("PRODUCT_DATABASE_URL").query<Row>(text, values)).rows;
 }

@@ -1,6 +1,6 @@
 import "server-only";
 import { query } from "@/lib/database";
-import type { Interaction } from "@/lib/types";
+import type { Interaction, Revocable } from "@/lib/types";
 
 /** Records interactions. The sender gives each one an id, so an interaction that is sent twice is recorded once. */
 export async function record(userId: string, interactions: Interaction[]): Promise<void> {
@@ -14,10 +14,11 @@ export async function record(userId: string, interactions: Interaction[]): Promi
   );
 }
 
-export async function unlike(userId: string, postId: string): Promise<void> {
+/** Takes a like or a "not interested" back. */
+export async function takeBack(userId: string, postId: string, kind: Revocable): Promise<void> {
   await query(
     `delete from user_interaction
-     where user_id = $1 and post_id = $2 and interaction_type = 'like'`,
-    [userId, postId],
+     where user_id = $1 and post_id = $2 and interaction_type = $3`,
+    [userId, postId, kind],
   );
 }

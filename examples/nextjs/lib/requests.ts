@@ -1,5 +1,5 @@
 import { MOST_EXCLUDED } from "@/lib/input";
-import type { Page, Reason } from "@/lib/types";
+import type { Page, Why } from "@/lib/types";
 
 export const PAGE_SIZE = 50;
 
@@ -13,18 +13,18 @@ export async function requestPage(shown: string[]): Promise<Page> {
   return (await response.json()) as Page;
 }
 
-const reasons = new Map<string, Promise<Reason[]>>();
+const reasons = new Map<string, Promise<Why>>();
 
 /**
  * Asks why a post was recommended, before the first interaction with it is sent, and keeps the answer. After that
  * interaction the post is no longer recommended, so the database has no explanation for it.
  */
-export function requestReasons(postId: string): Promise<Reason[]> {
+export function requestReasons(postId: string): Promise<Why> {
   const known = reasons.get(postId);
   if (known) return known;
   const asked = fetch(`/api/why?post_id=${encodeURIComponent(postId)}`).then(async (response) => {
     if (!response.ok) throw new Error(`why: ${response.status}`);
-    return ((await response.json()) as { reasons: Reason[] }).reasons;
+    return (await response.json()) as Why;
   });
   reasons.set(postId, asked);
   asked.catch(() => reasons.delete(postId));

@@ -1,12 +1,13 @@
 /** Starts a temporary database, the built application and a browser for the tests, all on loopback. */
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 
 const HERE = import.meta.dirname;
@@ -58,13 +59,14 @@ export async function startDatabase(sizes) {
 /**
  * Start the built application.
  * @param {string} databaseUrl
+ * @param {Record<string, string>} settings further environment variables
  */
-export async function startApplication(databaseUrl) {
+export async function startApplication(databaseUrl, settings = {}) {
   const port = await findPort();
   const next = join(HERE, "../node_modules/next/dist/bin/next");
   const child = spawn(process.execPath, [next, "start", "-H", "127.0.0.1", "-p", String(port)], {
     cwd: join(HERE, ".."),
-    env: { ...process.env, DATABASE_URL: databaseUrl, NEXT_TELEMETRY_DISABLED: "1" },
+    env: { ...process.env, ...settings, DATABASE_URL: databaseUrl, NEXT_TELEMETRY_DISABLED: "1" },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let log = "";
@@ -83,6 +85,15 @@ export async function startApplication(databaseUrl) {
       await ended;
     },
   };
+}
+
+/**
+ * Runs a command of recdb and returns what it prints.
+ * @param {string[]} command
+ */
+export async function recdb(...command) {
+  const { stdout } = await promisify(execFile)(PYTHON, ["-m", "recdb.cli", ...command]);
+  return stdout;
 }
 
 export async function startBrowser() {

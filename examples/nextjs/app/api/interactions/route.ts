@@ -1,6 +1,6 @@
 import { answer, readJson, refuse } from "@/lib/answer";
-import { toInteractions, toPostId } from "@/lib/input";
-import { record, unlike } from "@/lib/interactions";
+import { toInteractions, toTakenBack } from "@/lib/input";
+import { record, takeBack } from "@/lib/interactions";
 
 /** POST /api/interactions {"interactions": [{"id", "post_id", "interaction_type", "metadata"?}]} */
 export async function POST(request: Request): Promise<Response> {
@@ -12,12 +12,12 @@ export async function POST(request: Request): Promise<Response> {
   });
 }
 
-/** DELETE /api/interactions {"post_id"}: takes a like back. */
+/** DELETE /api/interactions {"post_id", "interaction_type": "like" or "not_interested"}: takes it back. */
 export async function DELETE(request: Request): Promise<Response> {
   return answer(async (userId) => {
-    const postId = toPostId(await readJson(request));
-    if (postId === undefined) return refuse(400);
-    await unlike(userId, postId);
+    const taken = toTakenBack(await readJson(request));
+    if (taken === undefined) return refuse(400);
+    await takeBack(userId, taken.post_id, taken.interaction_type);
     return new Response(null, { status: 204 });
   });
 }

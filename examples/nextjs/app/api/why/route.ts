@@ -6,6 +6,6 @@ import { readReasons } from "@/lib/reasons";
 export async function GET(request: Request): Promise<Response> {
   return answer(async (userId) => {
     const postId = new URL(request.url).searchParams.get("post_id");
-    return isId(postId) ? Response.json({ reasons: await readReasons(userId, postId) }) : refuse(400);
+    return isId(postId) ? Response.json(await readReasons(userId, postId)) : refuse(400);
   });
 }
