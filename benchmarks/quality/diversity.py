@@ -150,7 +150,7 @@ def measure(folder: Path) -> list[Measured]:
                         len(np.unique(shown)) / touched,
                         intra_list_distance(lists, vectors),
                         len(shown) / len(lists),
-                    )  # fmt: skip
+                    )
                 )
                 print(f"{folder.name}: {found[-1].setting}, ndcg {found[-1].ndcg.mean():.4f}", flush=True)
     return found
@@ -162,7 +162,7 @@ def describe(name: str, found: list[Measured]) -> list[str]:
     lines = [
         f"### {name}: {len(plain):,} test users",
         "",
-        f"| scenario | ndcg@{PAGE} | its change (95 %) | recall@{PAGE} | coverage | intra-list distance | items a list |",
+        f"| scenario | ndcg@{PAGE} | change (95 %) | recall@{PAGE} | coverage | intra-list distance | items a list |",
         "|---|---|---|---|---|---|---|",
     ]
     for each in found:
