@@ -64,7 +64,7 @@ class Measured:
 
 
 def intra_list_distance(lists: NDArray[np.int64], vectors: NDArray[np.float32]) -> float:
-    """Return 1 - cosine, the mean over the pairs of each list and over the lists of two items or more."""
+    """Return 1 - cosine, the mean over the pairs of a list and over the lists of two items or more; 0 without any."""
     distances = []
     for row in lists:
         units = vectors[row[row >= 0]]
@@ -72,7 +72,7 @@ def intra_list_distance(lists: NDArray[np.int64], vectors: NDArray[np.float32]) 
         pairs = len(units) * (len(units) - 1)
         if pairs:
             distances.append(1 - ((units @ units.T).sum() - len(units)) / pairs)
-    return float(np.mean(distances))
+    return float(np.mean(distances)) if distances else 0.0
 
 
 def read_vectors(connection: psycopg.Connection, keys: dict[str, int]) -> NDArray[np.float32]:

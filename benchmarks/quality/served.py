@@ -51,7 +51,9 @@ def read_events(*files: Path) -> list[Event]:
             for row in csv.DictReader(opened):
                 at = row.get("created_at")
                 events.append(
-                    Event(row["user_id"], row["item_id"], row["kind"], datetime.fromisoformat(at) if at else None)
+                    Event(
+                        row["user_id"], row["item_id"], row.get("kind", ""), datetime.fromisoformat(at) if at else None
+                    )
                 )
     return sorted(events, key=lambda event: event.at.timestamp() if event.at else 0.0)
 
