@@ -28,6 +28,8 @@ class Scenario(Base):
         CheckConstraint("rotation_rate between 0 and 1", name="scenario_rotation_rate"),
         CheckConstraint(_TIME.format("rotation_time"), name="scenario_rotation_time"),
         CheckConstraint("explore between 0 and 1", name="scenario_explore"),
+        CheckConstraint(_TIME.format("explore_for"), name="scenario_explore_for"),
+        CheckConstraint("explore_below between 1 and 1000000", name="scenario_explore_below"),
         CheckConstraint(_FILTER.format("filter", "coalesce(jsonb_typeof(filter), 'object')"), name="scenario_filter"),
         CheckConstraint("fallback in ('none', 'popular')", name="scenario_fallback"),
         CheckConstraint("minimum_score between 0 and 1", name="scenario_minimum_score"),
@@ -58,6 +60,8 @@ class Scenario(Base):
             persisted=True,
         )
     )
+    explore_for: Mapped[timedelta] = mapped_column(server_default=text("'1 hour'"))
+    explore_below: Mapped[int] = mapped_column(server_default=text("100"))
 
 
 class Rule(Base):
@@ -83,3 +87,36 @@ class Rule(Base):
     valid_from: Mapped[datetime | None]
     valid_to: Mapped[datetime | None]
     note: Mapped[str | None]
+
+
+class LittleShown(Base):
+    """An item that scenarios may explore."""
+
+    __tablename__ = "little_shown"
+    __table_args__ = (
+        CheckConstraint("impressions >= 0"),
+        CheckConstraint("touched between 0 and impressions"),
+        Index(
+            "little_shown_slot",
+            "slot",
+            "item_key",
+            postgresql_include=["impressions", "touched"],
+        ),
+    )
+
+    item_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    slot: Mapped[int]
+    """A hash of the key."""
+    impressions: Mapped[int]
+    touched: Mapped[int]
+
+
+class LittleShownState(Base):
+    """When the rows of LittleShown were last chosen, one row."""
+
+    __tablename__ = "little_shown_state"
+    __table_args__ = (CheckConstraint("only_row"),)
+
+    only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    filled_at: Mapped[datetime]
+    took: Mapped[timedelta]

@@ -242,6 +242,8 @@ class ItemKey(Base):
 
     item_key: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     item_id: Mapped[str]
+    first_at: Mapped[datetime | None]
+    """The first interaction with it, as of the last full refresh."""
 
 
 class RecentUser(Base):

@@ -99,13 +99,14 @@ comment on function recdb.score_sources(record, record, integer) is
 --   parameters  item_key     the item
 --               owner        the user, whose own items are not eligible; NULL for a guest
 --               listed_only  config.listed_only: whether an item that no catalogue has is not eligible
---   returns     one row, or none if the item is not eligible; attributes are NULL if no catalogue has the item
+--   returns     one row, or none if the item is not eligible; attributes are NULL if no catalogue has the item;
+--               appeared_at is when it was published, else its first interaction
 --   reads       item_key, read_item() (an index of each source)
 create or replace function recdb.eligible(item_key integer, owner text, listed_only boolean)
-returns table (item_id text, attributes jsonb, owner_id text, published_at timestamptz)
+returns table (item_id text, attributes jsonb, owner_id text, appeared_at timestamptz)
 language sql stable rows 1
 begin atomic
-    select t.item_id, i.attributes, i.owner_id, i.published_at
+    select t.item_id, i.attributes, i.owner_id, coalesce(i.published_at, t.first_at)
     from recdb.item_key t
     left join lateral recdb.read_item(t.item_id) i on true
     where t.item_key = eligible.item_key

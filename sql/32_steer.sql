@@ -64,7 +64,7 @@ create or replace function recdb.steer_pool(
     everything record, top double precision, given record, owner text, filter jsonb, size bigint, further bigint
 )
 returns table (
-    item_key integer, item_id text, owner_id text, published_at timestamptz, attributes jsonb, score double precision
+    item_key integer, item_id text, owner_id text, appeared_at timestamptz, attributes jsonb, score double precision
 )
 language plpgsql stable rows 200 cost 3000
 as $$
@@ -74,9 +74,9 @@ declare
     own_path constant jsonpath := recdb.filter_path(given.filter);
 begin
     return query
-    select p.item_key, p.item_id, p.owner_id, p.published_at, p.attributes, p.score
+    select p.item_key, p.item_id, p.owner_id, p.appeared_at, p.attributes, p.score
     from (
-        select c.item_key, o.item_id, o.owner_id, o.published_at, o.attributes,
+        select c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes,
             round(c.score / top * 1e9) / 1e9 as score, row_number() over (rows unbounded preceding) as place
         from unnest(everything.item_keys, everything.scores) c(item_key, score)
         cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
@@ -104,7 +104,7 @@ language sql stable parallel safe
 begin atomic
     select case when fade.at is not null and fade.half is not null then
         power(2::double precision, -least(500::double precision, greatest(0::double precision,
-            date_part('epoch', now() - fade.at) / date_part('epoch', fade.half)))) end;
+            (date_part('epoch', now()) - date_part('epoch', fade.at)) / date_part('epoch', fade.half)))) end;
 end;
 comment on function recdb.fade(timestamptz, interval) is
     'Internal: 2 ^ (-age / half), above 0; NULL if either is NULL.';
@@ -121,7 +121,7 @@ create or replace function recdb.steer_filler(
     missing bigint
 )
 returns table (
-    item_key integer, item_id text, owner_id text, published_at timestamptz, attributes jsonb, score double precision
+    item_key integer, item_id text, owner_id text, appeared_at timestamptz, attributes jsonb, score double precision
 )
 language plpgsql stable rows 200 cost 5000
 as $$
@@ -142,9 +142,11 @@ begin
             everything.scores, among) f;
     end if;
     return query
-    select t.item_key, f.item_id, i.owner_id, i.published_at, i.attributes, f.score
+    select t.item_key, f.item_id, i.owner_id, coalesce(i.published_at, t.first_at), i.attributes, f.score
     from unnest(found.ids, found.scores) f(item_id, score)
-    left join lateral (select t.item_key from recdb.item_key t where t.item_id = f.item_id offset 0) t on true
+    left join lateral (
+        select t.item_key, t.first_at from recdb.item_key t where t.item_id = f.item_id offset 0
+    ) t on true
     left join lateral recdb.read_item(f.item_id) i on true
     where recdb.matches(i.attributes, given.filter, own_path);
 end
@@ -179,17 +181,20 @@ declare
     -- A rule that lifts reaches as far below the pool as the pool is large, and one that pins further.
     further constant bigint := case when pins then 2000 when exists (
         select from unnest(given.factors) f(factor) where f.factor > 1) then size else 0 end;
+    among_keys constant integer[] := case when among is not null then recdb.find_keys(among) end;
     pool record;
+    explored record;
+    seed bigint;
 begin
     if among is not null then
         select coalesce(array_agg(c.item_key order by c.score desc), '{}') as item_keys,
             coalesce(array_agg(c.score order by c.score desc), '{}') as scores
         into candidates
         from unnest(everything.item_keys, everything.scores) c(item_key, score)
-        where c.item_key in (select unnest(recdb.find_keys(among)));
+        where c.item_key in (select unnest(among_keys));
     end if;
-    select array_agg(s.item_key) as item_keys, array_agg(s.item_id) as item_ids, array_agg(s.value) as numbers,
-        array_agg(s.reason) as reasons, array_agg(s.owner_id) as owner_ids, array_agg(s.counted) as counted,
+    select coalesce(array_agg(s.item_key), '{}') as item_keys, coalesce(array_agg(s.item_id), '{}') as item_ids,
+        array_agg(s.value) as numbers, array_agg(s.reason) as reasons, array_agg(s.owner_id) as owner_ids, array_agg(s.counted) as counted,
         array_agg(s.attributes) as attributes
     into pool
     from (
@@ -223,19 +228,25 @@ begin
             on a.item_key = p.item_key and not coalesce(p.item_key = any (profile.item_keys), false)
         cross join lateral (
             select recdb.lift(
-                p.score * coalesce(recdb.fade(p.published_at, given.freshness), 1)
+                p.score * coalesce(recdb.fade(p.appeared_at, given.freshness), 1)
                     * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
                     * coalesce(f.lowers, 1), coalesce(f.lifts, 1)) as value
         ) v
         where coalesce(f.lowers, 1) > 0 and p.item_id not in (select unnest(excluded))
         order by v.value desc, p.item_id
     ) s;
-    if pool.item_ids is null then
+    select null::integer[] as item_keys, '{}'::text[] as item_ids into explored;
+    if given.explore > 0 then
+        seed := recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text));
+        explored := recdb.explorers(
+            given, seed, profile, owner, filter, among_keys, ceil(given.explore * size)::bigint);
+    end if;
+    if pool.item_ids = '{}' and explored.item_ids = '{}' then
         return;
     end if;
     return query
     select n.item_id, n.score, n.reason
-    from recdb.choose_items(served.model_id, given, pool, wanted, excluded) n;
+    from recdb.choose_items(served.model_id, given, pool, explored, seed, wanted, excluded) n;
 end
 $$;
 comment on function recdb.steer_items(

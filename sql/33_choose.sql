@@ -160,18 +160,23 @@ comment on function recdb.likeness(integer, integer[], text[]) is
 
 
 -- recdb.choose_places: the greedy choice of a list from its pool.
---   parameters  ids, numbers  of the pool, numbers descending
+--   parameters  ids, numbers  of the pool, numbers descending; no number for those that come only if they are explored
 --               diversity    of the scenario
 --               vectors, nearest  of likeness(); NULL without diversity
 --               places, members, room  of count_groups()
 --               pinned       places in the pool that are chosen already, none is an empty array
+--               explorers    places in the pool of the items that may be explored, the first one first; NULL for none
+--               draws        the numbers drawn for them
+--               explored     for each turn whether an explorer is chosen, if one is left
 --               wanted       how many to choose beside those
---   returns     places in the pool in the order of the choice, and the number by which each was chosen
+--   returns     places in the pool in the order of the choice, the number by which each was chosen, and whether it is
+--               explored. The number of an explored item is that of the best other one; if there is none, next to 0
 -- An item's number only sinks while others are chosen. So what is below the best so far needs no other look.
 create or replace function recdb.choose_places(
     ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],
-    nearest double precision[], places integer[], members integer[], room integer[], pinned integer[], wanted bigint,
-    out chosen integer[], out scores double precision[]
+    nearest double precision[], places integer[], members integer[], room integer[], pinned integer[],
+    explorers integer[], draws double precision[], explored boolean[], wanted bigint,
+    out chosen integer[], out scores double precision[], out explores boolean[]
 )
 language plpgsql immutable
 as $$
@@ -180,8 +185,11 @@ declare
         select (1 - diversity) * p.number + diversity * (1 - coalesce(p.near, 0))
         from unnest(numbers, nearest) with ordinality p(number, near, place) order by p.place);
     visits constant integer[] := array(
-        select p.place from unnest(bounds, ids) with ordinality p(bound, id, place) order by p.bound desc, p.id);
-    tops constant double precision[] := array(select p.bound from unnest(bounds) p(bound) order by p.bound desc);
+        select p.place from unnest(bounds, ids) with ordinality p(bound, id, place)
+        where p.bound is not null
+        order by p.bound desc, p.id);
+    tops constant double precision[] := array(
+        select p.bound from unnest(bounds) p(bound) where p.bound is not null order by p.bound desc);
     firsts integer[] := array_fill(0, array[cardinality(ids)]);
     compared integer[] := array_fill(0, array[cardinality(ids)]);
     closed boolean[] := array_fill(false, array[cardinality(ids)]);
@@ -192,15 +200,17 @@ declare
     best integer;
     best_number double precision;
     cosine double precision;
+    explores_now boolean;
 begin
     scores := '{}';
+    explores := '{}';
     for number in reverse coalesce(cardinality(members), 0) .. 1 loop
         firsts[places[number]] := number;
     end loop;
     for turn in 1 .. cardinality(pinned) + wanted loop
         best := pinned[turn];
         best_number := -1;
-        for visit in starts .. cardinality(ids) loop
+        for visit in starts .. cardinality(visits) loop
             exit when turn <= cardinality(pinned) or tops[visit] < best_number;
             i := visits[visit];
             if closed[i] then
@@ -229,8 +239,27 @@ begin
                 best_number := bounds[i];
             end if;
         end loop;
+        explores_now := false;
+        if explored[turn - cardinality(pinned)] then
+            for number in 1 .. coalesce(cardinality(explorers), 0) loop
+                i := explorers[number];
+                continue when closed[i];
+                member := firsts[i];
+                while member > 0 and places[member] = i loop
+                    closed[i] := closed[i] or room[members[member]] <= 0;
+                    member := member + 1;
+                end loop;
+                if not closed[i] then
+                    best_number := case when best is null then draws[number] * 1e-9 else best_number end;
+                    best := i;
+                    explores_now := true;
+                    exit;
+                end if;
+            end loop;
+        end if;
         exit when best is null;
         closed[best] := true;
+        explores := explores || explores_now;
         above := above || best;
         scores := scores || best_number;
         member := firsts[best];
@@ -241,26 +270,61 @@ begin
     end loop;
     chosen := above[cardinality(pinned) + 1:];
     scores := scores[cardinality(pinned) + 1:];
+    explores := explores[cardinality(pinned) + 1:];
 end
 $$;
 comment on function recdb.choose_places(
     text[], double precision[], double precision, @vector@.vector[], double precision[], integer[], integer[],
-    integer[], integer[], bigint) is
+    integer[], integer[], integer[], double precision[], boolean[], bigint) is
     'Internal: the greedy choice of a steered list from its pool.';
+
+
+-- recdb.add_explorers: a pool with the items that may be explored at its end.
+--   parameters  pool      of steer_items()
+--               explored  the row of explorers()
+--   returns     the pool; what it did not have comes without a number, and without attributes: no rule pins it
+create or replace function recdb.add_explorers(pool record, explored record)
+returns record
+language plpgsql stable
+as $$
+declare
+    added record;
+    whole record;
+begin
+    select array_agg(e.item_key order by e.number) as item_keys, array_agg(e.item_id order by e.number) as item_ids,
+        array_agg(null::double precision) as numbers, array_agg(null::text) as reasons,
+        array_agg(e.owner_id order by e.number) as owner_ids, array_agg(e.counted order by e.number) as counted,
+        array_agg(null::jsonb) as attributes
+    into added
+    from unnest(explored.item_keys, explored.item_ids, explored.owner_ids, explored.counted) with ordinality
+        e(item_key, item_id, owner_id, counted, number)
+    where e.item_id not in (select unnest(pool.item_ids));
+    select pool.item_keys || added.item_keys as item_keys, pool.item_ids || added.item_ids as item_ids,
+        pool.numbers || added.numbers as numbers, pool.reasons || added.reasons as reasons,
+        pool.owner_ids || added.owner_ids as owner_ids, pool.counted || added.counted as counted,
+        pool.attributes || added.attributes as attributes
+    into whole;
+    return whole;
+end
+$$;
+comment on function recdb.add_explorers(record, record) is
+    'Internal: the pool of a steered list with the items that may be explored at its end.';
 
 
 -- recdb.choose_items: the steered list from its pool.
 --   parameters  model_id  the model version
 --               given     the row of the scenario, as steer_items()
 --               pool      arrays of one length, the best items first
+--               explored  the row of explorers(); its item_ids are an empty array for none
+--               seed      of explore_seed(); NULL for no explorers
 --               wanted    how many items
 --               excluded  the ids that count as chosen
 --   returns     the rows of the list; scores descend, so that sorting by them keeps the order
 --   reads       as count_groups(), find_pins() and likeness()
--- A pinned item gets the score of the item above it, or 1. The items below it go on with their own scores, a trifle
--- less where a score would come twice in the wrong order.
+-- A pinned item gets the score of the item above it, or 1, and an explored one that of the item which it keeps from its
+-- place. The items below it go on with their own scores, a trifle less where a score would come twice in the wrong order.
 create or replace function recdb.choose_items(
-    model_id integer, given record, pool record, wanted bigint, excluded text[]
+    model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, excluded text[]
 )
 returns table (item_id text, score double precision, reason text)
 language plpgsql stable rows 50
@@ -271,11 +335,24 @@ declare
     pins record;
     like_excluded record;
     picked record;
+    explorers record;
+    explored_turns boolean[];
     next_pick integer := 1;
     pick integer;
     last_score double precision := 1;
     last_id text := '';
 begin
+    select null::integer[] as places, '{}'::double precision[] as draws into explorers;
+    if explored.item_ids <> '{}' then
+        pool := recdb.add_explorers(pool, explored);
+        select array_agg(array_position(pool.item_ids, e.item_id) order by e.number) as places,
+            array_agg(e.draw order by e.number) as draws
+        into explorers
+        from unnest(explored.item_ids, explored.draws) with ordinality e(item_id, draw, number)
+        where e.item_id not in (select unnest(excluded));
+        explored_turns := recdb.explored_places(
+            given.explore, seed, (select count(distinct e.id) from unnest(excluded) e(id)), wanted);
+    end if;
     select null::integer[] as places, null::integer[] as members, null::integer[] as room into groups;
     if given.max_per_owner is not null or given.max_per_number is not null then
         select g.* into groups from recdb.count_groups(given, pool, excluded) g;
@@ -292,7 +369,12 @@ begin
     end if;
     picked := recdb.choose_places(
         pool.item_ids, pool.numbers, given.diversity, like_excluded.vectors, like_excluded.nearest,
-        groups.places, groups.members, groups.room, coalesce(pins.places, '{}'), wanted);
+        groups.places, groups.members, groups.room, coalesce(pins.places, '{}'), explorers.places, explorers.draws,
+        array(
+            select e.explores from unnest(explored_turns) with ordinality e(explores, turn)
+            where not coalesce(e.turn = any (pins.targets), false)
+            order by e.turn),
+        wanted);
     for place in 1 .. wanted loop
         pick := coalesce(array_position(pins.targets, place::integer), 0);
         if pick > 0 then
@@ -303,7 +385,8 @@ begin
             exit when next_pick > cardinality(picked.chosen);
             item_id := pool.item_ids[picked.chosen[next_pick]];
             score := least(last_score, picked.scores[next_pick]);
-            reason := pool.reasons[picked.chosen[next_pick]];
+            reason := case when picked.explores[next_pick] then 'explored'
+                else pool.reasons[picked.chosen[next_pick]] end;
             next_pick := next_pick + 1;
         end if;
         if score = last_score and item_id < last_id then
@@ -315,5 +398,5 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.choose_items(integer, record, record, bigint, text[]) is
+comment on function recdb.choose_items(integer, record, record, record, bigint, bigint, text[]) is
     'Internal: the steered list from its pool.';

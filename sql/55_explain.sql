@@ -77,8 +77,9 @@ comment on function recdb.contributions(text, text, text) is
 --               score     of the model, in 0..1; NULL if the item has none
 --               scenario  as recommend()
 --   returns     one row for each of freshness, rotation and rules that acts: the difference that it makes, in the order
---               of 32_steer. Diversity and the numbers per owner and attribute depend on the list, and have no row
---   reads       scenario, rule, the item, impression
+--               of 32_steer. One row, explored, with the number drawn for an item that may get an explored place: it is
+--               no part of the score. Diversity and the numbers per owner and attribute depend on the list, and have no row
+--   reads       scenario, rule, the item, impression, little_shown
 create or replace function recdb.explain_steering(
     user_id text, item_id text, score double precision, scenario text
 )
@@ -89,12 +90,24 @@ as $$
 declare
     given constant record := recdb.read_scenario(scenario, user_id);
     factors record;
+    profile record;
 begin
+    if given.explore > 0 then
+        select p.* into profile from recdb.profile(explain_steering.user_id) p;
+        return query
+        select 'explored', d.draw
+        from recdb.explorers(
+            given, recdb.explore_seed(given, explain_steering.user_id), profile, explain_steering.user_id, null, null,
+            ceil(given.explore * given.pool)::bigint) x
+        cross join lateral unnest(x.item_ids, x.draws) d(item_id, draw)
+        where d.item_id = explain_steering.item_id;
+    end if;
     if score is null or not (given.acts or given.conditions is not null) then
         return;
     end if;
     select
-        coalesce(recdb.fade(i.published_at, given.freshness), 1) as fresh,
+        coalesce(recdb.fade(coalesce(i.published_at, (
+            select t.first_at from recdb.item_key t where t.item_id = n.id)), given.freshness), 1) as fresh,
         coalesce(1 - given.rotation_rate * recdb.fade((
             select a.shown_at
             from recdb.ages_shown(
@@ -135,8 +148,9 @@ comment on function recdb.explain_steering(text, text, double precision, text) i
 --               because_id is NULL. Of an item that recommend() gives with the reason content: source 'content', the
 --               item is like because_id, or 'author', it is by the owner of because_id. Of a scenario: sources
 --               'freshness', 'rotation' and 'rule', the differences that they make. The contributions add up to
---               the item's score before the choice of the list, the largest first. No rows if
---               recommend() does not give the item, or gives it as popular filler
+--               the item's score before the choice of the list, the largest first. Source 'explored', which does not
+--               count for the sum: the number drawn for an item that may get an explored place. No rows if recommend()
+--               does not give the item, or gives it as popular filler
 --   reads       the same as recommend()
 --   errors      42704 for an unknown model
 -- If the user has already seen the item, the explanation ignores that interaction.
@@ -193,7 +207,8 @@ comment on function recdb.explain(text, text, text, text) is
     'model has not seen is there because it is like an item of the user''s (source content) or by the same owner '
     '(source author). No rows if the '
     'item is not recommended, or only as popular filler. A scenario adds the sources freshness, rotation and rule, '
-    'with the differences that they make. If the user has already seen the item, the explanation '
+    'with the differences that they make, and the source explored with the number drawn for an item that may get an '
+    'explored place, which does not count for the sum. If the user has already seen the item, the explanation '
     'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 
 

@@ -69,36 +69,12 @@ $$;
 comment on function recdb.cluster() is 'Internal: the system identifier of the server.';
 
 
--- recdb.assign_keys: give users and items that have no key a dense integer key, in the order of their ids.
---   reads       interactions, all of them
---   writes      user_key, item_key
--- An attached table may hold ids that are too long for an index entry: they get no key.
-create or replace function recdb.assign_keys()
-returns void
-language plpgsql volatile
-set search_path from current
-as $$
-begin
-    insert into recdb.user_key (user_id)
-    select distinct i.user_id from recdb.read_interactions() i
-    where not exists (select from recdb.user_key u where u.user_id = i.user_id)
-      and octet_length(i.user_id) <= 2600
-    order by i.user_id;
-    insert into recdb.item_key (item_id)
-    select distinct i.item_id from recdb.read_interactions() i
-    where not exists (select from recdb.item_key t where t.item_id = i.item_id)
-      and octet_length(i.item_id) <= 2600
-    order by i.item_id;
-end
-$$;
-comment on function recdb.assign_keys() is 'Internal: gives dense integer keys to users and items that have none.';
-
-
 -- recdb.refresh_items: weigh the interactions of some users again.
 --   parameters  user_keys  the users
 --   returns     the number of rows written
 --   reads       profile_of() of each user who is not ignored
---   writes      user_item_recent, recent_user; item_key for items without a key; the difference to item_popularity
+--   writes      user_item_recent, recent_user; item_key for items without a key, and as date_items(); the difference to
+--               item_popularity
 create or replace function recdb.refresh_items(user_keys integer[])
 returns bigint
 language plpgsql volatile
@@ -142,6 +118,7 @@ begin
         where t.item_key is not null
     ) k;
     get diagnostics written = row_count;
+    perform recdb.date_items(user_keys);
     after := recdb.popularity_of(user_keys);
     perform recdb.add_popularity(
         before.item_keys || after.item_keys,
@@ -320,6 +297,7 @@ begin
     perform recdb.link_touched(user_keys);
     perform recdb.refresh_queued();
     perform recdb.keep_impressions(recount => false);
+    perform recdb.keep_little_shown(refill => false);
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
     return true;
 exception when others then

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.types.json import Jsonb
 from support.data import column, recommend, record, tastes, train
-from support.steered import Choice, Steering, read_catalogue
+from support.steered import Choice, Steering, draw_items, meets, read_catalogue
 
 from recdb import InvalidInput, Recommender
 from recdb.database import Database
@@ -38,6 +38,8 @@ steerings = st.builds(
     diversity=st.one_of(st.just(0.0), st.floats(0, 1)),
     filter=st.one_of(st.none(), conditions),
     minimum_score=st.one_of(st.none(), st.floats(0, 0.8)),
+    explore=st.one_of(st.just(0.0), st.floats(0, 1)),
+    explore_below=st.sampled_from([1, 4, 100]),
     rules=st.lists(st.tuples(conditions, st.sampled_from([0.0, 0.25, 0.9, 1.0, 1.7, 20.0])), max_size=3),
 )
 
@@ -55,6 +57,11 @@ def connection(module_database: Database) -> Iterator[psycopg.Connection]:
             "case when n % 8 <> 7 then now() - n * interval '7 hours' end from generate_series(0, 49) n "
             "union all select 'new' || n, 'o1', '{\"topic\": 1}', now() - n * interval '1 hour' "
             "from generate_series(1, 3) n"
+        )
+        # The more often, the lower its number: i0 nineteen times, i20 once. The others were never shown.
+        connection.execute(
+            "select recdb.impressions('u' || n, (select array_agg('i' || m) from generate_series(0, 40 - n) m), "
+            "shown_at => now() - interval '60 days') from generate_series(20, 39) n"
         )
         train(module_database, neighbors=15)
         yield connection
@@ -82,9 +89,28 @@ def steer(connection: psycopg.Connection, steering: Steering, name: str = "here"
         )
 
 
-def choice(connection: psycopg.Connection, steering: Steering, shown: Any = None) -> Choice:
+def choice(
+    connection: psycopg.Connection, steering: Steering, user: str = "u6", among: list[str] | None = None,
+    shown: Any = None,
+) -> Choice:  # fmt: skip
+    """The reference, for a list of the user in the scenario here."""
     (now,) = connection.execute("select now()").fetchone() or (None,)
-    return Choice(steering, read_catalogue(connection), now, shown or {})
+    catalogue = read_catalogue(connection)
+    possible = set(ids(recommend(connection, user, 1000, fallback="popular"))) - set(
+        column(connection.execute("select item_id from recdb.interaction where user_id = %s", [user]))
+    )
+
+    def may_get(item: str) -> bool:
+        thing = catalogue[item]
+        return (
+            item in possible
+            and (among is None or item in among)
+            and (steering.filter is None or meets(thing, steering.filter))
+            and not any(factor == 0 and meets(thing, condition) for condition, factor in steering.rules)
+        )
+
+    drawn, start = draw_items(connection, steering, user, "here", 200, may_get)
+    return Choice(steering, catalogue, now, shown or {}, drawn, start)
 
 
 def ids(rows: list[Any]) -> list[str]:
@@ -104,7 +130,7 @@ def test_a_list_is_the_choice_of_the_formulas(
         plain = recommend(connection, user, 1000, fallback=fallback)
         steer(connection, steering)
         rows = recommend(connection, user, k, exclude=left_out, fallback=fallback, scenario="here")
-        choice(connection, steering).follow(plain, rows, k, set(left_out))
+        choice(connection, steering, user).follow(plain, rows, k, set(left_out))
         assert rows == sorted(rows, key=lambda row: (-row[1], row[0]))
         assert all(0 <= row[1] <= 1 for row in rows)
 
@@ -130,7 +156,7 @@ def test_candidates_are_steered_too(connection: psycopg.Connection, steering: St
         plain = recommend(connection, "u6", 1000, among=among, fallback="popular")
         steer(connection, steering)
         rows = recommend(connection, "u6", 20, among=among, fallback="popular", scenario="here")
-        choice(connection, steering).follow(plain, rows, 20)
+        choice(connection, steering, among=among).follow(plain, rows, 20)
 
 
 def test_a_scenario_that_does_nothing_changes_nothing(connection: psycopg.Connection) -> None:
@@ -198,12 +224,18 @@ def test_an_explanation_adds_up_to_the_score_before_the_choice(
     with connection.transaction(force_rollback=True):
         before = replace(steering, diversity=0.0)
         steer(connection, before)
-        for item, score, *_ in recommend(connection, "u6", 3, scenario="here"):
+        for item, score, reason, _ in recommend(connection, "u6", 3, scenario="here"):
             rows = connection.execute(
                 "select source, contribution from recdb.explain('u6', %s, scenario => 'here')", [item]
             ).fetchall()
-            assert sum(row[1] for row in rows) == pytest.approx(score, abs=1e-6)
-            assert {row[0] for row in rows} <= {"item", "neighbors", "content", "author", "freshness", "rule"}
+            drawn = [row[1] for row in rows if row[0] == "explored"]
+            if reason == "explored":
+                assert 0 < drawn[0] < 1
+            else:
+                assert sum(row[1] for row in rows) - sum(drawn) == pytest.approx(score, abs=1e-6)
+            assert {row[0] for row in rows} <= {
+                "item", "neighbors", "content", "author", "freshness", "rule", "explored"
+            }  # fmt: skip
 
 
 def test_an_unknown_scenario_is_an_error(connection: psycopg.Connection, module_database: Database) -> None:
@@ -267,7 +299,7 @@ def test_what_was_shown_and_not_touched_sinks(connection: psycopg.Connection, ke
     rows = recommend(connection, "u6", 10, scenario="here")
     (now,) = connection.execute("select now()").fetchone() or (None,)
     shown = {item: now - timedelta(hours=1) for item in ids(plain)[:4]}
-    choice(connection, steering, shown).follow(recommend(connection, "u6", 1000), rows, 10)
+    choice(connection, steering, shown=shown).follow(recommend(connection, "u6", 1000), rows, 10)
     assert ids(rows) != ids(plain)[:10]
     assert ids(recommend(connection, "u1", 10, scenario="here")) == ids(recommend(connection, "u1", 10))
 
@@ -275,7 +307,7 @@ def test_what_was_shown_and_not_touched_sinks(connection: psycopg.Connection, ke
 def test_wrong_settings_are_refused(connection: psycopg.Connection) -> None:
     for wrong in (
         "freshness = '0'", "max_per_owner = 0", "max_per_number = 1", "diversity = 1.1", "rotation_rate = -0.1",
-        "filter = '1'", "filter = '\"price <\"'", "fallback = 'x'", "minimum_score = 2", "pool = 5",
+        "explore = 1.1", "explore_for = '0'", "explore_below = 0", "filter = '1'", "filter = '\"price <\"'", "fallback = 'x'", "minimum_score = 2", "pool = 5",
     ):  # fmt: skip
         with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.SyntaxError)), connection.transaction():
             connection.execute(f"update recdb.scenario set {wrong}")  # type: ignore[call-overload]

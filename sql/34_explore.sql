@@ -1,0 +1,186 @@
+-- The explored places of a steered list (33_choose): items with few impressions, drawn by Thompson sampling (Chapelle and
+-- Li 2011). A refresh keeps a pool of such items, little_shown. Each list takes a part of the pool, from a random slot
+-- on, and draws a number for each item from its posterior: Beta(1 + touched, 1 + impressions - touched). The items with
+-- the largest numbers get the explored places. All randomness is a hash of the user, the scenario and the time in units
+-- of explore_for: so a page stays as it is, and the next page goes on with the same draws.
+
+
+-- recdb.explore_seed: the seed of a user's draws.
+--   parameters  given    of read_scenario()
+--               visitor  whose list it is; of a guest, the items of the visit
+--   returns     a number that stays for explore_for; users change it at different moments
+create or replace function recdb.explore_seed(given record, visitor text)
+returns bigint
+language plpgsql stable
+as $$
+declare
+    own constant bigint := hashtextextended(coalesce(visitor, ''), hashtextextended(given.name::text, 0::bigint));
+begin
+    return hashint8extended(floor(
+        date_part('epoch', now()) / date_part('epoch', given.explore_for::interval)
+            + (own & 65535::bigint)::double precision / 65536::double precision)::bigint, own);
+end
+$$;
+comment on function recdb.explore_seed(record, text) is
+    'Internal: the seed of the draws of a user in a scenario, which stays for explore_for.';
+
+
+-- recdb.explored_places: which places of a list are explored.
+--   parameters  share   explore of the scenario
+--               seed    of explore_seed()
+--               before  how many items count as chosen before the first place
+--               wanted  how many places
+--   returns     for each place whether it is explored. Of n places in a row share * n are, rounded up or down; where
+--               they begin depends on the seed, so that each place is explored with the probability share
+create or replace function recdb.explored_places(share double precision, seed bigint, before bigint, wanted bigint)
+returns boolean[]
+language sql immutable parallel safe
+begin atomic
+    select array(
+        select floor(p.place::double precision * explored_places.share + s.start)
+            > floor((p.place - 1)::double precision * explored_places.share + s.start)
+        from (
+            select ((explored_places.seed >> 20) & 1048575::bigint)::double precision / 1048576::double precision
+                + 1e-9::double precision as start
+        ) s
+        cross join lateral generate_series(
+            explored_places.before + 1::bigint, explored_places.before + explored_places.wanted) p(place)
+        order by p.place);
+end;
+comment on function recdb.explored_places(double precision, bigint, bigint, bigint) is
+    'Internal: which places of a list are explored.';
+
+
+-- recdb.little_shown_part: the part of the pool from which a list draws.
+--   parameters  seed   of explore_seed()
+--               part   0: the first hundred items after the seed's slot; 1: two thousand after these
+--               among  only these items; NULL for all
+--   returns     the items; of few candidates all in part 0
+--   reads       little_shown, by an index
+create or replace function recdb.little_shown_part(seed bigint, part integer, among integer[])
+returns table (item_key integer, impressions integer, touched integer)
+language plpgsql stable rows 100
+as $$
+#variable_conflict use_column
+declare
+    start constant integer := hashint8extended(seed, 1::bigint) >> 32;
+begin
+    if cardinality(among) <= 1000 then
+        return query
+        select l.item_key, l.impressions, l.touched
+        from unnest(among) a(item_key)
+        cross join lateral (
+            select l.* from recdb.little_shown l where l.item_key = a.item_key offset 0
+        ) l
+        where part = 0;
+    else
+        return query
+        select l.item_key, l.impressions, l.touched
+        from (
+            select u.item_key, u.impressions, u.touched
+            from (
+                select l.item_key, l.impressions, l.touched from recdb.little_shown l
+                where l.slot >= start and (among is null or l.item_key in (select unnest(among)))
+                order by l.slot, l.item_key
+            ) u
+            union all
+            select u.item_key, u.impressions, u.touched
+            from (
+                select l.item_key, l.impressions, l.touched from recdb.little_shown l
+                where l.slot < start and (among is null or l.item_key in (select unnest(among)))
+                order by l.slot, l.item_key
+            ) u
+            limit case part when 0 then 100 else 2000 end
+            offset case part when 0 then 0 else 100 end
+        ) l;
+    end if;
+end
+$$;
+comment on function recdb.little_shown_part(bigint, integer, integer[]) is
+    'Internal: the part of little_shown from which a list draws.';
+
+
+-- recdb.explorers: the items that may get the explored places of a list.
+--   parameters  given    of read_scenario()
+--               seed     of explore_seed()
+--               profile  as rank_items()
+--               owner    as eligible()
+--               filter   of the caller
+--               among    the keys of the caller's candidates; NULL for all items
+--               wanted   how many
+--   returns     one row: arrays of one length, the item that is drawn first at the head; draws has numbers in 0..1 that
+--               descend: those of the first part of the pool are above a half
+--   reads       little_shown, and eligible() for the items it looks at, from the largest draw down
+-- A gamma variable of shape a is a (1 - 1 / (9 a) + z / (3 sqrt(a)))^3 with a normal z (Wilson and Hilferty 1931). Two of
+-- them make a beta variable: x / (x + y). Two uniform numbers, from a hash, make two normal ones (Box and Muller 1958).
+create or replace function recdb.explorers(
+    given record, seed bigint, profile record, owner text, filter jsonb, among integer[], wanted bigint,
+    out item_keys integer[], out item_ids text[], out owner_ids text[], out counted jsonb[],
+    out draws double precision[]
+)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    path constant jsonpath := recdb.filter_path(filter);
+    own_path constant jsonpath := recdb.filter_path(given.filter);
+    found record;
+begin
+    item_keys := '{}';
+    item_ids := '{}';
+    owner_ids := '{}';
+    counted := '{}';
+    draws := '{}';
+    for part in 0 .. 1 loop
+        exit when cardinality(item_keys) >= wanted;
+        select array_agg(f.item_key) as item_keys, array_agg(f.item_id) as item_ids,
+            array_agg(f.owner_id) as owner_ids, array_agg(f.counted) as counted, array_agg(f.draw) as draws
+        into found
+        from (
+            select d.item_key, o.item_id, o.owner_id, o.attributes -> given.max_per_attribute as counted,
+                (d.draw + 1 - part) / 2 as draw
+            from (
+                select x.item_key, x.gained / (x.gained + x.lost) as draw
+                from (
+                    select n.item_key,
+                        n.a * power(greatest(1 - 1 / (9 * n.a) + n.radius * cos(n.angle) / (3 * sqrt(n.a)), 1e-3), 3)
+                            as gained,
+                        n.b * power(greatest(1 - 1 / (9 * n.b) + n.radius * sin(n.angle) / (3 * sqrt(n.b)), 1e-3), 3)
+                            as lost
+                    from (
+                        select h.item_key, (1 + h.touched)::double precision as a,
+                            (1 + h.impressions - h.touched)::double precision as b,
+                            sqrt(-2 * ln(((h.hash & 4294967295) + 0.5::double precision) / 4294967296)) as radius,
+                            2 * pi() * ((h.hash >> 32) & 4294967295)::double precision / 4294967296 as angle
+                        from (
+                            select l.*, hashint4extended(l.item_key, seed) as hash
+                            from recdb.little_shown_part(seed, part, among) l
+                            where l.impressions < given.explore_below
+                              and l.item_key not in (select unnest(profile.hidden_keys))
+                              and l.item_key not in (select unnest(profile.item_keys))
+                            offset 0
+                        ) h
+                        offset 0
+                    ) n
+                    offset 0
+                ) x
+                order by draw desc, x.item_key
+            ) d
+            cross join lateral recdb.eligible(d.item_key, owner, given.listed_only) o
+            where recdb.matches(o.attributes, filter, path)
+              and recdb.matches(o.attributes, given.filter, own_path)
+              and not exists (
+                  select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+                  where r.factor = 0 and recdb.matches(o.attributes, r.condition, r.path))
+            limit wanted - cardinality(item_keys)
+        ) f;
+        item_keys := item_keys || found.item_keys;
+        item_ids := item_ids || found.item_ids;
+        owner_ids := owner_ids || found.owner_ids;
+        counted := counted || found.counted;
+        draws := draws || found.draws;
+    end loop;
+end
+$$;
+comment on function recdb.explorers(record, bigint, record, text, jsonb, integer[], bigint) is
+    'Internal: the items that may get the explored places of a list, with the numbers drawn for them.';
