@@ -64,7 +64,9 @@ ROTATIONS: list[Arm] = [
     {"rotation_rate": rate, "rotation_time": timedelta(days=days)}
     for rate, days in ((0.3, 3), (0.6, 3), (0.9, 3), (0.6, 10))
 ]
-EXPLORATIONS: list[Arm] = [{"explore": share} for share in (0.05, 0.1, 0.2)]
+EXPLORATIONS: list[Arm] = [
+    {"explore": share, "explore_below": below} for share, below in ((0.05, 100), (0.1, 100), (0.1, 30), (0.2, 30))
+]
 
 
 @dataclass(frozen=True)
