@@ -19,6 +19,7 @@ from recdb.evaluate.plan import Kinds
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "recdb"
+mpl.rcParams["svg.fonttype"] = "none"  # a small file
 mpl.rcParams["font.size"] = 9
 from matplotlib import pyplot as plt  # noqa: E402  after the backend is chosen
 

@@ -359,7 +359,7 @@ def main() -> None:
     )
     both = rotation | exploration
     arms = {"always-exploit": {}, "rotation": rotation, "exploration": exploration, "both": both}
-    runs.run((seed, arm, tired) for seed in seeds for tired in (TIRED, 1.0) for arm in arms.values())
+    runs.run((seed, arm, tired) for tired in (TIRED, 1.0) for seed in seeds for arm in arms.values())
     lines = [
         f"Chosen on {len(choosing)} other seed(s): {describe_arm(both)}.",
         "",
