@@ -55,6 +55,7 @@ TIRED = 0.6
 al. 2014 found on LinkedIn: impressions without a click discount an item). 1: users never tire."""
 EXAMINED = 1 / np.log2(np.arange(2, PAGE + 2))
 """The chance that a user looks at each place of the page."""
+TITLES = {TIRED: "Users tire", 1.0: "Users never tire"}
 FOUND, FOUND_NEW, CLICKS, REGRET = range(4)
 
 Arm = dict[str, Any]
@@ -190,7 +191,8 @@ class Audience:
 
 
 def simulate(seed: int, size: Size, arm: Arm, tired: float = TIRED) -> NDArray[np.float64]:
-    """Return FOUND, FOUND_NEW, CLICKS and REGRET, cumulated, (days, 4): means over users."""
+    """Return TITLES = {TIRED: "Users tire", 1.0: "Users never tire"}
+    FOUND, FOUND_NEW, CLICKS and REGRET, cumulated, (days, 4): means over users."""
     world = World(seed, size)
     audience = Audience(world, tired)
     users = [f"user-{number}" for number in range(size.users)]
@@ -313,19 +315,19 @@ def describe(runs: Runs, seeds: Sequence[int], arms: dict[str, Arm], tired: floa
         if arm:
             for place, figure in enumerate((FOUND, REGRET)):
                 each = last[:, figure] / plain[:, figure] - 1
-                changes[place] = f"{each.mean():+.1%} ({each.min():+.1%} to {each.max():+.1%})"
+                spread = f" ({each.min():+.1%} to {each.max():+.1%})" if len(each) > 1 else ""
+                changes[place] = f"{each.mean():+.1%}{spread}"
         lines.append(
             f"| {name} | {found:.2f} | {changes[0]} | {new:.2f} | {clicks:.2f} | {regret:.2f} | {changes[1]} |"
         )
     return lines
 
 
-def draw(runs: Runs, seeds: Sequence[int], arms: dict[str, Arm], file: Path) -> None:
+def draw(runs: Runs, worlds: dict[float, Sequence[int]], arms: dict[str, Arm], file: Path) -> None:
     """Plot what users found and the regret of every arm by day, the mean and the range over the seeds."""
-    worlds = {TIRED: "users tire", 1.0: "users never tire"}
     figure, panels = plt.subplots(len(worlds), 2, figsize=(8, 6))
     days = np.arange(1, runs.size.days + 1)
-    for row, (tired, world) in zip(panels, worlds.items(), strict=True):
+    for row, (tired, seeds) in zip(panels, worlds.items(), strict=True):
         for axes, number, label in (
             (row[0], FOUND, "distinct relevant items found"),
             (row[1], REGRET, "cumulated regret, clicks"),
@@ -334,7 +336,7 @@ def draw(runs: Runs, seeds: Sequence[int], arms: dict[str, Arm], file: Path) -> 
                 found = runs.figures(seeds, arm, tired)[:, :, number]
                 (line,) = axes.plot(days, found.mean(0), label=name)
                 axes.fill_between(days, found.min(0), found.max(0), color=line.get_color(), alpha=0.15, lw=0)
-            axes.set(title=world, xlabel="day", ylabel=label)
+            axes.set(title=TITLES[tired], xlabel="day", ylabel=label)
             plain_axes(axes)
     panels[0][0].legend(frameon=False)
     save_plot(figure, file)
@@ -344,6 +346,7 @@ def main() -> None:
     """Choose the settings, simulate all arms and rewrite the section of STEERING.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="seeds whose figures are reported")
+    parser.add_argument("--tireless", type=int, default=1, help="how many of them, again with users who never tire")
     parser.add_argument("--choosing", type=int, default=1, help="other seeds, on which the settings are chosen")
     for field in fields(Size):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
@@ -359,7 +362,8 @@ def main() -> None:
     )
     both = rotation | exploration
     arms = {"always-exploit": {}, "rotation": rotation, "exploration": exploration, "both": both}
-    runs.run((seed, arm, tired) for tired in (TIRED, 1.0) for seed in seeds for arm in arms.values())
+    worlds = {TIRED: seeds, 1.0: seeds[: arguments.tireless]}
+    runs.run((seed, arm, tired) for tired, part in worlds.items() for seed in part for arm in arms.values())
     lines = [
         f"Chosen on {len(choosing)} other seed(s): {describe_arm(both)}.",
         "",
@@ -368,10 +372,10 @@ def main() -> None:
         *rotations,
         *explorations,
     ]
-    for tired, title in ((TIRED, "Users tire of what they have looked at"), (1.0, "Users never tire")):
-        lines += ["", f"### {title}", "", *describe(runs, seeds, arms, tired)]
+    for tired, part in worlds.items():
+        lines += ["", f"### {TITLES[tired]}, {len(part)} seed(s)", "", *describe(runs, part, arms, tired)]
     print("\n".join(lines))
-    draw(runs, seeds, arms, arguments.out / "results" / "simulation.svg")
+    draw(runs, worlds, arms, arguments.out / "results" / "simulation.svg")
     write_section(
         arguments.out / "STEERING.md",
         "simulation",
