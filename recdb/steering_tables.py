@@ -51,7 +51,7 @@ class Scenario(Base):
     fallback: Mapped[str | None]
     minimum_score: Mapped[float | None]
     experiment: Mapped[str | None]
-    pool: Mapped[int] = mapped_column(server_default=text("200"))
+    pool: Mapped[int] = mapped_column(server_default=text("100"))
     note: Mapped[str | None]
     acts: Mapped[bool] = mapped_column(
         Computed(

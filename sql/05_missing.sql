@@ -177,6 +177,9 @@ begin
     if to_regclass('recdb.item_published') is null then
         create index item_published on recdb.item (published_at desc nulls last, item_id);
     end if;
+    if to_regclass('recdb.item_attributes') is null then
+        create index item_attributes on recdb.item using gin (attributes jsonb_path_ops) with (fastupdate = off);
+    end if;
     if to_regclass('recdb.item_popularity_rank') is null then
         create index item_popularity_rank on recdb.item_popularity (weight desc, item_id);
     end if;

@@ -262,7 +262,7 @@ declare
     excluded constant text[] := array(select e.id from unnest(exclude) e(id) where e.id is not null);
     path constant jsonpath := recdb.filter_path(filter);
     given constant record := recdb.read_scenario(scenario, owner);
-    filled constant text := case when given.fallback = 'popular' then given.fallback else fallback end;
+    filled constant text := coalesce(given.fallback, fallback);
     served record;
     candidate_keys integer[];
     candidate_scores double precision[];

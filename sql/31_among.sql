@@ -173,7 +173,8 @@ returns double precision
 language sql stable
 begin atomic
     select c.score
-    from unnest(best_score.item_keys, best_score.scores) c(item_key, score)
+    -- Not in FROM: so it ends with the first one that is eligible.
+    from (select unnest(best_score.item_keys) as item_key, unnest(best_score.scores) as score) c
     cross join lateral recdb.eligible(c.item_key, best_score.owner, best_score.listed_only) e
     limit 1;
 end;

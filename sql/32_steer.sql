@@ -78,7 +78,8 @@ begin
     from (
         select c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes,
             round(c.score / top * 1e9) / 1e9 as score, row_number() over (rows unbounded preceding) as place
-        from unnest(everything.item_keys, everything.scores) c(item_key, score)
+        -- Not in FROM: so it ends with the limit.
+        from (select unnest(everything.item_keys) as item_key, unnest(everything.scores) as score) c
         cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
         where recdb.matches(o.attributes, filter, path)
           and recdb.matches(o.attributes, given.filter, own_path)
@@ -155,12 +156,95 @@ comment on function recdb.steer_filler(record, text, text[], jsonb, text[], reco
     'Internal: the popular items for a list that is steered.';
 
 
+-- recdb.fill_pool: the pool of a steered list, with what the scenario makes of the scores.
+--   parameters  everything  the row of scored_items()
+--               candidates  as everything, of the candidates alone if the caller gave some
+--               top, size, further  as steer_pool()
+--               filled      at least so many popular items come too, if fallback is popular; as many as size lacks, if
+--                           these are more
+--               others      as steer_items()
+--   returns     one row: arrays of one length, the best item first, empty for none; personal, how many items are not
+--               popular filler. attributes are there if a rule pins items
+--   reads       as steer_pool() and steer_filler(); impression as far as the scenario needs it
+create or replace function recdb.fill_pool(
+    served record, given record, profile record, owner text, excluded text[], fallback text, filter jsonb,
+    among text[], everything record, candidates record, top double precision, size bigint, further bigint,
+    filled bigint,
+    out item_keys integer[], out item_ids text[], out numbers double precision[], out reasons text[],
+    out owner_ids text[], out counted jsonb[], out attributes jsonb[], out personal bigint
+)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    pins constant boolean := array_remove(given.places, null) <> '{}';
+    shown record;
+begin
+    select null::integer[] as item_keys, null::timestamptz[] as times into shown;
+    if given.rotation_rate > 0 then
+        select array_agg(a.item_key) as item_keys, array_agg(a.shown_at) as times into shown
+        from recdb.ages_shown(owner, now() - 20 * given.rotation_time) a;
+    end if;
+    with personal as materialized (
+        select p.* from recdb.steer_pool(candidates, top, given, owner, filter, size, further) p
+    ), missing as (
+        select greatest(filled, size - (select count(*) from personal)) as number
+    )
+    select coalesce(array_agg(s.item_key), '{}'), coalesce(array_agg(s.item_id), '{}'), array_agg(s.value),
+        array_agg(s.reason), array_agg(s.owner_id), array_agg(s.counted), array_agg(s.attributes),
+        (select count(*) from personal)
+    into fill_pool.item_keys, fill_pool.item_ids, fill_pool.numbers, fill_pool.reasons, fill_pool.owner_ids,
+        fill_pool.counted, fill_pool.attributes, fill_pool.personal
+    from (
+        select v.item_key, v.item_id, v.owner_id, v.counted, v.reason, v.attributes,
+            recdb.lift(v.value, v.lifts) as value
+        from (
+            select p.item_key, p.item_id, p.owner_id, p.attributes -> given.max_per_attribute as counted,
+                case when f.lifts > 1 then 'boosted' when p.is_popular then 'popular'
+                    else 'collaborative_filtering' end as reason,
+                case when pins then p.attributes end as attributes,
+                p.score * coalesce(recdb.fade(p.appeared_at, given.freshness), 1)
+                    * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
+                    * coalesce(f.lowers, 1) as value,
+                coalesce(f.lifts, 1) as lifts
+            from (
+                select n.*, false as is_popular from personal n
+                union all
+                select n.*, true
+                from recdb.steer_filler(
+                    given, owner, excluded, filter, profile.hidden_ids, everything, among,
+                    (select m.number from missing m)) n
+                where fallback = 'popular' and (select m.number > 0 from missing m)
+            ) p
+            left join lateral (
+                select coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
+                        * min(case r.factor when 0 then 0 else 1 end) as lowers,
+                    coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts
+                from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+                where r.factor is not null and recdb.matches(p.attributes, r.condition, r.path)
+            ) f on given.conditions is not null
+            left join unnest(shown.item_keys, shown.times) a(item_key, shown_at)
+                on a.item_key = p.item_key and not coalesce(p.item_key = any (profile.item_keys), false)
+            where coalesce(f.lowers, 1) > 0 and p.item_id not in (select unnest(excluded))
+            offset 0  -- so that lift() is inlined
+        ) v
+        order by value desc, v.item_id
+    ) s;
+end
+$$;
+comment on function recdb.fill_pool(
+    record, record, record, text, text[], text, jsonb, text[], record, record, double precision, bigint, bigint,
+    bigint) is
+    'Internal: the pool of a steered list, with what the scenario makes of the scores.';
+
+
 -- recdb.steer_items: a list that a scenario steers.
 --   parameters  given    of read_scenario()
 --               others   as rank_among(); among may be NULL
---   returns     as rank_items(), without the version; the reason of an item that a rule has lifted is boosted, and of
---               one that a rule has pinned, pinned
---   reads       as rank_among(); rule, item_vector and impression as far as the scenario needs them
+--   returns     as rank_items(), without the version; the reason of an item that a rule has lifted is boosted, of one
+--               that a rule has pinned, pinned, and of one with few impressions in an explored place, explored
+--   reads       as fill_pool(); rule, item_vector and little_shown as far as the scenario needs them
+-- The pool has popular items too, if it has too few others, or if the limits of the scenario leave too few of these.
 create or replace function recdb.steer_items(
     served record, given record, profile record, owner text, own_key integer, wanted bigint, excluded text[],
     fallback text, filter jsonb, among text[]
@@ -174,17 +258,18 @@ declare
     top constant double precision := recdb.best_score(
         everything.item_keys, everything.scores, owner, given.listed_only);
     candidates record := everything;
-    -- Doubled until two more pages fit: so the pages of a list are chosen from the same items.
-    size constant bigint := given.pool * power(2, greatest(0, ceil(ln(
-        3.0 * (wanted + cardinality(excluded)) / given.pool) / ln(2.0))))::bigint;
-    pins constant boolean := array_remove(given.places, null) <> '{}';
-    -- A rule that lifts reaches as far below the pool as the pool is large, and one that pins further.
-    further constant bigint := case when pins then 2000 when exists (
-        select from unnest(given.factors) f(factor) where f.factor > 1) then size else 0 end;
+    -- So large that two more pages fit, in steps of half a pool: the pages of a list are chosen from the same items.
+    size constant bigint := ceil(given.pool * greatest(
+        1, ceil(6.0 * (wanted + cardinality(excluded)) / given.pool) / 2));
+    -- A rule that lifts reaches below the pool, half as far again, and one that pins further.
+    further constant bigint := case when array_remove(given.places, null) <> '{}' then 2000 when exists (
+        select from unnest(given.factors) f(factor) where f.factor > 1) then size / 2 else 0 end;
     among_keys constant integer[] := case when among is not null then recdb.find_keys(among) end;
     pool record;
     explored record;
     seed bigint;
+    filled bigint;
+    list record;
 begin
     if among is not null then
         select coalesce(array_agg(c.item_key order by c.score desc), '{}') as item_keys,
@@ -193,60 +278,31 @@ begin
         from unnest(everything.item_keys, everything.scores) c(item_key, score)
         where c.item_key in (select unnest(among_keys));
     end if;
-    select coalesce(array_agg(s.item_key), '{}') as item_keys, coalesce(array_agg(s.item_id), '{}') as item_ids,
-        array_agg(s.value) as numbers, array_agg(s.reason) as reasons, array_agg(s.owner_id) as owner_ids, array_agg(s.counted) as counted,
-        array_agg(s.attributes) as attributes
-    into pool
-    from (
-        select p.item_key, p.item_id, p.owner_id, v.value, p.attributes -> given.max_per_attribute as counted,
-            case when f.lifts > 1 then 'boosted' when p.is_popular then 'popular'
-                when served.ranks_new_items and exists (
-                    select from recdb.new_item w
-                    where w.model_id = served.model_id and w.item_key = p.item_key and w.users < 2) then 'content'
-                else 'collaborative_filtering' end as reason,
-            case when pins then p.attributes end as attributes
-        from (
-            select n.*, false as is_popular
-            from recdb.steer_pool(
-                candidates, top, given, owner, filter, size, further) n
-            union all
-            select n.*, true
-            from recdb.steer_filler(
-                given, owner, excluded, filter, profile.hidden_ids, everything, among,
-                greatest(wanted, size - cardinality(candidates.item_keys) - cardinality(excluded))) n
-            where fallback = 'popular'
-        ) p
-        left join lateral (
-            select coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
-                    * min(case r.factor when 0 then 0 else 1 end) as lowers,
-                coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts
-            from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
-            where r.factor is not null and recdb.matches(p.attributes, r.condition, r.path)
-        ) f on given.conditions is not null
-        left join recdb.ages_shown(
-            case when given.rotation_rate > 0 then owner end, now() - 20 * given.rotation_time) a
-            on a.item_key = p.item_key and not coalesce(p.item_key = any (profile.item_keys), false)
-        cross join lateral (
-            select recdb.lift(
-                p.score * coalesce(recdb.fade(p.appeared_at, given.freshness), 1)
-                    * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
-                    * coalesce(f.lowers, 1), coalesce(f.lifts, 1)) as value
-        ) v
-        where coalesce(f.lowers, 1) > 0 and p.item_id not in (select unnest(excluded))
-        order by v.value desc, p.item_id
-    ) s;
+    select null::text[] as ids, null::double precision[] as scores, null::text[] as reasons into list;
     select null::integer[] as item_keys, '{}'::text[] as item_ids into explored;
     if given.explore > 0 then
         seed := recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text));
         explored := recdb.explorers(
             given, seed, profile, owner, filter, among_keys, ceil(given.explore * size)::bigint);
     end if;
-    if pool.item_ids = '{}' and explored.item_ids = '{}' then
-        return;
-    end if;
+    foreach filled in array array[0, wanted] loop
+        pool := recdb.fill_pool(
+            served, given, profile, owner, excluded, fallback, filter, among, everything, candidates, top, size,
+            further, filled);
+        if pool.item_ids <> '{}' or explored.item_ids <> '{}' then
+            select array_agg(n.item_id) as ids, array_agg(n.score) as scores, array_agg(n.reason) as reasons into list
+            from recdb.choose_items(served.model_id, given, pool, explored, seed, wanted, excluded) n;
+        end if;
+        exit when fallback is distinct from 'popular' or size - pool.personal >= wanted
+            or cardinality(list.ids) >= wanted;
+    end loop;
     return query
-    select n.item_id, n.score, n.reason
-    from recdb.choose_items(served.model_id, given, pool, explored, seed, wanted, excluded) n;
+    select n.id, n.score, case when n.reason = 'collaborative_filtering' and served.ranks_new_items and exists (
+            select from recdb.item_key t
+            join recdb.new_item w on w.model_id = served.model_id and w.item_key = t.item_key and w.users < 2
+            where t.item_id = n.id)
+        then 'content' else n.reason end
+    from unnest(list.ids, list.scores, list.reasons) n(id, score, reason);
 end
 $$;
 comment on function recdb.steer_items(

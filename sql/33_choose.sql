@@ -23,7 +23,7 @@ comment on function recdb.values_of(jsonb) is
 --               pool      of steer_items()
 --               excluded  the ids that count as chosen
 --   returns     one row: places, the place in the pool of each member, in order; members, its group; room, how many
---               more items each group may have
+--               more items each group may have. A group is told by a hash of 64 bits
 --   reads       read_item() of what is excluded
 create or replace function recdb.count_groups(given record, pool record, excluded text[])
 returns table (places integer[], members integer[], room integer[])
@@ -33,16 +33,20 @@ as $$
 begin
     return query
     with member as (
-        select p.place, 1 as kind, p.owner_id as value
+        select p.place, 1 as kind, hashtextextended(p.owner_id, 1) as number
         from unnest(pool.owner_ids) with ordinality p(owner_id, place)
         where given.max_per_owner is not null and p.owner_id is not null
         union all
-        select p.place, 2, v.value
+        select p.place, 2, hashtextextended(p.counted #>> '{}', 2)
+        from unnest(pool.counted) with ordinality p(counted, place)
+        where given.max_per_number is not null and jsonb_typeof(p.counted) not in ('array', 'null')
+        union all
+        select p.place, 2, hashtextextended(v.value, 2)
         from unnest(pool.counted) with ordinality p(counted, place)
         cross join lateral recdb.values_of(p.counted) v
-        where given.max_per_number is not null and p.counted is not null
+        where given.max_per_number is not null and jsonb_typeof(p.counted) = 'array'
         union all
-        select 0, v.kind, v.value
+        select 0, v.kind, hashtextextended(v.value, v.kind)
         from (select distinct e.id from unnest(excluded) e(id)) e
         cross join lateral recdb.read_item(e.id) i
         cross join lateral (
@@ -51,11 +55,12 @@ begin
             select 2, n.value from recdb.values_of(i.attributes -> given.max_per_attribute) n
             where given.max_per_number is not null
         ) v
-    ), numbered as (
-        select m.place, m.kind, dense_rank() over (order by m.kind, m.value)::integer as number from member m
+    ), numbered as materialized (
+        select m.place::integer as place, m.kind, dense_rank() over (order by m.number)::integer as number
+        from member m
     )
     select
-        (select array_agg(n.place::integer order by n.place, n.number) from numbered n where n.place > 0),
+        (select array_agg(n.place order by n.place, n.number) from numbered n where n.place > 0),
         (select array_agg(n.number order by n.place, n.number) from numbered n where n.place > 0),
         (
             select array_agg(g.room order by g.number)
@@ -171,7 +176,9 @@ comment on function recdb.likeness(integer, integer[], text[]) is
 --               wanted       how many to choose beside those
 --   returns     places in the pool in the order of the choice, the number by which each was chosen, and whether it is
 --               explored. The number of an explored item is that of the best other one; if there is none, next to 0
--- An item's number only sinks while others are chosen. So what is below the best so far needs no other look.
+-- An item's number only sinks while others are chosen. So what is below the best so far needs no other look. All items
+-- are compared with the first one at once, and with the others only when their turn may have come. Every eight turns they
+-- are sorted again, by what is known of them.
 create or replace function recdb.choose_places(
     ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],
     nearest double precision[], places integer[], members integer[], room integer[], pinned integer[],
@@ -181,37 +188,60 @@ create or replace function recdb.choose_places(
 language plpgsql immutable
 as $$
 declare
-    bounds double precision[] := array(
-        select (1 - diversity) * p.number + diversity * (1 - coalesce(p.near, 0))
-        from unnest(numbers, nearest) with ordinality p(number, near, place) order by p.place);
-    visits constant integer[] := array(
-        select p.place from unnest(bounds, ids) with ordinality p(bound, id, place)
-        where p.bound is not null
-        order by p.bound desc, p.id);
-    tops constant double precision[] := array(
-        select p.bound from unnest(bounds) p(bound) where p.bound is not null order by p.bound desc);
+    diverse constant boolean := diversity > 0;
+    others constant integer := cardinality(pinned);
     firsts integer[] := array_fill(0, array[cardinality(ids)]);
     compared integer[] := array_fill(0, array[cardinality(ids)]);
     closed boolean[] := array_fill(false, array[cardinality(ids)]);
-    above integer[] := '{}';
-    starts integer := 1;
+    bounds double precision[] := numbers;
+    visits integer[];
+    tops double precision[];
+    starts integer;
     i integer;
     member integer;
     best integer;
     best_number double precision;
+    explorer boolean;
+    above @vector@.vector[] := '{}';
+    vector @vector@.vector;
+    near double precision;
     cosine double precision;
-    explores_now boolean;
+    last integer;
 begin
+    chosen := '{}';
     scores := '{}';
     explores := '{}';
     for number in reverse coalesce(cardinality(members), 0) .. 1 loop
         firsts[places[number]] := number;
     end loop;
-    for turn in 1 .. cardinality(pinned) + wanted loop
+    for turn in 1 .. others + wanted loop
+        if turn = 1 or diverse and (turn = 2 or turn % 8 = 0) then
+            if turn = 2 and vectors[best] is not null then
+                nearest := array(
+                    select coalesce(greatest(n.near, -(n.vector operator(@vector@.<#>) vectors[best])), n.near)
+                    from unnest(nearest, vectors) with ordinality n(near, vector, place)
+                    order by n.place);
+                compared := array_fill(1, array[cardinality(ids)]);
+            end if;
+            if diverse and turn <= 2 then
+                bounds := array(
+                    select (1 - diversity) * p.number + diversity * greatest(0, 1 - coalesce(p.near, 0))
+                    from unnest(numbers, nearest) with ordinality p(number, near, place)
+                    order by p.place);
+            end if;
+            select coalesce(array_agg(p.place), '{}'), coalesce(array_agg(p.bound), '{}') into visits, tops
+            from (
+                select u.place, u.bound
+                from unnest(bounds, ids, closed) with ordinality u(bound, id, closed, place)
+                where u.bound is not null and not u.closed
+                order by u.bound desc, u.id
+            ) p;
+            starts := 1;
+        end if;
         best := pinned[turn];
         best_number := -1;
-        for visit in starts .. cardinality(visits) loop
-            exit when turn <= cardinality(pinned) or tops[visit] < best_number;
+        for visit in starts .. case when best is null then cardinality(visits) else 0 end loop
+            exit when tops[visit] < best_number;
             i := visits[visit];
             if closed[i] then
                 starts := case when visit = starts then starts + 1 else starts end;
@@ -224,23 +254,31 @@ begin
                 member := member + 1;
             end loop;
             continue when closed[i];
-            if diversity > 0 and vectors[i] is not null then
-                for other in compared[i] + 1 .. cardinality(above) loop
-                    cosine := -(vectors[i] operator(@vector@.<#>) vectors[above[other]]);
-                    if cosine > nearest[i] then
-                        nearest[i] := cosine;
+            if diverse and compared[i] < turn - 1 then
+                vector := vectors[i];
+                near := nearest[i];
+                last := turn - 1;
+                for other in compared[i] + 1 .. last loop
+                    cosine := -(vector operator(@vector@.<#>) above[other]);
+                    if cosine > near then
+                        near := cosine;
+                        bounds[i] := (1 - diversity) * numbers[i] + diversity * greatest(0, 1 - near);
+                        if bounds[i] < best_number then
+                            last := other;
+                            exit;
+                        end if;
                     end if;
                 end loop;
-                compared[i] := cardinality(above);
-                bounds[i] := (1 - diversity) * numbers[i] + diversity * greatest(0, 1 - nearest[i]);
+                nearest[i] := near;
+                compared[i] := last;
             end if;
             if bounds[i] > best_number or bounds[i] = best_number and ids[i] < ids[best] then
                 best := i;
                 best_number := bounds[i];
             end if;
         end loop;
-        explores_now := false;
-        if explored[turn - cardinality(pinned)] then
+        explorer := false;
+        if explored[turn - others] then
             for number in 1 .. coalesce(cardinality(explorers), 0) loop
                 i := explorers[number];
                 continue when closed[i];
@@ -252,25 +290,28 @@ begin
                 if not closed[i] then
                     best_number := case when best is null then draws[number] * 1e-9 else best_number end;
                     best := i;
-                    explores_now := true;
+                    explorer := true;
                     exit;
                 end if;
             end loop;
         end if;
         exit when best is null;
         closed[best] := true;
-        explores := explores || explores_now;
-        above := above || best;
+        chosen := chosen || best;
+        if diverse then
+            above[turn] := vectors[best];
+        end if;
         scores := scores || best_number;
+        explores := explores || explorer;
         member := firsts[best];
         while member > 0 and places[member] = best loop
             room[members[member]] := room[members[member]] - 1;
             member := member + 1;
         end loop;
     end loop;
-    chosen := above[cardinality(pinned) + 1:];
-    scores := scores[cardinality(pinned) + 1:];
-    explores := explores[cardinality(pinned) + 1:];
+    chosen := chosen[others + 1:];
+    scores := scores[others + 1:];
+    explores := explores[others + 1:];
 end
 $$;
 comment on function recdb.choose_places(

@@ -4,7 +4,7 @@
 --               excluded          item ids to leave out, none of them NULL
 --               filter            as recommend()
 --               hidden_ids        item ids to leave out, because the user interacted with them
---               candidate_keys    the items of the personal ranking, which are left out; NULL for none
+--               candidate_keys    the items of the personal ranking, the best first, which are left out; NULL for none
 --               candidate_scores  their scores, in the same order, not yet scaled
 --   returns     at most missing rows: first items that users interacted with, by popularity; then items of the
 --               catalogue without interactions, newest first. All scores are below the lowest of the personal ranking
@@ -56,9 +56,17 @@ declare
               where t.item_id = i.item_id and t.item_key in (select unnest(candidate_keys)))
         order by i.published_at desc nulls last, i.item_id;
 begin
-    select coalesce(round(min(c.score) / max(c.score) * 1e9) / 1e9 * (1 - 1e-6), 1) into lowest
-    from unnest(candidate_keys, candidate_scores) c(item_key, score)
-    cross join lateral recdb.eligible(c.item_key, owner, listed_only);
+    select coalesce(round(c.score / recdb.best_score(candidate_keys, candidate_scores, owner, listed_only) * 1e9)
+        / 1e9 * (1 - 1e-6), 1)
+    into lowest
+    from (
+        select n.item_key, n.score
+        from unnest(candidate_keys, candidate_scores) with ordinality n(item_key, score, position)
+        order by n.position desc
+    ) c
+    cross join lateral recdb.eligible(c.item_key, owner, listed_only)
+    limit 1;
+    lowest := coalesce(lowest, 1);
 
     for entry in popular loop
         top := coalesce(top, nullif(entry.weight, 0));

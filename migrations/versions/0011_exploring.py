@@ -27,6 +27,9 @@ comment on column recdb.item_key.first_at is
     'The first interaction with the item that counts for others, as of the last full refresh; for an item that came '
     'later, as of the refresh that saw it first. NULL: nobody touched it, or nothing has a time.';
 
+-- For the candidates of a caller: among => array(select item_id from recdb.item where attributes @> ...).
+create index item_attributes on recdb.item using gin (attributes jsonb_path_ops) with (fastupdate = off);
+
 alter table recdb.scenario
     add column explore_for interval not null default '1 hour'
         constraint scenario_explore_for check (explore_for between interval '1 second' and interval '1000 years'),
@@ -37,10 +40,15 @@ comment on column recdb.scenario.freshness is
     'its first interaction. NULL: age does not count, and neither does it for an item without either.';
 comment on column recdb.scenario.explore is
     'The share of the places that goes to items with few impressions, drawn by Thompson sampling, 0 to 1. 0: none.';
+comment on column recdb.scenario.fallback is
+    'popular fills lists up, and none leaves them short, whatever the caller asks for. NULL: as the caller says.';
 comment on column recdb.scenario.explore_for is
     'How long a user gets the same draws, so that a page stays as it is.';
 comment on column recdb.scenario.explore_below is
     'An item is explored until it has this many impressions within config.impression_retention.';
+
+alter table recdb.scenario alter column pool set default 100;
+update recdb.scenario set pool = 100 where name = 'default' and pool = 200 and not acts;
 
 create table recdb.little_shown (
     item_key integer primary key,
@@ -70,11 +78,16 @@ def downgrade() -> None:
     withdraw(keep=KEEP)
     execute("""
 drop table recdb.little_shown_state, recdb.little_shown;
+drop index recdb.item_attributes;
 comment on column recdb.scenario.freshness is
     'An item''s score halves with each such time since it was published, by published_at of the catalogue. NULL: age '
     'does not count, and neither does it for an item without a date.';
 comment on column recdb.scenario.explore is
     'The share of the places that goes to items with few impressions, 0 to 1. 0: none.';
+comment on column recdb.scenario.fallback is
+    'popular fills lists up even if the caller does not ask for it. NULL: as the caller says.';
+update recdb.scenario set pool = 200 where name = 'default' and pool = 100 and not acts;
+alter table recdb.scenario alter column pool set default 200;
 alter table recdb.scenario drop column explore_below, drop column explore_for;
 alter table recdb.item_key drop column first_at;
 """)

@@ -109,7 +109,7 @@ def choice(
             and not any(factor == 0 and meets(thing, condition) for condition, factor in steering.rules)
         )
 
-    drawn, start = draw_items(connection, steering, user, "here", 200, may_get)
+    drawn, start = draw_items(connection, steering, user, "here", 100, may_get)
     return Choice(steering, catalogue, now, shown or {}, drawn, start)
 
 
@@ -307,7 +307,8 @@ def test_what_was_shown_and_not_touched_sinks(connection: psycopg.Connection, ke
 def test_wrong_settings_are_refused(connection: psycopg.Connection) -> None:
     for wrong in (
         "freshness = '0'", "max_per_owner = 0", "max_per_number = 1", "diversity = 1.1", "rotation_rate = -0.1",
-        "explore = 1.1", "explore_for = '0'", "explore_below = 0", "filter = '1'", "filter = '\"price <\"'", "fallback = 'x'", "minimum_score = 2", "pool = 5",
+        "explore = 1.1", "explore_for = '0'", "explore_below = 0", "filter = '1'",
+        "filter = '\"price <\"'", "fallback = 'x'", "minimum_score = 2", "pool = 5",
     ):  # fmt: skip
         with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.SyntaxError)), connection.transaction():
             connection.execute(f"update recdb.scenario set {wrong}")  # type: ignore[call-overload]
