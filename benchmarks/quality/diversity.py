@@ -186,7 +186,8 @@ def draw(results: dict[str, list[Measured]], file: Path) -> None:
             (row[1], "coverage", lambda each: each.coverage),
         ):
             for group in dict.fromkeys(each.group for each in found[1:]):
-                line = [found[0], *sorted((e for e in found if e.group == group), key=x_of)]
+                members = [e for e in found if e.group == group]
+                line = [found[0], *(members if group == "diversity" else members[::-1])]
                 axes.plot([x_of(e) for e in line], [e.ndcg.mean() for e in line], "o-", ms=3, label=group)
                 for each in line[1:]:
                     axes.annotate(f"{each.value:g}", (x_of(each), each.ndcg.mean()), fontsize=7)

@@ -117,11 +117,11 @@ def test_the_price_of_diversity_and_caps_is_measured(
 
 def test_days_pass_and_users_find_items(benchmark: Benchmark) -> None:
     simulation = benchmark("simulation")
-    size = simulation.Size(users=12, items=60, new_items=2, days=3)
+    size = simulation.Size(users=12, items=60, new_items=2, days=2)
 
     figures = simulation.simulate(1, size, {"rotation_rate": 0.9})
 
-    assert figures.shape == (3, 4)
+    assert figures.shape == (2, 4)
     assert (np.diff(figures, axis=0) >= 0).all()
     found, _, clicks, regret = figures[-1]
     assert 0 < found <= clicks
