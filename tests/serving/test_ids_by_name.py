@@ -163,6 +163,10 @@ def test_every_function_takes_ids_of_any_type_by_name(
         )  # fmt: skip
         expected = rows_of(shared, as_text.format(id=item))
         assert expected
+        if kind == "account_id" and "recommend_for_items" in call:
+            # An array of a domain fits the forms for bigint[] and for any array alike.
+            fails(shared, typed, psycopg.errors.AmbiguousFunction)
+            typed = typed.replace("account_id[]", "bigint[]")
         assert rows_of(shared, typed) == expected, typed
 
 
