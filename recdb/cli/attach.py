@@ -9,7 +9,7 @@ import typer
 from recdb.cli.common import Json, Url, app, open_database
 from recdb.data import attach as attaching
 from recdb.data.attach import Attached
-from recdb.data.sources import Source, constant_kind, parse_source
+from recdb.data.sources import KEYS, Role, Source, constant_kind, parse_source
 from recdb.database import connect
 from recdb.migrate import require_installed
 from recdb.terminal import cut, errors, output, progress, table
@@ -136,13 +136,18 @@ def read_sources(
         raise typer.BadParameter(f"name the table: --{'interactions' if any(event.values()) else 'impressions'} TABLE")
     if interactions:
         require({"--user": mapping["user"], "--item": mapping["item"], "--kind": event["kind"]}, "--interactions")
-        return [Source("interactions", interactions, mapping | event | {"timezone": zone})]
+        return [Source("interactions", interactions, in_order("interactions", mapping | event | {"timezone": zone}))]
     if impressions:
         require({f"--{key}": mapping[key] for key in ("user", "item", "at")}, "--impressions")
-        return [Source("impressions", impressions, mapping | page | {"timezone": zone})]
+        return [Source("impressions", impressions, in_order("impressions", mapping | page | {"timezone": zone}))]
     if any(mapping.values()):
         raise typer.BadParameter("name the table: --interactions TABLE or --impressions TABLE")
     return []
+
+
+def in_order(role: Role, mapping: dict[str, str]) -> dict[str, str]:
+    """Put a mapping in the order in which it is shown."""
+    return {key: mapping[key] for key in KEYS[role]}
 
 
 def next_step(changed: list[Attached]) -> str:
