@@ -25,7 +25,7 @@ comment on function recdb.values_of(jsonb) is
 --               excluded  the ids that count as chosen
 --   returns     one row: places, the place in the pool of each member, in order; members, its group; room, how many
 --               more items each group may have; grouped, the places group by group, and ends, where those of each group
---               end. A group is told by a hash of 64 bits
+--               end. A group is told by a hash of 64 bits, and left out if the pool has no more than its number
 --   reads       read_item() of what is excluded
 create or replace function recdb.count_groups(given record, pool record, excluded text[])
 returns table (places integer[], members integer[], room integer[], grouped integer[], ends integer[])
@@ -57,9 +57,14 @@ begin
             select 2, n.value from recdb.values_of(i.attributes -> given.max_per_attribute) n
             where given.max_per_number is not null
         ) v
+    ), crowded as (
+        select m.place::integer as place, m.number, g.room
+        from (select m.*, count(*) over (partition by m.number) as size from member m) m
+        cross join lateral (
+            select case m.kind when 1 then given.max_per_owner else given.max_per_number end as room) g
+        where m.size > g.room or excluded <> '{}'
     ), numbered as materialized (
-        select m.place::integer as place, m.kind, dense_rank() over (order by m.number)::integer as number
-        from member m
+        select c.place, c.room, dense_rank() over (order by c.number)::integer as number from crowded c
     )
     select
         (select array_agg(n.place order by n.place, n.number) from numbered n where n.place > 0),
@@ -71,10 +76,9 @@ begin
         select array_agg(r.room order by r.number) as room, array_agg(r.last order by r.number) as ends
         from (
             select n.number, sum(count(*) filter (where n.place > 0)) over (order by n.number)::integer as last,
-                case n.kind when 1 then given.max_per_owner else given.max_per_number end
-                    - count(*) filter (where n.place = 0)::integer as room
+                n.room - count(*) filter (where n.place = 0)::integer as room
             from numbered n
-            group by n.number, n.kind
+            group by n.number, n.room
         ) r
     ) g;
 end
@@ -148,12 +152,12 @@ begin
         where i.model_id = likeness.model_id and i.item_key = e.item_key
         offset 0
     ) v;
-    select array_agg(n.vector order by n.place), array_agg(n.nearest order by n.place)
+    select array_agg(n.vector), array_agg(n.nearest)
     into likeness.vectors, likeness.nearest
     from (
-        select k.place, k.vector, coalesce((
-                select greatest(0, max(-(k.vector operator(@vector@.<#>) a.vector))) from unnest(above) a(vector)), 0
-            ) as nearest
+        select k.vector, case when above is null then 0 else coalesce((
+                select greatest(0, max(-(k.vector operator(@vector@.<#>) a.vector))) from unnest(above) a(vector)), 0)
+            end as nearest
         from (
             select k.place, @vector@.l2_normalize(v.embedding::@vector@.vector) as vector
             from unnest(item_keys) with ordinality k(item_key, place)
@@ -163,6 +167,7 @@ begin
                 offset 0
             ) v on true
         ) k
+        order by k.place
     ) n;
 end
 $$;
@@ -252,7 +257,7 @@ begin
         select g.* into groups from recdb.count_groups(given, pool, excluded) g;
     end if;
     select null::integer[] as places, null::integer[] as targets into pins;
-    if given.places is not null then
+    if array_remove(given.places, null) <> '{}' then
         select array_agg(f.place) as places, array_agg(f.target) as targets into pins
         from recdb.find_pins(given, pool, excluded) f
         where f.target <= wanted;

@@ -1,25 +1,29 @@
 -- The greedy choice of a steered list (33_choose), item by item: maximal marginal relevance, within limits.
 
 
--- recdb.compare_all: compare all items with one that is chosen.
+-- recdb.compare_all: compare all items with those that were chosen last.
 --   parameters  nearest, vectors  of likeness()
---               chosen            a vector of length 1
---   returns     nearest, where the cosine with the chosen one is not larger
+--               recent            eight vectors of length 1 at most; a NULL does not count
+--   returns     nearest, after these are chosen
 create or replace function recdb.compare_all(
-    nearest double precision[], vectors @vector@.vector[], chosen @vector@.vector
+    nearest double precision[], vectors @vector@.vector[], recent @vector@.vector[]
 )
 returns double precision[]
 language plpgsql immutable
 as $$
 begin
     return array(
-        select greatest(n.near, -(n.vector operator(@vector@.<#>) chosen))  -- NULL does not count
+        select greatest(n.near,
+            -(n.vector operator(@vector@.<#>) recent[1]), -(n.vector operator(@vector@.<#>) recent[2]),
+            -(n.vector operator(@vector@.<#>) recent[3]), -(n.vector operator(@vector@.<#>) recent[4]),
+            -(n.vector operator(@vector@.<#>) recent[5]), -(n.vector operator(@vector@.<#>) recent[6]),
+            -(n.vector operator(@vector@.<#>) recent[7]), -(n.vector operator(@vector@.<#>) recent[8]))
         from unnest(nearest, vectors) with ordinality n(near, vector, place)
         order by n.place);
 end
 $$;
-comment on function recdb.compare_all(double precision[], @vector@.vector[], @vector@.vector) is
-    'Internal: how much items are like one of those that are chosen, after one more is.';
+comment on function recdb.compare_all(double precision[], @vector@.vector[], @vector@.vector[]) is
+    'Internal: how much items are like one of those that are chosen, after some more are.';
 
 
 -- recdb.sort_open: the order in which the items are looked at.
@@ -126,10 +130,11 @@ comment on function recdb.close_full(integer, integer[], integer[], integer[]) i
 --               explored     for each turn whether an explorer is chosen, if one is left
 --               wanted       how many to choose beside those
 --   returns     places in the pool in the order of the choice, the pinned ones first; the number by which each was
---               chosen, and whether it is explored. The number of an explored item is that of the best other one; if there is none, next to 0
--- An item's number only sinks while others are chosen. So what is below the best so far needs no other look. All items
--- are compared with the first one at once, and with the others only when their turn may have come. Every eight turns
--- they are sorted again, by what is known of them. A group that has its number closes all its items.
+--               chosen, and whether it is explored. The number of an explored item is that of the best other one; if
+--               there is none, next to 0
+-- An item's number only sinks while others are chosen. So what is below the best so far needs no other look, and an
+-- item is compared with those above it only when its turn may have come. All are compared with the first nine at once,
+-- which is quicker. Every eight turns they are sorted again. A group that has its number closes all its items.
 create or replace function recdb.choose_places(
     ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],
     nearest double precision[], closed boolean[], places integer[], members integer[], room integer[],
@@ -151,15 +156,15 @@ declare
     number integer;
     best integer;
     best_number double precision;
-    cosine double precision;
+    near double precision;
 begin
     for turn in 1 .. cardinality(pinned) + wanted loop
-        if diverse and turn = 2 and vectors[best] is not null then
-            nearest := recdb.compare_all(nearest, vectors, vectors[best]);
-            compared := array_fill(1, array[cardinality(ids)]);
+        if diverse and turn in (2, 10) then
+            nearest := recdb.compare_all(nearest, vectors, above[turn - 8:]);
+            compared := array_fill(turn - 1, array[cardinality(ids)]);
             bounds := recdb.marginal(numbers, diversity, nearest);
         end if;
-        if turn = 1 or diverse and (turn = 2 or turn % 8 = 0) then
+        if turn = 1 or diverse and turn % 8 = 2 then
             select s.visits, s.tops, 1 into visits, tops, starts from recdb.sort_open(bounds, ids, closed) s;
         end if;
         best := pinned[turn];
@@ -167,19 +172,17 @@ begin
         for visit in starts .. case when best is null then cardinality(visits) else 0 end loop
             exit when tops[visit] < best_number;
             i := visits[visit];
-            if closed[i] then
-                starts := starts + (visit = starts)::integer;
-                continue;
+            starts := starts + (closed[i] and visit = starts)::integer;
+            continue when closed[i] or bounds[i] < best_number;
+            if diverse and compared[i] < turn - 1 then
+                near := nearest[i];
+                for other in compared[i] + 1 .. turn - 1 loop
+                    near := greatest(near, -(vectors[i] operator(@vector@.<#>) above[other]));
+                end loop;
+                nearest[i] := near;
+                compared[i] := turn - 1;
+                bounds[i] := (1 - diversity) * numbers[i] + diversity * greatest(0, 1 - near);
             end if;
-            continue when bounds[i] < best_number;
-            while diverse and compared[i] < turn - 1 and bounds[i] >= best_number loop
-                compared[i] := compared[i] + 1;
-                cosine := -(vectors[i] operator(@vector@.<#>) above[compared[i]]);
-                if cosine > nearest[i] then
-                    nearest[i] := cosine;
-                    bounds[i] := (1 - diversity) * numbers[i] + diversity * greatest(0, 1 - cosine);
-                end if;
-            end loop;
             if bounds[i] > best_number or bounds[i] = best_number and ids[i] < ids[best] then
                 best := i;
                 best_number := bounds[i];
