@@ -74,7 +74,7 @@ FOLLOWED = 2
 """And so many of these forms, as all users show them, are improved on few users."""
 POLISHING = 0.1
 """The share of the time that is kept for making the best setting cheaper."""
-CHECKING = 0.05
+CHECKING = 0.1
 """The share that is kept for comparing the best setting with those that won on other data."""
 CHECKED = 3
 """At most so many of the latter are compared with it."""
