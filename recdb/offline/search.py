@@ -74,7 +74,7 @@ FOLLOWED = 2
 """And so many of these forms, as all users show them, are improved on few users."""
 POLISHING = 0.1
 """The share of the time that is kept for making the best setting cheaper."""
-CHECKING = 0.05
+CHECKING = 0.1
 """The share that is kept for comparing the best setting with those that won on other data."""
 CHECKED = 3
 """At most so many of the latter are compared with it."""
@@ -118,6 +118,11 @@ class Search(Trials):
         quick = [trial for params in begins if not filtered(params) and (trial := self._few(params))]
         self.proven = {trial.params for trial in quick}
         self._promote()
+        nearest = begins[1]
+        if filtered(nearest) and nearest.spectral_rank <= self.evaluator.shared_rank and (tried := self._few(nearest)):
+            # It won on the most similar data. With many items it takes too long to come before what is learned fast.
+            self.proven.add(tried.params)
+            self._promote()
         items = self._alone(quick, 0.0, OF_ITEMS)
         users = self._alone(quick, 1.0, OF_USERS)
         self._pair(items, users)
