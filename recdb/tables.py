@@ -144,14 +144,9 @@ class Item(Base):
         CheckConstraint("length(item_id) between 1 and 1000 and octet_length(item_id) <= 2600"),
         CheckConstraint("vector_dims(embedding) <= 4000", name="item_embedding_width"),
         Index("item_published", literal_column("published_at desc nulls last"), "item_id"),
-        Index(
-            "item_attributes",
-            "attributes",
-            postgresql_using="gin",
-            postgresql_ops={"attributes": "jsonb_path_ops"},
-            postgresql_with={"fastupdate": "off"},
-        ),
-    )
+        Index("item_attributes", "attributes", postgresql_using="gin", postgresql_with={"fastupdate": "off"},
+              postgresql_ops={"attributes": "jsonb_path_ops"}),
+    )  # fmt: skip
 
     item_id: Mapped[str] = mapped_column(primary_key=True)
     owner_id: Mapped[str | None]

@@ -182,6 +182,33 @@ comment on function recdb.best_score(integer[], double precision[], text, boolea
     'Internal: the score of the best item that a user may get.';
 
 
+-- recdb.lowest_score: the score below which popular items fill a list up.
+--   parameters  as best_score()
+--   returns     a trifle less than the lowest score in 0..1 of an item that the user may get; 1 for none
+--   reads       eligible(), from the worst item up
+create or replace function recdb.lowest_score(
+    item_keys integer[], scores double precision[], owner text, listed_only boolean
+)
+returns double precision
+language plpgsql stable
+as $$
+#variable_conflict use_column
+begin
+    return coalesce((
+        select round(c.score / recdb.best_score(item_keys, scores, owner, listed_only) * 1e9) / 1e9 * (1 - 1e-6)
+        from (
+            select n.item_key, n.score
+            from unnest(item_keys, scores) with ordinality n(item_key, score, position)
+            order by n.position desc
+        ) c
+        cross join lateral recdb.eligible(c.item_key, owner, listed_only)
+        limit 1), 1);
+end
+$$;
+comment on function recdb.lowest_score(integer[], double precision[], text, boolean) is
+    'Internal: the score below which popular items fill a list up.';
+
+
 -- recdb.among_filler: popular_filler() for the caller's candidates.
 --   parameters  among   the candidates
 --               others  as popular_filler(); candidate_keys and candidate_scores are those of all items, the best first
@@ -206,17 +233,7 @@ declare
     found_ids text[];
     found_scores double precision[];
 begin
-    select coalesce(round(c.score / recdb.best_score(candidate_keys, candidate_scores, owner, listed_only) * 1e9)
-        / 1e9 * (1 - 1e-6), 1)
-    into lowest
-    from (
-        select n.item_key, n.score
-        from unnest(candidate_keys, candidate_scores) with ordinality n(item_key, score, position)
-        order by n.position desc
-    ) c
-    cross join lateral recdb.eligible(c.item_key, owner, listed_only)
-    limit 1;
-    lowest := coalesce(lowest, 1);
+    lowest := recdb.lowest_score(candidate_keys, candidate_scores, owner, listed_only);
     select nullif(p.weight, 0) into top
     from recdb.item_popularity p
     cross join lateral recdb.eligible(p.item_key, owner, listed_only)

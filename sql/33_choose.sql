@@ -1,4 +1,5 @@
--- The choice of a steered list (32_steer) from its pool: pinned places, the most of one owner or attribute, diversity.
+-- The choice of a steered list (32_steer) from its pool: the most of one owner or attribute, pinned and explored
+-- places. 36_greedy chooses.
 
 
 -- recdb.values_of: the values of an attribute that are counted.
@@ -23,10 +24,11 @@ comment on function recdb.values_of(jsonb) is
 --               pool      of steer_items()
 --               excluded  the ids that count as chosen
 --   returns     one row: places, the place in the pool of each member, in order; members, its group; room, how many
---               more items each group may have. A group is told by a hash of 64 bits
+--               more items each group may have; grouped, the places group by group, and ends, where those of each group
+--               end. A group is told by a hash of 64 bits, and left out if the pool has no more than its number
 --   reads       read_item() of what is excluded
 create or replace function recdb.count_groups(given record, pool record, excluded text[])
-returns table (places integer[], members integer[], room integer[])
+returns table (places integer[], members integer[], room integer[], grouped integer[], ends integer[])
 language plpgsql stable rows 1
 as $$
 #variable_conflict use_column
@@ -55,22 +57,30 @@ begin
             select 2, n.value from recdb.values_of(i.attributes -> given.max_per_attribute) n
             where given.max_per_number is not null
         ) v
+    ), crowded as (
+        select m.place::integer as place, m.number, g.room
+        from (select m.*, count(*) over (partition by m.number) as size from member m) m
+        cross join lateral (
+            select case m.kind when 1 then given.max_per_owner else given.max_per_number end as room) g
+        where m.size > g.room or excluded <> '{}'
     ), numbered as materialized (
-        select m.place::integer as place, m.kind, dense_rank() over (order by m.number)::integer as number
-        from member m
+        select c.place, c.room, dense_rank() over (order by c.number)::integer as number from crowded c
     )
     select
         (select array_agg(n.place order by n.place, n.number) from numbered n where n.place > 0),
         (select array_agg(n.number order by n.place, n.number) from numbered n where n.place > 0),
-        (
-            select array_agg(g.room order by g.number)
-            from (
-                select n.number, case n.kind when 1 then given.max_per_owner else given.max_per_number end
-                    - count(*) filter (where n.place = 0)::integer as room
-                from numbered n
-                group by n.number, n.kind
-            ) g
-        );
+        g.room,
+        (select array_agg(n.place order by n.number, n.place) from numbered n where n.place > 0),
+        g.ends
+    from (
+        select array_agg(r.room order by r.number) as room, array_agg(r.last order by r.number) as ends
+        from (
+            select n.number, sum(count(*) filter (where n.place > 0)) over (order by n.number)::integer as last,
+                n.room - count(*) filter (where n.place = 0)::integer as room
+            from numbered n
+            group by n.number, n.room
+        ) r
+    ) g;
 end
 $$;
 comment on function recdb.count_groups(record, record, text[]) is
@@ -142,12 +152,12 @@ begin
         where i.model_id = likeness.model_id and i.item_key = e.item_key
         offset 0
     ) v;
-    select array_agg(n.vector order by n.place), array_agg(n.nearest order by n.place)
+    select array_agg(n.vector), array_agg(n.nearest)
     into likeness.vectors, likeness.nearest
     from (
-        select k.place, k.vector, coalesce((
-                select greatest(0, max(-(k.vector operator(@vector@.<#>) a.vector))) from unnest(above) a(vector)), 0
-            ) as nearest
+        select k.vector, case when above is null then 0 else coalesce((
+                select greatest(0, max(-(k.vector operator(@vector@.<#>) a.vector))) from unnest(above) a(vector)), 0)
+            end as nearest
         from (
             select k.place, @vector@.l2_normalize(v.embedding::@vector@.vector) as vector
             from unnest(item_keys) with ordinality k(item_key, place)
@@ -157,167 +167,12 @@ begin
                 offset 0
             ) v on true
         ) k
+        order by k.place
     ) n;
 end
 $$;
 comment on function recdb.likeness(integer, integer[], text[]) is
     'Internal: the unit vectors of items, and how much each is like one of the items that are excluded.';
-
-
--- recdb.choose_places: the greedy choice of a list from its pool.
---   parameters  ids, numbers  of the pool, numbers descending; no number for those that come only if they are explored
---               diversity    of the scenario
---               vectors, nearest  of likeness(); NULL without diversity
---               places, members, room  of count_groups()
---               pinned       places in the pool that are chosen already, none is an empty array
---               explorers    places in the pool of the items that may be explored, the first one first; NULL for none
---               draws        the numbers drawn for them
---               explored     for each turn whether an explorer is chosen, if one is left
---               wanted       how many to choose beside those
---   returns     places in the pool in the order of the choice, the number by which each was chosen, and whether it is
---               explored. The number of an explored item is that of the best other one; if there is none, next to 0
--- An item's number only sinks while others are chosen. So what is below the best so far needs no other look. All items
--- are compared with the first one at once, and with the others only when their turn may have come. Every eight turns they
--- are sorted again, by what is known of them.
-create or replace function recdb.choose_places(
-    ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],
-    nearest double precision[], places integer[], members integer[], room integer[], pinned integer[],
-    explorers integer[], draws double precision[], explored boolean[], wanted bigint,
-    out chosen integer[], out scores double precision[], out explores boolean[]
-)
-language plpgsql immutable
-as $$
-declare
-    diverse constant boolean := diversity > 0;
-    others constant integer := cardinality(pinned);
-    firsts integer[] := array_fill(0, array[cardinality(ids)]);
-    compared integer[] := array_fill(0, array[cardinality(ids)]);
-    closed boolean[] := array_fill(false, array[cardinality(ids)]);
-    bounds double precision[] := numbers;
-    visits integer[];
-    tops double precision[];
-    starts integer;
-    i integer;
-    member integer;
-    best integer;
-    best_number double precision;
-    explorer boolean;
-    above @vector@.vector[] := '{}';
-    vector @vector@.vector;
-    near double precision;
-    cosine double precision;
-    last integer;
-begin
-    chosen := '{}';
-    scores := '{}';
-    explores := '{}';
-    for number in reverse coalesce(cardinality(members), 0) .. 1 loop
-        firsts[places[number]] := number;
-    end loop;
-    for turn in 1 .. others + wanted loop
-        if turn = 1 or diverse and (turn = 2 or turn % 8 = 0) then
-            if turn = 2 and vectors[best] is not null then
-                nearest := array(
-                    select coalesce(greatest(n.near, -(n.vector operator(@vector@.<#>) vectors[best])), n.near)
-                    from unnest(nearest, vectors) with ordinality n(near, vector, place)
-                    order by n.place);
-                compared := array_fill(1, array[cardinality(ids)]);
-            end if;
-            if diverse and turn <= 2 then
-                bounds := array(
-                    select (1 - diversity) * p.number + diversity * greatest(0, 1 - coalesce(p.near, 0))
-                    from unnest(numbers, nearest) with ordinality p(number, near, place)
-                    order by p.place);
-            end if;
-            select coalesce(array_agg(p.place), '{}'), coalesce(array_agg(p.bound), '{}') into visits, tops
-            from (
-                select u.place, u.bound
-                from unnest(bounds, ids, closed) with ordinality u(bound, id, closed, place)
-                where u.bound is not null and not u.closed
-                order by u.bound desc, u.id
-            ) p;
-            starts := 1;
-        end if;
-        best := pinned[turn];
-        best_number := -1;
-        for visit in starts .. case when best is null then cardinality(visits) else 0 end loop
-            exit when tops[visit] < best_number;
-            i := visits[visit];
-            if closed[i] then
-                starts := case when visit = starts then starts + 1 else starts end;
-                continue;
-            end if;
-            continue when bounds[i] < best_number;
-            member := firsts[i];
-            while member > 0 and places[member] = i loop
-                closed[i] := closed[i] or room[members[member]] <= 0;
-                member := member + 1;
-            end loop;
-            continue when closed[i];
-            if diverse and compared[i] < turn - 1 then
-                vector := vectors[i];
-                near := nearest[i];
-                last := turn - 1;
-                for other in compared[i] + 1 .. last loop
-                    cosine := -(vector operator(@vector@.<#>) above[other]);
-                    if cosine > near then
-                        near := cosine;
-                        bounds[i] := (1 - diversity) * numbers[i] + diversity * greatest(0, 1 - near);
-                        if bounds[i] < best_number then
-                            last := other;
-                            exit;
-                        end if;
-                    end if;
-                end loop;
-                nearest[i] := near;
-                compared[i] := last;
-            end if;
-            if bounds[i] > best_number or bounds[i] = best_number and ids[i] < ids[best] then
-                best := i;
-                best_number := bounds[i];
-            end if;
-        end loop;
-        explorer := false;
-        if explored[turn - others] then
-            for number in 1 .. coalesce(cardinality(explorers), 0) loop
-                i := explorers[number];
-                continue when closed[i];
-                member := firsts[i];
-                while member > 0 and places[member] = i loop
-                    closed[i] := closed[i] or room[members[member]] <= 0;
-                    member := member + 1;
-                end loop;
-                if not closed[i] then
-                    best_number := case when best is null then draws[number] * 1e-9 else best_number end;
-                    best := i;
-                    explorer := true;
-                    exit;
-                end if;
-            end loop;
-        end if;
-        exit when best is null;
-        closed[best] := true;
-        chosen := chosen || best;
-        if diverse then
-            above[turn] := vectors[best];
-        end if;
-        scores := scores || best_number;
-        explores := explores || explorer;
-        member := firsts[best];
-        while member > 0 and places[member] = best loop
-            room[members[member]] := room[members[member]] - 1;
-            member := member + 1;
-        end loop;
-    end loop;
-    chosen := chosen[others + 1:];
-    scores := scores[others + 1:];
-    explores := explores[others + 1:];
-end
-$$;
-comment on function recdb.choose_places(
-    text[], double precision[], double precision, @vector@.vector[], double precision[], integer[], integer[],
-    integer[], integer[], integer[], double precision[], boolean[], bigint) is
-    'Internal: the greedy choice of a steered list from its pool.';
 
 
 -- recdb.add_explorers: a pool with the items that may be explored at its end.
@@ -362,8 +217,9 @@ comment on function recdb.add_explorers(record, record) is
 --               excluded  the ids that count as chosen
 --   returns     the rows of the list; scores descend, so that sorting by them keeps the order
 --   reads       as count_groups(), find_pins() and likeness()
--- A pinned item gets the score of the item above it, or 1, and an explored one that of the item which it keeps from its
--- place. The items below it go on with their own scores, a trifle less where a score would come twice in the wrong order.
+-- A pinned item gets the score of the item above it, or 1; an explored one that of the item which it keeps from its
+-- place. The items below it go on with their own scores, a trifle less where a score would come twice in the wrong
+-- order.
 create or replace function recdb.choose_items(
     model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, excluded text[]
 )
@@ -378,7 +234,7 @@ declare
     picked record;
     explorers record;
     explored_turns boolean[];
-    next_pick integer := 1;
+    next_pick integer;
     pick integer;
     last_score double precision := 1;
     last_id text := '';
@@ -394,12 +250,14 @@ begin
         explored_turns := recdb.explored_places(
             given.explore, seed, (select count(distinct e.id) from unnest(excluded) e(id)), wanted);
     end if;
-    select null::integer[] as places, null::integer[] as members, null::integer[] as room into groups;
+    select null::integer[] as places, null::integer[] as members, null::integer[] as room, null::integer[] as grouped,
+        null::integer[] as ends
+    into groups;
     if given.max_per_owner is not null or given.max_per_number is not null then
         select g.* into groups from recdb.count_groups(given, pool, excluded) g;
     end if;
     select null::integer[] as places, null::integer[] as targets into pins;
-    if given.places is not null then
+    if array_remove(given.places, null) <> '{}' then
         select array_agg(f.place) as places, array_agg(f.target) as targets into pins
         from recdb.find_pins(given, pool, excluded) f
         where f.target <= wanted;
@@ -410,12 +268,15 @@ begin
     end if;
     picked := recdb.choose_places(
         pool.item_ids, pool.numbers, given.diversity, like_excluded.vectors, like_excluded.nearest,
-        groups.places, groups.members, groups.room, coalesce(pins.places, '{}'), explorers.places, explorers.draws,
+        recdb.close_full(cardinality(pool.item_ids), groups.room, groups.grouped, groups.ends),
+        groups.places, groups.members, groups.room, groups.grouped, groups.ends, coalesce(pins.places, '{}'),
+        explorers.places, explorers.draws,
         array(
             select e.explores from unnest(explored_turns) with ordinality e(explores, turn)
             where not coalesce(e.turn = any (pins.targets), false)
             order by e.turn),
         wanted);
+    next_pick := coalesce(cardinality(pins.places), 0) + 1;
     for place in 1 .. wanted loop
         pick := coalesce(array_position(pins.targets, place::integer), 0);
         if pick > 0 then
@@ -423,7 +284,7 @@ begin
             score := last_score;
             reason := 'pinned';
         else
-            exit when next_pick > cardinality(picked.chosen);
+            exit when next_pick > coalesce(cardinality(picked.chosen), 0);
             item_id := pool.item_ids[picked.chosen[next_pick]];
             score := least(last_score, picked.scores[next_pick]);
             reason := case when picked.explores[next_pick] then 'explored'

@@ -1,6 +1,6 @@
--- The explored places of a steered list (33_choose): items with few impressions, drawn by Thompson sampling (Chapelle and
--- Li 2011). A refresh keeps a pool of such items, little_shown. Each list takes a part of the pool, from a random slot
--- on, and draws a number for each item from its posterior: Beta(1 + touched, 1 + impressions - touched). The items with
+-- The explored places of a steered list (33_choose): items with few impressions, drawn by Thompson sampling (Chapelle
+-- and Li 2011). A refresh keeps a pool of such items, little_shown. Each list takes a part of the pool, from a random
+-- slot on, and draws a number for each item from its posterior: Beta(1 + touched, 1 + impressions - touched). The items with
 -- the largest numbers get the explored places. All randomness is a hash of the user, the scenario and the time in units
 -- of explore_for: so a page stays as it is, and the next page goes on with the same draws.
 
@@ -111,8 +111,9 @@ comment on function recdb.little_shown_part(bigint, integer, integer[]) is
 --   returns     one row: arrays of one length, the item that is drawn first at the head; draws has numbers in 0..1 that
 --               descend: those of the first part of the pool are above a half
 --   reads       little_shown, and eligible() for the items it looks at, from the largest draw down
--- A gamma variable of shape a is a (1 - 1 / (9 a) + z / (3 sqrt(a)))^3 with a normal z (Wilson and Hilferty 1931). Two of
--- them make a beta variable: x / (x + y). Two uniform numbers, from a hash, make two normal ones (Box and Muller 1958).
+-- A gamma variable of shape a is a (1 - 1 / (9 a) + z / (3 sqrt(a)))^3 with a normal z (Wilson and Hilferty 1931). Two
+-- of them make a beta variable: x / (x + y). Two uniform numbers, from a hash, make two normal ones (Box and Muller
+-- 1958).
 create or replace function recdb.explorers(
     given record, seed bigint, profile record, owner text, filter jsonb, among integer[], wanted bigint,
     out item_keys integer[], out item_ids text[], out owner_ids text[], out counted jsonb[],

@@ -56,17 +56,7 @@ declare
               where t.item_id = i.item_id and t.item_key in (select unnest(candidate_keys)))
         order by i.published_at desc nulls last, i.item_id;
 begin
-    select coalesce(round(c.score / recdb.best_score(candidate_keys, candidate_scores, owner, listed_only) * 1e9)
-        / 1e9 * (1 - 1e-6), 1)
-    into lowest
-    from (
-        select n.item_key, n.score
-        from unnest(candidate_keys, candidate_scores) with ordinality n(item_key, score, position)
-        order by n.position desc
-    ) c
-    cross join lateral recdb.eligible(c.item_key, owner, listed_only)
-    limit 1;
-    lowest := coalesce(lowest, 1);
+    lowest := recdb.lowest_score(candidate_keys, candidate_scores, owner, listed_only);
 
     for entry in popular loop
         top := coalesce(top, nullif(entry.weight, 0));

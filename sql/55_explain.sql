@@ -78,7 +78,8 @@ comment on function recdb.contributions(text, text, text) is
 --               scenario  as recommend()
 --   returns     one row for each of freshness, rotation and rules that acts: the difference that it makes, in the order
 --               of 32_steer. One row, explored, with the number drawn for an item that may get an explored place: it is
---               no part of the score. Diversity and the numbers per owner and attribute depend on the list, and have no row
+--               no part of the score. Diversity and the numbers per owner and attribute depend on the list, and have
+--               no row
 --   reads       scenario, rule, the item, impression, little_shown
 create or replace function recdb.explain_steering(
     user_id text, item_id text, score double precision, scenario text

@@ -34,6 +34,7 @@ from measure import (
 from report import write_report
 from rivals import nearest_items, rebuild_per_request
 from server import copied, describe_machine, recdb, run, run_pgbouncer, run_server
+from steered import KINDS, measure_steered
 
 from recdb import job, migrate
 from recdb.database import Database, fetch_row
@@ -102,6 +103,9 @@ def measure_size(users: int, effort: Effort, scratch: Path | None, *, keep: bool
             say(f"batches: {result['recommend_batch']}, {result['recommend_all']}")
             result["rivals_ms"] = measure_rivals(database, connection, asked, users)
             say(f"rivals: {result['rivals_ms']}")
+        with copied(database) as copy:
+            result["steered_ms"] = measure_steered(copy, asked[:200], K, list(KINDS))
+            say(f"steered lists: {result['steered_ms']}")
         with copied(database) as copy:
             result["refresh"] = [refresh_after(copy, share, asked) for share in SHARES]
             say(f"refresh: {result['refresh']}")

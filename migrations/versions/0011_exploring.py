@@ -69,8 +69,8 @@ create table recdb.little_shown_state (
     took interval not null
 );
 comment on table recdb.little_shown_state is
-    'When a refresh last filled little_shown, and how long that took: while a scenario explores, it fills it again when '
-    'a hundred times as long has passed.';
+    'When a refresh last filled little_shown, and how long that took: while a scenario explores, a refresh fills it '
+    'again when a hundred times as long has passed.';
 """)
 
 

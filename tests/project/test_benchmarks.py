@@ -59,6 +59,13 @@ def test_the_job_and_the_batches_are_measured(result: dict[str, Any]) -> None:
     assert [each["clients"] for each in result["throughput"]] == [2]
 
 
+def test_steered_lists_are_measured_beside_plain_ones(result: dict[str, Any]) -> None:
+    assert {"plain", "scenario that does nothing", "everything on", "among 10,000"} <= set(result["steered_ms"])
+    for figures in result["steered_ms"].values():
+        assert figures["calls"] == 10 and 0 < figures["p50"] <= figures["max"] and figures["times_plain"] > 0
+    assert result["steered_ms"]["plain"]["times_plain"] == 1
+
+
 def test_the_curve_has_quality_and_latency(result: dict[str, Any]) -> None:
     (point,) = result["curve"]
 

@@ -58,8 +58,8 @@ def trained(module_database: Database) -> None:
             [USERS - 1],
         )
         connection.execute(
-            "insert into recdb.scenario (name, freshness, max_per_owner, max_per_attribute, max_per_number, diversity) "
-            "values ('steered', '1 day', 2, 'parity', 8, 0.3)"
+            "insert into recdb.scenario (name, freshness, max_per_owner, max_per_attribute, max_per_number, diversity, "
+            "rotation_rate, explore, fallback) values ('steered', '1 day', 2, 'parity', 8, 0.3, 0.5, 0.2, 'popular')"
         )
     for _ in range(2):
         train(module_database, dimension=8, neighbors=20)
