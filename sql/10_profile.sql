@@ -34,8 +34,8 @@
 -- track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text, 64_me
 -- answers for the caller alone, 66_impressions records what was shown, 66_trending and 68_audience have lists of rising
 -- items and of users, 67_oddities finds odd data, 68_experiments says who gets which variant of a list, 69_guards,
--- 71_runs, 72_rebuild and 73_items belong to the refresh, 75_attach reads an application's own tables beside recdb's store,
--- 76_trust and 77_sources check these tables, 78_broken says what is missing until `recdb init` has repaired it,
+-- 71_runs, 72_rebuild and 73_items belong to the refresh, 75_attach reads an application's own tables beside recdb's
+-- store, 76_trust and 77_sources check these tables, 78_broken says what is missing until `recdb init` has repaired it,
 -- 79_failing and 79_failing_items find the rows of attached tables that cannot be read, 79_items reads embeddings and
 -- shows the catalogue, 80_views has the views for analysts, 81_online_metrics and 82_logged the figures of what was
 -- shown, and 90_grants grants all of this to five

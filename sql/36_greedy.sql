@@ -130,9 +130,10 @@ comment on function recdb.close_full(integer, integer[], integer[], integer[]) i
 --               explored     for each turn whether an explorer is chosen, if one is left
 --               wanted       how many to choose beside those
 --   returns     places in the pool in the order of the choice, the pinned ones first; the number by which each was
---               chosen, and whether it is explored. The number of an explored item is that of the best other one; if there is none, next to 0
--- An item's number only sinks while others are chosen. So what is below the best so far needs no other look, and an item
--- is compared with those above it only when its turn may have come. All are compared with the first nine at once, which
+--               chosen, and whether it is explored. The number of an explored item is that of the best other one; if
+--               there is none, next to 0
+-- An item's number only sinks while others are chosen. So what is below the best so far needs no other look, and an
+-- item is compared with those above it only when its turn may have come. All are compared with the first nine at once, which
 -- is quicker. Every eight turns they are sorted again. A group that has its number closes all its items.
 create or replace function recdb.choose_places(
     ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],

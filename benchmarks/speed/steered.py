@@ -3,7 +3,9 @@
     python benchmarks/speed/steered.py --sizes 10000 100000
 
 The calls alternate in one session: for each user one call of each kind, in random order. So what else the machine does
-slows all of them alike, and the ratios of the medians hold. run.py measures the same on its own servers.
+slows all of them alike. It does not quite: the longer a call, the likelier another process takes its core meanwhile.
+So where the server is on this machine and Linux tells it, the time of its process on a core is there too (cpu).
+run.py measures the same on its own servers.
 """
 
 import argparse
@@ -67,18 +69,35 @@ def measure_steered(database: Database, asked: Sequence[str], k: int, kinds: Seq
         connection.execute("vacuum analyze")
         calls = {kind: _call(connection, KINDS[kind], k) for kind in kinds}
         found: dict[str, list[float]] = {kind: [] for kind in kinds}
+        spent: dict[str, list[float]] = {kind: [] for kind in kinds}
+        process = Path(f"/proc/{connection.info.backend_pid}/schedstat")
         order = random.Random(0)
         for timed in (False, True):
             for user in asked:
                 for kind in order.sample(list(kinds), len(kinds)):
+                    before = _on_core(process)
                     milliseconds = times(calls[kind], [user])
-                    found[kind] += milliseconds if timed else []
+                    if timed:
+                        found[kind] += milliseconds
+                        spent[kind].append(_on_core(process) - before)
         connection.execute("delete from recdb.scenario where name <> 'default'")
-    plain = float(np.median(found["plain"]))
+    medians = {kind: float(np.median(values)) for kind, values in found.items()}
+    cores = {kind: float(np.median(values)) for kind, values in spent.items()}
     return {
-        kind: summary(values) | {"times_plain": round(float(np.median(values)) / plain, 2)}
+        kind: summary(values)
+        | {"times_plain": round(medians[kind] / medians["plain"], 2)}
+        | ({"cpu_p50": round(cores[kind], 3), "cpu_times_plain": round(cores[kind] / cores["plain"], 2)}
+           if cores["plain"] else {})
         for kind, values in found.items()
-    }
+    }  # fmt: skip
+
+
+def _on_core(process: Path) -> float:
+    """Return the milliseconds that a process has spent on a core; 0 if this system does not tell."""
+    try:
+        return int(process.read_text().split()[0]) / 1e6
+    except OSError:
+        return 0.0
 
 
 def _call(connection: psycopg.Connection, argument: str, k: int) -> Any:
@@ -125,7 +144,8 @@ def _report(database: Database, given: argparse.Namespace, users: int | None) ->
         result[f"k={k}"] = measure_steered(database, [name for (name,) in names], k, given.kinds)
         print(f"{result['users']:,} users, {k} items a list")
         for kind, figures in result[f"k={k}"].items():
-            print(f"  {kind:42s} p50 {figures['p50']:7.3f} ms  p95 {figures['p95']:7.3f}  x {figures['times_plain']}")
+            cpu = f"; cpu {figures['cpu_p50']:7.3f} ms  x {figures['cpu_times_plain']}" if "cpu_p50" in figures else ""
+            print(f"  {kind:42s} p50 {figures['p50']:7.3f} ms  x {figures['times_plain']}{cpu}")
     if given.out:
         (given.out / f"steered-{result['users']}.json").write_text(json.dumps(result, indent=1) + "\n")
 
