@@ -156,7 +156,7 @@ comment on function recdb.steer_filler(record, text, text[], jsonb, text[], reco
     'Internal: the popular items for a list that is steered.';
 
 
--- recdb.fill_pool: the pool of a steered list, with what the scenario makes of the scores.
+-- recdb.fill_pool: the pool of a steered list, with the scores that the scenario makes.
 --   parameters  everything  the row of scored_items()
 --               candidates  as everything, of the candidates alone if the caller gave some
 --               top, size, further  as steer_pool()
@@ -235,7 +235,7 @@ $$;
 comment on function recdb.fill_pool(
     record, record, record, text, text[], text, jsonb, text[], record, record, double precision, bigint, bigint,
     bigint) is
-    'Internal: the pool of a steered list, with what the scenario makes of the scores.';
+    'Internal: the pool of a steered list, with the scores that the scenario makes.';
 
 
 -- recdb.steer_items: a list that a scenario steers.

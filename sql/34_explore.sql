@@ -1,8 +1,8 @@
 -- The explored places of a steered list (33_choose): items with few impressions, drawn by Thompson sampling (Chapelle
 -- and Li 2011). A refresh keeps a pool of such items, little_shown. Each list takes a part of the pool, from a random
 -- slot on, and draws a number for each item from its posterior: Beta(1 + touched, 1 + impressions - touched). The items
--- with the largest numbers get the explored places. All randomness is a hash of the user, the scenario and the time in units
--- of explore_for: so a page stays as it is, and the next page goes on with the same draws.
+-- with the largest numbers get the explored places. All randomness is a hash of the user, the scenario and the time in
+-- units of explore_for: so a page stays as it is, and the next page goes on with the same draws.
 
 
 -- recdb.explore_seed: the seed of a user's draws.

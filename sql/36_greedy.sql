@@ -133,8 +133,8 @@ comment on function recdb.close_full(integer, integer[], integer[], integer[]) i
 --               chosen, and whether it is explored. The number of an explored item is that of the best other one; if
 --               there is none, next to 0
 -- An item's number only sinks while others are chosen. So what is below the best so far needs no other look, and an
--- item is compared with those above it only when its turn may have come. All are compared with the first nine at once, which
--- is quicker. Every eight turns they are sorted again. A group that has its number closes all its items.
+-- item is compared with those above it only when its turn may have come. All are compared with the first nine at once,
+-- which is quicker. Every eight turns they are sorted again. A group that has its number closes all its items.
 create or replace function recdb.choose_places(
     ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],
     nearest double precision[], closed boolean[], places integer[], members integer[], room integer[],

@@ -12,7 +12,7 @@ from recdb.database import Database
 USERS, ITEMS = 5000, 6000
 
 SMALL = {"config", "interaction_kind", "model", "attachment", "recent_user", "user_item_recent", "new_item",
-         "ignored_user", "rule", "scenario", "experiment"}  # fmt: skip
+         "ignored_user", "rule", "scenario", "experiment", "impression_new"}  # fmt: skip
 """Tables of a few rows, or of as many as changed since the last full refresh: scans of these are allowed."""
 
 CALLS = {
