@@ -337,7 +337,8 @@ def draw(runs: Runs, worlds: dict[float, Sequence[int]], arms: dict[str, Arm], f
             for name, arm in arms.items():
                 found = runs.figures(seeds, arm, tired)[:, :, number] - against * plain
                 (line,) = axes.plot(days, found.mean(0), label=name)
-                axes.fill_between(days, found.min(0), found.max(0), color=line.get_color(), alpha=0.15, lw=0)
+                if len(found) > 1:
+                    axes.fill_between(days, found.min(0), found.max(0), color=line.get_color(), alpha=0.15, lw=0)
             axes.set(title=TITLES[tired], xlabel="day", ylabel=label)
             plain_axes(axes)
     panels[0][0].legend(frameon=False)
