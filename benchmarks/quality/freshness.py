@@ -181,7 +181,7 @@ def main() -> None:
     """Measure every data set of a folder and rewrite the section of STEERING.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--windows", type=int, default=8, help="for validation, and again for the test")
+    parser.add_argument("--windows", type=int, default=4, help="for validation, and again for the test")
     parser.add_argument("--out", type=Path, default=HERE, help="the folder of STEERING.md")
     arguments = parser.parse_args()
     results = {}

@@ -25,6 +25,8 @@ from matplotlib import pyplot as plt  # noqa: E402  after the backend is chosen
 
 HERE = Path(__file__).parent
 PAGE = 20
+POOL = 200
+"""How many of the best items each list is chosen from: the figures of STEERING.md are for this number."""
 TOGETHER = 100
 """The number of users that recommend_batch() is asked for in one call."""
 
@@ -70,7 +72,8 @@ def store_events(connection: psycopg.Connection, events: Iterable[Event], later:
 
 
 def set_scenario(connection: psycopg.Connection, name: str, **columns: Any) -> None:
-    """Make a scenario with these columns, or give one these columns and the defaults for all others."""
+    """Make a scenario with these columns and POOL, or give one these columns and the defaults for all others."""
+    columns = {"pool": POOL, **columns}
     connection.execute("delete from recdb.scenario where name = %s", [name])
     names = sql.SQL(", ").join(map(sql.Identifier, ["name", *columns]))
     values = sql.SQL(", ").join([sql.Placeholder()] * (1 + len(columns)))

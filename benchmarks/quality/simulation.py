@@ -325,17 +325,20 @@ def describe(runs: Runs, seeds: Sequence[int], arms: dict[str, Arm], tired: floa
 
 def draw(runs: Runs, worlds: dict[float, Sequence[int]], arms: dict[str, Arm], file: Path) -> None:
     """Plot what users found and the regret of every arm by day, the mean and the range over the seeds."""
-    figure, panels = plt.subplots(len(worlds), 2, figsize=(8, 6))
+    figure, panels = plt.subplots(len(worlds), 3, figsize=(12, 7))
     days = np.arange(1, runs.size.days + 1)
     for row, (tired, seeds) in zip(panels, worlds.items(), strict=True):
-        for axes, number, label in (
-            (row[0], FOUND, "distinct relevant items found"),
-            (row[1], REGRET, "cumulated regret, clicks"),
+        for axes, number, against, label in (
+            (row[0], FOUND, 0, "distinct relevant items found"),
+            (row[1], REGRET, 0, "cumulated regret, clicks"),
+            (row[2], REGRET, 1, "regret less that of always-exploit"),
         ):
+            plain = runs.figures(seeds, {}, tired)[:, :, number]
             for name, arm in arms.items():
-                found = runs.figures(seeds, arm, tired)[:, :, number]
+                found = runs.figures(seeds, arm, tired)[:, :, number] - against * plain
                 (line,) = axes.plot(days, found.mean(0), label=name)
-                axes.fill_between(days, found.min(0), found.max(0), color=line.get_color(), alpha=0.15, lw=0)
+                if len(found) > 1:
+                    axes.fill_between(days, found.min(0), found.max(0), color=line.get_color(), alpha=0.15, lw=0)
             axes.set(title=TITLES[tired], xlabel="day", ylabel=label)
             plain_axes(axes)
     panels[0][0].legend(frameon=False)

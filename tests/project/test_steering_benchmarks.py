@@ -117,7 +117,7 @@ def test_the_price_of_diversity_and_caps_is_measured(
 
 def test_days_pass_and_users_find_items(benchmark: Benchmark) -> None:
     simulation = benchmark("simulation")
-    size = simulation.Size(users=12, items=60, new_items=2, days=2)
+    size = simulation.Size(users=20, items=200, new_items=2, days=2)
 
     figures = simulation.simulate(1, size, {"rotation_rate": 0.9})
 
