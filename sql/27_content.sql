@@ -50,6 +50,8 @@ comment on function recdb.item_tokens(text, text, jsonb) is
 --               embedding  of the catalogue; NULL for none
 --   returns     a unit vector in the space of content_vector; NULL if the version knows nothing of the content
 --   reads       content_token by key
+-- An embedding of another width than the version learned from counts for nothing. The version has the tokens -1, -2 and
+-- so on up to minus that width.
 create or replace function recdb.place_item(model_id integer, tokens bigint[], embedding real[])
 returns @vector@.vector
 language sql stable
@@ -67,6 +69,12 @@ begin atomic
             select -e.place, e.value::double precision / nullif(sqrt(sum(
                 e.value::double precision * e.value::double precision) over ()), 0)
             from unnest(place_item.embedding) with ordinality e(value, place)
+            where exists (
+                select from recdb.content_token w
+                where w.model_id = place_item.model_id and w.token = -cardinality(place_item.embedding))
+              and not exists (
+                select from recdb.content_token w
+                where w.model_id = place_item.model_id and w.token = -cardinality(place_item.embedding) - 1)
         ) p
         join recdb.content_token c on c.model_id = place_item.model_id and c.token = p.token
         where abs(p.factor) > 1e-9::double precision
