@@ -60,7 +60,7 @@ class SingleTokens:
         return SingleTokens(self.numbers[kept], self.items[kept], self.owners[kept])
 
     def directions(self, vectors: Float32, others: Float64, weight: float, ridge: float) -> Float32:
-        """Return what each token adds to the vector of an item that has it, (tokens, width).
+        """Return the vector that each token adds to the vector of an item that has it, (tokens, width).
 
         It is the ridge regression of one item: `vectors` (items, width) are the targets, `others` (items,) the squared
         lengths of the items' rows without these tokens, of which each has this weight.
