@@ -8,7 +8,8 @@
 -- users and items alike. The items and weights of a score source lie in its row as two arrays: the ranking reads no
 -- index of the weighted interactions.
 -- An item that the version has not seen gets its weights from item_link, and those of item_neighbor stay as they are.
--- No total contains them, so new items change no score of others.
+-- No total contains them, so new items change no score of others. What users have in common says nothing about such an
+-- item: its weights count with max(1 - blend, 0.2), and a training sizes them for that.
 
 
 -- recdb.score_sources: the score sources of a list: the nearest users, and the profile's own items.
@@ -47,13 +48,10 @@ begin
     end if;
     if served.ranks_new_items then
         return query
-        select i.item_key, null::integer, null::double precision,
-            (1 - served.blend) * i.weight / nullif(sum(abs(i.weight) * i.total_weight) over (), 0),
-            i.neighbor_keys, i.weights
+        select i.item_key, null::integer, null::double precision, s.share * i.share, s.item_keys, s.weights
         from (
-            select p.item_key, p.weight, coalesce(r.neighbor_keys || l.keys, l.keys, r.neighbor_keys) as neighbor_keys,
-                coalesce(r.weights || l.weights, l.weights, r.weights) as weights,
-                coalesce(r.total_weight, l.total_weight) as total_weight
+            select p.item_key, r.neighbor_keys, r.weights, l.keys as link_keys, l.weights as link_weights,
+                p.weight / nullif(sum(abs(p.weight) * coalesce(r.total_weight, l.total_weight)) over (), 0) as share
             from unnest(
                 keys, recdb.profile_weights(summed, ranks, served.profile_weight_exponent, served.profile_recency)
             ) p(item_key, weight)
@@ -69,7 +67,12 @@ begin
                 where n.model_id = served.model_id and n.source_key = p.item_key
             ) l
             where r.neighbor_keys is not null or l.keys is not null
-        ) i;
+        ) i
+        cross join lateral (values
+            (1 - served.blend, i.neighbor_keys, i.weights),
+            (greatest(1 - served.blend, 0.2), i.link_keys, i.link_weights)
+        ) s(share, item_keys, weights)
+        where s.item_keys is not null;
         return;
     end if;
     return query

@@ -291,8 +291,9 @@ comment on function recdb.combine_interactions() is
 --   reads       attachment, and the types of the columns of the attached tables
 --   writes      the bodies of these functions
 -- If several tables have an item, the table that was attached first counts, and recdb's own catalogue counts last. An
--- embedding that `recdb embed` made counts where the catalogue has none. A caller who does not ask for embeddings reads
--- none. A downgrade cuts out what stands between `embedding:` and `end`.
+-- embedding that `recdb embed` made counts where the catalogue has none, but for no item of a table that was attached
+-- with a column of embeddings: they would not compare with those of that column. A caller who does not ask for
+-- embeddings reads none. A downgrade cuts out what stands between `embedding:` and `end`.
 create or replace function recdb.combine_items()
 returns boolean
 language plpgsql volatile
@@ -314,10 +315,14 @@ begin
             recdb.is_id('s.item_id', 'i.item_id::text', t.type) as is_taken,
             recdb.is_id('s.item_id', 'read_item.item_id', t.type) as is_taken_of,
             recdb.is_id('i.item_id', 'read_item.item_id', t.type) as is_item,
-            coalesce(recdb.as_embedding('i.embedding', t.embedding_type), 'null::real[]') as embedding
+            case when t.brings_embeddings
+                then format('/* embedding: */ %s as embedding /* end */',
+                    coalesce(recdb.as_embedding('i.embedding', t.embedding_type), 'null::real[]'))
+                else format(made, 'null::real[]', 'i.item_id::text') end as embedding
         from (
             select a.attachment_id, a.query,
                 coalesce(recdb.mapped_type(a.relation, a.mapping ->> 'item'), 'text'::regtype) as type,
+                a.mapping ->> 'embedding' is not null as brings_embeddings,
                 recdb.mapped_type(a.relation, a.mapping ->> 'embedding') as embedding_type
             from recdb.attachment a
             where a.role = 'items' and a.state = 'read' and a.query is not null
@@ -330,13 +335,13 @@ begin
                 %s
             from (%s) i
             where true %s
-            union all', format(made, source.embedding, 'i.item_id::text'), source.query, taken);
+            union all', source.embedding, source.query, taken);
         of_item := of_item || format('
             select i.item_id::text collate "default", i.owner_id, i.published_at, i.available, i.attributes, i.title,
                 %s
             from (%s) i
             where %s %s
-            union all', format(made, source.embedding, 'i.item_id::text'), source.query, source.is_item, taken_of);
+            union all', source.embedding, source.query, source.is_item, taken_of);
         taken := taken || format('
             and not exists (select from (%s) s where %s)', source.query, source.is_taken);
         taken_of := taken_of || format('

@@ -19,6 +19,10 @@ FIRST_NEW = (
     "(k.item_key is not null or count(*) filter (where k.item_key is null) over (rows unbounded preceding) <= {})"
 )
 
+MADE = (
+    "exists (select from recdb.item_embedding e where e.item_id = i.item_id and e.embedding = i.embedding and i.whole)"
+)
+
 # The binary form of an array of one dimension: five numbers, then each element after its length.
 ARRAY_HEAD = 20
 REAL = np.dtype([("length", ">i4"), ("value", ">f4")])
@@ -39,10 +43,14 @@ class Block:
     due: NDArray[np.bool_]
     """Whether that time has come."""
     tokens: TokenSets
+    owners: NDArray[np.int64]
+    """The token of the item's owner; 0 for none."""
     whole: NDArray[np.bool_]
     """Whether the tokens, and the embedding if asked for, were read."""
     vectors: list[Float32 | None]
     """The embeddings as they are in the catalogue, of any width; None for an item without, and if not asked for."""
+    made: NDArray[np.bool_]
+    """Whether `recdb embed` made the embedding; False if not asked for."""
     texts: list[tuple[str | None, str | None, str | None]]
     """Title, owner and attributes as JSON; empty if not asked for."""
 
@@ -91,7 +99,8 @@ def read_items_in_blocks(
             coalesce(i.published_at <= now(), true),
             case when i.whole then array_send(array(
                 select f.token from recdb.item_tokens(i.owner_id, i.title, i.attributes) f)) end,
-            {embedding}, {title}, {owner}, {attributes}
+            case when i.whole then coalesce(hashtextextended('owner=' || i.owner_id, 0), 0) else 0 end,
+            {embedding}, {made}, {title}, {owner}, {attributes}
         from (
             select i.*, coalesce(k.item_key, 0) as item_key, {whole} as whole
             from recdb.read_items() i
@@ -101,6 +110,7 @@ def read_items_in_blocks(
         """
     ).format(
         embedding=sql.SQL("case when i.whole then array_send(i.embedding) end" if embeddings else "null::bytea"),
+        made=sql.SQL(MADE if embeddings else "false"),
         title=sql.SQL("i.title" if texts else "null::text"),
         owner=sql.SQL("i.owner_id" if texts else "null::text"),
         attributes=sql.SQL("i.attributes::text" if texts else "null::text"),
@@ -117,9 +127,11 @@ def read_items_in_blocks(
                 np.array([row[3] for row in rows], dtype=np.float64),
                 np.array([row[4] for row in rows], dtype=np.bool_),
                 TokenSets.of_lists([unpack_array(row[5], BIGINT, np.dtype(np.int64)) for row in rows]),
+                np.array([row[6] for row in rows], dtype=np.int64),
                 np.array([row[5] is not None for row in rows], dtype=np.bool_),
-                [None if row[6] is None else unpack_array(row[6], REAL, np.dtype(np.float32)) for row in rows],
-                [(row[7], row[8], row[9]) for row in rows] if texts else [],
+                [None if row[7] is None else unpack_array(row[7], REAL, np.dtype(np.float32)) for row in rows],
+                np.array([row[8] for row in rows], dtype=np.bool_),
+                [(row[9], row[10], row[11]) for row in rows] if texts else [],
             )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recdb.arrays.content import Block, read_items_in_blocks
 from recdb.database import fetch_row
-from recdb.learn.content import Described
+from recdb.learn.content_features import Described, SingleTokens
 from recdb.learn.matrix import Float32
 from recdb.learn.tokens import TokenSets
 
@@ -27,22 +27,24 @@ class Collected:
     keys: list[NDArray[np.int32]] = field(default_factory=list)
     available: list[NDArray[np.bool_]] = field(default_factory=list)
     tokens: list[TokenSets] = field(default_factory=list)
-    vectors: dict[int, list[tuple[NDArray[np.int32], Float32]]] = field(default_factory=dict)
-    """By width: keys, and the embeddings of these items."""
+    owners: list[NDArray[np.int64]] = field(default_factory=list)
+    vectors: dict[tuple[int, bool], list[tuple[NDArray[np.int32], Float32]]] = field(default_factory=dict)
+    """By width, and whether `recdb embed` made them: keys, and the embeddings of these items."""
 
     def add(self, block: Block, rows: NDArray[np.integer], keys: NDArray[np.int32]) -> None:
         """Add some rows of a block, whose items have these keys."""
         self.keys.append(keys)
         self.available.append((block.available & block.due)[rows])
         self.tokens.append(block.tokens.of(rows))
-        by_width: dict[int, list[int]] = {}
+        self.owners.append(block.owners[rows])
+        by_kind: dict[tuple[int, bool], list[int]] = {}
         for place, row in enumerate(rows):
             vector = block.vectors[row]
             if vector is not None:
-                by_width.setdefault(len(vector), []).append(place)
-        for width, places in by_width.items():
+                by_kind.setdefault((len(vector), bool(block.made[row])), []).append(place)
+        for kind, places in by_kind.items():
             found = np.array([block.vectors[row] for row in rows[places]], dtype=np.float32)
-            self.vectors.setdefault(width, []).append((keys[places], found))
+            self.vectors.setdefault(kind, []).append((keys[places], found))
 
     def described(self, last: int) -> Described | None:
         """Put everything together, for the keys up to `last`; None if there is nothing."""
@@ -57,14 +59,19 @@ class Collected:
         nothing = TokenSets(np.empty(0, dtype=np.int64), np.zeros(2, dtype=np.int64))
         by_key = TokenSets.together([sets, nothing]).of(np.where(row_of >= 0, row_of, len(keys)))
         tokens = by_key.common()
-        return Described(by_key.matrix(tokens), tokens, self.embeddings(last), available)
+        numbers, items = by_key.single()
+        single = SingleTokens(numbers, items, np.isin(numbers, np.concatenate(self.owners)))
+        return Described(by_key.matrix(tokens), tokens, self.embeddings(last), available, single)
 
     def embeddings(self, last: int) -> Float32:
-        """Return the embeddings at length 1, (last + 1, width), of the commonest width, of the larger one on a tie."""
-        counts = {width: sum(len(keys) for keys, _ in parts) for width, parts in self.vectors.items()}
-        width = max(counts, key=lambda each: (counts[each], each), default=0)
-        found = np.zeros((last + 1, width), dtype=np.float32)
-        for keys, vectors in self.vectors.get(width, ()):
+        """Return the embeddings at length 1, (last + 1, width), of the commonest width, of the larger one on a tie.
+
+        Those that `recdb embed` made and others of the same width do not compare: the commoner ones count.
+        """
+        counts = {kind: sum(len(keys) for keys, _ in parts) for kind, parts in self.vectors.items()}
+        kind = max(counts, key=lambda each: (counts[each], each[0], not each[1]), default=(0, False))
+        found = np.zeros((last + 1, kind[0]), dtype=np.float32)
+        for keys, vectors in self.vectors.get(kind, ()):
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             found[keys] = np.divide(
                 vectors, lengths, out=np.zeros_like(vectors), where=(lengths > 0) & np.isfinite(lengths)

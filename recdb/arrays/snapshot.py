@@ -48,7 +48,9 @@ class Snapshot:
     item_vectors: Float32
     """(items, width)."""
     item_neighbors: sparse.csr_array
-    """(items, items): the weights that each item gives to its neighbours, and to items newer than the version."""
+    """(items, items): the weights that each item gives to its neighbours."""
+    links: sparse.csr_array
+    """(items, items): the weights that items give to items newer than the version, and these to others."""
     item_totals: Float64
     """(items,): item_neighbor.total_weight; of an item newer than the version, the sum of its links."""
     by_content: NDArray[np.bool_]
@@ -101,15 +103,16 @@ def read_snapshot(connection: psycopg.Connection, report: Report = silent) -> Sn
         square = shape[1], shape[1]
         item_neighbors, item_totals = read_score_sources(connection, "item_neighbor", "neighbor_keys", model, square)
         by_content = np.zeros(shape[1], dtype=bool)
+        links = sparse.csr_array(square, dtype=np.float32)
         if served["ranks_new_items"]:
             links, totals = read_links(connection, model, square)
-            item_neighbors, item_totals = item_neighbors + links, item_totals + totals
+            item_totals = item_totals + totals
             by_content[read_by_content(connection, model)] = True
         require_partitions(connection, model, served["label"])
     return Snapshot(
         served, user_ids, item_ids, places, available, owners, weights, ranks, hidden, users["keys"],
-        unit(users["vectors"]), neighbor_weights, user_totals, item_vectors, item_neighbors, item_totals,
-        by_content,
+        unit(users["vectors"]), neighbor_weights, user_totals, item_vectors, item_neighbors, links,
+        item_totals, by_content,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ def embed(
         bool, typer.Option("--download", help="Download the model that --model names; else no network is used.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Embed all items again, in a new way.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete all embeddings that recdb made.")] = False,
     as_json: Json = False,
 ) -> None:
     """Embed the titles, attributes and owners of the catalogue: the items that are new or changed.
@@ -44,7 +45,17 @@ def embed(
     """
     if download and not model:
         raise typer.BadParameter("--download needs the name of a model: --model NAME")
+    if remove and (dimension or model or full):
+        raise typer.BadParameter("--remove goes with no other way to embed")
     database = open_database(url, quiet=as_json)
+    if remove:
+        removed = embedding.remove_embeddings(database)
+        if as_json:
+            output.print_json(json.dumps({"removed": removed}))
+        else:
+            output.print(f"removed the embeddings that recdb made of {count_of(removed, 'item')}")
+            output.print("next: recdb refresh --full")
+        return
     with progress("embed") as report:
         made = embedding.embed(database, dimension=dimension, model=model, download=download, full=full, report=report)
     if as_json:

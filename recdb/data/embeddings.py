@@ -95,6 +95,12 @@ def check_embeddings(connection: psycopg.Connection, new: Mapped, everything: Se
         if rows:
             yield Remark(f"{name} is NULL in all {rows:,} rows read", "name another column for --embedding")
         return
+    if connection.execute("select 1 from recdb.item_embedding limit 1").fetchone():
+        yield Remark(
+            f"the embeddings that recdb embed made do not compare with those in {name}: of this table they no longer "
+            "count",
+            "recdb embed --remove",
+        )
     if missing:
         yield Remark(
             f"{name} is NULL in {missing:,} of {rows:,} rows read: of these items, attributes and owner alone count"

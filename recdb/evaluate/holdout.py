@@ -42,23 +42,30 @@ SETTINGS = (
     "content_share"
 )
 
+# An attached table may have longer ids than recdb keeps.
+KEPT_ITEM = "length(i.item_id) between 1 and 1000 and octet_length(i.item_id) <= 2600"
+
 # The copies to make: the source, its columns, and the table that gets its rows.
 COPIED = (
     ("recdb.config", SETTINGS, "recdb.config"),
     ("recdb.interaction_kind", "kind, weight, hides", "recdb.interaction_kind"),
     (
-        "(select distinct on (i.item_id) i.* from recdb.read_items() i) i",
+        f"(select distinct on (i.item_id) i.* from recdb.read_items() i where {KEPT_ITEM}) i",
         "item_id, owner_id, available, attributes, title",
         "recdb.item",
     ),
     # Embeddings as numbers: pgvector may live in another schema there.
     (
         "(select i.item_id, max(i.embedding) as embedding, ''::bytea as digest from recdb.read_items() i "
-        "where i.embedding is not null group by i.item_id) i",
+        f"where i.embedding is not null and {KEPT_ITEM} group by i.item_id) i",
         "item_id, embedding, digest",
         "recdb.item_embedding",
     ),
-    ("recdb.read_interactions()", "user_id, item_id, kind, created_at, value", "copied"),
+    (
+        f"(select * from recdb.read_interactions() i where {KEPT_ITEM} and length(i.user_id) between 1 and 1000) i",
+        "user_id, item_id, kind, created_at, value",
+        "copied",
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from recdb.arrays.snapshot import Keys, Snapshot, unit
 from recdb.learn.basis import fold_in
+from recdb.learn.content_links import link_share
 from recdb.learn.matrix import Float64, largest_to_one, power, row_numbers
 from recdb.learn.nearest import blocks, make_cells, nearest_cells
 from recdb.learn.parallel import in_threads
@@ -58,11 +59,13 @@ class Ranker:
         self.snapshot, self.k = snapshot, k
         served = snapshot.served
         # The neighbours' weights above the item neighbours: one product adds up both parts of the ranking.
-        self.given = sparse.vstack([snapshot.neighbor_weights, snapshot.item_neighbors], format="csr", dtype=np.float64)
+        share = link_share(served["blend"])
+        items = snapshot.item_neighbors.astype(np.float64) * ((1 - served["blend"]) / share) + snapshot.links
+        self.given = sparse.vstack([snapshot.neighbor_weights, items], format="csr", dtype=np.float64)
         profile = largest_to_one(
             self._profiles(served["profile_weight_exponent"], served["profile_recency"]), np.float64
         )
-        self.item_based = shares(profile, snapshot.item_totals, 1 - served["blend"], np.float64)
+        self.item_based = shares(profile, snapshot.item_totals, share, np.float64)
         self.queries = self._fold_in()
         stored = len(snapshot.vectors)
         self.cells = make_cells(snapshot.vectors, count=1 if stored <= EXACT else None)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recdb.arrays.copy import copy_in
 from recdb.arrays.described import read_described
@@ -13,7 +14,7 @@ from recdb.arrays.settings import Settings
 from recdb.database import fetch_row
 from recdb.learn import Interactions, ItemNeighbors, Params
 from recdb.learn.content import LearnedContent, learn_content
-from recdb.learn.content_links import with_links
+from recdb.learn.content_links import MOST_LIVE, carries_links, strongest_of_rows, with_links
 from recdb.progress import Report
 
 CONTENT_TABLES = ("model_content", "content_token", "content_vector", "new_item", "item_link")
@@ -42,7 +43,12 @@ def add_content(
         learned = iter(blocks)
         content = learn_content(known, described, blocks, params, settings.content_share, report, ndcg=ndcg)
     write_content(connection, model_id, content, last_key)
-    return learned if content is None else with_links(blocks, content.links, content.untouched)
+    if content is None:
+        return learned
+    if carries_links(params.blend):
+        return with_links(blocks, content.links, content.untouched)
+    write_links(connection, model_id, strongest_of_rows(content.links, MOST_LIVE))
+    return learned
 
 
 def write_content(connection: psycopg.Connection, model_id: int, content: LearnedContent | None, last_key: int) -> None:
@@ -72,6 +78,22 @@ def write_content(connection: psycopg.Connection, model_id: int, content: Learne
     )
     write("content_vector", ("item_key", content.items.astype(np.int32)), ("embedding", content.vectors))
     write("new_item", ("item_key", content.untouched.astype(np.int32)), ("embedding", content.places))
+
+
+def write_links(connection: psycopg.Connection, model_id: int, links: sparse.csr_array) -> None:
+    """Write links that no row of item_neighbor carries."""
+    entries = links.tocoo()
+    numbers = (entries.row, entries.col, np.full(entries.nnz, model_id))
+    sources, items, models = (each.astype(np.int32) for each in numbers)
+    columns = ["model_id", "source_key", "item_key", "touched", "weight"]
+    arrays: list[NDArray[Any]] = [
+        models,
+        sources,
+        items,
+        np.zeros(entries.nnz, dtype=np.bool_),
+        entries.data.astype(np.float32),
+    ]
+    copy_in(connection, "recdb.item_link", columns, arrays)
 
 
 def forget_content(connection: psycopg.Connection) -> None:

@@ -37,8 +37,10 @@ from recdb.preconditions import check_owner
 from recdb.progress import Report, silent
 
 TFIDF = "tfidf"
-STORED_TFIDF = "tfidf of item_tokens"
-"""The name in recdb.embedding_basis; 'tfidf' stands for tokens that recdb no longer makes."""
+STORED_TFIDF = "tfidf of parts"
+"""The name in recdb.embedding_basis."""
+FORMER_TFIDF = (TFIDF, "tfidf of item_tokens")
+"""They stand for tokens that recdb no longer makes."""
 DEFAULT_DIMENSION = 256
 WIDEST = 4000
 ROWS_AT_ONCE = 1000
@@ -154,9 +156,27 @@ def require_no_others(connection: psycopg.Connection) -> None:
         raise RecdbError(
             f"{count:,} {'item has' if count == 1 else 'items have'} an embedding that recdb did not make, and cannot "
             "compare with its own",
-            "bring embeddings for all items, or none: "
+            "bring embeddings for all items (recdb embed --remove takes back those that recdb made), or none: "
             + ("update recdb.item set embedding = null;" if own else "attach the items without --embedding"),
         )
+
+
+def remove_embeddings(database: Database) -> int:
+    """Delete all embeddings that recdb made, and the way they were made; return of how many items."""
+    with connect(database, autocommit=True) as connection:
+        require_whole(connection)
+        check_owner(connection)
+        with connection.transaction():
+            # Not while another run embeds.
+            connection.execute("lock table recdb.embedding_basis in exclusive mode")
+            connection.execute(
+                "update recdb.item t set embedding = null from recdb.item_embedding e "
+                "where e.item_id = t.item_id and t.embedding::real[] = e.embedding"
+            )
+            removed = connection.execute("delete from recdb.item_embedding").rowcount
+            connection.execute("delete from recdb.embedding_token")
+            connection.execute("delete from recdb.embedding_basis")
+    return removed
 
 
 # The way texts are embedded -----------------------------------------------------------------------------------
@@ -168,7 +188,7 @@ def kept_basis(connection: psycopg.Connection, items: int, dimension: int | None
     if row is None:
         return None
     method, width, before = row
-    if method == TFIDF:
+    if method in FORMER_TFIDF:
         return None
     if method != STORED_TFIDF:
         source = str(method).partition(":")[2]

@@ -19,9 +19,20 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb.learn.basis import decompose
+from recdb.learn.content_alone import share_alone
 from recdb.learn.content_features import STEPS as SOLVING_STEPS
-from recdb.learn.content_features import Features, directly_alike, fit_ridge, idf, units, weighted
-from recdb.learn.content_links import both_ways, one_way
+from recdb.learn.content_features import (
+    Described,
+    Features,
+    directly_alike,
+    fit_alone,
+    fit_ridge,
+    idf,
+    idf_of_one,
+    units,
+    weighted,
+)
+from recdb.learn.content_links import both_ways, carries_links, link_share, one_way
 from recdb.learn.content_size import best_size, highest, quality, size_for, size_losing
 from recdb.learn.item_neighbors import ItemNeighbors, to_matrix
 from recdb.learn.limits import BASIS_QUANTILE, limit_users
@@ -48,6 +59,8 @@ FEW_USERS = 5
 number of users n as EARLY / (EARLY + n)."""
 FEW_SOURCES = 100
 EARLY = 3
+MOST_SINGLE = 100_000
+"""So many of the tokens that a single touched item has lead newer items to that item."""
 MOST_FEW = 5000
 """Of the items with few users, so many get them, those with the fewest users first."""
 MOST_ENTRIES = 30_000_000
@@ -67,20 +80,6 @@ DENSE = 30_000_000
 """The most elements of a dense block of similarities."""
 FEW_ITEMS = 20
 """With fewer touched items in the catalogue, their content teaches nothing."""
-
-
-@dataclass(frozen=True)
-class Described:
-    """The content of the items of the catalogue. Rows are item keys, as those of the columns of W."""
-
-    tokens: sparse.csr_array
-    """(items, tokens): 1 where an item has a token."""
-    token_ids: NDArray[np.int64]
-    """(tokens,): the tokens' numbers in the database."""
-    embeddings: Float32
-    """(items, width): unit vectors; 0 for an item without."""
-    available: NDArray[np.bool_]
-    """(items,): whether the item may be recommended."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,8 @@ class Mix:
     features: Features
     weights: Float64
     """(tokens,): by which the tokens count in the features."""
+    exponent: float
+    """The power of idf in them."""
     ridge: float
     vectors: Float32
     """(items, rank): unit vectors of touched items, 0 elsewhere."""
@@ -191,7 +192,7 @@ class Learner:
         """Learn one of FORMS from the items that count."""
         weights = self.counts ** form[0]
         features = Features(weighted(self.catalogue.tokens, weights), self.catalogue.embeddings)
-        return Mix(features, weights, form[1], vectors, fit_ridge(features, vectors, counted, form[1]))
+        return Mix(features, weights, *form, vectors, fit_ridge(features, vectors, counted, form[1]))
 
     def learned(self, mix: Mix, items: NDArray[np.integer], sources: NDArray[np.integer]) -> Float32:
         """Return the learned similarity of the sources and the items, (sources, items)."""
@@ -284,7 +285,8 @@ def learn_content(
     relevant = learner.liked[:, held].toarray() > 0
     had = learner.seen[:, held].toarray() > 0
     vectors = learner.vectors()
-    beside = 1 / max(1 - params.blend, 0.2)  # no neighbour knows an untouched item
+    # No neighbour knows an untouched item: its links count as much in a score, whatever the share of their part is.
+    beside = 1 / (1 - params.blend) if carries_links(params.blend) else 1 / link_share(params.blend)
     if progress:
         progress("content, choosing weights on items held out")
     mix, columns = choose(learner, vectors, held, counted, relevant)
@@ -305,7 +307,11 @@ def learn_content(
 
     chosen = np.asarray(learner.liked.sum(axis=1)).ravel()
     size = sized(columns, share)
-    narrow = replace(mix, vectors=units(vectors[:, :STORED]), map_=mix.map_[:, :STORED], shares=(0, 0, 0))
+    stored, given = vectors[:, :STORED], mix.map_[:, :STORED]
+    few = (learner.profile, relevant, learner.generator)
+    alone = share_alone(mix.features, given, stored, counted, held, *few)
+    given = given + np.float32(alone) * fit_alone(mix.features, stored, counted)
+    narrow = replace(mix, vectors=units(stored), map_=given, shares=(0, 0, 0))
     scale = sized(learner.columns(narrow, held, sources), share / LATER) / narrow.deviations[0]
 
     if progress:
@@ -318,21 +324,32 @@ def learn_content(
         links = both_ways(columns, learner.cold, size * beside)
     if len(learner.few) and size > 0:
         links = sparse.csr_array(links + learner.early_links(mix, warm, size * beside))
-    weights = mix.weights
+    given = mix.map_[:, :STORED] + np.float32(alone) * fit_alone(mix.features, stored, learner.warm)
+    return keep(learner, replace(mix, map_=given), stored, links, scale / link_share(params.blend))
+
+
+def keep(learner: Learner, mix: Mix, vectors: Float32, links: sparse.csr_array, scale: float) -> LearnedContent:
+    """Return the content that the database keeps; the map and the vectors (items, stored) have the width of the database."""
+    catalogue, weights = learner.catalogue, mix.weights
     ids = np.r_[catalogue.token_ids, -np.arange(1, catalogue.embeddings.shape[1] + 1)]
     factors = np.r_[weights, np.ones(catalogue.embeddings.shape[1])]
     kept = np.flatnonzero(factors > 0)
-    stored = mix.map_[:, :STORED]
+    single = catalogue.single.of(learner.touched, learner.users, MOST_SINGLE)
+    weight = idf_of_one(catalogue.tokens) ** mix.exponent
+    directions = single.directions(vectors, catalogue.tokens @ weights**2, weight, mix.ridge)
+    led = np.flatnonzero(learner.warm | np.bincount(single.items, minlength=learner.items).astype(np.bool_))
     return LearnedContent(
         links,
         learner.cold,
-        units(mix.features.of(learner.cold).times(stored)),
-        scale * beside,
-        ids[kept],
-        np.r_[weights, np.zeros(catalogue.embeddings.shape[1])].astype(np.float32)[kept],
-        (stored * factors[:, None]).astype(np.float32)[kept],
-        warm,
-        units(vectors[warm, :STORED]),
+        units(mix.features.of(learner.cold).times(mix.map_)),
+        scale,
+        np.r_[ids[kept], single.numbers],
+        np.r_[np.r_[weights, np.zeros(catalogue.embeddings.shape[1])][kept], np.full(len(directions), weight)].astype(
+            np.float32
+        ),
+        np.vstack([(mix.map_ * factors[:, None])[kept], directions]).astype(np.float32),
+        led,
+        units(vectors[led]),
     )
 
 

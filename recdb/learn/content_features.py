@@ -11,6 +11,7 @@ from recdb.learn.matrix import Float32, Float64, scale_rows
 STEPS = 8
 """Steps of conjugate gradients; few of them regularize as well."""
 DIRECT_RIDGE = 1.0
+ALONE_RIDGE = 0.5
 DENSE = 10_000_000
 """The most elements of a dense block of features and items."""
 
@@ -42,11 +43,60 @@ class Features:
         return Features(self.tokens[items], self.embeddings[items])
 
 
+@dataclass(frozen=True)
+class SingleTokens:
+    """The tokens that a single item of the catalogue has; arrays of one length."""
+
+    numbers: NDArray[np.int64]
+    items: NDArray[np.int64]
+    owners: NDArray[np.bool_]
+    """Whether the token is an owner."""
+
+    def of(self, touched: NDArray[np.bool_], users: NDArray[np.integer], most: int) -> "SingleTokens":
+        """Return those of touched items, at most `most`: owners first, then of the items with the most users."""
+        kept = np.flatnonzero(touched[self.items])
+        order = np.lexsort((self.numbers[kept], -users[self.items[kept]], ~self.owners[kept]))
+        kept = kept[order[:most]]
+        return SingleTokens(self.numbers[kept], self.items[kept], self.owners[kept])
+
+    def directions(self, vectors: Float32, others: Float64, weight: float, ridge: float) -> Float32:
+        """Return the vector that each token adds to the vector of an item that has it, (tokens, width).
+
+        It is the ridge regression of one item: `vectors` (items, width) are the targets, `others` (items,) the squared
+        lengths of the items' rows without these tokens, of which each has this weight.
+        """
+        alone = np.bincount(self.items, minlength=len(others)) * weight**2
+        feature = weight / np.sqrt(others + alone)[self.items]
+        found: Float32 = vectors[self.items] * (weight * feature / (feature**2 + ridge))[:, None].astype(np.float32)
+        return found
+
+
+@dataclass(frozen=True)
+class Described:
+    """The content of the items of the catalogue. Rows are item keys, as those of the columns of W."""
+
+    tokens: sparse.csr_array
+    """(items, tokens): 1 where an item has a token."""
+    token_ids: NDArray[np.int64]
+    """(tokens,): the tokens' numbers in the database."""
+    embeddings: Float32
+    """(items, width): unit vectors; 0 for an item without."""
+    available: NDArray[np.bool_]
+    """(items,): whether the item may be recommended."""
+    single: SingleTokens
+    """The tokens that are not in `tokens` because one item alone has them."""
+
+
 def idf(tokens: sparse.csr_array) -> Float64:
     """Return log(items / items with the token), (tokens,); 0 for tokens of a single item."""
     counts = np.bincount(tokens.indices, minlength=tokens.shape[1])
     items = max(int(np.count_nonzero(np.diff(tokens.indptr))), 1)
     return np.where(counts > 1, np.log((items + 1) / np.maximum(counts, 1)), 0.0)
+
+
+def idf_of_one(tokens: sparse.csr_array) -> float:
+    """Return the idf that a token of a single item would have."""
+    return float(np.log(max(int(np.count_nonzero(np.diff(tokens.indptr))), 1) + 1))
 
 
 def weighted(tokens: sparse.csr_array, weights: Float64) -> sparse.csr_array:
@@ -86,6 +136,17 @@ def fit_ridge(features: Features, targets: Float32, counted: NDArray[np.bool_], 
     rows = np.flatnonzero(counted)
     chosen = features.of(rows)
     return solve(chosen, chosen.transposed(targets[rows]), ridge)
+
+
+def fit_alone(features: Features, targets: Float32, counted: NDArray[np.bool_]) -> Float32:
+    """Return for each feature the ridge regression on it alone, (features, width), over the items that count."""
+    rows = np.flatnonzero(counted)
+    chosen = features.of(rows)
+    squares = np.r_[
+        np.asarray(chosen.tokens.power(2).sum(axis=0)).ravel(), np.square(chosen.embeddings).sum(axis=0)
+    ].astype(np.float32)
+    found: Float32 = chosen.transposed(targets[rows]) / (squares + np.float32(ALONE_RIDGE))[:, None]
+    return found
 
 
 def directly_alike(features: Features, sources: NDArray[np.integer], items: NDArray[np.integer]) -> Float32:

@@ -12,8 +12,24 @@ from recdb.learn.matrix import absolute_sums
 
 MOST_LINKS = 400
 """An item gives a weight to this many untouched items at most."""
+LEAST_SHARE = 0.2
+"""However large the blend is, the live links count with this share in a score, as in sql/30_rank.sql."""
+LEAST_ITEMS = 0.01
+"""With a smaller share of the item-based part, its rows carry no links."""
+MOST_LIVE = 100
+"""Then an item has this many live links at most."""
 BACK = 50
 """An untouched item gives a weight to this many others."""
+
+
+def link_share(blend: float) -> float:
+    """Return the share with which the links in recdb.item_link count in a score."""
+    return max(1 - blend, LEAST_SHARE)
+
+
+def carries_links(blend: float) -> bool:
+    """Tell whether the rows of recdb.item_neighbor carry links."""
+    return 1 - blend >= LEAST_ITEMS
 
 
 def both_ways(columns: sparse.csr_array, cold: NDArray[np.integer], size: float) -> sparse.csr_array:

@@ -49,6 +49,12 @@ class TokenSets:
         tokens, counts = tokens[counts > 1], counts[counts > 1]
         return np.sort(tokens[np.lexsort((tokens, -counts))[:MOST_TOKENS]])
 
+    def single(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the tokens that one item alone has, and that item: two arrays of one length."""
+        tokens, first, counts = np.unique(self.numbers, return_index=True, return_counts=True)
+        alone = counts == 1
+        return tokens[alone], np.searchsorted(self.starts, first[alone], side="right") - 1
+
     def matrix(self, tokens: NDArray[np.int64]) -> sparse.csr_array:
         """Return which items have which tokens, (items, tokens): 1 where they do. `tokens` are ascending."""
         places = np.minimum(np.searchsorted(tokens, self.numbers), max(len(tokens) - 1, 0))

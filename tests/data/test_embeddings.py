@@ -164,9 +164,15 @@ def test_an_embedding_of_the_catalogue_comes_before_one_that_recdb_made(
     db.execute("insert into post values ('a', 'A', '[1, 2]'), ('b', 'B', null)")
     db.execute("insert into recdb.item (item_id, embedding) values ('c', '[3, 4]'), ('d', null)")
     db.execute("insert into recdb.item_embedding select i, '{9, 9}', '' from unnest(array['a', 'b', 'c', 'd']) i")
-    attach_posts(database)
+    said = "\n".join(attach_posts(database))
 
-    assert embeddings(db) == {"a": [1, 2], "b": [9, 9], "c": [3, 4], "d": [9, 9]}
+    assert "recdb embed made do not compare with those in public.post.embedding" in said
+    # Of a table that brings embeddings, none of another model counts.
+    assert embeddings(db) == {"a": [1, 2], "b": None, "c": [3, 4], "d": [9, 9]}
+    detach(database, "post")
+    db.execute("alter table post drop embedding")
+    attach(database, [Source("items", "public.post", {"item": "id", "title": "title"})])
+    assert embeddings(db) == {"a": [9, 9], "b": [9, 9], "c": [3, 4], "d": [9, 9]}
     detach(database, "post")
     assert embeddings(db) == {"c": [3, 4], "d": [9, 9]}
 

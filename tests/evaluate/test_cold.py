@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from recdb import migrate
 from recdb.cli import app
+from recdb.data.attach import attach
+from recdb.data.sources import Source
 from recdb.database import Database, connect
 from recdb.evaluate.cold import NewItems, offer_untouched, score_cold
 from recdb.evaluate.plan import Stopwatch
@@ -121,6 +123,9 @@ def test_items_of_the_database_are_withheld_whole(database: Database, db: psycop
             "insert into recdb.item (item_id, attributes, available) values (%s, %s, %s)",
             [(f"i{n}", json.dumps({"genre": f"genre {n % GROUPS}"}), n != 3) for n in range(40)],
         )
+    # recdb keeps no id as long as this one.
+    db.execute("create table public.post (id text primary key); insert into post values (repeat('x', 1200))")
+    attach(database, [Source("items", "public.post", {"item": "id"})])
     before = db.execute(
         "select count(*), (select count(*) from recdb.item where available) from recdb.interaction"
     ).fetchone()

@@ -1,8 +1,11 @@
 """How the job reads the catalogue: each row once, by one tokenizer, in bounded memory."""
 
+from typing import Any
+
 import numpy as np
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from support.data import column, record, tastes
 from support.servers import Server
 
@@ -95,6 +98,46 @@ def test_training_embedding_and_the_rival_see_the_same_tokens(database: Database
     assert described is not None
     assert made == expected == described.token_ids.tolist() == content.tokens.common().tolist()
     assert np.diff(content.tokens.matrix(content.tokens.common()).indptr).tolist() == [5] * 9
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared_texts"),
+    [
+        ({"genre": "Action, Comedy"}, {"genre": "comedy"}, ["genre=comedy"]),
+        ({"genre": "action|comedy;drama"}, {"genre": ["Comedy", "Drama "]}, ["genre=comedy", "genre=drama"]),
+        ({"genre": "Action / Comedy"}, {"genre": "action"}, ["genre=action"]),
+        ({"place": "Home > Kitchen"}, {"place": "kitchen"}, ["place=kitchen"]),
+        ({"genre": " Acid  Jazz"}, {"genre": "acid jazz"}, ["genre=acid jazz"]),
+        ({"year": 1995.0, "cost": "12.50"}, {"year": "1995", "cost": 12.5}, ["year=1995", "cost=12.5"]),
+        ({"cost": "1,234.50"}, {"cost": 1234.5}, ["cost=1234.5"]),
+        ({"tag": "new york"}, {"tag": "new delhi"}, []),
+        (
+            {"about": "A recipe for apple pie with cinnamon"},
+            {"about": "Apple pie, my grandmother's recipe"},
+            ["word=apple", "word=pie", "word=recipe"],
+        ),
+        ({"about": "How to bake bread"}, "Bread for all", ["word=bread"]),
+        ("東京の天気予報です", "東京の観光案内です", ["word=東京", "word=京の", "word=です"]),
+        ("如何学习机器学习", "机器学习入门", ["word=学习", "word=机器", "word=器学"]),
+        ({"about": "東京の天気予報です"}, "iPhoneと東京", ["word=東京"]),
+        ("ร้านอาหารไทย", "อาหารไทย", [f"word={'อาหารไทย'[n : n + 2]}" for n in range(7)]),
+    ],
+)  # fmt: skip
+def test_items_share_the_parts_of_their_values_and_the_words_of_every_script(
+    shared: psycopg.Connection, first: Any, second: Any, shared_texts: list[str]
+) -> None:
+    def tokens(of: Any) -> set[int]:
+        title, attributes = (of, None) if isinstance(of, str) else (None, Jsonb(of))
+        return set(column(shared.execute("select token from recdb.item_tokens(null, %s, %s)", [title, attributes])))
+
+    expected = column(shared.execute("select hashtextextended(t, 0) from unnest(%s::text[]) t", [shared_texts]))
+    assert tokens(first) & tokens(second) == set(expected)
+
+
+def test_the_tokens_of_an_item_are_bounded(shared: psycopg.Connection) -> None:
+    many = Jsonb({"a": [f"value {n}" for n in range(30_000)], "b": ",".join(map(str, range(30_000)))})
+    (count,) = shared.execute("select count(*) from recdb.item_tokens('o', 'A title', %s)", [many]).fetchone() or (0,)
+    assert 1000 <= count <= 3010
 
 
 def test_words_of_every_script_count_in_a_database_of_the_locale_c(server: Server) -> None:

@@ -8,9 +8,11 @@ import numpy as np
 import psycopg
 import pytest
 from support.data import column
+from support.doctor import findings
 from support.outside import recdb
 
 from recdb import migrate
+from recdb.arrays.described import read_described
 from recdb.data.attach import attach
 from recdb.data.generate import generate
 from recdb.data.sources import Source
@@ -109,6 +111,25 @@ def test_embeddings_that_the_catalogue_brings_are_kept(database: Database, db: p
     db.execute("update recdb.item set embedding = null")
     assert embed(database).embedded == 0
     assert len(embeddings(db)["a"]) == 256
+
+
+def test_removed_embeddings_make_room_for_those_of_the_catalogue(database: Database, db: psycopg.Connection) -> None:
+    put(db, TITLES)
+    embed(database, dimension=2)
+    db.execute("update recdb.item set embedding = '[1, 2]' where item_id in ('a', 'b')")
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        assert "do not compare" in findings(connection)["embeddings"].message
+        mixed = read_described(connection)
+    keys = dict(db.execute("select item_id, item_key from recdb.item_key").fetchall())
+    assert mixed is not None
+    assert [item for item in "abcd" if mixed.embeddings[keys[item]].any()] == ["a", "b"]
+
+    assert "removed the embeddings that recdb made of 4 items" in recdb("embed", "--remove", database=database)
+
+    assert {item for item, vector in embeddings(db).items() if vector is not None} == {"a", "b"}
+    db.execute("update recdb.item set embedding = null")
+    assert embed(database, dimension=3).embedded == 4
+    assert len(embeddings(db)["a"]) == 3
 
 
 def test_embeddings_survive_pgvector(database: Database, db: psycopg.Connection) -> None:

@@ -133,8 +133,9 @@ def test_refreshed_interactions_count_and_later_ones_do_not(
     assert "later" not in write(database, tmp_path / "all.csv")
 
 
+@pytest.mark.parametrize("blend", [0.3, 1.0])
 def test_items_newer_than_the_model_stand_in_the_lists(
-    database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path
+    database: Database, db: psycopg.Connection, exact: psycopg.Connection, tmp_path: Path, blend: float
 ) -> None:
     """Untouched ones, ones that came after the training, ones that users touched since, and the users who have them."""
     record(db, tastes(users=90, items=60))
@@ -143,7 +144,7 @@ def test_items_newer_than_the_model_stand_in_the_lists(
     ]
     insert = "insert into recdb.item (item_id, owner_id, attributes) values (%s, %s, %s)"
     db.cursor().executemany(insert, described[:66])
-    train(database, dimension=16)
+    train(database, dimension=16, blend=blend)
     db.cursor().executemany(insert, described[66:])
     record(db, [(f"u{number}", "i66", "like") for number in range(0, 30, 3)])
     record(db, [("u1", "i67", "like"), ("newcomer", "i68", "like")])
