@@ -16,6 +16,7 @@ LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 
 # What the tables of a revision have that those of the revision before do not: the newest revision first.
 SIGNS = {
+    "0013": "to_regclass('recdb.arrived_item') is not null",
     "0010": "to_regclass('recdb.user_attributes') is not null",
     "0009": "to_regclass('recdb.impression') is not null",
     "0008": "to_regclass('recdb.scenario') is not null",

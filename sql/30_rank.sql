@@ -45,7 +45,7 @@ begin
             where n.similarity > 0.001  -- less is the noise of half precision
         ) u;
     end if;
-    if served.ranks_new_items then
+    if served.has_links then
         return query
         select i.item_key, null::integer, null::double precision,
             (1 - served.blend) * i.weight / nullif(sum(abs(i.weight) * i.total_weight) over (), 0),

@@ -19,6 +19,8 @@ FIRST_NEW = (
     "(k.item_key is not null or count(*) filter (where k.item_key is null) over (rows unbounded preceding) <= {})"
 )
 
+DIGEST = "recdb.content_digest(i.owner_id, i.title, i.attributes, i.embedding)"
+
 # The binary form of an array of one dimension: five numbers, then each element after its length.
 ARRAY_HEAD = 20
 REAL = np.dtype([("length", ">i4"), ("value", ">f4")])
@@ -36,8 +38,8 @@ class Block:
     """Whether the item may be recommended, now or from when it is published."""
     published: NDArray[np.float64]
     """When, in seconds; -inf where no time is known."""
-    due: NDArray[np.bool_]
-    """Whether that time has come."""
+    digests: NDArray[np.int64]
+    """recdb.content_digest() of the items; 0 if no embeddings are asked for."""
     tokens: TokenSets
     whole: NDArray[np.bool_]
     """Whether the tokens, and the embedding if asked for, were read."""
@@ -88,7 +90,7 @@ def read_items_in_blocks(
         """
         select i.item_id, i.item_key, i.available,
             coalesce(extract(epoch from i.published_at), '-infinity')::double precision,
-            coalesce(i.published_at <= now(), true),
+            {digest},
             case when i.whole then array_send(array(
                 select f.token from recdb.item_tokens(i.owner_id, i.title, i.attributes) f)) end,
             {embedding}, {title}, {owner}, {attributes}
@@ -100,6 +102,7 @@ def read_items_in_blocks(
         ) i
         """
     ).format(
+        digest=sql.SQL(DIGEST if embeddings else "0::bigint"),
         embedding=sql.SQL("case when i.whole then array_send(i.embedding) end" if embeddings else "null::bytea"),
         title=sql.SQL("i.title" if texts else "null::text"),
         owner=sql.SQL("i.owner_id" if texts else "null::text"),
@@ -115,7 +118,7 @@ def read_items_in_blocks(
                 np.array([row[1] for row in rows], dtype=np.int32),
                 np.array([row[2] for row in rows], dtype=np.bool_),
                 np.array([row[3] for row in rows], dtype=np.float64),
-                np.array([row[4] for row in rows], dtype=np.bool_),
+                np.array([row[4] for row in rows], dtype=np.int64),
                 TokenSets.of_lists([unpack_array(row[5], BIGINT, np.dtype(np.int64)) for row in rows]),
                 np.array([row[5] is not None for row in rows], dtype=np.bool_),
                 [None if row[6] is None else unpack_array(row[6], REAL, np.dtype(np.float32)) for row in rows],

@@ -26,6 +26,7 @@ class Collected:
 
     keys: list[NDArray[np.int32]] = field(default_factory=list)
     available: list[NDArray[np.bool_]] = field(default_factory=list)
+    digests: list[NDArray[np.int64]] = field(default_factory=list)
     tokens: list[TokenSets] = field(default_factory=list)
     vectors: dict[int, list[tuple[NDArray[np.int32], Float32]]] = field(default_factory=dict)
     """By width: keys, and the embeddings of these items."""
@@ -33,7 +34,8 @@ class Collected:
     def add(self, block: Block, rows: NDArray[np.integer], keys: NDArray[np.int32]) -> None:
         """Add some rows of a block, whose items have these keys."""
         self.keys.append(keys)
-        self.available.append((block.available & block.due)[rows])
+        self.available.append(block.available[rows])
+        self.digests.append(block.digests[rows])
         self.tokens.append(block.tokens.of(rows))
         by_width: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
@@ -51,13 +53,15 @@ class Collected:
             return None
         available = np.zeros(last + 1, dtype=np.bool_)
         available[keys] = np.concatenate(self.available)
+        digests = np.zeros(last + 1, dtype=np.int64)
+        digests[keys] = np.concatenate(self.digests)
         row_of = np.full(last + 1, -1, dtype=np.int64)
         row_of[keys] = np.arange(len(keys))
         sets = TokenSets.together(self.tokens)
         nothing = TokenSets(np.empty(0, dtype=np.int64), np.zeros(2, dtype=np.int64))
         by_key = TokenSets.together([sets, nothing]).of(np.where(row_of >= 0, row_of, len(keys)))
         tokens = by_key.common()
-        return Described(by_key.matrix(tokens), tokens, self.embeddings(last), available)
+        return Described(by_key.matrix(tokens), tokens, self.embeddings(last), available, digests)
 
     def embeddings(self, last: int) -> Float32:
         """Return the embeddings at length 1, (last + 1, width), of the commonest width, of the larger one on a tie."""
@@ -85,6 +89,7 @@ def read_described(connection: psycopg.Connection, most_untouched: int = MOST_UN
         keyed = np.flatnonzero(block.item_keys > 0)
         collected.add(block, keyed, block.item_keys[keyed])
         fresh = np.flatnonzero((block.item_keys == 0) & block.available)
+        note_arrivals(connection, [block.item_ids[row] for row in np.flatnonzero(block.item_keys == 0)])
         waiting += [(-block.published[row], block.item_ids[row]) for row in fresh]
         if block.whole[fresh].any():
             whole.append((block, fresh[block.whole[fresh]]))
@@ -99,6 +104,16 @@ def read_described(connection: psycopg.Connection, most_untouched: int = MOST_UN
         collected.add(block, np.arange(len(block.item_keys)), block.item_keys)
     (last,) = fetch_row(connection, "select coalesce(max(t.item_key), 0) from recdb.item_key t")
     return collected.described(int(last))
+
+
+def note_arrivals(connection: psycopg.Connection, items: Sequence[str]) -> None:
+    """Note that these items were here at the training: those that come later are placed before them."""
+    connection.execute(
+        "insert into recdb.arrived_item (item_id, arrived_at) "
+        "select n.item_id, coalesce((select max(m.created_at) from recdb.model m), now()) "
+        "from unnest(%s::text[]) n(item_id) where octet_length(n.item_id) <= %s on conflict (item_id) do nothing",
+        [list(items), LONGEST_ID],
+    )
 
 
 def give_keys(connection: psycopg.Connection, items: Sequence[str]) -> dict[str, int]:

@@ -41,12 +41,18 @@ def add_content(
         blocks = list(learned)
         learned = iter(blocks)
         content = learn_content(known, described, blocks, params, settings.content_share, report, ndcg=ndcg)
-    write_content(connection, model_id, content, last_key)
+    write_content(connection, model_id, content, last_key, described.digests if described else None)
     return learned if content is None else with_links(blocks, content.links, content.untouched)
 
 
-def write_content(connection: psycopg.Connection, model_id: int, content: LearnedContent | None, last_key: int) -> None:
-    """Write the result of learning from content."""
+def write_content(
+    connection: psycopg.Connection,
+    model_id: int,
+    content: LearnedContent | None,
+    last_key: int,
+    digests: NDArray[np.int64] | None,
+) -> None:
+    """Write the result of learning from content; `digests` are those of the items, by key."""
     scale = content.scale if content else 0.0
     connection.execute(
         "insert into recdb.model_content (model_id, last_item_key, scale) values (%s, %s, %s)",
@@ -71,7 +77,13 @@ def write_content(connection: psycopg.Connection, model_id: int, content: Learne
         ("embedding", content.directions),
     )
     write("content_vector", ("item_key", content.items.astype(np.int32)), ("embedding", content.vectors))
-    write("new_item", ("item_key", content.untouched.astype(np.int32)), ("embedding", content.places))
+    assert digests is not None
+    write(
+        "new_item",
+        ("item_key", content.untouched.astype(np.int32)),
+        ("embedding", content.places),
+        ("digest", digests[content.untouched]),
+    )
 
 
 def forget_content(connection: psycopg.Connection) -> None:

@@ -80,7 +80,9 @@ class Described:
     embeddings: Float32
     """(items, width): unit vectors; 0 for an item without."""
     available: NDArray[np.bool_]
-    """(items,): whether the item may be recommended."""
+    """(items,): whether the item may be recommended, now or from when it is published."""
+    digests: NDArray[np.int64] | None = None
+    """(items,): hashes of their content."""
 
 
 @dataclass(frozen=True)
