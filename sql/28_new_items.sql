@@ -280,8 +280,8 @@ begin
     into chosen, removed
     from (
         select d.item_id, least(
-                row_number() over (order by d.rank, d.arrived_at desc, d.published_at desc nulls last, d.item_id),
-                4 * row_number() over (order by d.arrived_at, d.published_at nulls first, d.item_id)) as turn
+                2 * row_number() over (order by d.rank, d.arrived_at desc, d.published_at desc nulls last, d.item_id),
+                6 * row_number() over (order by d.arrived_at, d.published_at nulls first, d.item_id) + 1) as turn
         from (
             select i.item_id, i.published_at, coalesce(a.arrived_at, now()) as arrived_at,
                 case when bool_or(n.digest is not null) then 2
@@ -314,25 +314,30 @@ comment on function recdb.due_items(bigint) is
 -- A list reads all links from the items of its user. Without a limit, it would cost more with each new item.
 create or replace function recdb.trim_links(most bigint)
 returns void
-language sql volatile
-begin atomic
-    delete from recdb.item_link l
-    using (
-        select x.model_id, x.source_key, x.item_key, x.touched
-        from recdb.item_link x
-        join (
-            select o.*, row_number() over (
-                partition by o.model_id, o.source_key order by o.weight desc, o.item_key, o.touched) as place
-            from recdb.item_link o
-            where (o.model_id, o.source_key) in (
-                select c.model_id, c.source_key from recdb.item_link c
-                group by c.model_id, c.source_key having count(*) > trim_links.most)
-        ) p on p.model_id = x.model_id and p.source_key = x.source_key and p.item_key = x.item_key
-            and p.touched = x.touched and p.place > trim_links.most
-        for update of x skip locked
-    ) d
-    where l.model_id = d.model_id and l.source_key = d.source_key and l.item_key = d.item_key and l.touched = d.touched;
-end;
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    crowded record;
+begin
+    for crowded in
+        select l.model_id, l.source_key from recdb.item_link l
+        group by l.model_id, l.source_key having count(*) > most
+    loop
+        delete from recdb.item_link l
+        using (
+            select x.item_key, x.touched
+            from recdb.item_link x
+            where x.model_id = crowded.model_id and x.source_key = crowded.source_key
+            order by x.weight desc, x.item_key, x.touched
+            offset most
+            for update skip locked
+        ) d
+        where l.model_id = crowded.model_id and l.source_key = crowded.source_key and l.item_key = d.item_key
+          and l.touched = d.touched;
+    end loop;
+end
+$$;
 comment on function recdb.trim_links(bigint) is
     'Internal: keeps the strongest links from each item to new ones.';
 

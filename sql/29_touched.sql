@@ -262,3 +262,38 @@ end
 $$;
 comment on function recdb.link_touched(integer[], boolean) is
     'Internal: ranks items that a model version does not know by who touched them; how many were linked.';
+
+
+-- recdb.take_back: what a rebuild does for new items that some users no longer have.
+--   reads       touched_keys(), user_item by user, all user_vector of the kept versions
+--   writes      as link_touched(); user_vector: of users who no longer have such an item, the items and weights
+create or replace function recdb.take_back()
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    changed constant integer[] := recdb.touched_keys();
+begin
+    if changed = '{}' then
+        return;
+    end if;
+    perform recdb.link_touched(changed, true);
+    update recdb.user_vector v
+    set item_keys = k.item_keys, weights = k.weights, total_weight = k.total_weight
+    from (
+        select o.model_id, o.user_key, array_agg(u.item_key order by u.place) as item_keys,
+            array_agg(u.weight order by u.place) as weights, sum(abs(u.weight)) as total_weight, count(*) as items
+        from recdb.user_vector o
+        cross join lateral unnest(o.item_keys, o.weights) with ordinality u(item_key, weight, place)
+        where o.item_keys && changed and (
+            u.item_key <> all (changed) or exists (
+                select from recdb.user_item w where w.user_key = o.user_key and w.item_key = u.item_key))
+        group by o.model_id, o.user_key
+    ) k
+    where v.model_id = k.model_id and v.user_key = k.user_key and cardinality(v.item_keys) > k.items;
+end
+$$;
+comment on function recdb.take_back() is
+    'Internal: what a rebuild does for new items that some users no longer have.';
