@@ -30,7 +30,8 @@ begin
             least('1e15'::double precision, greatest('1e-15'::double precision, recdb.signed_power(
                 recdb.decay(c.decay_origin, m.decay_origin, m.half_life), p.neighbor_weight_exponent))) end,
         exists (select from recdb.new_item n where n.model_id = m.model_id),
-        exists (select from recdb.item_link l where l.model_id = m.model_id)
+        -- By index, even where all rows are another version's.
+        (select min(l.source_key) from recdb.item_link l where l.model_id = m.model_id) is not null
     from recdb.config c, recdb.model m,
         jsonb_to_record(m.params) p(
             blend double precision,

@@ -352,7 +352,7 @@ language plpgsql volatile
 set search_path from current
 as $$
 declare
-    began constant timestamptz := clock_timestamp();
+    began timestamptz;
     vectors bigint;
     due text[];
     step bigint;
@@ -367,6 +367,7 @@ begin
     due := recdb.due_items(1000::bigint);
     select count(*) into vectors from recdb.content_vector v;
     step := greatest(5, least(50, 200000 / greatest(1, vectors)));
+    began := clock_timestamp();
     for done in 0 .. cardinality(due) - 1 by step loop
         placed := placed + recdb.link_items(
             due[done + 1 : done + step], case when done = 0 then 5::bigint else 0::bigint end);

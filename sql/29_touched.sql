@@ -264,7 +264,7 @@ comment on function recdb.link_touched(integer[], boolean) is
     'Internal: ranks items that a model version does not know by who touched them; how many were linked.';
 
 
--- recdb.take_back: what a rebuild does for new items that some users no longer have.
+-- recdb.take_back: let new items count no more for users who, after a rebuild, no longer have them.
 --   reads       touched_keys(), user_item by user, all user_vector of the kept versions
 --   writes      as link_touched(); user_vector: of users who no longer have such an item, the items and weights
 create or replace function recdb.take_back()
@@ -296,4 +296,4 @@ begin
 end
 $$;
 comment on function recdb.take_back() is
-    'Internal: what a rebuild does for new items that some users no longer have.';
+    'Internal: after a rebuild, new items count no more for users who no longer have them.';

@@ -26,6 +26,11 @@ alter table recdb.new_item add column digest bigint;
 comment on column recdb.new_item.digest is
     'A hash of the content by which it was placed: it is placed again when that differs. NULL: it was not looked at.';
 
+-- A list reads the links from each of its user's items: an index with the weights is ten times as fast to read.
+alter table recdb.item_link
+    drop constraint item_link_pkey,
+    add primary key (model_id, source_key, item_key, touched) include (weight);
+
 create table recdb.arrived_item (
     item_id text primary key check (octet_length(item_id) <= 2600),
     arrived_at timestamptz not null default now()
@@ -114,5 +119,8 @@ exception when others then
 end
 $$;
 drop table recdb.arrived_item;
+alter table recdb.item_link
+    drop constraint item_link_pkey,
+    add primary key (model_id, source_key, item_key, touched);
 alter table recdb.new_item drop column digest;
 """)
