@@ -103,7 +103,10 @@ class ItemLink(Base):
     """The weight that an item gives to an item which is newer than the model version."""
 
     __tablename__ = "item_link"
-    __table_args__ = (Index("item_link_item", "model_id", "item_key"),)
+    __table_args__ = (
+        Index("item_link_item", "model_id", "item_key"),
+        Index("item_link_source", "model_id", "source_key", postgresql_include=["item_key", "weight"]),
+    )
 
     model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     source_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

@@ -1,10 +1,10 @@
 -- Items that a model version has not seen, and the links that lead to them. A link is a weight as item_neighbor has it,
 -- from an item that a user may have to a new one.
 --
--- A version knows the items from whose interactions it learned. Everything else in the catalogue is new for it, whatever
--- its key is: it gets its place from its present content. The training places and links the available items that nobody
--- has touched; their links are in item_neighbor. link_items() does so for those that come later or have other content
--- since; their links are in item_link.
+-- A version knows the items from whose interactions it learned. Everything else in the catalogue is new for it, with or
+-- without a key: it gets its place from its present content. The training places and links the available items that
+-- nobody has touched; their links are in item_neighbor. link_items() does so for those that come later or have other
+-- content since; their links are in item_link.
 
 
 -- recdb.content_digest: a hash of the content of an item.
