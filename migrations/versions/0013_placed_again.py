@@ -28,6 +28,8 @@ comment on column recdb.new_item.digest is
 
 -- A list reads the links from each of its user's items: with this index it reads no row of the table.
 create index item_link_source on recdb.item_link (model_id, source_key) include (item_key, weight);
+alter table recdb.item_link set (
+    autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05, vacuum_truncate = off);
 
 create table recdb.arrived_item (
     item_id text primary key check (octet_length(item_id) <= 2600),
@@ -118,5 +120,7 @@ end
 $$;
 drop table recdb.arrived_item;
 drop index recdb.item_link_source;
+alter table recdb.item_link reset (
+    autovacuum_vacuum_scale_factor, autovacuum_vacuum_insert_scale_factor, vacuum_truncate);
 alter table recdb.new_item drop column digest;
 """)
