@@ -166,7 +166,7 @@ begin atomic
     left join recdb.holders(touched_items.item_keys, touched_items.everybody) h on h.item_key = k.item_key
     left join recdb.new_item w on w.model_id = t.model_id and w.item_key = k.item_key
     where not recdb.knows(t.model_id, k.item_key)
-      -- Of items that only another version does not know, holders() may not have found the users before the last rebuild.
+      -- Of items that another version alone does not know, holders() may not find users from before the last rebuild.
       and (touched_items.everybody or t.active or coalesce(h.users, 0::bigint) >= coalesce(w.users, 0))
       and (h.users > 1 or w.users > 0);
 end;

@@ -101,6 +101,8 @@ def downgrade() -> None:
     execute("""
 drop trigger link_changed_items on recdb.item;
 drop function recdb.link_changed_items();
+-- recdb.link_added_items: rank new items of the catalogue from now on.
+--   returns     a trigger of item
 create or replace function recdb.link_added_items()
 returns trigger
 language plpgsql security definer
