@@ -85,13 +85,28 @@ class NewItem(Base):
     users: Mapped[int] = mapped_column(server_default=text("0"))
     """How many users touched it since the training, as of the last refresh."""
     embedding: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
+    digest: Mapped[int | None] = mapped_column(BigInteger)
+    """A hash of the content by which it was placed; None: it was not looked at."""
+
+
+class ArrivedItem(Base):
+    """When recdb first met an item of the catalogue that some kept model version has not seen."""
+
+    __tablename__ = "arrived_item"
+    __table_args__ = (CheckConstraint("octet_length(item_id) <= 2600"),)
+
+    item_id: Mapped[str] = mapped_column(primary_key=True)
+    arrived_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class ItemLink(Base):
     """The weight that an item gives to an item which is newer than the model version."""
 
     __tablename__ = "item_link"
-    __table_args__ = (Index("item_link_item", "model_id", "item_key"),)
+    __table_args__ = (
+        Index("item_link_item", "model_id", "item_key"),
+        Index("item_link_source", "model_id", "source_key", postgresql_include=["item_key", "weight"]),
+    )
 
     model_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     source_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

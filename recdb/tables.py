@@ -26,13 +26,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, EmbeddingToken, ItemEmbedding
 
-from recdb.content_tables import ItemLink, ModelContent, NewItem  # isort: skip
+from recdb.content_tables import ArrivedItem, ItemLink, ModelContent, NewItem  # isort: skip
 from recdb.impression_tables import Experiment, ExperimentVariant, Impression, ImpressionNew, ImpressionState, ItemShown
 from recdb.steering_tables import Rule, Scenario
 from recdb.table_types import RANDOM_KEY, XID8, Base
 from recdb.user_tables import IgnoredUser, UserAttributes
 
 __all__ = [
+    "ArrivedItem",
     "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
     "Experiment", "ExperimentVariant", "ForgottenUser", "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState",
     "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity",

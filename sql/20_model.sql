@@ -4,7 +4,9 @@
 -- recdb.serving: the parameters that the ranking needs to know of a model version.
 --   parameters  model  a version's label; NULL for the active version
 --   returns     one row, or none if no version is active. decay_correction: the stored user_vector.weights keep the
---               decay origin of the version's training; a weight of today times decay_correction compares with them
+--               decay origin of the version's training; a weight of today times decay_correction compares with them.
+--               ranks_new_items: it ranks items that it has not seen; has_links: some came after the training, or
+--               have other content since
 --   reads       model, config
 --   errors      42704 if no kept version has that label
 create or replace function recdb.serving(model text)
@@ -14,7 +16,7 @@ returns table (
     neighbors integer, similarity_exponent double precision, activity_exponent double precision,
     neighbor_weight_exponent double precision,
     profile_weight_exponent double precision, profile_recency double precision, profile_limit integer,
-    decay_correction double precision, ranks_new_items boolean
+    decay_correction double precision, ranks_new_items boolean, has_links boolean
 )
 language plpgsql stable rows 1
 as $$
@@ -27,7 +29,9 @@ begin
             -- Bounded, because a weight times this has to fit into a real.
             least('1e15'::double precision, greatest('1e-15'::double precision, recdb.signed_power(
                 recdb.decay(c.decay_origin, m.decay_origin, m.half_life), p.neighbor_weight_exponent))) end,
-        exists (select from recdb.new_item n where n.model_id = m.model_id)
+        exists (select from recdb.new_item n where n.model_id = m.model_id),
+        -- By index, even where all rows are another version's.
+        (select min(l.source_key) from recdb.item_link l where l.model_id = m.model_id) is not null
     from recdb.config c, recdb.model m,
         jsonb_to_record(m.params) p(
             blend double precision,

@@ -46,7 +46,7 @@ begin
             where n.similarity > 0.001  -- less is the noise of half precision
         ) u;
     end if;
-    if served.ranks_new_items then
+    if served.has_links then
         return query
         select i.item_key, null::integer, null::double precision, s.share * i.share, s.item_keys, s.weights
         from (
@@ -104,7 +104,8 @@ comment on function recdb.score_sources(record, record, integer) is
 --               listed_only  config.listed_only: whether an item that no catalogue has is not eligible
 --   returns     one row, or none if the item is not eligible; attributes are NULL if no catalogue has the item;
 --               appeared_at is when it was published, else its first interaction
---   reads       item_key, read_item() (an index of each source)
+--   reads       item_key, read_item() (an index of each source), item_popularity if no catalogue has the item
+-- An item that nobody has touched is in the catalogue alone: deleted there, it is gone.
 create or replace function recdb.eligible(item_key integer, owner text, listed_only boolean)
 returns table (item_id text, attributes jsonb, owner_id text, appeared_at timestamptz)
 language sql stable rows 1
@@ -113,7 +114,8 @@ begin atomic
     from recdb.item_key t
     left join lateral recdb.read_item(t.item_id) i on true
     where t.item_key = eligible.item_key
-      and coalesce(i.available, not eligible.listed_only)
+      and case when i.item_id is not null then i.available else not eligible.listed_only and exists (
+          select from recdb.item_popularity p where p.item_key = eligible.item_key) end
       and coalesce(i.published_at <= now(), true)
       and (eligible.owner is null or i.owner_id is distinct from eligible.owner)
     offset 0;

@@ -196,6 +196,9 @@ begin
         delete from recdb.user_vector v where v.user_key = key;
         get diagnostics part = row_count;
         erased := erased + part;
+        if recdb.weights_ready() then
+            perform recdb.link_touched(gathered.item_keys);
+        end if;
     end if;
     return erased;
 end

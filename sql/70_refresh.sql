@@ -124,6 +124,7 @@ begin
         before.item_keys || after.item_keys,
         array(select -b.weight from unnest(before.weights) b(weight)) || after.weights,
         array(select -b.users from unnest(before.users) b(users)) || after.users);
+    perform recdb.link_touched(before.item_keys || after.item_keys);
     return written;
 end
 $$;
@@ -294,7 +295,6 @@ begin
     written := recdb.refresh_items(user_keys);
     perform recdb.refuse_loss(before, written);
     perform recdb.refresh_vectors(user_keys);
-    perform recdb.link_touched(user_keys);
     perform recdb.refresh_queued();
     perform recdb.keep_impressions(recount => false);
     perform recdb.keep_little_shown(refill => false);

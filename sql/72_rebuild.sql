@@ -57,6 +57,7 @@ begin
     delete from recdb.user_item_recent;
     delete from recdb.recent_user;
     perform recdb.sum_popularity();
+    perform recdb.take_back();
     -- `recdb init` has said so when it took an attached table out: its rows are meant to go.
     if not coalesce(force, false) and not recdb.sources_changed() then
         after := recdb.learned_size();

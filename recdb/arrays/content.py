@@ -22,6 +22,7 @@ FIRST_NEW = (
 MADE = (
     "exists (select from recdb.item_embedding e where e.item_id = i.item_id and e.embedding = i.embedding and i.whole)"
 )
+DIGEST = "recdb.content_digest(i.owner_id, i.title, i.attributes, i.embedding)"
 
 # The binary form of an array of one dimension: five numbers, then each element after its length.
 ARRAY_HEAD = 20
@@ -40,8 +41,8 @@ class Block:
     """Whether the item may be recommended, now or from when it is published."""
     published: NDArray[np.float64]
     """When, in seconds; -inf where no time is known."""
-    due: NDArray[np.bool_]
-    """Whether that time has come."""
+    digests: NDArray[np.int64]
+    """recdb.content_digest() of the items; 0 if no embeddings are asked for."""
     tokens: TokenSets
     owners: NDArray[np.int64]
     """The token of the item's owner; 0 for none."""
@@ -96,7 +97,7 @@ def read_items_in_blocks(
         """
         select i.item_id, i.item_key, i.available,
             coalesce(extract(epoch from i.published_at), '-infinity')::double precision,
-            coalesce(i.published_at <= now(), true),
+            {digest},
             case when i.whole then array_send(array(
                 select f.token from recdb.item_tokens(i.owner_id, i.title, i.attributes) f)) end,
             case when i.whole then coalesce(hashtextextended('owner=' || i.owner_id, 0), 0) else 0 end,
@@ -109,6 +110,7 @@ def read_items_in_blocks(
         ) i
         """
     ).format(
+        digest=sql.SQL(DIGEST if embeddings else "0::bigint"),
         embedding=sql.SQL("case when i.whole then array_send(i.embedding) end" if embeddings else "null::bytea"),
         made=sql.SQL(MADE if embeddings else "false"),
         title=sql.SQL("i.title" if texts else "null::text"),
@@ -125,7 +127,7 @@ def read_items_in_blocks(
                 np.array([row[1] for row in rows], dtype=np.int32),
                 np.array([row[2] for row in rows], dtype=np.bool_),
                 np.array([row[3] for row in rows], dtype=np.float64),
-                np.array([row[4] for row in rows], dtype=np.bool_),
+                np.array([row[4] for row in rows], dtype=np.int64),
                 TokenSets.of_lists([unpack_array(row[5], BIGINT, np.dtype(np.int64)) for row in rows]),
                 np.array([row[6] for row in rows], dtype=np.int64),
                 np.array([row[5] is not None for row in rows], dtype=np.bool_),

@@ -26,6 +26,7 @@ class Collected:
 
     keys: list[NDArray[np.int32]] = field(default_factory=list)
     available: list[NDArray[np.bool_]] = field(default_factory=list)
+    digests: list[NDArray[np.int64]] = field(default_factory=list)
     tokens: list[TokenSets] = field(default_factory=list)
     owners: list[NDArray[np.int64]] = field(default_factory=list)
     vectors: dict[tuple[int, bool], list[tuple[NDArray[np.int32], Float32]]] = field(default_factory=dict)
@@ -34,7 +35,8 @@ class Collected:
     def add(self, block: Block, rows: NDArray[np.integer], keys: NDArray[np.int32]) -> None:
         """Add some rows of a block, whose items have these keys."""
         self.keys.append(keys)
-        self.available.append((block.available & block.due)[rows])
+        self.available.append(block.available[rows])
+        self.digests.append(block.digests[rows])
         self.tokens.append(block.tokens.of(rows))
         self.owners.append(block.owners[rows])
         by_kind: dict[tuple[int, bool], list[int]] = {}
@@ -53,6 +55,8 @@ class Collected:
             return None
         available = np.zeros(last + 1, dtype=np.bool_)
         available[keys] = np.concatenate(self.available)
+        digests = np.zeros(last + 1, dtype=np.int64)
+        digests[keys] = np.concatenate(self.digests)
         row_of = np.full(last + 1, -1, dtype=np.int64)
         row_of[keys] = np.arange(len(keys))
         sets = TokenSets.together(self.tokens)
@@ -61,7 +65,7 @@ class Collected:
         tokens = by_key.common()
         numbers, items = by_key.single()
         single = SingleTokens(numbers, items, np.isin(numbers, np.concatenate(self.owners)))
-        return Described(by_key.matrix(tokens), tokens, self.embeddings(last), available, single)
+        return Described(by_key.matrix(tokens), tokens, self.embeddings(last), available, single, digests)
 
     def embeddings(self, last: int) -> Float32:
         """Return the embeddings at length 1, (last + 1, width), of the commonest width, of the larger one on a tie.
@@ -92,6 +96,7 @@ def read_described(connection: psycopg.Connection, most_untouched: int = MOST_UN
         keyed = np.flatnonzero(block.item_keys > 0)
         collected.add(block, keyed, block.item_keys[keyed])
         fresh = np.flatnonzero((block.item_keys == 0) & block.available)
+        note_arrivals(connection, [block.item_ids[row] for row in np.flatnonzero(block.item_keys == 0)])
         waiting += [(-block.published[row], block.item_ids[row]) for row in fresh]
         if block.whole[fresh].any():
             whole.append((block, fresh[block.whole[fresh]]))
@@ -106,6 +111,16 @@ def read_described(connection: psycopg.Connection, most_untouched: int = MOST_UN
         collected.add(block, np.arange(len(block.item_keys)), block.item_keys)
     (last,) = fetch_row(connection, "select coalesce(max(t.item_key), 0) from recdb.item_key t")
     return collected.described(int(last))
+
+
+def note_arrivals(connection: psycopg.Connection, items: Sequence[str]) -> None:
+    """Note that these items were here at the training: those that come later are placed before them."""
+    connection.execute(
+        "insert into recdb.arrived_item (item_id, arrived_at) "
+        "select n.item_id, coalesce((select max(m.created_at) from recdb.model m), now()) "
+        "from unnest(%s::text[]) n(item_id) where octet_length(n.item_id) <= %s on conflict (item_id) do nothing",
+        [list(items), LONGEST_ID],
+    )
 
 
 def give_keys(connection: psycopg.Connection, items: Sequence[str]) -> dict[str, int]:

@@ -147,12 +147,14 @@ def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
         connection,
         """
         select t.item_key, row_number() over (order by t.item_id),
-            (coalesce(i.available, not c.listed_only) and coalesce(i.published_at <= now(), true))::integer,
+            (case when i.item_id is not null then i.available else not c.listed_only and p.item_key is not null end
+                and coalesce(i.published_at <= now(), true))::integer,
             coalesce(u.user_key, 0)
         from recdb.item_key t
         cross join recdb.config c
         left join recdb.read_items() i on i.item_id = t.item_id
         left join recdb.user_key u on u.user_id = i.owner_id
+        left join recdb.item_popularity p on p.item_key = t.item_key
         """,
         [("items", np.int32), ("places", np.int64), ("available", np.int32), ("owners", np.int32)],
     )

@@ -14,6 +14,7 @@ from recdb.arrays.settings import Settings
 from recdb.database import fetch_row
 from recdb.learn import Interactions, ItemNeighbors, Params
 from recdb.learn.content import LearnedContent, learn_content
+from recdb.learn.content_features import Described
 from recdb.learn.content_links import MOST_LIVE, carries_links, strongest_of_rows, with_links
 from recdb.progress import Report
 
@@ -42,7 +43,7 @@ def add_content(
         blocks = list(learned)
         learned = iter(blocks)
         content = learn_content(known, described, blocks, params, settings.content_share, report, ndcg=ndcg)
-    write_content(connection, model_id, content, last_key)
+    write_content(connection, model_id, content, described, last_key)
     if content is None:
         return learned
     if carries_links(params.blend):
@@ -51,14 +52,20 @@ def add_content(
     return learned
 
 
-def write_content(connection: psycopg.Connection, model_id: int, content: LearnedContent | None, last_key: int) -> None:
-    """Write the result of learning from content."""
+def write_content(
+    connection: psycopg.Connection,
+    model_id: int,
+    content: LearnedContent | None,
+    described: Described | None,
+    last_key: int,
+) -> None:
+    """Write the result of learning from the content of the catalogue, `described`."""
     scale = content.scale if content else 0.0
     connection.execute(
         "insert into recdb.model_content (model_id, last_item_key, scale) values (%s, %s, %s)",
         [model_id, last_key, scale],
     )
-    if content is None:
+    if content is None or described is None:
         return
 
     def write(table: str, *columns: tuple[str, NDArray[Any]]) -> None:
@@ -77,7 +84,12 @@ def write_content(connection: psycopg.Connection, model_id: int, content: Learne
         ("embedding", content.directions),
     )
     write("content_vector", ("item_key", content.items.astype(np.int32)), ("embedding", content.vectors))
-    write("new_item", ("item_key", content.untouched.astype(np.int32)), ("embedding", content.places))
+    write(
+        "new_item",
+        ("item_key", content.untouched.astype(np.int32)),
+        ("embedding", content.places),
+        ("digest", described.digests[content.untouched]),
+    )
 
 
 def write_links(connection: psycopg.Connection, model_id: int, links: sparse.csr_array) -> None:

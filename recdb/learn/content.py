@@ -329,7 +329,7 @@ def learn_content(
 
 
 def keep(learner: Learner, mix: Mix, vectors: Float32, links: sparse.csr_array, scale: float) -> LearnedContent:
-    """Return the content that the database keeps; the map and the vectors (items, stored) have the width of the database."""
+    """Return the content that the database keeps; the map and the vectors (items, stored) have its width."""
     catalogue, weights = learner.catalogue, mix.weights
     ids = np.r_[catalogue.token_ids, -np.arange(1, catalogue.embeddings.shape[1] + 1)]
     factors = np.r_[weights, np.ones(catalogue.embeddings.shape[1])]

@@ -82,9 +82,11 @@ class Described:
     embeddings: Float32
     """(items, width): unit vectors; 0 for an item without."""
     available: NDArray[np.bool_]
-    """(items,): whether the item may be recommended."""
+    """(items,): whether the item may be recommended, now or from when it is published."""
     single: SingleTokens
     """The tokens that are not in `tokens` because one item alone has them."""
+    digests: NDArray[np.int64]
+    """(items,): hashes of their content."""
 
 
 def idf(tokens: sparse.csr_array) -> Float64:
