@@ -206,11 +206,26 @@ returns void
 language plpgsql volatile
 set search_path from current
 as $$
+declare
+    fresh text[];
 begin
-    if cardinality(item_ids) between 1 and 5 then
+    if cardinality(item_ids) not between 1 and 5 then
+        return;
+    end if;
+    -- Most changes are of items that all versions know: they cost little.
+    fresh := array(
+        select u.id
+        from unnest(item_ids) u(id)
+        left join recdb.item_key t on t.item_id = u.id
+        where exists (
+            select from recdb.model_content c
+            join recdb.model m on m.model_id = c.model_id and m.state = 'ready'
+            where c.scale > 0 and not exists (
+                select from recdb.item_vector v where v.model_id = c.model_id and v.item_key = t.item_key)));
+    if fresh <> '{}' then
         perform recdb.link_items(array(
             select i.item_id
-            from unnest(item_ids) u(id)
+            from unnest(fresh) u(id)
             cross join lateral recdb.read_item(u.id) i
             where coalesce(octet_length(i.title), 0) + coalesce(pg_column_size(i.attributes), 0) < 100000));
     end if;
