@@ -7,8 +7,7 @@
 --   40_recommend  recommend() runs as recdb's owner. It reads the user's profile and passes it to rank_items().
 --   10_profile    profile() returns the profile in arrays, in the order of precedence(). profile_of() reads the
 --                 interactions live with interactions_of(), weighs each by its kind, its value and, with decay(), its
---                 age, and sums the weights
---                 of each item. settle() clears a sum of rounding errors.
+--                 age, and sums the weights of each item. settle() clears a sum of rounding errors.
 --   20_model      rank_items() asks serving() for the active model version and its parameters.
 --   30_rank       score_sources() finds the score sources of the list: the nearest users, and the user's own items.
 --   25_vectors    For the nearest users, fold_in() turns the profile into a vector, and nearest_users() searches an
@@ -30,17 +29,23 @@
 -- refreshed, and sum_popularity() sums the popularity of all items. After that, `recdb refresh --full` trains a model
 -- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
+-- A list that a scenario steers: 31_among ranks the caller's own candidates, 32_steer makes the pool of the list and
+-- changes its scores, 33_choose and 36_greedy choose the list from the pool, and 34_explore draws the items of
+-- explored places. Items that a version does not know: 26_tokens takes the words and values of an item, 27_content
+-- places it among the known items by them, 28_new_items links it to these, and 29_touched links it by the users who
+-- touched it.
+--
 -- The other files: 05_missing makes what went with something that an application dropped, 15_input tells good texts
 -- from bad ones, 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write has
--- track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text, 64_me
--- answers for the caller alone, 66_impressions records what was shown, 66_trending and 68_audience have lists of rising
--- items and of users, 67_oddities finds odd data, 68_experiments says who gets which variant of a list, 69_guards,
--- 71_runs, 72_rebuild and 73_items belong to the refresh, 75_attach reads an application's own tables beside recdb's
--- store, 76_trust and 77_sources check these tables, 78_broken says what is missing until `recdb init` has repaired it,
--- 79_attached_impressions copies impressions from an application's own table, 79_failing and 79_failing_items find the
--- rows of attached tables that cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the
--- views for analysts, 81_online_metrics and 82_logged the figures of what was shown, and 90_grants grants all of this
--- to five roles.
+-- track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text,
+-- 63_public has recommend() in schema public, 64_me answers for the caller alone, 66_impressions records what was
+-- shown, 66_trending and 68_audience have lists of rising items and of users, 67_oddities finds odd data,
+-- 68_experiments says who gets which variant of a list, 69_guards, 71_runs, 72_rebuild and 73_items belong to the
+-- refresh, 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these
+-- tables, 78_broken says what is missing until `recdb init` has repaired it, 79_attached_impressions copies
+-- impressions from an application's own table, 79_failing and 79_failing_items find the rows of attached tables that
+-- cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for analysts,
+-- 81_online_metrics and 82_logged the figures of what was shown, and 90_grants grants all of this to five roles.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands
