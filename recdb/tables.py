@@ -30,7 +30,7 @@ from recdb.content_tables import ArrivedItem, ItemLink, ModelContent, NewItem  #
 from recdb.impression_tables import Experiment, ExperimentVariant, Impression, ImpressionNew, ImpressionState, ItemShown
 from recdb.steering_tables import Rule, Scenario
 from recdb.table_types import RANDOM_KEY, XID8, Base
-from recdb.user_tables import IgnoredUser, UserAttributes
+from recdb.user_tables import ForgottenUser, IgnoredUser, UserAttributes
 
 __all__ = [
     "ArrivedItem",
@@ -190,15 +190,6 @@ class Attachment(Base):
     """The impressions of this table from before this time are copied."""
     left_out: Mapped[str | None]
     """The rows that the last refresh did not copy, and why."""
-
-
-class ForgottenUser(Base):
-    """The salted hash of the id of a user who was erased."""
-
-    __tablename__ = "forgotten_user"
-
-    user_digest: Mapped[bytes] = mapped_column(primary_key=True)
-    forgotten_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class Secret(Base):

@@ -1,4 +1,4 @@
-"""The models of the tables about users that people edit; recdb.tables has them with all others."""
+"""The models of the tables about users: attributes, and who counts no more; recdb.tables has them with all others."""
 
 from datetime import datetime
 from typing import Any
@@ -37,3 +37,12 @@ class IgnoredUser(Base):
     user_id: Mapped[str] = mapped_column(primary_key=True)
     reason: Mapped[str | None]
     ignored_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class ForgottenUser(Base):
+    """The salted hash of the id of a user who was erased."""
+
+    __tablename__ = "forgotten_user"
+
+    user_digest: Mapped[bytes] = mapped_column(primary_key=True)
+    forgotten_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

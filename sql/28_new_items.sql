@@ -227,7 +227,7 @@ begin
             select i.item_id
             from unnest(fresh) u(id)
             cross join lateral recdb.read_item(u.id) i
-            where coalesce(octet_length(i.title), 0) + coalesce(pg_column_size(i.attributes), 0) < 100000));
+            where coalesce(octet_length(i.title), 0) + coalesce(octet_length(i.attributes::text), 0) < 100000));
     end if;
 end
 $$;

@@ -104,7 +104,8 @@ comment on function recdb.score_sources(record, record, integer) is
 --               listed_only  config.listed_only: whether an item that no catalogue has is not eligible
 --   returns     one row, or none if the item is not eligible; attributes are NULL if no catalogue has the item;
 --               appeared_at is when it was published, else its first interaction
---   reads       item_key, read_item() (an index of each source), item_popularity if no catalogue has the item
+--   reads       item_key, read_item() (an index of each source); where no catalogue has the item, item_popularity and
+--               new_item
 -- An item that nobody has touched is in the catalogue alone: deleted there, it is gone.
 create or replace function recdb.eligible(item_key integer, owner text, listed_only boolean)
 returns table (item_id text, attributes jsonb, owner_id text, appeared_at timestamptz)
@@ -114,8 +115,11 @@ begin atomic
     from recdb.item_key t
     left join lateral recdb.read_item(t.item_id) i on true
     where t.item_key = eligible.item_key
-      and case when i.item_id is not null then i.available else not eligible.listed_only and exists (
-          select from recdb.item_popularity p where p.item_key = eligible.item_key) end
+      and case when i.item_id is not null then i.available else not eligible.listed_only and (
+          exists (select from recdb.item_popularity p where p.item_key = eligible.item_key)
+          or not exists (
+              select from recdb.model_content c
+              join recdb.new_item n on n.model_id = c.model_id and n.item_key = eligible.item_key)) end
       and coalesce(i.published_at <= now(), true)
       and (eligible.owner is null or i.owner_id is distinct from eligible.owner)
     offset 0;

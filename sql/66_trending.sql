@@ -93,7 +93,7 @@ begin
         ) s
         where s.slice < 8
         group by s.slice, s.user_id, s.item_id
-        having sum(s.weight) > 0 and max(s.heaviest) > 0
+        having recdb.settle(sum(s.weight), sum(abs(s.weight))) > 0 and max(s.heaviest) > 0
     ), total as (
         select sum(t.weight * t.weight) / sum(t.weight) as unit,
             count(distinct t.user_id) filter (where t.slice = 0) as users

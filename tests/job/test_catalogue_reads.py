@@ -36,14 +36,15 @@ def rows_read(db: psycopg.Connection) -> int:
     return int(count)
 
 
-def test_a_refresh_reads_each_row_of_the_catalogue_once(database: Database, db: psycopg.Connection) -> None:
+def test_a_training_reads_the_catalogue_twice_and_a_refresh_once(database: Database, db: psycopg.Connection) -> None:
     db.execute(COUNTED)
     record(db, tastes(users=60, items=60))
     attach(database, [Source("items", "public.counted", {"item": "id", "title": "title"})])
 
     before = rows_read(db)
     job.run(database)
-    assert rows_read(db) - before == 70
+    # All rows to learn from them, and all to choose those that scenarios may explore.
+    assert rows_read(db) - before == 70 + 70
     assert column(db.execute("select scale > 0 from recdb.model_content")) == [True]
 
     db.execute("insert into post values ('new', 'A post about bees')")

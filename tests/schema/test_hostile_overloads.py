@@ -107,6 +107,9 @@ STEERED = [
     f"select * from recdb.recommend('u1', 5, fallback => 'popular', {SEGMENT})",
     f"select * from recdb.recommend('u1', 5, among => '{{i1,i9}}', fallback => 'popular', {SEGMENT})",
     f"select * from recdb.recommend_for_items(array[1, 2], 5, among => array[3], {SEGMENT})",
+]
+# parse_exclude() reads these spellings with the caller's rights and on the caller's path.
+SPELT = [
     "select * from recdb.recommend_for_items('{1,2}', 5, among => array[3])",
     f"select * from recdb.recommend_me(5, '<i1>', among => array[1, 2.0], {SEGMENT})",
 ]
@@ -123,6 +126,7 @@ CALLS += [
     *AUDIENCES,
     *SCENARIO,
     *STEERED,
+    *SPELT,
     *TYPED,
     *WRITTEN,
     "select * from recdb.recommend(42, 5, '[1]'::jsonb)",

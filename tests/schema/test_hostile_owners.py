@@ -91,7 +91,7 @@ def test_a_function_named_recommend_of_another_role_is_refused(mallory: tuple[Da
         connection.execute(
             "create function public.recommend(user_id text, k bigint default 50, exclude text[] default '{}', "
             "fallback text default 'none', filter jsonb default null, model text default null, "
-            "among text[] default null, scenario text default null) "
+            "among text[] default null, scenario text default null, segment jsonb default null) "
             "returns table (item_id text, score double precision, reason text, model_version text) "
             "language sql as $$ select '', 0::float8, '', '' $$"
         )

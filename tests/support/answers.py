@@ -7,7 +7,8 @@ from support.data import column
 READERS = {
     "recommend": "select * from recommend(%s, 20, fallback => 'popular')",
     "recommend, list": "select * from recommend(%s, 20, '<>')",
-    "recommend_for_items": "select * from recdb.recommend_for_items(array(select item_id from recdb.item_key limit 3))",
+    "recommend_for_items": "select * from recdb.recommend_for_items(array("
+    "select item_id from recdb.item_key order by item_key limit 3))",
     "recommend_batch": "select * from recdb.recommend_batch(array[%s]) order by 1, 2",
     "popular": "select * from recdb.popular()",
     "audience": "select * from recdb.audience((select min(item_id) from recdb.item_key), 5)",
