@@ -188,10 +188,13 @@ def test_the_distribution_has_its_own_name_and_addresses() -> None:
 def test_every_promise_names_a_test_that_exists() -> None:
     page = (PROJECT / "docs" / "promises.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (?!promise|---)(.+?) \| (.+) \|$", page, re.MULTILINE)
-    proofs = [re.findall(r"\[([^]]+)\]\([^)]*/(tests/[\w/]+\.py)\)", proof) for _, proof in rows]
+    proofs = [re.findall(r"\[([^]]+)\]\([^)]*/main/([\w/]+\.(?:py|mjs))\)", proof) for _, proof in rows]
 
     assert len(rows) > 40 and all(proofs)
     for name, file in (each for proof in proofs for each in proof):
         text = (PROJECT / file).read_text(encoding="utf-8")
         said = name.replace(" ", "_")
-        assert f"def test_{said}(" in text or file.endswith(f"/test_{said}.py"), (name, file)
+        if file.endswith(".mjs"):
+            assert f'test("{name}"' in text or f"test(`{name} " in text, (name, file)
+        else:
+            assert f"def test_{said}(" in text or file.endswith(f"/test_{said}.py"), (name, file)
