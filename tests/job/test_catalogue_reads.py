@@ -1,4 +1,4 @@
-"""How the job reads the catalogue: each row once, by one tokenizer, in bounded memory."""
+"""How the job reads the catalogue: no row more often than it has to, by one tokenizer, in bounded memory."""
 
 from typing import Any
 
