@@ -147,6 +147,7 @@ def _report(database: Database, given: argparse.Namespace, users: int | None) ->
             cpu = f"; cpu {figures['cpu_p50']:7.3f} ms  x {figures['cpu_times_plain']}" if "cpu_p50" in figures else ""
             print(f"  {kind:42s} p50 {figures['p50']:7.3f} ms  x {figures['times_plain']}{cpu}")
     if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
         (given.out / f"steered-{result['users']}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
