@@ -22,7 +22,7 @@ PROVEN_DOUBT = 1.0
 that the search did not see."""
 LUCK = 2.0
 """And by at most so many on those that it did see, where there are no others: the best of many leads by chance."""
-PROVEN_SLACK = 0.03
+PROVEN_SLACK = 0.015
 """And at most this much worse, as a share."""
 
 
