@@ -85,7 +85,7 @@ declare
     path constant jsonpath := recdb.filter_path(filter);
     ranked record;
     found record;
-    lowest double precision;
+    lowest double precision := recdb.lowest_score(candidate_keys, candidate_scores, owner, listed_only);
     top double precision;
 begin
     select array_agg(s.item_key) as item_keys, array_agg(s.item_id) as item_ids, array_agg(s.rate) as rates into ranked
@@ -103,9 +103,6 @@ begin
         return;
     end if;
 
-    select coalesce(round(min(c.score) / max(c.score) * 1e9) / 1e9 * (1 - 1e-6), 1) into lowest
-    from unnest(candidate_keys, candidate_scores) c(item_key, score)
-    cross join lateral recdb.eligible(c.item_key, owner, listed_only);
     select array_agg(f.item_id) as ids,
         array_agg(lowest * greatest(coalesce(f.rate / nullif(top, 0), 0), 1e-12)) as scores
     into found
