@@ -72,7 +72,8 @@ def run(
             reach("before refresh")
             sparing(connection, lambda: connection.execute("call recdb.refresh()"), report)
             reach("after refresh")
-            return Outcome(True, True, None, time.monotonic() - began, notes=left_out(connection))
+            seconds = time.monotonic() - began
+            return Outcome(ran=True, refreshed=True, seconds=seconds, notes=left_out(connection))
         rebuild(connection, database, report, force=force)
         settings = read_settings(connection)
         params = fit_width(params or active_params(connection), settings)
