@@ -81,7 +81,7 @@ def find_read_database(
     if read_url is None:
         found = "" if source is not None else environment.get(VARIABLE, "")
         return Database(normalize_url(found), f"from {VARIABLE}", schema) if found else None
-    return Database(normalize_url(read_url), "given to read from", schema) if read_url else None
+    return Database(normalize_url(read_url), "given by --read-url", schema) if read_url else None
 
 
 class Reads:
@@ -291,7 +291,7 @@ class AsyncReplica(Reads):
 
 
 class PositionCalls:
-    """The methods of both clients that carry a user's position from one server of an application to another."""
+    """The methods of both clients for a standby: they carry a user's position to another server, and count reads."""
 
     _replica: Reads | None
 
@@ -311,3 +311,7 @@ class PositionCalls:
         user, number = id_of("user_id", user_id), 0 if position is None else number_of_position(position)
         if self._replica and user is not None and number:
             self._replica.positions.note([user], number)
+
+    def reads(self) -> dict[str, int]:
+        """Return how many reads the standby and the primary answered; nothing without `read_url`."""
+        return dict(self._replica.counts) if self._replica else {}

@@ -19,6 +19,28 @@ SYSTEM_USER = "embedded_postgres"
 
 
 @contextmanager
+def held_back(standby: psycopg.Connection) -> Iterator[None]:
+    """Let a standby receive the log and replay nothing of it, until the block ends."""
+    standby.execute("select pg_wal_replay_pause()")
+    until(lambda: standby.execute("select pg_get_wal_replay_pause_state()").fetchone() == ("paused",))
+    try:
+        yield
+    finally:
+        standby.execute("select pg_wal_replay_resume()")
+
+
+def stop(server: Server) -> None:
+    """Stop a server at once, as if its machine had failed."""
+    run_program("pg_ctl", "stop", "-D", server.folder, "-w", "-m", "immediate")
+
+
+def start(server: Server) -> None:
+    """Start a standby that was stopped."""
+    parent = server.folder.parent
+    run_program("pg_ctl", "start", "-D", server.folder, "-w", "-l", parent / "log", "-o", f"-h '' -k {parent}")
+
+
+@contextmanager
 def run_standby(primary: Server, **settings: str) -> Iterator[Server]:
     """Copy a server with pg_basebackup, let the copy follow it, and remove the copy."""
     parent = Path(tempfile.mkdtemp(prefix="recdb-test-"))
