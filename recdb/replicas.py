@@ -21,6 +21,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
@@ -53,7 +54,7 @@ OPTIONS: Mapping[str, Any] = KEEPALIVES | {
     "prepare_threshold": None,  # named statements do not survive a pgbouncer in transaction mode
 }
 BEGIN = "begin isolation level read committed read only"
-CHECK = "select set_config('recdb_read.fresh', recdb.replayed(%s::pg_lsn, %s::interval)::text, true)"
+CHECK = "select pg_catalog.set_config('recdb_read.fresh', recdb.replayed(%s::pg_lsn, %s::interval)::text, true)"
 POSITION = Call("select pg_current_wal_insert_lsn()::text as value", [], Name, users=())
 
 log = logging.getLogger("recdb.replicas")
@@ -95,6 +96,8 @@ class Reads:
         self.counts = {"standby": 0, "primary": 0}
         """The reads that each server answered."""
         self._max_lag = timedelta(seconds=max_lag) if isfinite(max_lag) else None
+        given = conninfo_to_dict(database.conninfo)
+        self._options = {name: value for name, value in OPTIONS.items() if name not in given}
         self._check = with_schema(CHECK, database.schema)
         self._standby_from = self._primary_from = self._answered_at = 0.0
         self._complaint: str | None = None
@@ -150,7 +153,7 @@ class Reads:
 
 def gated(call: Call[Row]) -> str:
     """Return the statement of a call that runs only if the check before it succeeded."""
-    return f"select f.* from ({call.statement}) f where current_setting('recdb_read.fresh') = 'true'"
+    return f"select f.* from ({call.statement}) f where pg_catalog.current_setting('recdb_read.fresh') = 'true'"
 
 
 class Replica(Reads):
@@ -160,7 +163,7 @@ class Replica(Reads):
         super().__init__(database, max_lag)
         self._pool = ConnectionPool(
             database.conninfo,
-            kwargs=dict(OPTIONS),
+            kwargs=self._options,
             min_size=1,
             max_size=max_connections,
             open=False,
@@ -227,7 +230,7 @@ class AsyncReplica(Reads):
         super().__init__(database, max_lag)
         self._pool = AsyncConnectionPool(
             database.conninfo,
-            kwargs=dict(OPTIONS),
+            kwargs=self._options,
             min_size=1,
             max_size=max_connections,
             open=False,
