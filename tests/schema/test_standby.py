@@ -128,12 +128,16 @@ def test_commands_that_read_work_on_the_standby(
 
 
 READING = {
-    "clusters", "doctor", "evaluate", "explain", "health", "metrics", "models", "neighbors", "psql", "recommend",
-    "recommend-all", "report", "similar", "sql", "trending", "why-not", "audience", "experiment show", "failing",
+    "clusters", "doctor", "explain", "health", "metrics", "models", "neighbors", "psql", "recommend",
+    "recommend-all", "report", "similar", "sql", "trending", "why-not", "audience", "experiment show", "experiment estimate",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", SHORT, ids=str)
+# Both would work for long: the demo in a database of its own, the evaluation in a scratch database.
+ASKED = tuple(command for command in SHORT if str(command) not in ("demo", "evaluate"))
+
+
+@pytest.mark.parametrize("command", ASKED, ids=str)
 def test_each_command_works_on_a_standby_or_says_that_it_is_one(
     standby: Server,
     read: psycopg.Connection,
@@ -237,7 +241,7 @@ def test_commands_sqlalchemy_and_alembic_take_urls_with_several_hosts(
     assert ended.code == 1 and "target_session_attrs=read-write" in ended.hints[0]
     for word, urls in (("f", writing), ("t", reading)):
         said = recdb("psql", "-Atc", "select pg_is_in_recovery()", database=Database(urls["SQLAlchemy"], "test"))
-        assert said.splitlines()[-1] == word
+        assert word in said.splitlines()
     alembic = [sys.executable, "-m", "alembic", "-x", f"url={writing['SQLAlchemy']}", "upgrade", "head"]
     done = subprocess.run(alembic, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
