@@ -188,6 +188,51 @@ def test_a_standby_does_not_take_a_run_of_the_primary_for_lost(
     written.execute("delete from recdb.refresh_log where pid = 1 and state = 'running'")
 
 
+def test_sql_alone_tells_whether_a_standby_has_replayed_a_write(
+    standby: Server, written: psycopg.Connection, read: psycopg.Connection
+) -> None:
+    written.execute("create role asking login in role recdb_reader")
+    wait_for_replay(written, read)
+    asked = "select recdb.replayed(%s::pg_lsn, %s::interval)"
+    with (
+        psycopg.connect(standby.conninfo("shop"), user="asking", autocommit=True) as reader,
+        held_back(read),
+    ):
+        written.execute("select recdb.track('asks in SQL', %s, 'share')", [post_id(written, 2)])
+        (position,) = written.execute("select pg_current_wal_insert_lsn()").fetchone() or ()
+        assert not recommend(reader, "asks in SQL")
+        until(lambda: read.execute("select pg_last_wal_receive_lsn() >= %s::pg_lsn", [position]).fetchone() == (True,))
+        for connection in (read, reader):
+            assert connection.execute(asked, [position, None]).fetchone() == (False,)
+            assert connection.execute(asked, [None, "1 microsecond"]).fetchone() == (False,)
+            assert connection.execute(asked, [None, None]).fetchone() == (True,)
+            assert connection.execute("select recdb.replication_lag() > '0'").fetchone() == (True,)
+        assert written.execute(asked, [position, "1 microsecond"]).fetchone() == (True,)
+        assert written.execute("select recdb.replication_lag() = '0'").fetchone() == (True,)
+    until(lambda: read.execute(asked, [position, "1 minute"]).fetchone() == (True,))
+    assert recommend(read, "asks in SQL")
+    written.execute("select recdb.forget_user('asks in SQL')")
+    written.execute("drop role asking")
+
+
+def test_a_commit_that_waits_for_the_replay_is_seen_on_the_standby_at_once(
+    written: psycopg.Connection, read: psycopg.Connection
+) -> None:
+    written.execute("alter system set synchronous_standby_names = '*'")
+    written.execute("select pg_reload_conf()")
+    states = "select sync_state from pg_stat_replication"
+    until(lambda: column(written.execute(states)) == ["sync"])
+    written.execute("set synchronous_commit = remote_apply")
+    for number in range(20):
+        written.execute("select recdb.track('waits', %s, 'like')", [f"w{number}"])
+        seen = "select count(*) from recdb.interactions where user_id = 'waits'"
+        assert read.execute(seen).fetchone() == (number + 1,)
+    written.execute("reset synchronous_commit")
+    written.execute("alter system reset synchronous_standby_names")
+    written.execute("select pg_reload_conf()")
+    written.execute("select recdb.forget_user('waits')")
+
+
 def several(primary: Server, standby: Server, attributes: str) -> dict[str, str]:
     """The URLs of both servers in each spelling, the standby first."""
     hosts, ports = (standby.host, primary.host), (standby.port, primary.port)
