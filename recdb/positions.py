@@ -1,4 +1,4 @@
-"""Positions of the primary's log: how far a standby has to be to show a user what this user wrote.
+"""Positions of the primary's log: how far a standby has to be to show a user's own writes.
 
 A position is the text of a pg_lsn, such as 0/3000148. An application may carry it, in a cookie or a header, from the
 server that wrote to the server that reads.

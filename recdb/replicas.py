@@ -1,6 +1,6 @@
 """Reading from a standby, or from the primary where the standby does not suffice: helpers of recdb.client.
 
-A read goes to the standby if it has replayed what the user of the call wrote last, and is no further behind than
+A read goes to the standby if it has replayed the last write of the call's user, and is no further behind than
 `max_lag`. Else it goes to the primary: also if the standby is away, has no connection to spare, or cancels the query
 because of the replay. If the primary is away too, the standby answers as it is: a list that lacks the last click is
 better than none. A read takes one round trip: the check and the call go together, and the call returns nothing and

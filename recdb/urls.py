@@ -111,8 +111,10 @@ def join_hosts(query: list[str]) -> list[str]:
         [one for part in query if part.partition("=")[0] == name for one in unquote(part.partition("=")[2]).split(",")]
         for name in ("host", "port")
     )
-    found = [re.fullmatch(r"(\[[^]]*\]|[^:/@]*):(\d*)", host) for host in hosts]
     repeated = any(sum(part.startswith(f"{name}=") for part in query) > 1 for name in ("host", "port"))
+    # A lone folder of sockets may have a colon in its name.
+    name_and_port = r"(\[[^]]*\]|[^:@]*):(\d*)" if repeated else r"(\[[^]]*\]|[^:/@]*):(\d*)"
+    found = [re.fullmatch(name_and_port, host) for host in hosts]
     if not repeated and not any(found):
         return query
     if any(found):

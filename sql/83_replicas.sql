@@ -2,8 +2,8 @@
 --   returns     zero on a primary, and on a standby that has replayed all that it received; else the age of the last
 --               transaction that it replayed. NULL if a standby cannot say
 --   reads       the position and the receiver of the log
--- Without a receiver a standby cannot know whether it has received everything. So its lag then grows, on an idle primary
--- too.
+-- Without a receiver a standby cannot know whether it has received everything. So its lag then grows, even if the
+-- primary is idle.
 create or replace function recdb.replication_lag()
 returns interval
 language sql volatile parallel restricted

@@ -241,7 +241,7 @@ def several(primary: Server, standby: Server, attributes: str) -> dict[str, str]
     return {
         "libpq": f"postgresql://postgres@{encoded}/shop?{last}",
         "libpq, in the query": f"postgresql://postgres@/shop?host={','.join(hosts)}&port={ports[0]},{ports[1]}&{last}",
-        "SQLAlchemy": f"postgresql+psycopg://postgres@/shop?host={','.join(hosts)}&port={ports[0]},{ports[1]}&{last}",
+        "SQLAlchemy": f"postgresql+psycopg://postgres@/shop?host={hosts[0]}:{ports[0]}&host={hosts[1]}:{ports[1]}&{last}",
         "repeated": f"postgresql://postgres@/shop?host={hosts[0]}&host={hosts[1]}&port={ports[0]}&port={ports[1]}&{last}",
         "key=value": f"host={','.join(hosts)} port={ports[0]} user=postgres dbname=shop {last}",
     }
