@@ -149,7 +149,9 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
     own = conninfo_to_dict(database.conninfo).get("options") or os.environ.get("PGOPTIONS") or ""
-    options = f"{own} -c search_path={SEARCH_PATH}".strip()
+    # On a standby, a session that is serializable by default could not run the statement that changes it.
+    isolation = PINNED["default_transaction_isolation"].replace(" ", "\\ ")
+    options = f"{own} -c search_path={SEARCH_PATH} -c default_transaction_isolation={isolation}".strip()
     try:
         connection = _open(database, autocommit=True, options=options)
     except psycopg.OperationalError as error:

@@ -20,7 +20,7 @@ from support.standby import held_back, run_standby, start, stop, wait_for_replay
 from support.waiting import until
 
 from recdb import AsyncRecommender, InvalidInput, RecdbError, Recommender, migrate, replicas
-from recdb.database import Database
+from recdb.database import Database, connect
 from recdb.positions import Positions, number_of_position, text_of_position
 
 pytestmark = pytest.mark.server
@@ -341,6 +341,18 @@ def test_the_variable_is_for_the_database_of_the_environment(
             client.recommend("u1")
             assert bool(client.reads()) == reads and (client.position("u1") is None)
             client.remember("u1", "0/1")
+
+
+def test_sessions_that_are_serializable_by_default_read_from_a_standby(
+    primary: Server, standby: Server, written: psycopg.Connection, read: psycopg.Connection
+) -> None:
+    """PostgreSQL has no serializable transactions on a standby."""
+    written.execute("alter database shop set default_transaction_isolation = serializable")
+    wait_for_replay(written, read)
+    with connect(standby.conninfo("shop")) as connection, Recommender(**urls(primary, standby)) as client:
+        assert connection.execute("select count(*) > 0 from recdb.interactions").fetchone() == (True,)
+        assert from_standby(client, "u1")
+    written.execute("alter database shop reset default_transaction_isolation")
 
 
 def test_a_connection_reads_in_its_own_transaction(primary: Server, standby: Server) -> None:
