@@ -140,7 +140,7 @@ def create_app(
 
 def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
     @app.post("/recommendations/generate", responses=FAILURES, tags=["recommendations"])
-    async def generate(body: RecommendationRequest, request: Request, position: Position = None) -> Recommendations:
+    async def generate(body: RecommendationRequest, request: Request, position: Position = "") -> Recommendations:
         """Recommend posts for a user, best first. The list reflects the user's last interaction."""
         take_position(backend, body.user_id, position)
         rows = await backend.ask(
@@ -239,7 +239,7 @@ def _add_exploring(app: FastAPI, backend: Backend) -> None:
         return TrendingPosts(trending=posts, count=len(posts))
 
     @app.post("/recommendations/explain", responses=FAILURES, tags=["recommendations"])
-    async def explain(body: ExplainRequest, request: Request, position: Position = None) -> Explanation:
+    async def explain(body: ExplainRequest, request: Request, position: Position = "") -> Explanation:
         """Return why a user gets a post: contributions that add up to its score, the largest first."""
         take_position(backend, body.user_id, position)
         rows = await backend.ask(lambda client: client.explain(body.user_id, body.post_id))

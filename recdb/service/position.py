@@ -10,10 +10,10 @@ from recdb.service.backend import Backend
 HEADER = "X-Recdb-Position"
 
 Position = Annotated[
-    str | None,
+    str,
     Header(
         alias=HEADER,
-        pattern=PATTERN,
+        pattern=f"{PATTERN}|^$",
         description="The header of the answer that recorded the user's last interaction, if the service reads from a "
         "standby: the list then reflects this interaction, whichever process recorded it.",
     ),
@@ -31,9 +31,9 @@ WROTE: dict[int | str, dict[str, Any]] = {
 }
 
 
-def take_position(backend: Backend, user_id: str, position: str | None) -> None:
-    """Let the user's reads see everything up to the position of a request."""
-    backend.client.remember(user_id, position)
+def take_position(backend: Backend, user_id: str, position: str) -> None:
+    """Let the user's reads see everything up to the position of a request; none if it is empty."""
+    backend.client.remember(user_id, position or None)
 
 
 def give_position(backend: Backend, user_id: str, response: Response) -> None:
