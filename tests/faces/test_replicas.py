@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 from sqlalchemy import URL, create_engine
 from support.data import record, tastes, train
+from support.pooler import run_pgbouncer
 from support.servers import Server, given_server, run_server
 from support.serving import serving
 from support.standby import held_back, run_standby, start, stop, wait_for_replay
@@ -21,7 +22,6 @@ from support.waiting import until
 
 from recdb import AsyncRecommender, InvalidInput, RecdbError, Recommender, migrate, replicas
 from recdb.database import Database, connect
-from recdb.positions import Positions, number_of_position, text_of_position
 
 pytestmark = pytest.mark.server
 
@@ -183,6 +183,20 @@ def test_a_pool_and_an_engine_write_and_the_client_reads_from_the_standby(
                     assert best not in items(client, "u3")
                 until(lambda client=client: from_standby(client, "u3"))
     engine.dispose()
+
+
+def test_reads_pass_through_a_pooler_that_gives_each_transaction_another_session(
+    primary: Server, standby: Server, read: psycopg.Connection, open_client: Open
+) -> None:
+    with run_pgbouncer(standby, Database(standby.conninfo("shop"), "test")) as pooled:
+        client = open_client(source=primary.conninfo("shop"), read_url=pooled.conninfo)
+        best = items(client, "u10")[0]
+        assert all(from_standby(client, "u10") for _ in range(20))
+        with held_back(read):
+            client.track("u10", best, "like")
+            assert best not in items(client, "u10") and from_standby(client, "u11")
+        until(lambda: from_standby(client, "u10"))
+        client.close()
 
 
 def test_a_query_that_the_replay_cancels_is_answered_by_the_primary(
@@ -363,12 +377,6 @@ def test_a_connection_reads_in_its_own_transaction(primary: Server, standby: Ser
         Recommender(connection, read_url=standby.conninfo("shop"))
 
 
-@pytest.mark.parametrize("position", ["", "0", "1/2/3", "G/1", "0/1\n", "123456789/1", 5])
-def test_a_text_that_is_no_position_is_refused(primary: Server, position: Any) -> None:
-    with Recommender(primary.conninfo("shop")) as client, pytest.raises(InvalidInput, match="no position"):
-        client.remember("u1", position)
-
-
 def test_an_error_of_the_caller_is_the_standbys_answer(
     primary: Server, standby: Server, read: psycopg.Connection, open_client: Open
 ) -> None:
@@ -377,20 +385,3 @@ def test_an_error_of_the_caller_is_the_standbys_answer(
         client.recommend("u1", 5000)
     assert client.reads() == {"standby": 0, "primary": 0}
     assert from_standby(client, "u1")
-
-
-def test_positions_are_bounded_and_nobodys_write_is_forgotten() -> None:
-    positions = Positions(most=2, kept=1000)
-    positions.note(["a"], 30)
-    positions.note(["b"], 10)
-    positions.note(["b"], 5)
-    assert [positions.of([user]) for user in ("a", "b", "c")] == [30, 10, 0]
-    assert positions.of(["b", "a"]) == 30
-    positions.note(["c"], 20)
-    # There was no more room for a's position, so it counts for everybody.
-    assert [positions.of([user]) for user in ("a", "b", "c", "d")] == [30, 30, 30, 30]
-    assert [positions.own(user) for user in ("a", "b", "c")] == [0, 10, 20]
-    expired = Positions(kept=0)
-    expired.note(["a"], 30)
-    assert expired.of(["a"]) == 0
-    assert text_of_position(number_of_position("A/3000148")) == "A/3000148"
