@@ -367,6 +367,7 @@ def test_sessions_that_are_serializable_by_default_read_from_a_standby(
         assert connection.execute("select count(*) > 0 from recdb.interactions").fetchone() == (True,)
         assert from_standby(client, "u1")
     written.execute("alter database shop reset default_transaction_isolation")
+    wait_for_replay(written, read)
 
 
 def test_a_connection_reads_in_its_own_transaction(primary: Server, standby: Server) -> None:
