@@ -45,7 +45,8 @@
 -- tables, 78_broken says what is missing until `recdb init` has repaired it, 79_attached_impressions copies
 -- impressions from an application's own table, 79_failing and 79_failing_items find the rows of attached tables that
 -- cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for analysts,
--- 81_online_metrics and 82_logged the figures of what was shown, and 90_grants grants all of this to five roles.
+-- 81_online_metrics and 82_logged the figures of what was shown, 83_replicas says whether a standby is fresh enough,
+-- and 90_grants grants all of this to five roles.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands

@@ -120,6 +120,10 @@ grant execute on function
     recdb.explain_me(anynonarray, text)
 to recdb_self;
 
+-- Whether a standby is fresh enough: whoever reads or writes may ask.
+grant execute on function recdb.replication_lag(), recdb.replayed(pg_lsn, interval)
+to recdb_self, recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
+
 grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text),
     recdb.begin_run(text), recdb.fail_run(bigint, text, text) to recdb_maintainer;

@@ -34,7 +34,7 @@ from recdb.data.sources import (
 from recdb.data.timezones import keep_zone
 from recdb.data.tools import advise_index
 from recdb.data.values import read_value
-from recdb.database import SEARCH_PATH, Database, callers_path, connect, fetch_row
+from recdb.database import SEARCH_PATH, Database, callers_path, connect, fetch_row, require_primary
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
 from recdb.migrate import require_installed
@@ -79,6 +79,7 @@ def attach(
     missing, or row-level security or a lock prevents it.
     """
     with connect(database) as connection:
+        require_primary(connection)
         require_installed(connection)
         become_owner(connection)
         lock_out_others(connection)
@@ -127,6 +128,7 @@ def detach(database: Database, relation: str | None) -> list[Attached]:
     The impressions that were copied from it go; recdb's own store stays.
     """
     with connect(database) as connection:
+        require_primary(connection)
         require_installed(connection)
         become_owner(connection)
         lock_out_others(connection)

@@ -35,7 +35,7 @@ from recdb.data.behaviour import (
     item_topics,
     trait,
 )
-from recdb.database import Database, connect, fetch_row
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import InvalidInput, RecdbError
 from recdb.migrate import require_whole
 from recdb.progress import Report, silent
@@ -95,6 +95,7 @@ def generate(
     end = (until or datetime.now(UTC)).timestamp() / DAY_SECONDS
     rng = np.random.default_rng(seed)
     with connect(database) as connection:
+        require_primary(connection)
         require_whole(connection)
         if existing:
             report("reading users and items")

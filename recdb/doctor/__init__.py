@@ -18,6 +18,7 @@ from recdb.doctor import (
     oddities,
     privileges,
     recall,
+    replication,
     serving,
     shown,
     storage,
@@ -70,6 +71,8 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "shared_buffers": storage.check_shared_buffers,
     "index memory": storage.check_index_memory,
     "work_mem": storage.check_work_mem,
+    "standby": replication.check_standby,
+    "standbys": replication.check_standbys,
 }
 
 
@@ -101,7 +104,11 @@ def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> I
     if not usable:
         return
     said = set[str]()
+    standby = replication.is_standby(connection)
     for name, check in INSTALLATION_CHECKS.items():
+        if standby and name in replication.ELSEWHERE:
+            yield Finding(name, "ok", f"not checked on a standby: {replication.ELSEWHERE[name]}")
+            continue
         finding = _run(connection, name, check, seconds)
         # A row that cannot be read fails each check that reads all rows: once is enough.
         if finding and not (finding.state == "fail" and any(finding.message in message for message in said)):
@@ -132,4 +139,6 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
         return None
     schema = schema_of(connection) or DEFAULT_SCHEMA
     fix = in_schema(verdict.fix, schema) if verdict.fix else None
+    if fix and name not in replication.HERE and replication.is_standby(connection):
+        fix = f"on the primary: {fix}"
     return Finding(name, verdict.state, in_schema(verdict.message, schema), fix)

@@ -45,13 +45,13 @@ def activate(database: Database, label: str, report: Report) -> str | None:
     """
     notices: list[str] = []
     with connect(database, autocommit=True) as connection:
+        require_primary(connection)
         require_whole(connection)
         connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
         report("activating")
         kept = connection.execute("select from recdb.model where label = %s and state = 'ready'", [label]).fetchone()
         if kept is None:
             connection.execute("select recdb.activate(%s)", [label])  # raises the error
-        require_primary(connection)
         wait_for_others(connection)
         with traced(connection, database, "activate") as run_id:
             reach("before activating")

@@ -23,10 +23,10 @@ LAYERS = (
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("alchemy", "client_impressions", "client_lists", "removal", "sources"),
+    ("alchemy", "client_impressions", "client_lists", "client_reasons", "removal", "replicas", "sources"),
     ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
-    ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
+    ("arguments", "embedded", "positions", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
     ("content_tables", "impression_tables", "steering_tables", "user_tables"),
     ("errors", "distribution", "faults", "revisions", "table_types"),
 )
