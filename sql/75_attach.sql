@@ -218,7 +218,9 @@ declare
         where i.created_at >= interactions_between.since and i.created_at <= interactions_between.until';
     since text := 'select distinct i.user_id
         from recdb.interaction i
-        where i.recorded_in >= users_since.seen
+        where i.recorded_in::text::bigint >= users_since.seen::text::bigint
+          -- True for every row. With two bounds PostgreSQL expects few rows, also of a table without statistics.
+          and i.recorded_in::text::bigint <= 9223372036854775807
           -- A larger number: a row restored from a server that has numbered more transactions. A rebuild reads it.
           and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
               or i.recorded_in = pg_current_xact_id_if_assigned())';
