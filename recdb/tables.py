@@ -37,9 +37,10 @@ __all__ = [
     "ArrivedItem",
     "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
     "Experiment", "ExperimentVariant", "ForgottenUser", "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState",
-    "Interaction", "InteractionChange", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity",
-    "ItemShown", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser", "RefreshLock", "RefreshLog",
-    "Partitioning", "PartitioningPart", "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
+    "Interaction", "InteractionChange", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink",
+    "ItemNeighbor", "ItemPopularity", "ItemShown", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem",
+    "Partitioning", "PartitioningPart", "RecentUser", "RefreshLock", "RefreshLog", "Rule", "Scenario", "Secret",
+    "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
 
