@@ -1,0 +1,436 @@
+"""Logs that age: partitions by time are made and joined under load and over any crash, and retention forgets."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from support.data import column, recommend, tastes, train
+from support.nights import die_at, remains
+from support.waiting import until, waits_for_a_lock
+
+from recdb import faults, job, migrate
+from recdb.database import Database
+from recdb.errors import InvalidInput, RecdbError
+from recdb.job.aging import partition
+
+POINTS = faults.POINTS["partitioning"]
+
+
+def spread(db: psycopg.Connection, months: int = 5) -> None:
+    """Interactions of 40 users in as many months, the newest now, each in a transaction of its own only by month."""
+    for month in range(months):
+        rows = [(*row, month) for row in tastes(seed=month)]
+        db.cursor().executemany(
+            "insert into recdb.interaction (user_id, item_id, kind, created_at) "
+            "values (%s, %s, %s, now() - make_interval(months => %s))",
+            rows,
+        )
+
+
+def everything(db: psycopg.Connection) -> list[Any]:
+    """All interactions, each with its id and its transaction."""
+    return db.execute(
+        "select interaction_id, user_id, item_id, kind, created_at, metadata, value, recorded_in::text "
+        "from recdb.interaction order by interaction_id, user_id"
+    ).fetchall()
+
+
+def schema_of(db: psycopg.Connection) -> list[Any]:
+    """The columns, constraints, indexes, grants and dependents of the store, and all tables of recdb."""
+    return db.execute(
+        """
+        with store as (select 'recdb.interaction'::regclass as oid)
+        select concat_ws(' ', a.attnum, a.attname, a.atttypid::regtype, a.attnotnull, a.attidentity,
+            pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum))
+        from store s join pg_attribute a on a.attrelid = s.oid and a.attnum > 0
+        left join pg_attrdef d on d.adrelid = s.oid and d.adnum = a.attnum
+        union all
+        select n.conname || pg_get_constraintdef(n.oid) from store s join pg_constraint n on n.conrelid = s.oid
+        union all
+        select pg_get_indexdef(x.indexrelid) from store s join pg_index x on x.indrelid = s.oid
+        union all
+        select concat_ws(' ', c.relkind, c.reloptions, c.relacl, obj_description(c.oid, 'pg_class'),
+            pg_get_serial_sequence('recdb.interaction', 'interaction_id'))
+        from store s join pg_class c on c.oid = s.oid
+        union all
+        select pg_describe_object(d.classid, d.objid, 0) from store s
+        join pg_depend d on d.refobjid = s.oid and d.deptype = 'n'
+        union all
+        select 'table ' || relname from pg_class where relnamespace = 'recdb'::regnamespace and relkind in ('r', 'p')
+        order by 1
+        """
+    ).fetchall()
+
+
+def whole(db: psycopg.Connection) -> bool:
+    """Nothing of a conversion is left: no table, trigger, noted change or step to go on with."""
+    row = db.execute(
+        "select to_regclass('recdb.interaction_next') is null and not exists (select from recdb.partitioning_part) "
+        "and not exists (select from recdb.interaction_change) "
+        "and not exists (select from recdb.partitioning where source is not null) "
+        "and not exists (select from pg_trigger where tgname like 'note\\_%')"
+    ).fetchone()
+    return row == (True,)
+
+
+def lists(db: psycopg.Connection) -> list[Any]:
+    return [recommend(db, f"u{number}", 20, fallback="popular") for number in range(0, 40, 9)]
+
+
+def test_partitions_and_back_leave_everything_as_it_was(database: Database, db: psycopg.Connection) -> None:
+    spread(db)
+    db.execute("select recdb.track('u1', 'i2', 'like', null, '{\"a\": 1}', 2.5)")
+    db.execute("create view public.counted as select count(*) as n from recdb.interaction")
+    db.execute("create role aging_reader")
+    db.execute("grant usage on schema recdb to aging_reader")
+    db.execute("grant select, insert on recdb.interaction to aging_reader with grant option")
+    train(database, dimension=8)
+    rows, shape, before = everything(db), schema_of(db), lists(db)
+    trending = db.execute("select * from recdb.trending(20, '30 days')").fetchall()
+
+    made = partition(database, "month")
+
+    assert (made.every, made.rows) == ("month", len(rows)) and made.partitions >= 7
+    assert everything(db) == rows and lists(db) == before and whole(db)
+    assert db.execute("select * from recdb.trending(20, '30 days')").fetchall() == trending
+    assert db.execute("select n from public.counted").fetchone() == (len(rows),)
+    assert migrate.upgrade(database) == []  # a replay finds everything at its place
+    (new,) = db.execute("select recdb.track('u1', 'i3', 'like')").fetchone() or (0,)
+    assert new > max(row[0] for row in rows)
+    db.execute("set role aging_reader")
+    db.execute("insert into recdb.interaction (user_id, item_id, kind) values ('u2', 'i2', 'view')")
+    db.execute("reset role")
+    assert partition(database, "month").steps == []
+    with pytest.raises(RecdbError, match="partitioned by month"):
+        partition(database, "week")
+
+    db.execute("delete from recdb.interaction where interaction_id >= %s", [new])
+    made = partition(database, None, undo=True)
+
+    assert (made.every, made.partitions) == (None, 0)
+    assert everything(db) == rows and lists(db) == before and whole(db)
+    assert schema_of(db) == shape
+    assert partition(database, None, undo=True).steps == []
+    db.execute("drop owned by aging_reader")
+    db.execute("drop role aging_reader")
+
+
+class Writers:
+    """Sessions that track, delete and merge all the time, and readers; the acknowledged rows, and every error."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.stop = database, threading.Event()
+        self.ids: list[int] = []
+        self.gone: list[int] = []
+        self.errors: list[Exception] = []
+        self.reads = 0
+        self.threads = [threading.Thread(target=self.work, args=(work, n)) for work in (self.write, self.read)
+                        for n in range(2)]  # fmt: skip
+
+    def work(self, step: Callable[[psycopg.Connection, int, int], None], number: int) -> None:
+        try:
+            with psycopg.connect(self.database.conninfo, autocommit=True) as connection:
+                turn = 0
+                while not self.stop.is_set():
+                    turn += 1
+                    step(connection, number, turn)
+        except Exception as error:
+            self.errors.append(error)
+
+    def write(self, connection: psycopg.Connection, number: int, turn: int) -> None:
+        query = "select recdb.track(%s, %s, 'view', now() - make_interval(days => %s))"
+        (new,) = column(connection.execute(query, [f"w{number}-{turn % 7}", f"i{turn % 50}", turn * 13 % 200]))
+        self.ids.append(new)
+        if turn % 5 == 0:
+            connection.execute("delete from recdb.interaction where interaction_id = %s", [new])
+            self.gone.append(new)
+        if turn % 11 == 0:
+            connection.execute("select recdb.merge_users(%s, %s)", [f"w{number}-{turn % 7}", f"m{number}-{turn % 3}"])
+
+    def read(self, connection: psycopg.Connection, number: int, turn: int) -> None:
+        # What this session writes is in its next list: the swap hides nothing for a moment.
+        user, item = f"r{number}-{turn}", f"only-{number}-{turn}"
+        (new,) = column(connection.execute("select recdb.track(%s, %s, 'like')", [user, item]))
+        self.ids.append(new)
+        seen = column(connection.execute("select item_id from recdb.interactions_of(%s)", [user]))
+        assert seen == [item]
+        connection.execute("select * from recommend('u1', 10)").fetchall()
+        self.reads += 1
+
+    def __enter__(self) -> "Writers":
+        for thread in self.threads:
+            thread.start()
+        until(lambda: len(self.ids) > 50 or self.errors)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        reads, written = self.reads, len(self.ids)
+        until(lambda: (self.reads > reads + 20 and len(self.ids) > written + 50) or self.errors)
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+        assert self.errors == []
+
+    def expected(self) -> list[int]:
+        return sorted(set(self.ids) - set(self.gone))
+
+
+def test_nothing_is_lost_or_doubled_under_writers(database: Database, db: psycopg.Connection) -> None:
+    """Nor fails a reader or a writer, while partitions are made, packed, and joined."""
+    spread(db)
+    train(database, dimension=8)
+    start = column(db.execute("select max(interaction_id) from recdb.interaction"))[0]
+
+    with Writers(database) as writers:
+        partition(database, "week")
+        db.execute("call recdb.refresh()")
+        partition(database, None, undo=True)
+        partition(database, "month")
+
+    assert column(
+        db.execute("select interaction_id from recdb.interaction where interaction_id > %s order by 1", [start])
+    ) == writers.expected()  # fmt: skip
+    assert column(db.execute("select count(*) from recdb.interaction where interaction_id <= %s", [start])) == [2400]
+    assert whole(db)
+    # What came meanwhile is found by a refresh, as everything that is new.
+    db.execute("call recdb.refresh()")
+    live = "select sum(weight) from (select distinct user_id from recdb.interaction) u, recdb.profile_of(u.user_id)"
+    (expected,) = column(db.execute(live))
+    assert column(db.execute("select sum(weight) from recdb.user_item_weights")) == [pytest.approx(expected)]
+
+
+@pytest.mark.parametrize(("point", "undo"), [*((point, False) for point in POINTS), *((p, True) for p in POINTS[1::2])])
+def test_a_partitioning_killed_anywhere_goes_on(
+    database: Database, db: psycopg.Connection, point: str, undo: bool
+) -> None:
+    spread(db, months=4)
+    if undo:
+        partition(database, "month")
+    arguments = ["--undo"] if undo else ["--every", "month"]
+    rows = everything(db)
+
+    die_at(point, database, "partition", *arguments)
+
+    assert everything(db) == rows
+    # A row comes, one changes and one goes, before the next run goes on.
+    db.execute("select recdb.track('u3', 'i3', 'like', now() - interval '60 days')")
+    db.execute("update recdb.interaction set kind = 'share' where interaction_id = 7")
+    db.execute("delete from recdb.interaction where interaction_id = 11")
+    rows = everything(db)
+
+    made = partition(database, None if undo else "month", undo=undo)
+
+    assert made.every == (None if undo else "month")
+    assert everything(db) == rows and whole(db) and remains(db) == {}
+
+
+def test_what_has_not_ended_is_taken_back(database: Database, db: psycopg.Connection) -> None:
+    spread(db)
+    rows, shape = everything(db), schema_of(db)
+    die_at("part copied", database, "partition", "--every", "month")
+    with pytest.raises(RecdbError, match="has not ended"):
+        partition(database, "week")
+
+    made = partition(database, None, undo=True)
+
+    assert made.steps == ["take back the partitioning that has not ended"]
+    assert everything(db) == rows and schema_of(db) == shape and whole(db)
+
+
+def test_a_truncated_store_begins_again(database: Database, db: psycopg.Connection) -> None:
+    spread(db)
+    die_at("store copied", database, "partition", "--every", "month")
+    db.execute("truncate recdb.interaction")
+    db.execute("select recdb.track('u3', 'i3', 'like')")
+    rows = everything(db)
+
+    partition(database, "month")
+
+    assert everything(db) == rows and len(rows) == 1 and whole(db)
+
+
+def test_a_swap_waits_for_readers_and_lets_others_go_on(database: Database, db: psycopg.Connection) -> None:
+    spread(db, months=2)
+    reader = psycopg.connect(database.conninfo)
+    reader.execute("select count(*) from recdb.interaction")
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            partition(database, "month")
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    until(lambda: waits_for_a_lock(db) or failed)
+    for number in range(30):
+        db.execute("select recdb.track('u1', %s, 'view')", [f"i{number}"])
+        recommend(db, "u1")
+    assert not failed and thread.is_alive()
+    reader.close()
+    thread.join()
+    assert not failed and whole(db)
+
+
+def test_a_snapshot_from_before_is_waited_for(database: Database, db: psycopg.Connection) -> None:
+    """A transaction that cannot see the copied rows would find the store empty."""
+    spread(db, months=2)
+    with psycopg.connect(database.conninfo) as old:
+        old.execute("set transaction isolation level repeatable read")
+        old.execute("select 1")
+        with pytest.raises(RecdbError, match="is still open"):
+            partition(database, "month", patience=0)
+        assert column(old.execute("select count(*) from recdb.interaction")) == [960]
+        with pytest.raises(RecdbError, match="has been in use by process"):  # it has read the store now
+            partition(database, None, undo=True, patience=0)
+    partition(database, "month")
+    assert len(everything(db)) == 960 and whole(db)
+
+
+@pytest.fixture
+def monthly(database: Database, db: psycopg.Connection) -> Iterator[Database]:
+    spread(db)
+    partition(database, "month")
+    yield database
+
+
+def test_rows_of_any_time_land_rightly(monthly: Database, db: psycopg.Connection) -> None:
+    for moment in ("now()", "now() - interval '3 months'", "'1971-01-01'", "now() + interval '20 hours'"):
+        db.execute(f"select recdb.track('x', 'i1', 'like', {moment})")
+    db.execute(
+        "insert into recdb.interaction (user_id, item_id, kind, created_at) values ('x', 'i2', 'like', 'infinity'), "
+        "('x', 'i3', 'like', '-infinity'), ('x', 'i4', 'like', now() + interval '100 days')"
+    )
+    in_rest = "select item_id from recdb.interaction_rest order by 1"
+
+    assert column(db.execute(in_rest)) == ["i1", "i2", "i3", "i4"]
+    assert len(column(db.execute("select item_id from recdb.interactions_of('x')"))) == 7
+
+
+def test_a_refresh_makes_partitions_ahead_and_takes_their_rows(monthly: Database, db: psycopg.Connection) -> None:
+    """As if two months had passed: the newest partitions are gone, and their rows are in the one for the rest."""
+    names = column(db.execute("select name from recdb.interaction_partitions() order by starts"))
+    for name in names[-3:]:
+        db.execute(f"drop table recdb.{name}")
+    db.execute("select recdb.track('late', 'i1', 'like')")
+    assert column(db.execute("select user_id from recdb.interaction_rest")) == ["late"]
+    train(monthly, dimension=8)
+
+    db.execute("call recdb.refresh()")
+
+    assert column(db.execute("select name from recdb.interaction_partitions() order by starts")) == names
+    assert column(db.execute("select count(*) from recdb.interaction_rest")) == [0]
+    assert column(db.execute("select item_id from recdb.interactions_of('late')")) == ["i1"]
+    indexes = "select count(*) from pg_index where indrelid in (%s::regclass, %s::regclass) group by indrelid"
+    assert column(db.execute(indexes, [f"recdb.{name}" for name in names[-2:]])) == [4, 4]
+
+
+@pytest.mark.parametrize("point", ["", "part copied", "swap made"])
+def test_partitions_that_have_ended_are_packed(monthly: Database, db: psycopg.Connection, point: str) -> None:
+    """Rows that came late into an ended month: it is written again in the order of its users."""
+    rows = everything(db)
+    (name,) = column(
+        db.execute("select name from recdb.interaction_partitions() where packed order by starts desc limit 1")
+    )
+    db.execute(f"drop index recdb.{name}_user")
+    db.execute(f"create index {name}_user on recdb.{name} (user_id, created_at) include (item_id, kind, value)")
+    if point:
+        die_at(point, monthly, "partition", "--every", "month")
+        db.execute(f"update recdb.{name} set kind = 'share' where interaction_id = (select min(interaction_id) "
+                   f"from recdb.{name})")  # fmt: skip
+        rows = everything(db)
+
+    partition(monthly, "month")
+
+    assert column(db.execute("select packed from recdb.interaction_partitions() where name = %s", [name])) == [True]
+    assert everything(db) == rows and whole(db)
+    assert partition(monthly, "month").steps == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "obstacle"),
+    [
+        ("create table public.note (id bigint references recdb.interaction)", "foreign key"),
+        ("create index by_metadata on recdb.interaction using gin (metadata)", "index recdb.by_metadata"),
+        ("create materialized view public.m as select user_id from recdb.interaction", "materialized view public.m"),
+        ("create policy mine on recdb.interaction using (true)", "policy mine"),
+        ("create publication out_ for table recdb.interaction", "publication out_"),
+        ("create trigger t before insert on recdb.interaction for each row "
+         "execute function suppress_redundant_updates_trigger()", "trigger t"),
+    ],
+)  # fmt: skip
+def test_what_would_not_go_with_it_is_named(
+    database: Database, db: psycopg.Connection, statement: str, obstacle: str
+) -> None:
+    db.execute("set client_min_messages = error")
+    db.execute(statement)
+    with pytest.raises(RecdbError, match=obstacle):
+        partition(database, "month")
+    assert whole(db)
+
+
+@pytest.mark.parametrize(("every", "undo"), [(None, False), ("month", True), ("year", False)])
+def test_wrong_usage_is_refused(database: Database, every: str | None, undo: bool) -> None:
+    with pytest.raises(InvalidInput):
+        partition(database, every, undo=undo)
+
+
+# Retention ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parted", [False, True], ids=["rows", "partitions"])
+def test_what_is_older_than_the_retention_goes(database: Database, db: psycopg.Connection, parted: bool) -> None:
+    spread(db, months=8)
+    train(database, dimension=8)
+    old = "created_at < now() - interval '100 days'"
+    firsts = db.execute("select item_id, first_at from recdb.item_key order by 1").fetchall()
+    if parted:
+        partition(database, "month")
+    (aged,) = column(db.execute(f"select count(*) from recdb.interaction where {old}"))
+    weights = db.execute("select * from recdb.user_item_weights order by 1, 2").fetchall()
+    popular = db.execute("select * from recdb.popular(20)").fetchall()
+    touched = "select item_id from recdb.interaction where user_id = 'u3' and"
+    hidden = column(db.execute(f"{touched} {old} except {touched} not {old}"))
+    assert aged > 500 and hidden
+    assert not {row[0] for row in recommend(db, "u3", 60, fallback="popular")} & set(hidden)
+
+    db.execute("update recdb.config set retention = '100 days'")
+    db.execute("call recdb.refresh()")
+
+    whole_months = "date_trunc('month', created_at, 'UTC') + interval '1 month' < now() - interval '100 days'"
+    assert column(db.execute(f"select count(*) from recdb.interaction where {whole_months if parted else old}")) == [0]
+    # Until a rebuild everything that was learned stays, but the user's own list knows the item no more.
+    assert db.execute("select * from recdb.user_item_weights order by 1, 2").fetchall() == weights
+    assert db.execute("select * from recdb.popular(20)").fetchall() == popular
+    assert {row[0] for row in recommend(db, "u3", 60, fallback="popular")} & set(hidden)
+
+    # Most of what was learned goes, and the rebuild knows that it is meant.
+    assert job.run(database, full=True).ran
+    live = "select count(*) from (select distinct user_id, item_id from recdb.interaction) i"
+    assert column(db.execute("select count(*) from recdb.user_item")) == column(db.execute(live))
+    assert db.execute("select item_id, first_at from recdb.item_key order by 1").fetchall() == firsts
+    # A loss that is not meant is still refused.
+    db.execute("delete from recdb.interaction where created_at < now() - interval '10 days'")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="would be left"):
+        job.run(database, full=True)
+
+
+def test_rows_are_deleted_in_parts(database: Database, db: psycopg.Connection) -> None:
+    spread(db, months=3)
+    db.execute("update recdb.config set retention = '20 days'")
+
+    parts = [column(db.execute("select recdb.drop_aged_interactions(700)"))[0] for _ in range(3)]
+
+    assert parts == [700, 260, 0]
+
+
+def test_retention_is_checked_and_null_keeps_all(database: Database, db: psycopg.Connection) -> None:
+    spread(db, months=2)
+    for wrong in ("0", "-1 day", "1 hour", "2000 years"):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            db.execute("update recdb.config set retention = %s", [wrong])
+    db.execute("call recdb.refresh()")
+    assert len(everything(db)) == 960
