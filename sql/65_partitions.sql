@@ -259,7 +259,7 @@ set search_path from current
 as $$
 declare
     since constant timestamptz := recdb.kept_since();
-    period constant text := (select p.every from recdb.partitioning p);
+    kind constant "char" := (select c.relkind from pg_catalog.pg_class c where c.oid = 'recdb.interaction'::regclass);
     old_parts constant text[] := array(
         select p.name from recdb.interaction_partitions() p where p.ends <= since order by p.starts);
     deleted bigint;
@@ -270,7 +270,7 @@ begin
     execute format(
         'delete from recdb.%1$I i where i.ctid in (
             select a.ctid from recdb.%1$I a where a.created_at < $1 order by a.created_at limit $2)',
-        case when period is null then 'interaction' else 'interaction_rest' end)
+        case kind when 'r' then 'interaction' else 'interaction_rest' end)
     using since, most;
     get diagnostics deleted = row_count;
     return deleted + recdb.drop_partitions('recdb.interaction', old_parts);

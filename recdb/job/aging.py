@@ -86,6 +86,25 @@ def partition(
         return summary(connection, rows, before, began, [step.line for step in steps])
 
 
+def age(connection: psycopg.Connection, database: Database, report: Report, *, pack: bool) -> list[str]:
+    """Delete what config.retention does not keep, and with `pack` pack the partitions that are due.
+
+    Returns a remark if the packing has to wait. The job calls it after a refresh, which has read all interactions.
+    """
+    deleted = 0
+    while (more := fetch_row(connection, "select recdb.drop_aged_interactions()")[0]) > 0:
+        deleted += more
+        report(f"deleted {deleted:,} interactions or partitions that are older than config.retention")
+    state = read_state(connection)
+    if not pack or state.every is None or state.source is not None:
+        return []
+    try:
+        partition(database, state.every, patience=10, report=report)
+    except RecdbError as error:
+        return [f"partitions that have ended were not packed: {error}"]
+    return []
+
+
 @dataclass(frozen=True)
 class Step:
     """One thing that a run does: write a table again, or take back what an interrupted run began."""

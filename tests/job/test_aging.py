@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from support.data import column, recommend, tastes, train
+from support.doctor import find
 from support.nights import die_at, remains
 from support.waiting import until, waits_for_a_lock
 
@@ -232,6 +233,8 @@ def test_what_has_not_ended_is_taken_back(database: Database, db: psycopg.Connec
     die_at("part copied", database, "partition", "--every", "month")
     with pytest.raises(RecdbError, match="has not ended"):
         partition(database, "week")
+    found = find(db, "partitions")
+    assert (found.state, found.fix) == ("warn", "recdb partition --every month")
 
     made = partition(database, None, undo=True)
 
@@ -317,15 +320,42 @@ def test_a_refresh_makes_partitions_ahead_and_takes_their_rows(monthly: Database
         db.execute(f"drop table recdb.{name}")
     db.execute("select recdb.track('late', 'i1', 'like')")
     assert column(db.execute("select user_id from recdb.interaction_rest")) == ["late"]
-    train(monthly, dimension=8)
+    assert (find(db, "partitions").state, find(db, "partitions").fix) == ("warn", "recdb refresh")
 
     db.execute("call recdb.refresh()")
 
     assert column(db.execute("select name from recdb.interaction_partitions() order by starts")) == names
     assert column(db.execute("select count(*) from recdb.interaction_rest")) == [0]
     assert column(db.execute("select item_id from recdb.interactions_of('late')")) == ["i1"]
+    assert find(db, "partitions").state == "ok"
     indexes = "select count(*) from pg_index where indrelid in (%s::regclass, %s::regclass) group by indrelid"
     assert column(db.execute(indexes, [f"recdb.{name}" for name in names[-2:]])) == [4, 4]
+
+
+def test_a_dump_of_the_schema_alone_keeps_its_partitions(monthly: Database, db: psycopg.Connection) -> None:
+    db.execute("truncate recdb.interaction, recdb.partitioning, recdb.alembic_version")
+
+    assert "begins again" in migrate.upgrade(monthly)[0]
+
+    assert column(db.execute("select every from recdb.partitioning")) == ["month"]
+    assert find(db, "partitions").state == "ok"
+
+
+def test_on_postgres_16(older_database: Callable[[], Database]) -> None:
+    """Where a partition has no identity of its own."""
+    database = older_database()
+    migrate.upgrade(database)
+    with psycopg.connect(database.conninfo, autocommit=True) as db:
+        spread(db, months=4)
+        rows, shape = everything(db), schema_of(db)
+        with Writers(database) as writers:
+            partition(database, "month")
+        db.execute("update recdb.config set retention = '40 days'")
+        db.execute("call recdb.refresh()")
+        db.execute("update recdb.config set retention = null")
+        assert len(everything(db)) < len(rows) + len(writers.expected())
+        partition(database, None, undo=True)
+        assert schema_of(db) == shape and whole(db)
 
 
 @pytest.mark.parametrize("point", ["", "part copied", "swap made"])
@@ -343,7 +373,10 @@ def test_partitions_that_have_ended_are_packed(monthly: Database, db: psycopg.Co
                    f"from recdb.{name})")  # fmt: skip
         rows = everything(db)
 
-    partition(monthly, "month")
+    if point:
+        partition(monthly, "month")
+    else:  # the nightly job does it too
+        train(monthly, dimension=8)
 
     assert column(db.execute("select packed from recdb.interaction_partitions() where name = %s", [name])) == [True]
     assert everything(db) == rows and whole(db)
