@@ -78,6 +78,7 @@ comment on function recdb.drop_partitions(text, text[]) is
 -- recdb.period_start: when the month, week or day of a moment began, in UTC.
 --   parameters  every   month, week or day
 --               moment  a time
+--   returns     the time
 create or replace function recdb.period_start(every text, moment timestamptz)
 returns timestamptz
 language sql stable parallel safe
@@ -92,6 +93,7 @@ comment on function recdb.period_start(text, timestamptz) is
 --   parameters  every   month, week or day
 --               starts  when it begins
 --               number  how many of them
+--   returns     the time
 create or replace function recdb.period_end(every text, starts timestamptz, number integer default 1)
 returns timestamptz
 language sql stable parallel safe
@@ -236,6 +238,7 @@ comment on function recdb.add_interaction_partitions() is
 
 -- recdb.kept_since: the time before which config.retention deletes the interactions of recdb's own store.
 --   returns     -infinity if they are kept for ever
+-- Call it in a subselect: PostgreSQL would call it for each row.
 create or replace function recdb.kept_since()
 returns timestamptz
 language sql stable

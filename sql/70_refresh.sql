@@ -292,7 +292,7 @@ begin
     order by c.user_id;
     user_keys := array(select u.user_key from recdb.user_key u where u.user_id = any (changed) order by u.user_key);
     select count(*) into before from recdb.user_item w
-    where w.user_key = any (user_keys) and w.last_at >= recdb.kept_since();
+    where w.user_key = any (user_keys) and w.last_at >= (select recdb.kept_since());
     written := recdb.refresh_items(user_keys);
     perform recdb.refuse_loss(before, written);
     perform recdb.refresh_vectors(user_keys);

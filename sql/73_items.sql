@@ -35,7 +35,7 @@ begin
     from (
         -- What config.retention deleted was the first one all the same.
         select b.item_key, case
-            when b.first_at < recdb.kept_since() then least(b.first_at, t.first_at)
+            when b.first_at < (select recdb.kept_since()) then least(b.first_at, t.first_at)
             when t.first_at is not null then least(t.first_at, now()) end as first_at
         from recdb.item_key b
         left join touched t on t.item_id = b.item_id

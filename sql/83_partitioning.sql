@@ -1,4 +1,5 @@
--- The work of `recdb partition`: it writes interaction again, or one of its partitions, while everybody reads and writes.
+-- The work of `recdb partition`: it writes interaction again, or one of its partitions, while everybody reads and
+-- writes.
 --
 -- The rows are copied into the table interaction_next, one span of time after the other, each in one transaction.
 -- Meanwhile a trigger notes in interaction_change which rows came, changed or went; at the end these are copied once
@@ -6,7 +7,9 @@
 -- partitioning_part say how far it is, so that the command goes on after any interruption.
 
 
--- recdb.interaction_columns: the columns of interaction that are written, for SQL.
+-- recdb.interaction_columns: the columns of interaction that are written.
+--   returns     their names for SQL, with commas
+--   reads       the system catalogues
 create or replace function recdb.interaction_columns()
 returns text
 language sql stable
@@ -19,8 +22,8 @@ comment on function recdb.interaction_columns() is
     'Internal: the columns of interaction that are written, for SQL.';
 
 
--- recdb.partitioning_obstacles: what keeps `recdb partition` from writing interaction again.
---   returns     the names of what depends on the table and would not go with it, such as foreign keys
+-- recdb.partitioning_obstacles: everything that keeps `recdb partition` from writing interaction again.
+--   returns     the names of the things that depend on the table and would not go with it, such as foreign keys
 --   reads       the system catalogues
 create or replace function recdb.partitioning_obstacles()
 returns setof text
@@ -76,7 +79,7 @@ begin
 end
 $$;
 comment on function recdb.partitioning_obstacles() is
-    'Internal: what keeps `recdb partition` from writing interaction again.';
+    'Internal: the names of everything that keeps `recdb partition` from writing interaction again.';
 
 
 -- recdb.note_change: note which interaction changed, while `recdb partition` writes the store again.
@@ -289,7 +292,7 @@ comment on function recdb.index_one_table() is
     'Internal: makes the indexes of the table that `recdb partition --undo` joins partitions into.';
 
 
--- recdb.carry_changes: copy again what changed while the rows were copied.
+-- recdb.carry_changes: copy the rows again that changed while all were copied.
 --   parameters  most  the largest number of noted changes that it takes
 --   returns     how many it took; -1 if the table was truncated: then everything has to be copied again
 --   reads       the source
@@ -324,4 +327,4 @@ begin
 end
 $$;
 comment on function recdb.carry_changes(integer) is
-    'Internal: the step of `recdb partition` that copies again what changed; how much, -1 if the table was truncated.';
+    'Internal: the step of `recdb partition` that copies changed rows again; how many, -1 if the table was truncated.';

@@ -1,8 +1,8 @@
 -- The last step of `recdb partition`: the new table takes the place of the old one.
 
 
--- recdb.statements_on_interaction: the SQL that gives another table what others made on interaction.
---   returns     statements: the views and functions that read it by its identity, and what it was granted to
+-- recdb.statements_on_interaction: the SQL that gives another table the things that others made on interaction.
+--   returns     statements: the views and functions that read it by its identity, and its grants
 --   reads       the system catalogues
 create or replace function recdb.statements_on_interaction()
 returns setof text
@@ -44,7 +44,7 @@ begin
 end
 $$;
 comment on function recdb.statements_on_interaction() is
-    'Internal: the SQL that gives the table of `recdb partition` what others made on interaction.';
+    'Internal: the SQL that gives the table of `recdb partition` the views, functions and grants of interaction.';
 
 
 -- recdb.swap_interactions: let interaction_next take the place of the table that it was copied from.
@@ -101,7 +101,7 @@ begin
 end
 $$;
 comment on function recdb.swap_interactions() is
-    'Internal: the last step of `recdb partition`: the new table takes the place of the old one; false if it cannot yet.';
+    'Internal: the last step of `recdb partition`: the new table takes the place of the old one; false: not yet.';
 
 
 -- recdb.swap_partition: let interaction_next take the place of a partition.
@@ -133,7 +133,7 @@ comment on function recdb.swap_partition(text) is
     'Internal: lets the table of `recdb partition` take the place of a partition.';
 
 
--- recdb.give_up_partitioning: take back what `recdb partition` has begun.
+-- recdb.give_up_partitioning: take back the work that `recdb partition` has begun.
 --   returns     false if the table is in use all the time
 --   writes      drops interaction_next and the triggers; partitioning, partitioning_part, interaction_change
 create or replace function recdb.give_up_partitioning()
@@ -159,10 +159,10 @@ begin
 end
 $$;
 comment on function recdb.give_up_partitioning() is
-    'Internal: takes back what `recdb partition` has begun; false if the table is in use all the time.';
+    'Internal: takes back the work of `recdb partition`; false if the table is in use all the time.';
 
 
--- recdb.old_snapshots: the sessions whose transactions cannot see what was committed since some time.
+-- recdb.old_snapshots: the sessions whose transactions cannot see the rows that were committed since some time.
 --   parameters  since  a time
 --   returns     their process numbers
 -- Such a transaction would find the new table empty. Without the rights of pg_read_all_stats only sessions of the same
@@ -177,4 +177,4 @@ begin atomic
       and a.backend_xmin is not null and a.xact_start <= old_snapshots.since;
 end;
 comment on function recdb.old_snapshots(timestamptz) is
-    'Internal: the sessions whose transactions cannot see what was committed since some time.';
+    'Internal: the sessions whose transactions cannot see the rows that were committed since some time.';

@@ -19,7 +19,7 @@ def partition(
         str | None, typer.Option(metavar="month|week|day", help="The time that each partition holds.")
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Join the partitions into one table again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the steps.")] = False,
     as_json: Json = False,
 ) -> None:
     """Partition recdb's own interactions by time, while applications read and write.

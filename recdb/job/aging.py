@@ -31,7 +31,7 @@ BLOCK, FEW = 10_000, 500
 
 @dataclass(frozen=True)
 class Partitioned:
-    """What a run did, or with `dry_run` would do."""
+    """The result of a run, or with `dry_run` of its plan."""
 
     every: str | None
     """The time that a partition holds; None for one table."""
@@ -47,7 +47,7 @@ class Partitioned:
 
 @dataclass(frozen=True)
 class State:
-    """How the store is partitioned, and what is being written again."""
+    """How the store is partitioned, and the table that is being written again."""
 
     every: str | None = None
     source: str | None = None
@@ -87,7 +87,7 @@ def partition(
 
 
 def age(connection: psycopg.Connection, database: Database, report: Report, *, pack: bool) -> list[str]:
-    """Delete what config.retention does not keep, and with `pack` pack the partitions that are due.
+    """Delete the interactions that config.retention does not keep, and with `pack` pack the partitions that are due.
 
     Returns a remark if the packing has to wait. The job calls it after a refresh, which has read all interactions.
     """
@@ -107,7 +107,7 @@ def age(connection: psycopg.Connection, database: Database, report: Report, *, p
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that a run does: write a table again, or take back what an interrupted run began."""
+    """One thing that a run does: write a table again, or take back the work of an interrupted run."""
 
     line: str
     source: str | None = None
@@ -123,7 +123,7 @@ class Step:
 
 
 def plan(connection: psycopg.Connection, state: State, every: str | None, *, undo: bool) -> list[Step]:
-    """Find out what there is to do; raise RecdbError if something stands in the way."""
+    """Plan the steps; raise RecdbError if something stands in the way."""
     steps = []
     wanted = "none" if undo else every
     unfinished = state.source is not None
@@ -177,7 +177,7 @@ def write_again(connection: psycopg.Connection, database: Database, step: Step, 
         report("making indexes")
         connection.execute("select recdb.index_one_table()")
     reach("store copied")
-    ready = carry(connection, FEW) and settle(connection, patience, report)
+    ready = carry(connection, FEW) and wait_for_snapshots(connection, patience, report)
     if not (ready and swap(connection, database, patience)):
         report("the store was truncated: beginning again")
         insist(connection, database, "select recdb.give_up_partitioning()", [], patience)
@@ -196,7 +196,7 @@ def carry(connection: psycopg.Connection, few: int) -> bool:
             return True
 
 
-def settle(connection: psycopg.Connection, patience: float, report: Report) -> bool:
+def wait_for_snapshots(connection: psycopg.Connection, patience: float, report: Report) -> bool:
     """Gather statistics, and wait until no transaction is left that cannot see the copied rows; carry changes."""
     connection.execute("vacuum (analyze) recdb.interaction_next")
     (copied_at,) = fetch_row(connection, "select clock_timestamp()")
@@ -237,7 +237,7 @@ def swap(connection: psycopg.Connection, database: Database, patience: float) ->
                         break
                 raise psycopg.Rollback(it)
             if time.monotonic() > deadline:
-                raise in_use(database, patience)
+                raise store_in_use(database, patience)
             time.sleep(PAUSE)
     return True
 
@@ -253,11 +253,11 @@ def insist(
                 return
             raise psycopg.Rollback(it)
         if time.monotonic() > deadline:
-            raise in_use(database, patience)
+            raise store_in_use(database, patience)
         time.sleep(PAUSE)
 
 
-def in_use(database: Database, patience: float) -> RecdbError:
+def store_in_use(database: Database, patience: float) -> RecdbError:
     """Return the error that others use the store all the time."""
     return RecdbError(
         f"recdb.interaction has been in use by {find_blocker(database) or 'other transactions'} for {patience:.0f} s",
@@ -310,7 +310,7 @@ def require_nothing_in_the_way(connection: psycopg.Connection) -> None:
     found = [name for (name,) in connection.execute("select recdb.partitioning_obstacles()").fetchall()]
     if found:
         raise RecdbError(
-            f"recdb.interaction has what recdb cannot give the new table: {', '.join(found)}",
+            f"recdb.interaction has things that recdb cannot give the new table: {', '.join(found)}",
             "take it away, run this, and make it again",
         )
 
@@ -337,7 +337,7 @@ def of_store(expression: str) -> sql.Composable:
 
 
 def summary(connection: psycopg.Connection, rows: int, before: int, began: float, steps: Sequence[str]) -> Partitioned:
-    """Say what a run did."""
+    """Sum up a run."""
     (partitions,) = fetch_row(connection, "select count(*) from recdb.interaction_partitions()")
     seconds = time.monotonic() - began
     every = read_state(connection).every

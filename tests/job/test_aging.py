@@ -2,82 +2,21 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import psycopg
 import pytest
-from support.data import column, recommend, tastes, train
+from support.aging import Writers, everything, lists, schema_of, spread, whole
+from support.data import column, recommend, train
 from support.doctor import find
 from support.nights import die_at, remains
 from support.waiting import until, waits_for_a_lock
 
-from recdb import faults, job, migrate
+from recdb import faults, migrate
 from recdb.database import Database
 from recdb.errors import InvalidInput, RecdbError
 from recdb.job.aging import partition
 
 POINTS = faults.POINTS["partitioning"]
-
-
-def spread(db: psycopg.Connection, months: int = 5) -> None:
-    """Interactions of 40 users in as many months, the newest now, each in a transaction of its own only by month."""
-    for month in range(months):
-        rows = [(*row, month) for row in tastes(seed=month)]
-        db.cursor().executemany(
-            "insert into recdb.interaction (user_id, item_id, kind, created_at) "
-            "values (%s, %s, %s, now() - make_interval(months => %s))",
-            rows,
-        )
-
-
-def everything(db: psycopg.Connection) -> list[Any]:
-    """All interactions, each with its id and its transaction."""
-    return db.execute(
-        "select interaction_id, user_id, item_id, kind, created_at, metadata, value, recorded_in::text "
-        "from recdb.interaction order by interaction_id, user_id"
-    ).fetchall()
-
-
-def schema_of(db: psycopg.Connection) -> list[Any]:
-    """The columns, constraints, indexes, grants and dependents of the store, and all tables of recdb."""
-    return db.execute(
-        """
-        with store as (select 'recdb.interaction'::regclass as oid)
-        select concat_ws(' ', a.attnum, a.attname, a.atttypid::regtype, a.attnotnull, a.attidentity,
-            pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum))
-        from store s join pg_attribute a on a.attrelid = s.oid and a.attnum > 0
-        left join pg_attrdef d on d.adrelid = s.oid and d.adnum = a.attnum
-        union all
-        select n.conname || pg_get_constraintdef(n.oid) from store s join pg_constraint n on n.conrelid = s.oid
-        union all
-        select pg_get_indexdef(x.indexrelid) from store s join pg_index x on x.indrelid = s.oid
-        union all
-        select concat_ws(' ', c.relkind, c.reloptions, c.relacl, obj_description(c.oid, 'pg_class'),
-            pg_get_serial_sequence('recdb.interaction', 'interaction_id'))
-        from store s join pg_class c on c.oid = s.oid
-        union all
-        select pg_describe_object(d.classid, d.objid, 0) from store s
-        join pg_depend d on d.refobjid = s.oid and d.deptype = 'n'
-        union all
-        select 'table ' || relname from pg_class where relnamespace = 'recdb'::regnamespace and relkind in ('r', 'p')
-        order by 1
-        """
-    ).fetchall()
-
-
-def whole(db: psycopg.Connection) -> bool:
-    """Nothing of a conversion is left: no table, trigger, noted change or step to go on with."""
-    row = db.execute(
-        "select to_regclass('recdb.interaction_next') is null and not exists (select from recdb.partitioning_part) "
-        "and not exists (select from recdb.interaction_change) "
-        "and not exists (select from recdb.partitioning where source is not null) "
-        "and not exists (select from pg_trigger where tgname like 'note\\_%')"
-    ).fetchone()
-    return row == (True,)
-
-
-def lists(db: psycopg.Connection) -> list[Any]:
-    return [recommend(db, f"u{number}", 20, fallback="popular") for number in range(0, 40, 9)]
 
 
 def test_partitions_and_back_leave_everything_as_it_was(database: Database, db: psycopg.Connection) -> None:
@@ -116,66 +55,6 @@ def test_partitions_and_back_leave_everything_as_it_was(database: Database, db: 
     assert partition(database, None, undo=True).steps == []
     db.execute("drop owned by aging_reader")
     db.execute("drop role aging_reader")
-
-
-class Writers:
-    """Sessions that track, delete and merge all the time, and readers; the acknowledged rows, and every error."""
-
-    def __init__(self, database: Database) -> None:
-        self.database, self.stop = database, threading.Event()
-        self.ids: list[int] = []
-        self.gone: list[int] = []
-        self.errors: list[Exception] = []
-        self.reads = 0
-        self.threads = [threading.Thread(target=self.work, args=(work, n)) for work in (self.write, self.read)
-                        for n in range(2)]  # fmt: skip
-
-    def work(self, step: Callable[[psycopg.Connection, int, int], None], number: int) -> None:
-        try:
-            with psycopg.connect(self.database.conninfo, autocommit=True) as connection:
-                turn = 0
-                while not self.stop.is_set():
-                    turn += 1
-                    step(connection, number, turn)
-        except Exception as error:
-            self.errors.append(error)
-
-    def write(self, connection: psycopg.Connection, number: int, turn: int) -> None:
-        query = "select recdb.track(%s, %s, 'view', now() - make_interval(days => %s))"
-        (new,) = column(connection.execute(query, [f"w{number}-{turn % 7}", f"i{turn % 50}", turn * 13 % 200]))
-        self.ids.append(new)
-        if turn % 5 == 0:
-            connection.execute("delete from recdb.interaction where interaction_id = %s", [new])
-            self.gone.append(new)
-        if turn % 11 == 0:
-            connection.execute("select recdb.merge_users(%s, %s)", [f"w{number}-{turn % 7}", f"m{number}-{turn % 3}"])
-
-    def read(self, connection: psycopg.Connection, number: int, turn: int) -> None:
-        # What this session writes is in its next list: the swap hides nothing for a moment.
-        user, item = f"r{number}-{turn}", f"only-{number}-{turn}"
-        (new,) = column(connection.execute("select recdb.track(%s, %s, 'like')", [user, item]))
-        self.ids.append(new)
-        seen = column(connection.execute("select item_id from recdb.interactions_of(%s)", [user]))
-        assert seen == [item]
-        connection.execute("select * from recommend('u1', 10)").fetchall()
-        self.reads += 1
-
-    def __enter__(self) -> "Writers":
-        for thread in self.threads:
-            thread.start()
-        until(lambda: len(self.ids) > 50 or self.errors)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        reads, written = self.reads, len(self.ids)
-        until(lambda: (self.reads > reads + 20 and len(self.ids) > written + 50) or self.errors)
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
-        assert self.errors == []
-
-    def expected(self) -> list[int]:
-        return sorted(set(self.ids) - set(self.gone))
 
 
 def test_nothing_is_lost_or_doubled_under_writers(database: Database, db: psycopg.Connection) -> None:
@@ -409,61 +288,3 @@ def test_what_would_not_go_with_it_is_named(
 def test_wrong_usage_is_refused(database: Database, every: str | None, undo: bool) -> None:
     with pytest.raises(InvalidInput):
         partition(database, every, undo=undo)
-
-
-# Retention ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("parted", [False, True], ids=["rows", "partitions"])
-def test_what_is_older_than_the_retention_goes(database: Database, db: psycopg.Connection, parted: bool) -> None:
-    spread(db, months=8)
-    train(database, dimension=8)
-    old = "created_at < now() - interval '100 days'"
-    firsts = db.execute("select item_id, first_at from recdb.item_key order by 1").fetchall()
-    if parted:
-        partition(database, "month")
-    (aged,) = column(db.execute(f"select count(*) from recdb.interaction where {old}"))
-    weights = db.execute("select * from recdb.user_item_weights order by 1, 2").fetchall()
-    popular = db.execute("select * from recdb.popular(20)").fetchall()
-    touched = "select item_id from recdb.interaction where user_id = 'u3' and"
-    hidden = column(db.execute(f"{touched} {old} except {touched} not {old}"))
-    assert aged > 500 and hidden
-    assert not {row[0] for row in recommend(db, "u3", 60, fallback="popular")} & set(hidden)
-
-    db.execute("update recdb.config set retention = '100 days'")
-    db.execute("call recdb.refresh()")
-
-    whole_months = "date_trunc('month', created_at, 'UTC') + interval '1 month' < now() - interval '100 days'"
-    assert column(db.execute(f"select count(*) from recdb.interaction where {whole_months if parted else old}")) == [0]
-    # Until a rebuild everything that was learned stays, but the user's own list knows the item no more.
-    assert db.execute("select * from recdb.user_item_weights order by 1, 2").fetchall() == weights
-    assert db.execute("select * from recdb.popular(20)").fetchall() == popular
-    assert {row[0] for row in recommend(db, "u3", 60, fallback="popular")} & set(hidden)
-
-    # Most of what was learned goes, and the rebuild knows that it is meant.
-    assert job.run(database, full=True).ran
-    live = "select count(*) from (select distinct user_id, item_id from recdb.interaction) i"
-    assert column(db.execute("select count(*) from recdb.user_item")) == column(db.execute(live))
-    assert db.execute("select item_id, first_at from recdb.item_key order by 1").fetchall() == firsts
-    # A loss that is not meant is still refused.
-    db.execute("delete from recdb.interaction where created_at < now() - interval '10 days'")
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="would be left"):
-        job.run(database, full=True)
-
-
-def test_rows_are_deleted_in_parts(database: Database, db: psycopg.Connection) -> None:
-    spread(db, months=3)
-    db.execute("update recdb.config set retention = '20 days'")
-
-    parts = [column(db.execute("select recdb.drop_aged_interactions(700)"))[0] for _ in range(3)]
-
-    assert parts == [700, 260, 0]
-
-
-def test_retention_is_checked_and_null_keeps_all(database: Database, db: psycopg.Connection) -> None:
-    spread(db, months=2)
-    for wrong in ("0", "-1 day", "1 hour", "2000 years"):
-        with pytest.raises(psycopg.errors.CheckViolation):
-            db.execute("update recdb.config set retention = %s", [wrong])
-    db.execute("call recdb.refresh()")
-    assert len(everything(db)) == 960
