@@ -291,13 +291,15 @@ begin
       and octet_length(c.user_id) <= 2600
     order by c.user_id;
     user_keys := array(select u.user_key from recdb.user_key u where u.user_id = any (changed) order by u.user_key);
-    select count(*) into before from recdb.user_item w where w.user_key = any (user_keys);
+    select count(*) into before from recdb.user_item w
+    where w.user_key = any (user_keys) and w.last_at >= (select recdb.kept_since());
     written := recdb.refresh_items(user_keys);
     perform recdb.refuse_loss(before, written);
     perform recdb.refresh_vectors(user_keys);
     perform recdb.refresh_queued();
     perform recdb.keep_impressions(recount => false);
     perform recdb.keep_little_shown(refill => false);
+    perform recdb.keep_interactions();
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
     return true;
 exception when others then

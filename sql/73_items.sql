@@ -33,7 +33,10 @@ begin
     update recdb.item_key k
     set first_at = n.first_at
     from (
-        select b.item_key, case when t.first_at is not null then least(t.first_at, now()) end as first_at
+        -- What config.retention deleted was the first one all the same.
+        select b.item_key, case
+            when b.first_at < (select recdb.kept_since()) then least(b.first_at, t.first_at)
+            when t.first_at is not null then least(t.first_at, now()) end as first_at
         from recdb.item_key b
         left join touched t on t.item_id = b.item_id
     ) n

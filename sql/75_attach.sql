@@ -199,7 +199,8 @@ comment on function recdb.write_body(regprocedure, text, text) is
 -- A row without a time has the time at which its table was attached, and is in no span of interactions_between(), which
 -- compares the column itself first, for its index: a clock that is put back shows no time that is a day ahead. A time
 -- without time zone is read in the mapping's time zone, else as UTC. The rows of forgotten users are left out; if
--- nobody was forgotten, this costs one look at an empty table.
+-- nobody was forgotten, this costs one look at an empty table. New rows of recdb's own store are between two bounds, of
+-- which the second holds for every row: then PostgreSQL expects few rows, also of a table without statistics.
 create or replace function recdb.combine_interactions()
 returns boolean
 language plpgsql volatile
@@ -218,7 +219,7 @@ declare
         where i.created_at >= interactions_between.since and i.created_at <= interactions_between.until';
     since text := 'select distinct i.user_id
         from recdb.interaction i
-        where i.recorded_in >= users_since.seen
+        where i.recorded_in::text::bigint between users_since.seen::text::bigint and 9223372036854775807
           -- A larger number: a row restored from a server that has numbered more transactions. A rebuild reads it.
           and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
               or i.recorded_in = pg_current_xact_id_if_assigned())';

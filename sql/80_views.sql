@@ -146,7 +146,10 @@ select
     now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train')
         as refresh_age,
     (select l.error from recdb.last_runs l where l.failing order by l.started_at desc limit 1) as last_error,
-    (select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = 'recdb.interaction'::regclass)
+    (select sum(greatest(c.reltuples, 0))::bigint
+     from pg_class c
+     where c.relkind = 'r' and (c.oid = 'recdb.interaction'::regclass or exists (
+         select from pg_inherits h where h.inhrelid = c.oid and h.inhparent = 'recdb.interaction'::regclass)))
         as stored_interactions,
     (select count(*) from recdb.user_key) as users,
     (select count(*) from recdb.item_key) as items,

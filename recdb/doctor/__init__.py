@@ -64,6 +64,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "weights": attached.check_weights,
     "indexes": storage.check_indexes,
     "leftovers": storage.check_leftovers,
+    "partitions": storage.check_partitions,
     "dead rows": storage.check_dead_rows,
     "statistics": storage.check_statistics,
     "autovacuum": storage.check_autovacuum,

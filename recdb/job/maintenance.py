@@ -17,6 +17,7 @@ from recdb.data.pages import describe_left_out
 from recdb.database import Database
 from recdb.errors import Rejected
 from recdb.faults import reach
+from recdb.job.aging import age
 from recdb.job.guard import measure_setting
 from recdb.job.lock import open_job, require_lock
 from recdb.job.memory import sparing
@@ -72,6 +73,7 @@ def run(
             reach("before refresh")
             sparing(connection, lambda: connection.execute("call recdb.refresh()"), report)
             reach("after refresh")
+            age(connection, database, report, pack=False)
             seconds = time.monotonic() - began
             return Outcome(ran=True, refreshed=True, seconds=seconds, notes=left_out(connection))
         rebuild(connection, database, report, force=force)
@@ -87,6 +89,7 @@ def run(
             require_lock(connection)
             rejection = publish(connection, trained, figure, seconds, "always" if force else "unless worse")
         clean_up(connection, report)
+        waiting = age(connection, database, report, pack=True)
         heavy = heavy_users(connection)
         if rejection:
             message = "; ".join([rejection, *name_some(heavy)])
@@ -94,7 +97,7 @@ def run(
             if heavy:
                 hint = f"to leave out whoever is no person: {leave_out(heavy)} then: recdb refresh --full\nhint: {hint}"
             raise Rejected(message, hint, trained.label)
-        notes = [*trained.notes, *left_out(connection)]
+        notes = [*trained.notes, *left_out(connection), *waiting]
         return Outcome(True, True, trained.label, time.monotonic() - began, heavy, notes)
 
 
