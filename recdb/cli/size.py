@@ -29,7 +29,7 @@ def size(
     id_bytes: Annotated[int, typer.Option(help="The mean length of an id, in bytes; a UUID has 36.", min=1)] = 12,
     metadata_bytes: Annotated[int, typer.Option(help="The mean length of an interaction's metadata.", min=0)] = 0,
     dimension: Annotated[int, typer.Option(help="The width of the vectors.", min=8, max=4000)] = 128,
-    memory: Annotated[str, typer.Option(help="The memory of one server, such as 64GB.")] = "64GB",
+    memory: Annotated[str, typer.Option(help="The memory of one server, such as 64GB.")] = "128GB",
     cores: Annotated[int, typer.Option(help="The cores of one server.", min=1)] = 16,
     calls: Annotated[str, typer.Option(help="The calls of recommend() a second at the peak.")] = "0",
     as_json: Json = False,
@@ -72,11 +72,12 @@ def describe(plan: Plan) -> dict[str, object]:
 
 def show(load: Load, server: Server, plan: Plan) -> None:
     """Print a plan: the parts of one server, its job and its calls, and how many servers there are."""
-    each = divide(load, plan.cells)
     output.print(
-        f"{load.users:,} users, {load.items:,} items, {load.interactions:,} interactions of {load.pairs:,} pairs"
-        + (f"; in one of {plan.cells:,} cells {each.users:,} users" if plan.cells > 1 else "")
+        f"{short(load.users)} users, {short(load.items)} items, "
+        f"{short(load.interactions)} interactions of {short(load.pairs)} pairs"
     )
+    if plan.cells > 1:
+        output.print(f"each of {plan.cells:,} cells, with {short(divide(load, plan.cells).users)} users:")
     made = table("", ">disk", ">in memory")
     for part in plan.parts:
         made.add_row(part.name, written(part.disk), written(part.hot) if part.hot else "")
@@ -84,23 +85,29 @@ def show(load: Load, server: Server, plan: Plan) -> None:
     made.add_row("more during a training", written(plan.training_disk), written(plan.index_memory + plan.job_memory))
     output.print(made)
     output.print(
-        f"a training: {spell(plan.training_seconds)} on 2 cores; the job takes {written(plan.job_memory)}, "
-        f"the largest index {written(plan.index_memory)}"
+        f"a training: {spell(plan.training_seconds)} on 2 cores; "
+        f"{written(plan.job_memory)} for the job, {written(plan.index_memory)} for an index"
     )
-    output.print(
-        f"a call: {plan.call_ms:.1f} ms of a core, so {server.cores * (1 - SPARE_CORES) * 1000 / plan.call_ms:,.0f} a "
-        f"second on {server.cores} cores"
-    )
-    output.print(f"servers with {written(server.memory)} and {server.cores} cores: {advice(plan)}")
+    a_second = server.cores * (1 - SPARE_CORES) * 1000 / plan.call_ms
+    output.print(f"a call: {plan.call_ms:.1f} ms of a core; {a_second:,.0f} calls a second on {server.cores} cores")
+    output.print(f"servers of {written(server.memory)}: {advice(plan)}")
 
 
 def advice(plan: Plan) -> str:
     """Say which servers a load takes, and which page is about them."""
     if plan.cells > 1:
-        return f"{plan.cells:,}, as cells (docs/cells.md); Citus instead where calls are few (docs/citus.md)"
+        return f"{plan.cells:,} cells (docs/cells.md), or Citus if calls are few (docs/citus.md)"
     if plan.copies > 1:
-        return f"{plan.copies:,}, a primary and {plan.copies - 1:,} streaming replicas (docs/replicas.md)"
-    return "one; a streaming replica beside it takes over if it fails (docs/replicas.md)"
+        return f"{plan.copies:,}, a primary and streaming replicas (docs/replicas.md)"
+    return "1, and a streaming replica for its failure (docs/replicas.md)"
+
+
+def short(count: float) -> str:
+    """Write a number of users, items or interactions with its unit: 250k, 10M, 1.6B."""
+    for unit, size_ in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size_:
+            return f"{count / size_:.3g}{unit}"
+    return f"{count:.0f}"
 
 
 def written(count: float) -> str:
