@@ -160,10 +160,12 @@ class Plan:
 
     @property
     def disk(self) -> float:
+        """The bytes of all parts."""
         return sum(part.disk for part in self.parts)
 
     @property
     def hot(self) -> float:
+        """The bytes that recommend() reads."""
         return sum(part.hot for part in self.parts)
 
 

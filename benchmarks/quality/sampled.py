@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/quality/sampled.py DATA
 
 For each data set of the folder (as in run.py) recdb trains with its defaults: first from everybody, then with
-config.training_interactions at 1/2, 1/4, ... 1/64 of the weighted interactions. Every user has a vector in each version,
-and every test user is asked for. SCALE.md has the figures.
+config.training_interactions at 1/2, 1/4, ... 1/64 of the weighted interactions. Every user has a vector in each
+version, and every test user is asked for. SCALE.md has the figures.
 """
 
 import argparse
@@ -94,7 +94,8 @@ def draw(results: dict[str, list[Measured]], file: Path) -> None:
     """Plot the kept share of ndcg against the number of users that a version learned from."""
     figure, axes = plt.subplots(figsize=(6, 3.5))
     for name, found in results.items():
-        axes.plot([each.learned_from for each in found], [each.ndcg / found[0].ndcg for each in found], "o-", label=name)
+        kept = [each.ndcg / found[0].ndcg for each in found]
+        axes.plot([each.learned_from for each in found], kept, "o-", label=name)
     axes.set(xscale="log", xlabel="users that the training learned from", ylabel=f"share of the whole's ndcg@{PAGE}")
     axes.legend(frameon=False)
     plain_axes(axes)
