@@ -5,7 +5,7 @@ from recdb.cli.failing import quiet_loading, run
 # The modules below take a second to load.
 with quiet_loading():
     from recdb.cli import attach, data, demo, doctor, embed, evaluate, everyone, lists, model, schema, serve, shell
-    from recdb.cli import experiment, partition, tune  # isort: skip
+    from recdb.cli import experiment, partition, size, tune  # isort: skip
     from recdb.cli.common import app, name_source
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "schema",
     "serve",
     "shell",
+    "size",
     "tune",
 ]
 
