@@ -23,6 +23,8 @@ LINKS = 12
 """m of the HNSW indexes."""
 MOST_OF_A_NEIGHBOR = 80
 """profile_limit, the most items that a user contributes as a neighbour."""
+PACKED_ROW = 8
+"""Bytes of a row in the index of the users of a packed partition."""
 CONTENT_OF_AN_ITEM = 2000
 """Bytes of the title and attributes, their tokens and the vector of the content."""
 SPARE_MEMORY = 0.25
@@ -86,6 +88,8 @@ class Load:
     item_neighbors: int = 170
     """The mean number of items that an item recommends."""
     kept_models: int = 2
+    partitioned: bool = False
+    """Whether `recdb partition` has packed most months."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,14 @@ def parts(load: Load) -> list[Part]:
     rows, pairs, users, items = load.interactions, load.pairs, load.users, load.items
     metadata = load.metadata_bytes + (1 if load.metadata_bytes < 127 else 4) if load.metadata_bytes else 0
     interaction = aligned(aligned(8 + user_id + item_id + kind) + 8 + metadata) + 8
+    table, ids = heap(rows, interaction), btree(rows, 8)
     # The user's items with their times and kinds are in this index: recommend() reads no row of the table.
     of_users = btree(rows, 8 + aligned(user_id) + 8 + item_id + kind, SCATTERED_FILL)
+    store, read = table + ids + btree(rows, 8) + of_users, of_users
+    if load.partitioned:
+        # A packed partition holds the rows of a user side by side, and of an index entry for each user only a number a row.
+        store = table + btree(rows, 8, 1.0) + PACKED_ROW * rows
+        read = table + PACKED_ROW * rows
     profile = min(pairs / max(users, 1), MOST_OF_A_NEIGHBOR)
     vector = 8 + 2 * load.dimension
     user_vectors = heap(users, 8 + vector + 2 * (24 + 4 * profile) + 4, VECTOR_FILL)
@@ -120,7 +130,7 @@ def parts(load: Load) -> list[Part]:
     of_items = heap(items, 16 + item_id) + btree(items, 4) + btree(items, item_id)
     of_items += heap(items, 28 + item_id) + btree(items, 4) + btree(items, 8 + item_id)
     return [
-        Part("interactions", heap(rows, interaction) + btree(rows, 8) + btree(rows, 8) + of_users, of_users),
+        Part("interactions", store, read),
         Part("weighted interactions", heap(pairs, 40) + btree(pairs, 8), 0.0),
         Part("user vectors", user_vectors * load.kept_models, user_vectors),
         Part("users", keys, keys),

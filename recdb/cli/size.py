@@ -28,6 +28,7 @@ def size(
     ] = None,
     id_bytes: Annotated[int, typer.Option(help="The mean length of an id, in bytes; a UUID has 36.", min=1)] = 12,
     metadata_bytes: Annotated[int, typer.Option(help="The mean length of an interaction's metadata.", min=0)] = 0,
+    partitioned: Annotated[bool, typer.Option(help="The interactions are partitioned by time, and packed.")] = False,
     dimension: Annotated[int, typer.Option(help="The width of the vectors.", min=8, max=4000)] = 128,
     memory: Annotated[str, typer.Option(help="The memory of one server, such as 64GB.")] = "128GB",
     cores: Annotated[int, typer.Option(help="The cores of one server.", min=1)] = 16,
@@ -45,6 +46,7 @@ def size(
         id_bytes,
         metadata_bytes,
         dimension,
+        partitioned=partitioned,
     )
     if load.pairs > load.interactions:
         raise InvalidInput(f"{load.pairs:,} pairs: each has an interaction at least, and there are {count:,}")

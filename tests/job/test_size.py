@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from recdb import job
 from recdb.data.generate import generate
 from recdb.database import Database, fetch_row
 from recdb.errors import InvalidInput
+from recdb.job.aging import partition
 from recdb.sizing import Load, Server, make_plan, measure, parts
 
 GB = 10**9
@@ -43,7 +45,7 @@ def measured(connection: psycopg.Connection, names: list[str]) -> int:
 
 def test_the_figures_are_those_of_a_database_of_100000_users(db: psycopg.Connection, database: Database) -> None:
     db.execute("update recdb.config set kept_models = 1")
-    generate(database, users=100_000, items=3_000, count=1_000_000, days=90, seed=1)
+    generate(database, users=100_000, items=3_000, count=1_000_000, days=720, seed=1)
     job.run(database, full=True)
     users, items, rows, pairs, of_user, of_item, metadata, links = fetch_row(
         db,
@@ -65,6 +67,12 @@ def test_the_figures_are_those_of_a_database_of_100000_users(db: psycopg.Connect
         assert part.disk == pytest.approx(real, rel=0.2), part.name
     (whole,) = fetch_row(db, "select pg_database_size(current_database())")
     assert measure(load).disk == pytest.approx(whole, rel=0.2)
+
+    partition(database, every="month")
+    (real,) = fetch_row(
+        db, "select sum(pg_total_relation_size(t.relid)) from pg_partition_tree('recdb.interaction') t where t.isleaf"
+    )
+    assert parts(replace(load, partitioned=True))[0].disk == pytest.approx(float(real), rel=0.2)
 
 
 LOAD = Load(users=1_000_000, items=50_000, interactions=40_000_000, pairs=16_000_000)
