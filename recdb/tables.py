@@ -27,18 +27,19 @@ from sqlalchemy.orm import Mapped, mapped_column
 from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, EmbeddingToken, ItemEmbedding
 
 from recdb.content_tables import ArrivedItem, ItemLink, ModelContent, NewItem  # isort: skip
+from recdb.gathered_tables import GatheredDatabase, GatheredInteraction
 from recdb.impression_tables import Experiment, ExperimentVariant, Impression, ImpressionNew, ImpressionState, ItemShown
 from recdb.steering_tables import Rule, Scenario
 from recdb.table_types import RANDOM_KEY, XID8, Base
 from recdb.user_tables import ForgottenUser, IgnoredUser, UserAttributes
 
 __all__ = [
-    "ArrivedItem",
-    "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
-    "Experiment", "ExperimentVariant", "ForgottenUser", "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState",
-    "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity",
-    "ItemShown", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser", "RefreshLock", "RefreshLog",
-    "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
+    "ArrivedItem", "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis",
+    "EmbeddingToken", "Experiment", "ExperimentVariant", "ForgottenUser", "GatheredDatabase", "GatheredInteraction",
+    "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState", "Interaction", "InteractionKind", "Item",
+    "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity", "ItemShown", "ItemVector", "LoadLog",
+    "Model", "ModelContent", "NewItem", "RecentUser", "RefreshLock", "RefreshLog", "Rule", "Scenario", "Secret",
+    "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
 

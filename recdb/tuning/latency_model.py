@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from recdb.arrays.events import GOLDEN
+from recdb.arrays.sample import GOLDEN
 from recdb.database import Database, connect
 from recdb.latency import Latency, recommend_with, timed
 
