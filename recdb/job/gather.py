@@ -6,6 +6,7 @@ database before is replaced. The rows are for trainings alone: see the comment o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -15,7 +16,7 @@ from psycopg import sql
 from recdb.arrays.copy import copy_blocks_in, copy_out_blocks
 from recdb.arrays.shared_keys import share_keys, translate_keys
 from recdb.database import Database, connect, fetch_row
-from recdb.errors import InvalidInput, RecdbError
+from recdb.errors import InvalidInput
 from recdb.job.lock import job_lock
 from recdb.job.other import identify, name_of, open_other
 from recdb.learn.matrix import Float64
@@ -42,15 +43,13 @@ CHOSEN = """
 # The weight as of last_at, without the decay since then: each database has a decay_origin of its own.
 ROWS = """
     select w.user_key, w.position::integer, w.item_key,
-        (w.weight / recdb_decay.factor)::float8, date_part('epoch', w.last_at)::float8
+        case when c.half_life is null then w.weight else w.weight / exp(greatest(-600, least(600, ln(2::float8)
+            * (date_part('epoch', w.last_at) - date_part('epoch', c.decay_origin))
+            / date_part('epoch', c.half_life)))) end::float8,
+        date_part('epoch', w.last_at)::float8
     from ({chosen}) u
     cross join recdb.config c
     join recdb.user_item w on w.user_key = u.user_key and w.weight <> 0 and w.position <= c.training_limit
-    cross join lateral (
-        select coalesce(exp(greatest(-600, least(600, ln(2::float8)
-            * (date_part('epoch', w.last_at) - date_part('epoch', c.decay_origin))
-            / date_part('epoch', c.half_life)))), 1) as factor
-    ) recdb_decay
 """
 EPOCH_2000 = 946_684_800
 LAST_SECOND = 200_000_000_000
@@ -107,7 +106,7 @@ def gather(
 def gather_one(connection: psycopg.Connection, here: Database, other: Database, users: int, report: Report) -> Gathered:
     """Replace the rows of one database."""
     chosen = sql.SQL(CHOSEN).format(users=sql.Literal(users))
-    columns: list[tuple[str, type[np.number[np.typing.NBitBase]]]] = [
+    columns: list[tuple[str, type[np.number[Any]]]] = [
         ("users", np.int32),
         ("positions", np.int32),
         ("items", np.int32),
