@@ -115,13 +115,17 @@ def make_version(
 ) -> tuple[Trained, Figure | None]:
     """Measure and write a version: learn it from the weighted interactions, or place the users in an offer's items."""
     settings = read_settings(connection)
-    if offer is not None:
-        figure = sparing(connection, lambda: measure_taken(connection, offer, settings, report), report)
-        reach("measured")
-        return place(connection, offer, settings, report), figure
-    setting = fit_width(params or active_params(connection), settings)
-    figure = sparing(connection, lambda: measure_setting(connection, setting, settings, report), report)
+    setting = offer.origin.params if offer else fit_width(params or active_params(connection), settings)
+
+    def measured() -> Figure | None:
+        if offer:
+            return measure_taken(connection, offer, settings, report)
+        return measure_setting(connection, setting, settings, report)
+
+    figure = sparing(connection, measured, report)
     reach("measured")
+    if offer:
+        return place(connection, offer, settings, report), figure
     return train(connection, setting, settings, report, figure), figure
 
 

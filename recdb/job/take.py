@@ -195,16 +195,16 @@ def place(connection: psycopg.Connection, offer: Offer, settings: Settings, repo
         limits = find_limits(known, params, settings)
     model_id, label = begin_version(connection, known, params, limits)
     connection.execute("update recdb.model set items = %s where model_id = %s", [len(half.items), model_id])
-    reach("tables made")
+    reach("tables of the taken version made")
     write_item_vectors(connection, model_id, half.vectors, settings.dimension)
-    reach("item vectors written")
+    reach("taken vectors written")
     write_user_vectors(connection, model_id, Basis(half.vectors, half.vectors[:0]), params, limits, settings, report)
-    reach("user vectors written")
+    reach("own users placed")
     write_content(connection, model_id, half.content)
     write_item_neighbors(connection, model_id, iter([neighbors_of(half)]))
-    reach("item neighbors written")
+    reach("taken items written")
     notes = [*remarks(connection, offer, settings), *build_indexes(connection, model_id, report)]
-    reach("indexed")
+    reach("taken version indexed")
     return Trained(model_id, label, began_at, notes, {**origin.to_json(), **read_state(connection)})
 
 
@@ -310,3 +310,4 @@ def link_own_items(connection: psycopg.Connection, label: str, report: Report) -
     with connection.transaction():
         connection.execute("select recdb.take_refresh_lock(true)")
         connection.execute("select recdb.link_new_items()")
+    reach("own items linked")

@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql.executors import NoopExecutor
 from support.cells import ask, clones, execute, lists_of, store
 from support.data import tastes, train
+from support.nights import die_at, remains
 from support.servers import Server
 
-from recdb import job, migrate
+from recdb import faults, job, migrate
 from recdb.cli import main
 from recdb.database import Database
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Rejected, Unavailable
@@ -375,3 +377,17 @@ def test_the_command_says_what_it_took_and_no_password(
     assert "is the item model here already" in printed.err
     assert "cannot connect to" in printed.err
     assert "s3cret" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("point", faults.POINTS["taking"])
+def test_a_taking_killed_anywhere(cell: Database, source: Database, point: str) -> None:
+    own = train(cell)
+    before = lists_of(cell, ["u0", "u2"])
+
+    die_at(point, cell, "refresh", "--full", "--model-from", source.conninfo)
+
+    if point != "own items linked":
+        assert ask(cell, ACTIVE) == [(own,)] and lists_of(cell, ["u0", "u2"]) == before
+    assert take(cell, source, force=True).taken
+    with psycopg.connect(cell.conninfo) as connection:
+        assert remains(connection) == {}

@@ -15,12 +15,14 @@ _numbers = count()
 
 
 @contextmanager
-def clones(server: Server, template: NoopExecutor, number: int) -> Iterator[list[Database]]:
-    """Make some databases with recdb, and drop them after the block."""
+def clones(server: Server, template: NoopExecutor | None, number: int) -> Iterator[list[Database]]:
+    """Make some databases with recdb, or empty ones without a template, and drop them after the block."""
     names = [f"cell_{next(_numbers)}" for _ in range(number)]
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
         for name in names:
-            connection.execute(f"create database {name} template {template.template_dbname}")
+            connection.execute(
+                f"create database {name} template {template.template_dbname if template else 'template0'}"
+            )
         try:
             yield [Database(server.conninfo(name), "test") for name in names]
         finally:
