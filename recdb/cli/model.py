@@ -46,6 +46,8 @@ def refresh(
     since the last run, or row-level security hides them, the job changes nothing and fails. With --model-from, the new
     version has the item vectors and item neighbors of another database's active version, and the users of this one.
     """
+    if model_from and not (full or if_stale):
+        raise InvalidInput("--model-from needs --full or --if-stale", "run: recdb refresh --full --model-from URL")
     stale = parse_duration(if_stale) if if_stale else None
     other = other_database(model_from, from_schema, "given by --model-from") if model_from else None
     database = open_database(url)

@@ -87,11 +87,17 @@ def find_offer(
 ) -> Offer:
     """Read the item half of another database's active version, unless it serves here already and little has changed.
 
-    A failure is written into recdb.refresh_log.
+    recdb.refresh_log has a row of a failure, and of a success that leaves nothing to do.
     """
     began = read_clock(connection)
     try:
-        return read_offer(connection, here, other, report, force=force)
+        offer = read_offer(connection, here, other, report, force=force)
+        if offer.half is None:
+            connection.execute(
+                "select recdb.end_run('train', %s, m.users, m.interactions, m.label) from recdb.model m where m.active",
+                [began],
+            )
+        return offer
     except (RecdbError, psycopg.Error) as error:
         with suppress(psycopg.Error):
             connection.execute("select recdb.log_failure('train', %s, %s)", [began, message_of(error)])

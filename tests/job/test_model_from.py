@@ -211,9 +211,13 @@ def test_the_version_is_rolled_back_and_forward_like_any_other(cell: Database, s
 def test_a_version_that_is_here_already_is_not_taken_again(cell: Database, source: Database) -> None:
     label = take(cell, source).model
     execute(cell, "delete from recdb.interaction where user_id = 'u0'")
+    with pytest.raises(Unavailable):
+        take(cell, Database(make_conninfo(source.conninfo, dbname="nowhere"), "test"))
+    assert ask(cell, "select failing from recdb.health") == [(["train"],)]
 
     again = take(cell, source)
 
+    assert ask(cell, "select state, model from recdb.last_runs where kind = 'train'") == [("succeeded", label)]
     assert again.model is None and again.refreshed and "users were not placed again" in notes_of(again)
     assert ask(cell, ACTIVE) == [(label,)]
     # The rebuild of --full ran all the same.
@@ -391,3 +395,19 @@ def test_a_taking_killed_anywhere(cell: Database, source: Database, point: str) 
     assert take(cell, source, force=True).taken
     with psycopg.connect(cell.conninfo) as connection:
         assert remains(connection) == {}
+
+
+def test_a_source_on_an_older_server_can_be_read_by_an_analyst(
+    cell: Database, older_database: Callable[[], Database]
+) -> None:
+    there = older_database()
+    migrate.upgrade(there)
+    store(there, WORLD)
+    train(there)
+    execute(there, "create role old_reader login", "grant recdb_analyst to old_reader")
+    try:
+        outcome = take(cell, Database(make_conninfo(there.conninfo, user="old_reader"), "test"))
+    finally:
+        execute(there, "drop role old_reader")
+
+    assert outcome.taken and ask(cell, ITEMS) == ask(there, ITEMS)
