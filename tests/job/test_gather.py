@@ -16,6 +16,7 @@ from recdb.cli import main
 from recdb.database import Database
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted
 from recdb.job.gather import gather, remove_gathered
+from recdb.tuning.tune import tune
 
 WORLD = [
     [*row, f"2026-01-{1 + number // 12 % 28:02} 0{number % 12 // 3}:{number % 3}0+00"]
@@ -67,6 +68,8 @@ def test_a_training_learns_the_items_that_one_database_with_everybody_learns(
         assert here.keys() == there.keys()
         assert here == pytest.approx(there, rel=0.02)
     assert ask(learner, "select (metrics -> 'validation' -> 'users')::integer from recdb.models") == [(200,)]
+    assert tune(learner, seconds=1).model is not None
+    label = job.activate(learner, label, lambda step: None) or label
 
     outcome = job.run(cells[0], full=True, model_from=learner)
     assert outcome.taken and outcome.taken.startswith(label)
