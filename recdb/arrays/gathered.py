@@ -38,7 +38,7 @@ def count_gathered(connection: psycopg.Connection, limit: int) -> int:
     return int(count)
 
 
-def read_rows(
+def read_gathered_rows(
     connection: psycopg.Connection, weight: str, kind: type[np.number[Any]], since: float, share: float, limit: int
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int32]]:
     """Read the gathered interactions of a share of their users, and number these users from 1."""
@@ -77,7 +77,7 @@ def with_gathered(connection: psycopg.Connection, known: Interactions, share: fl
         "(sign(g.weight) * greatest('1e-15'::float8, least('1e15'::float8, abs(g.weight) "
         "* recdb.decay(g.last_at, c.decay_origin, c.half_life))))::real"
     )
-    columns, users = read_rows(connection, decayed, np.float32, since, share, 2**31 - 1)
+    columns, users = read_gathered_rows(connection, decayed, np.float32, since, share, 2**31 - 1)
     return Interactions.sort(
         np.concatenate([known.users, users + np.int32(known.shape[0] - 1)]),
         np.concatenate([known.items, columns["items"]]),
@@ -101,7 +101,7 @@ def events_with_gathered(
     if since is None:
         (since,) = fetch_row(connection, "select date_part('epoch', max(g.last_at)) from recdb.gathered_interaction g")
     share = min(1.0, (most or count) / count)
-    columns, users = read_rows(connection, "g.weight", np.float64, since, share, limit)
+    columns, users = read_gathered_rows(connection, "g.weight", np.float64, since, share, limit)
     users += np.int32(events.shape[0] - 1)
     kind = len(events.weights)
     own = np.ones(len(events.users)) if events.values is None else events.values

@@ -49,7 +49,7 @@ ITEMS = """
 
 
 @dataclass(frozen=True)
-class Content:
+class ItemContent:
     """The result of learning from the content of a catalogue, by the keys here."""
 
     scale: float
@@ -84,7 +84,7 @@ class ItemHalf:
     """N: (largest key + 1, largest key + 1), each row in its stored order."""
     totals: Float64
     """(largest key + 1,): by how much the weights of a row are divided."""
-    content: Content | None
+    content: ItemContent | None
 
 
 def read_item_half(
@@ -107,7 +107,7 @@ def read_item_half(
     vectors = read_vectors(other, model_id, shared, size, dimension)
     report("item neighbors of the other database")
     neighbors, totals = read_neighbors(other, model_id, shared, size)
-    learned = read_content(other, model_id, shared) if content else None
+    learned = read_item_content(other, model_id, shared) if content else None
     return ItemHalf(np.unique(shared[shared > 0]), vectors, neighbors, totals, learned)
 
 
@@ -145,16 +145,16 @@ def read_neighbors(
         "select r.item_key, pg_catalog.array_send(r.neighbor_keys), pg_catalog.array_send(r.weights), r.total_weight "
         f"from recdb.item_neighbor r where r.model_id = {int(model_id)}"
     )
-    for key, packed_keys, packed_weights, total in stream(other, query):
+    for key, packed_keys, packed_weights, total in stream_rows(other, query):
         owner = int(translate_keys(np.array([key], dtype=np.int32), shared)[0])
-        keys = translate_keys(unpack(packed_keys, ">i4").astype(np.int32), shared)
+        keys = translate_keys(unpack_numbers(packed_keys, ">i4").astype(np.int32), shared)
         known = keys > 0
         if not owner or not known.any():
             continue
         owners.append(owner)
         counts.append(int(known.sum()))
         columns.append(keys[known])
-        weights.append(unpack(packed_weights, ">f4").astype(np.float32)[known])
+        weights.append(unpack_numbers(packed_weights, ">f4").astype(np.float32)[known])
         totals[owner] = total
     order = np.argsort(np.array(owners, dtype=np.int64))
     lengths = np.zeros(size, dtype=np.int64)
@@ -164,7 +164,7 @@ def read_neighbors(
     return sparse.csr_array((data, indices, np.r_[0, np.cumsum(lengths)]), shape=(size, size)), totals
 
 
-def read_content(other: psycopg.Connection, model_id: int, shared: NDArray[np.int32]) -> Content | None:
+def read_item_content(other: psycopg.Connection, model_id: int, shared: NDArray[np.int32]) -> ItemContent | None:
     """Read what a version learned from the content of its catalogue; None if that was nothing."""
     version = int(model_id)
     row = other.execute("select c.scale from recdb.model_content c where c.model_id = %s", [version]).fetchone()
@@ -172,19 +172,19 @@ def read_content(other: psycopg.Connection, model_id: int, shared: NDArray[np.in
         return None
     packed = "pg_catalog.array_send({0}.embedding)"
     tokens = list(
-        stream(
+        stream_rows(
             other,
             f"select t.token, t.weight, {packed.format('t')} from recdb.content_token t where t.model_id = {version}",
         )
     )
     known = list(
-        stream(
+        stream_rows(
             other,
             f"select v.item_key, {packed.format('v')} from recdb.content_vector v where v.model_id = {version}",
         )
     )
     placed = list(
-        stream(
+        stream_rows(
             other,
             f"select n.item_key, n.digest, {packed.format('n')} from recdb.new_item n "
             f"where n.model_id = {version} and n.embedding is not null and n.digest is not null",
@@ -202,15 +202,15 @@ def read_content(other: psycopg.Connection, model_id: int, shared: NDArray[np.in
     )
     sources, targets = translate_keys(links["sources"], shared), translate_keys(links["targets"], shared)
     kept = (sources > 0) & (targets > 0)
-    return Content(
+    return ItemContent(
         float(row[0]),
         np.array([row[0] for row in tokens], dtype=np.int64),
         np.array([row[1] for row in tokens], dtype=np.float32),
-        stacked([row[2] for row in tokens]),
+        stack_packed([row[2] for row in tokens]),
         items[items > 0],
-        stacked([row[1] for row in known])[items > 0],
+        stack_packed([row[1] for row in known])[items > 0],
         untouched[untouched > 0],
-        stacked([row[2] for row in placed])[untouched > 0],
+        stack_packed([row[2] for row in placed])[untouched > 0],
         np.array([row[1] for row in placed], dtype=np.int64)[untouched > 0],
         sources[kept],
         targets[kept],
@@ -218,7 +218,7 @@ def read_content(other: psycopg.Connection, model_id: int, shared: NDArray[np.in
     )
 
 
-def stream(other: psycopg.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+def stream_rows(other: psycopg.Connection, query: str) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a query in binary, some at a time; `other` is in a transaction."""
     with other.cursor(name="rows", binary=True) as cursor:
         cursor.itersize = ROWS_AT_ONCE
@@ -226,7 +226,7 @@ def stream(other: psycopg.Connection, query: str) -> Iterator[tuple[Any, ...]]:
         yield from cursor
 
 
-def unpack(packed: bytes, kind: str) -> NDArray[Any]:
+def unpack_numbers(packed: bytes, kind: str) -> NDArray[Any]:
     """Return the elements of an array that array_send() wrote."""
     element = np.dtype([("length", ">i4"), ("value", kind)])
     if len(packed) < ARRAY_HEAD:
@@ -235,8 +235,8 @@ def unpack(packed: bytes, kind: str) -> NDArray[Any]:
     return values
 
 
-def stacked(packed: list[bytes]) -> Float32:
+def stack_packed(packed: list[bytes]) -> Float32:
     """Return packed arrays of one length as rows."""
     if not packed:
         return np.empty((0, 0), dtype=np.float32)
-    return np.stack([unpack(each, ">f4").astype(np.float32) for each in packed])
+    return np.stack([unpack_numbers(each, ">f4").astype(np.float32) for each in packed])

@@ -73,10 +73,10 @@ def measure_setting(
     """
     report("measuring on a validation part")
     events = read_events(connection, most=MOST_EVENTS)
-    return measure(events, lambda: OfflineEvaluator(events, settings.profile_limit), params, report)
+    return measure_events(events, lambda: OfflineEvaluator(events, settings.profile_limit), params, report)
 
 
-def measure(
+def measure_events(
     events: Events, make_evaluator: Callable[[], OfflineEvaluator], params: Params, report: Report
 ) -> Figure | None:
     """Measure a setting with an evaluator of some events, as measure_setting() does."""

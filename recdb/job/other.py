@@ -34,7 +34,7 @@ def open_other(
     place = name_of(other)
     with connect(other, autocommit=True) as reader:
         refuse_same(connection, here, reader, other)
-        require_readable(reader, place, columns)
+        require_columns(reader, place, columns)
         with reader.transaction():
             try:
                 reader.execute("set transaction isolation level repeatable read, read only")
@@ -84,7 +84,7 @@ def refuse_same(connection: psycopg.Connection, here: Database, reader: psycopg.
         raise InvalidInput(f"{name_of(other)} is this database itself", "name another one")
 
 
-def require_readable(reader: psycopg.Connection, place: str, columns: Columns) -> None:
+def require_columns(reader: psycopg.Connection, place: str, columns: Columns) -> None:
     """Raise RecdbError if a column is missing in another database, or this role may not read a table."""
     usable, role = fetch_row(
         reader,

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from recdb.arrays.copy import copy_in
 from recdb.arrays.events import read_events
-from recdb.arrays.item_half import COLUMNS, Content, ItemHalf, read_item_half
+from recdb.arrays.item_half import COLUMNS, ItemContent, ItemHalf, read_item_half
 from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_interactions
 from recdb.database import Database, fetch_row
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
-from recdb.job.guard import MOST_EVENTS, Figure, measure
+from recdb.job.guard import MOST_EVENTS, Figure, measure_events
 from recdb.job.indexes import build_indexes
 from recdb.job.memory import sparing
 from recdb.job.other import identify, name_of, open_other
@@ -180,7 +180,7 @@ def measure_taken(connection: psycopg.Connection, offer: Offer, settings: Settin
     assert half is not None
     report("measuring on a validation part")
     events = read_events(connection, most=MOST_EVENTS)
-    return measure(
+    return measure_events(
         events,
         lambda: GivenItems(events, settings.profile_limit, half.vectors, half.neighbors, half.totals),
         offer.origin.params,
@@ -206,7 +206,7 @@ def place(connection: psycopg.Connection, offer: Offer, settings: Settings, repo
     reach("taken vectors written")
     write_user_vectors(connection, model_id, Basis(half.vectors, half.vectors[:0]), params, limits, settings, report)
     reach("own users placed")
-    write_content(connection, model_id, half.content)
+    write_taken_content(connection, model_id, half.content)
     write_item_neighbors(connection, model_id, iter([neighbors_of(half)]))
     reach("taken items written")
     notes = [*remarks(connection, offer, settings), *build_indexes(connection, model_id, report)]
@@ -241,19 +241,20 @@ def remarks(connection: psycopg.Connection, offer: Offer, settings: Settings) ->
     """Say what a user of this database should know of the items that it took."""
     half, origin = offer.half, offer.origin
     assert half is not None
-    strange, listed_only, half_life = fetch_row(
+    strange, half_life = fetch_row(
         connection,
         "select (select count(*) from unnest(%s::integer[]) k(item_key) join recdb.item_key t using (item_key) "
         "left join recdb.read_items() i on i.item_id = t.item_id "
-        "where i.item_id is null and not exists (select from recdb.item_popularity p where p.item_key = t.item_key)), "
-        "c.listed_only, date_part('epoch', c.half_life) from recdb.config c",
+        "where i.item_id is null and not exists (select from recdb.item_popularity p where p.item_key = t.item_key) "
+        "and not c.listed_only and exists (select from recdb.read_items())), "
+        "date_part('epoch', c.half_life) from recdb.config c",
         [half.items.tolist()],
     )
     notes = []
-    if strange and not listed_only:
+    if strange:
         notes.append(
-            f"{strange:,} of {len(half.items):,} items of {origin} are in no catalogue here, and nobody here touched "
-            "them: lists may hold them; if they should not: update recdb.config set listed_only = true;"
+            f"{strange:,} of {len(half.items):,} items of {origin} are not in the catalogue here, and nobody here "
+            "touched them: lists may hold them; if they should not: update recdb.config set listed_only = true;"
         )
     if half_life != origin.half_life:
         notes.append(f"config.half_life is another one here than where {origin} was trained")
@@ -263,7 +264,7 @@ def remarks(connection: psycopg.Connection, offer: Offer, settings: Settings) ->
 # Content ------------------------------------------------------------------------------------------------------
 
 
-def write_content(connection: psycopg.Connection, model_id: int, content: Content | None) -> None:
+def write_taken_content(connection: psycopg.Connection, model_id: int, content: ItemContent | None) -> None:
     """Write what another database learned from the content of its catalogue."""
     connection.execute(
         "insert into recdb.model_content (model_id, last_item_key, scale) "
