@@ -118,19 +118,19 @@ def read_offer(
         origin = read_origin(reader, other)
         if not force and serves(connection, origin):
             return Offer(origin, None)
-        half = read_item_half(reader, connection, origin.model_id, width, report, content=content)
+        params = replace(origin.params, dimension=min(width, origin.params.dimension))
+        half = read_item_half(reader, connection, origin.model_id, params.dimension, report, content=content)
     if not len(half.items):
         raise RecdbError(f"{origin} knows no items", "train there: recdb refresh --full")
-    params = replace(origin.params, dimension=half.vectors.shape[1])
     return Offer(replace(origin, params=params), half)
 
 
 def read_origin(reader: psycopg.Connection, other: Database) -> Origin:
     """Read the row of the active version of another database; raise RecdbError if there is none."""
     row = reader.execute(
-        "select m.model_id, m.label, m.created_at::text, m.params, date_part('epoch', m.half_life), "
-        "date_part('epoch', m.decay_origin), coalesce(m.pair_limit, 'Infinity'), coalesce(m.neighbor_limit, 'Infinity')"
-        " from recdb.model m where m.active"
+        "select m.model_id, m.label, (m.created_at at time zone 'UTC')::text, m.params, "
+        "date_part('epoch', m.half_life), date_part('epoch', m.decay_origin), coalesce(m.pair_limit, 'Infinity'), "
+        "coalesce(m.neighbor_limit, 'Infinity') from recdb.model m where m.active"
     ).fetchone()
     if row is None:
         raise RecdbError(f"{name_of(other)} has no active model version", "train there first: recdb refresh --full")
