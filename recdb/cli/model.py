@@ -188,14 +188,19 @@ def models(url: Url = None, as_json: Json = False) -> None:
     if not rows:
         output.print("no model has been trained yet: recdb refresh")
         return
-    headers = ("label", "state", "trained", ">users", ">items", ">interactions", ">ndcg@20", ">seconds")
-    cells = []
+    headers: list[str] = ["label", "state", "trained", ">users", ">items", ">interactions", ">ndcg@20", ">seconds"]
+    cells: list[tuple[str, ...]] = []
     for label, active, state, created, users, items, interactions, metrics, _ in rows:
         ndcg = metrics.get("validation", {}).get("ndcg@20")
         cells.append((
             label, "active" if active else state, f"{created:%Y-%m-%d %H:%M}", f"{users:,}", f"{items:,}",
             f"{interactions:,}", "" if ndcg is None else f"{ndcg:.4f}", f"{metrics.get('train_seconds', 0):.1f}",
         ))  # fmt: skip
+    taken = [metrics.get("taken") for *_, metrics, _ in rows]
+    if any(taken):
+        headers.append("items of")
+        origins = [f"{each['label']} of {each['database']}" if each else "" for each in taken]
+        cells = [(*row, origin) for row, origin in zip(cells, origins, strict=True)]
     output.print(narrowed(headers, cells, (">seconds", ">items", ">users", ">interactions")))
 
 

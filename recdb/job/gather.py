@@ -16,7 +16,7 @@ from psycopg import sql
 from recdb.arrays.copy import copy_blocks_in, copy_out_blocks
 from recdb.arrays.shared_keys import share_keys, translate_keys
 from recdb.database import Database, connect, fetch_row
-from recdb.errors import InvalidInput
+from recdb.errors import InvalidInput, Unavailable
 from recdb.job.lock import job_lock
 from recdb.job.other import identify, name_of, open_other
 from recdb.learn.matrix import Float64
@@ -76,31 +76,47 @@ def gather(
     """Bring the weighted interactions of at most `users` users of other databases; None if a job is running.
 
     Each database gives the same share of its users. With `replace`, what was gathered from databases that are not among
-    `others` is removed. The rows of each database change in one transaction. Raises RecdbError if a database cannot be
-    read: then nothing was changed, or, if it fails later, those before it were gathered.
+    `others` is removed. The rows of each database change in one transaction. If a database has nothing that can be
+    read, gather() raises RecdbError before anything changes. If one cannot be reached, it gathers the others, unless
+    `replace` is given, and raises Unavailable.
     """
     with job_lock(here) as connection:
         if connection is None:
             return None
         check_owner(connection)
-        counts: dict[str, int] = {}
-        for other in others:
-            report(f"looking at {name_of(other)}")
-            with open_other(connection, here, other, COLUMNS) as reader:
-                identity = identify(reader, other)
-                (count,) = fetch_row(reader, "select count(*) from recdb.user_key")
-            if identity in counts:
-                raise InvalidInput(f"{name_of(other)} is named twice", "name each database once")
-            counts[identity] = count
-        share = min(1.0, users / max(1, sum(counts.values())))
-        done = [
-            gather_one(connection, here, other, round(share * count), report)
-            for other, count in zip(others, counts.values(), strict=True)
-        ]
+        found, missing = look_at(connection, here, others, report)
+        if missing and (replace or not found):
+            raise missing[0]
+        share = min(1.0, users / max(1, sum(count for _, _, count in found)))
+        done = [gather_one(connection, here, other, round(share * count), report) for other, _, count in found]
         if replace:
-            forget_others(connection, list(counts))
+            forget_others(connection, [identity for _, identity, _ in found])
         connection.execute("vacuum (analyze) recdb.gathered_interaction")
+    if missing:
+        raise Unavailable(
+            f"{len(missing)} of {len(others)} databases were not gathered: {missing[0]}",
+            "the others were; of these, what was gathered before stays",
+        )
     return done
+
+
+def look_at(
+    connection: psycopg.Connection, here: Database, others: Sequence[Database], report: Report
+) -> tuple[list[tuple[Database, str, int]], list[Unavailable]]:
+    """Check all databases before anything changes; return the identity and the users of each, and the failures."""
+    found: list[tuple[Database, str, int]] = []
+    missing = []
+    for other in others:
+        report(f"looking at {name_of(other)}")
+        try:
+            with open_other(connection, here, other, COLUMNS) as reader:
+                (count,) = fetch_row(reader, "select count(*) from recdb.user_key")
+                found.append((other, identify(reader, other), count))
+        except Unavailable as error:
+            missing.append(error)
+    if len({identity for _, identity, _ in found}) < len(found):
+        raise InvalidInput("a database is named twice", "name each database once")
+    return found, missing
 
 
 def gather_one(connection: psycopg.Connection, here: Database, other: Database, users: int, report: Report) -> Gathered:

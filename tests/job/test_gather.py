@@ -14,7 +14,7 @@ from test_model_from import ITEMS
 from recdb import job, migrate
 from recdb.cli import main
 from recdb.database import Database
-from recdb.errors import InvalidInput, NotInstalled, NotPermitted
+from recdb.errors import InvalidInput, NotInstalled, NotPermitted, Unavailable
 from recdb.job.gather import gather, remove_gathered
 from recdb.tuning.tune import tune
 
@@ -184,7 +184,7 @@ def test_databases_that_cannot_be_gathered_change_nothing(
             (empty_database(), NotInstalled, "has no recdb"),
             (stranger, NotPermitted, "role stranger may not read recdb"),
             (learner, InvalidInput, "is this database itself"),
-            (again, InvalidInput, "is named twice"),
+            (again, InvalidInput, "a database is named twice"),
         ):
             with pytest.raises(kind, match=message):
                 gather(learner, [cells[0], other], users=10, replace=True)
@@ -224,3 +224,15 @@ def test_the_command_shows_what_is_here_and_removes_it(
     assert "removed 600 interactions of other databases" in run("--remove")
     assert "nothing is gathered here" in run()
     assert "s3cret" not in printed
+
+
+def test_a_cell_that_is_down_keeps_no_other_from_being_gathered(learner: Database, cells: list[Database]) -> None:
+    down = Database(make_conninfo(cells[1].conninfo, dbname="nowhere"), "test")
+
+    with pytest.raises(Unavailable, match="1 of 2 databases were not gathered: cannot connect to nowhere"):
+        gather(learner, [down, cells[0]])
+    assert ask(learner, "select users from recdb.gathered_database") == [(100,)]
+    with pytest.raises(Unavailable, match="cannot connect to nowhere"):
+        gather(learner, [down, cells[1]], replace=True)
+
+    assert len(ask(learner, ROWS)) == 1200

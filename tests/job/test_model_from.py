@@ -368,15 +368,21 @@ def test_the_command_says_what_it_took_and_no_password(
         with pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code
-    monkeypatch.setattr("sys.argv", [*arguments[:-1], make_conninfo(url, host="/nowhere")])
-    with pytest.raises(SystemExit) as ended:
+    monkeypatch.setattr("sys.argv", ["recdb", "models", "--url", cell.conninfo])
+    with pytest.raises(SystemExit):
         main()
+    without = [argument for argument in arguments if argument != "--full"]
+    for wrong in ([*arguments[:-1], make_conninfo(url, host="/nowhere")], without):
+        monkeypatch.setattr("sys.argv", wrong)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
 
-    assert ended.value.code == 1
     printed = capsys.readouterr()
     assert "took collaborative_filtering_v1 of cell_" in printed.out
     assert "is the item model here already" in printed.err
-    assert "cannot connect to" in printed.err
+    assert "cannot connect to" in printed.err and "--model-from needs --full or --if-stale" in printed.err
+    assert "items of" in printed.out
     assert "s3cret" not in printed.out + printed.err
 
 
