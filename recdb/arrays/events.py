@@ -57,8 +57,8 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
     at most MOST_OF_A_USER in that number, and gives the newest so many: else one crawler would leave a few others in
     the sample. The sample has the same users at every call, except for those that a change of the total number adds or
     removes. Interactions of weight 0 are not among `most`; of those that hide their items, the newest of each user,
-    item and kind is read, so that the items stay hidden. What `recdb gather` brought is read too, as many again at
-    most. The connection must be in autocommit mode.
+    item and kind is read, so that the items stay hidden. The rows that `recdb gather` brought are read too, as
+    many again at most. The connection must be in autocommit mode.
     """
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")

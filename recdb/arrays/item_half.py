@@ -98,8 +98,8 @@ def read_item_half(
 ) -> ItemHalf:
     """Read a version's item half from a snapshot of another database, with vectors of at most `dimension` numbers.
 
-    Without `content`, what it learned from the catalogue is left out. `connection` is in autocommit: items without a
-    key get one.
+    Without `content`, the part that it learned from the catalogue is left out. `connection` is in autocommit: items
+    without a key get one.
     """
     shared = share_keys(other, connection, ITEMS.format(int(model_id)), report)
     report("item vectors of the other database")
@@ -165,7 +165,7 @@ def read_neighbors(
 
 
 def read_item_content(other: psycopg.Connection, model_id: int, shared: NDArray[np.int32]) -> ItemContent | None:
-    """Read what a version learned from the content of its catalogue; None if that was nothing."""
+    """Read the part that a version learned from the content of its catalogue; None if there is none."""
     version = int(model_id)
     row = other.execute("select c.scale from recdb.model_content c where c.model_id = %s", [version]).fetchone()
     if row is None or not row[0]:
@@ -192,7 +192,7 @@ def read_item_content(other: psycopg.Connection, model_id: int, shared: NDArray[
     )
     items = translate_keys(np.array([row[0] for row in known], dtype=np.int32), shared)
     untouched = translate_keys(np.array([row[0] for row in placed], dtype=np.int32), shared)
-    # What a link weighed before users there touched its item: here others touch it.
+    # The weight of a link before users there touched its item: here others touch it.
     links = copy_out(
         other,
         "select l.source_key, l.item_key, (l.weight * (10 + coalesce(n.users, 0))::real / 10::real)::real "

@@ -20,10 +20,10 @@ WEIGHT = "(sign(w.weight) * greatest('1e-15'::float8, least('1e15'::float8, abs(
 def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
     """Read the weighted interactions, 18 bytes each, of each user's first config.training_limit items by position.
 
-    What `recdb gather` brought is among them, as interactions of users with larger keys. If there are more than `most`,
-    it reads only those of a sample of users that has about that many; a user counts for
-    at most MOST_OF_A_USER in that number, so that no crawler makes the sample small. The sample has the
-    same users at every call, except for those that a change of the total number adds or removes.
+    The rows that `recdb gather` brought are among them, as interactions of users with larger keys. If there are more
+    than `most`, it reads only those of a sample of users that has about that many; a user counts for at most
+    MOST_OF_A_USER in that number, so that no crawler makes the sample small. The sample has the same users at every
+    call, except for those that a change of the total number adds or removes.
     """
     share = 1.0
     gathered = count_gathered(connection, MOST_OF_A_USER if most is not None else 2**31 - 1)

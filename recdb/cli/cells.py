@@ -34,16 +34,14 @@ def gather_command(
     users: Annotated[
         int, typer.Option(min=1, help="At most so many users, of all these databases together.")
     ] = DEFAULT_USERS,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Remove what was gathered from other databases than these.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Remove the rows of other databases than these.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove everything that was gathered.")] = False,
     from_schema: OtherSchema = None,
 ) -> None:
     """Bring a sample of other databases' users here, for the next training to learn about items from.
 
-    The users come without their ids, and nothing but trainings reads their interactions. What was gathered from a
-    database before is replaced. Without a URL, the command shows what is here.
+    The users come without their ids, and nothing but trainings reads their interactions. The
+    rows that came from a database before are replaced. Without a URL, the command shows what is here.
     """
     if remove and urls:
         raise InvalidInput("--remove removes everything that was gathered, and takes no URL")

@@ -1,7 +1,7 @@
 """Gathering a sample of other databases' weighted interactions, for a training here to learn about items from.
 
-The users come without their ids, each with all of their items, and always the same ones. What was gathered from a
-database before is replaced. The rows are for trainings alone: see the comment of recdb.gathered_interaction.
+The users come without their ids, each with all of their items, and always the same ones. The rows that came from a
+database before are replaced. All of them are for trainings alone: see the comment of recdb.gathered_interaction.
 """
 
 from collections.abc import Sequence
@@ -75,8 +75,8 @@ def gather(
 ) -> list[Gathered] | None:
     """Bring the weighted interactions of at most `users` users of other databases; None if a job is running.
 
-    Each database gives the same share of its users. With `replace`, what was gathered from databases that are not among
-    `others` is removed. The rows of each database change in one transaction. If a database has nothing that can be
+    Each database gives the same share of its users. With `replace`, the rows of databases that are not among `others`
+    are removed. The rows of each database change in one transaction. If a database has nothing that can be
     read, gather() raises RecdbError before anything changes. If one cannot be reached, it gathers the others, unless
     `replace` is given, and raises Unavailable.
     """
@@ -95,7 +95,7 @@ def gather(
     if missing:
         raise Unavailable(
             f"{len(missing)} of {len(others)} databases were not gathered: {missing[0]}",
-            "the others were; of these, what was gathered before stays",
+            "the others were; the rows that came from these before stay",
         )
     return done
 
@@ -164,7 +164,7 @@ def gather_one(connection: psycopg.Connection, here: Database, other: Database, 
 
 
 def begin(connection: psycopg.Connection, identity: str, name: str) -> int:
-    """Write the row of a database, remove what was gathered from it, and return its number."""
+    """Write the row of a database, remove its rows, and return its number."""
     (database_id,) = fetch_row(
         connection,
         "insert into recdb.gathered_database (identity, name, users, interactions) values (%s, %s, 0, 0) "
@@ -176,7 +176,7 @@ def begin(connection: psycopg.Connection, identity: str, name: str) -> int:
 
 
 def forget_others(connection: psycopg.Connection, kept: Sequence[str]) -> None:
-    """Remove what was gathered from other databases than these."""
+    """Remove the rows of other databases than these."""
     connection.execute(
         "with gone as (delete from recdb.gathered_database d where d.identity <> all (%s) returning d.database_id) "
         "delete from recdb.gathered_interaction g using gone where gone.database_id = g.database_id",
@@ -198,7 +198,7 @@ def remove_gathered(here: Database) -> list[Gathered]:
 
 
 def list_gathered(here: Database) -> list[Gathered]:
-    """Return what was gathered, by database."""
+    """Return the databases that were gathered."""
     with connect(here) as connection:
         require_whole(connection)
         rows = connection.execute("select name, users, interactions from recdb.gathered_database order by name")

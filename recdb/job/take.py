@@ -34,7 +34,7 @@ from recdb.offline.given import GivenItems
 from recdb.progress import Report
 
 ENOUGH_USERS = 100
-"""With fewer users here, the limits of the other database say better what is usual."""
+"""With fewer users here, the limits of the other database are the better ones."""
 MOVED = 0.1
 """Users are placed again in the same items if so large a share of the weighted interactions came or went."""
 LINKED = 5000
@@ -60,7 +60,7 @@ class Origin:
     limits: Limits
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a version that is made of it stores of it."""
+        """Return the object that a version which is made of it stores."""
         names = ("database", "identity", "label", "created_at")
         return {name: getattr(self, name) for name in names}
 
@@ -238,7 +238,7 @@ def limits_here(connection: psycopg.Connection, origin: Origin) -> Limits | None
 
 
 def remarks(connection: psycopg.Connection, offer: Offer, settings: Settings) -> list[str]:
-    """Say what a user of this database should know of the items that it took."""
+    """Return a line for everything that a user should know of the taken items."""
     half, origin = offer.half, offer.origin
     assert half is not None
     strange, half_life = fetch_row(
@@ -265,7 +265,7 @@ def remarks(connection: psycopg.Connection, offer: Offer, settings: Settings) ->
 
 
 def write_taken_content(connection: psycopg.Connection, model_id: int, content: ItemContent | None) -> None:
-    """Write what another database learned from the content of its catalogue."""
+    """Write the part that another database learned from the content of its catalogue."""
     connection.execute(
         "insert into recdb.model_content (model_id, last_item_key, scale) "
         "select %s, (select coalesce(max(t.item_key), 0) from recdb.item_key t), %s",

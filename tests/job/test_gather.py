@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql.executors import NoopExecutor
-from support.cells import ask, clones, execute, lists_of, store
+from support.cells import ITEMS, ask, clones, execute, lists_of, store
 from support.data import tastes, train
 from support.servers import Server
-from test_model_from import ITEMS
 
 from recdb import job, migrate
 from recdb.cli import main

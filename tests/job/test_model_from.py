@@ -1,73 +1,19 @@
 """Taking the item half of another database's model: `recdb refresh --full --model-from URL`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql.executors import NoopExecutor
-from support.cells import ask, clones, execute, lists_of, store
-from support.data import tastes, train
-from support.nights import die_at, remains
+from support.cells import ACTIVE, ITEMS, SECOND, WORLD, ask, clones, execute, lists_of, notes_of, store, take
+from support.data import train
 from support.servers import Server
 
-from recdb import faults, job, migrate
-from recdb.cli import main
+from recdb import job, migrate
 from recdb.database import Database
-from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Rejected, Unavailable
-
-WORLD = tastes(200, 60, 12)
-SECOND = [row for row in WORLD if int(row[0][1:]) % 2 == 0]
-ACTIVE = "select label from recdb.models where active"
-ITEMS = """
-    select t.item_id, 'vector', v.embedding::text
-    from recdb.item_vector v join recdb.item_key t using (item_key) join recdb.model m using (model_id)
-    where m.active
-    union all
-    select t.item_id, 'neighbors', array(
-        select (o.item_id, u.weight)::text from unnest(r.neighbor_keys, r.weights) u(item_key, weight)
-        join recdb.item_key o on o.item_key = u.item_key order by 1)::text
-    from recdb.item_neighbor r join recdb.item_key t using (item_key) join recdb.model m using (model_id)
-    where m.active
-    order by 1, 2
-"""
-"""The item half of the active version, by item id."""
-
-
-@pytest.fixture(scope="module")
-def source(server: Server, template: NoopExecutor) -> Iterator[Database]:
-    """A database with everybody, trained. Its tests leave it as it is."""
-    with clones(server, template, 1) as (database,):
-        store(database, WORLD)
-        train(database)
-        yield database
-
-
-@pytest.fixture
-def cell(server: Server, template: NoopExecutor) -> Iterator[Database]:
-    """A database with every second user, whose items have other keys than in `source`."""
-    with clones(server, template, 1) as (database,):
-        execute(database, "insert into recdb.item_key (item_id) select 'i' || n from generate_series(59, 0, -7) n")
-        store(database, SECOND)
-        yield database
-
-
-@pytest.fixture
-def fresh(server: Server, template: NoopExecutor) -> Iterator[Database]:
-    """A database without any interaction."""
-    with clones(server, template, 1) as (database,):
-        yield database
-
-
-def take(here: Database, there: Database, *, force: bool = False) -> job.Outcome:
-    return job.run(here, full=True, model_from=there, force=force)
-
-
-def notes_of(outcome: job.Outcome) -> str:
-    return "\n".join(outcome.notes)
-
+from recdb.errors import RecdbError, Unavailable
 
 # The version that is made --------------------------------------------------------------------------------------
 
@@ -266,151 +212,3 @@ def test_an_ordinary_refresh_keeps_the_items_and_an_ordinary_training_learns_her
     assert outcome.model and outcome.taken is None
     assert ask(cell, ITEMS) != ask(source, ITEMS)
     assert ask(cell, "select metrics ? 'taken' from recdb.models where active") == [(False,)]
-
-
-# What goes wrong -----------------------------------------------------------------------------------------------
-
-
-def test_items_that_do_not_fit_the_users_here_are_rejected(fresh: Database, source: Database) -> None:
-    store(fresh, [[user, f"other-{item}", kind] for user, item, kind in WORLD])
-    own = train(fresh)
-
-    with pytest.raises(Rejected) as rejected:
-        take(fresh, source)
-
-    assert ask(fresh, ACTIVE) == [(own,)]
-    assert "is clearly worse than" in str(rejected.value)
-    assert "recdb refresh --full --model-from URL --force" in (rejected.value.hint or "")
-
-
-def test_a_source_that_trains_and_drops_its_version_meanwhile_gives_the_version_that_was_active(
-    cell: Database, server: Server, template: NoopExecutor
-) -> None:
-    with clones(server, template, 1) as (there,):
-        store(there, WORLD)
-        execute(there, "update recdb.config set kept_models = 1")
-        train(there)
-        before = ask(there, ITEMS)
-        trained = []
-
-        def report(step: str) -> None:
-            if step.startswith("item vectors of the other") and not trained:
-                trained.append(train(there, dimension=8))
-
-        job.run(cell, full=True, model_from=there, report=report)
-
-        assert trained == ["collaborative_filtering_v2"] and ask(there, ITEMS) != before
-        assert ask(cell, ITEMS) == before
-
-
-def broken(database: Database) -> None:
-    execute(database, "alter table recdb.new_item drop column digest")
-
-
-def test_a_source_that_cannot_be_read_leaves_everything_as_it_was(
-    cell: Database, fresh: Database, empty_database: Callable[[], Database], server: Server
-) -> None:
-    own = train(cell)
-    execute(cell, "create role stranger login", "create role half login", "grant usage on schema recdb to half")
-    try:
-        nowhere = Database(make_conninfo(cell.conninfo, dbname="nowhere", password="s3cret-word"), "test")
-        wrong = [
-            (nowhere, Unavailable, 'cannot connect to nowhere at .*: .*"nowhere" does not exist'),
-            (empty_database(), NotInstalled, "has no recdb"),
-            (fresh, RecdbError, "has no active model version"),
-            (
-                Database(make_conninfo(cell.conninfo, application_name="x"), "other"),
-                InvalidInput,
-                "this database itself",
-            ),
-        ]
-        for there, kind, message in wrong:
-            with pytest.raises(kind, match=message) as raised:
-                take(cell, there)
-            assert "s3cret" not in f"{raised.value} {getattr(raised.value, 'hint', '')}"
-            ((logged, state),) = ask(cell, "select error, state from recdb.refresh_log order by run_id desc limit 1")
-            assert (logged, state) == (str(raised.value), "failed")
-        grants = "grant usage on schema recdb to half"
-        execute(fresh, grants)
-        for role in ("stranger", "half"):
-            with pytest.raises(NotPermitted, match=f"role {role} may not read") as raised:
-                take(cell, Database(make_conninfo(fresh.conninfo, user=role), "test"))
-            assert raised.value.hint == f"run there: grant recdb_analyst to {role};"
-        broken(fresh)
-        with pytest.raises(NotInstalled, match=r"older than here: it has no new_item\.digest"):
-            take(cell, fresh)
-    finally:
-        for database in (cell, fresh):
-            execute(database, "drop owned by half", "drop owned by stranger")
-        execute(cell, "drop role half", "drop role stranger")
-    assert ask(cell, ACTIVE) == [(own,)]
-    assert ask(cell, "select count(*) from recdb.model") == [(1,)]
-
-
-def test_an_analyst_may_take(cell: Database, source: Database) -> None:
-    execute(source, "create role reading login", "grant recdb_analyst to reading")
-    try:
-        outcome = take(cell, Database(make_conninfo(source.conninfo, user="reading"), "test"))
-    finally:
-        execute(source, "drop role reading")
-
-    assert outcome.model and ask(cell, ITEMS) == ask(source, ITEMS)
-
-
-def test_the_command_says_what_it_took_and_no_password(
-    cell: Database, source: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    url = make_conninfo(source.conninfo, password="s3cret-word")
-    arguments = ["recdb", "refresh", "--full", "--url", cell.conninfo, "--model-from", url]
-    monkeypatch.setattr("sys.argv", arguments)
-
-    for _ in range(2):
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code
-    monkeypatch.setattr("sys.argv", ["recdb", "models", "--url", cell.conninfo])
-    with pytest.raises(SystemExit):
-        main()
-    without = [argument for argument in arguments if argument != "--full"]
-    for wrong in ([*arguments[:-1], make_conninfo(url, host="/nowhere")], without):
-        monkeypatch.setattr("sys.argv", wrong)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert ended.value.code == 1
-
-    printed = capsys.readouterr()
-    assert "took collaborative_filtering_v1 of cell_" in printed.out
-    assert "is the item model here already" in printed.err
-    assert "cannot connect to" in printed.err and "--model-from needs --full or --if-stale" in printed.err
-    assert "items of" in printed.out
-    assert "s3cret" not in printed.out + printed.err
-
-
-@pytest.mark.parametrize("point", faults.POINTS["taking"])
-def test_a_taking_killed_anywhere(cell: Database, source: Database, point: str) -> None:
-    own = train(cell)
-    before = lists_of(cell, ["u0", "u2"])
-
-    die_at(point, cell, "refresh", "--full", "--model-from", source.conninfo)
-
-    if point != "own items linked":
-        assert ask(cell, ACTIVE) == [(own,)] and lists_of(cell, ["u0", "u2"]) == before
-    assert take(cell, source, force=True).taken
-    with psycopg.connect(cell.conninfo) as connection:
-        assert remains(connection) == {}
-
-
-def test_a_source_on_an_older_server_can_be_read_by_an_analyst(
-    cell: Database, older_database: Callable[[], Database]
-) -> None:
-    there = older_database()
-    migrate.upgrade(there)
-    store(there, WORLD)
-    train(there)
-    execute(there, "create role old_reader login", "grant recdb_analyst to old_reader")
-    try:
-        outcome = take(cell, Database(make_conninfo(there.conninfo, user="old_reader"), "test"))
-    finally:
-        execute(there, "drop role old_reader")
-
-    assert outcome.taken and ask(cell, ITEMS) == ask(there, ITEMS)
