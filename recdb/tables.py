@@ -34,12 +34,13 @@ from recdb.table_types import RANDOM_KEY, XID8, Base
 from recdb.user_tables import ForgottenUser, IgnoredUser, UserAttributes
 
 __all__ = [
-    "ArrivedItem", "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis",
-    "EmbeddingToken", "Experiment", "ExperimentVariant", "ForgottenUser", "GatheredDatabase", "GatheredInteraction",
-    "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState", "Interaction", "InteractionKind", "Item",
-    "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity", "ItemShown", "ItemVector", "LoadLog",
-    "Model", "ModelContent", "NewItem", "RecentUser", "RefreshLock", "RefreshLog", "Rule", "Scenario", "Secret",
-    "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
+    "ArrivedItem",
+    "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
+    "Experiment", "ExperimentVariant", "ForgottenUser", "GatheredDatabase", "GatheredInteraction",
+    "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState",
+    "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity",
+    "ItemShown", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser", "RefreshLock", "RefreshLog",
+    "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
 

@@ -4,22 +4,8 @@ from recdb.cli.failing import quiet_loading, run
 
 # The modules below take a second to load.
 with quiet_loading():
-    from recdb.cli import (
-        attach,
-        cells,
-        data,
-        demo,
-        doctor,
-        embed,
-        evaluate,
-        everyone,
-        lists,
-        model,
-        schema,
-        serve,
-        shell,
-    )
-    from recdb.cli import experiment, tune  # isort: skip
+    from recdb.cli import attach, data, demo, doctor, embed, evaluate, everyone, lists, model, schema, serve, shell
+    from recdb.cli import cells, experiment, tune  # isort: skip
     from recdb.cli.common import app, name_source
 
 __all__ = [

@@ -10,11 +10,13 @@ from support.cells import ACTIVE, ITEMS, WORLD, ask, clones, execute, lists_of, 
 from support.data import train
 from support.nights import die_at, remains
 from support.servers import Server
+from support.standby import run_standby, wait_for_replay
 
 from recdb import faults, job, migrate
 from recdb.cli import main
 from recdb.database import Database
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Rejected, Unavailable
+from recdb.job.gather import gather
 
 
 def test_items_that_do_not_fit_the_users_here_are_rejected(fresh: Database, source: Database) -> None:
@@ -160,3 +162,21 @@ def test_a_source_on_an_older_server_can_be_read_by_an_analyst(
         execute(there, "drop role old_reader")
 
     assert outcome.taken and ask(cell, ITEMS) == ask(there, ITEMS)
+
+
+def test_a_standby_can_be_taken_and_gathered_from(
+    fresh: Database, cell: Database, server: Server, template: NoopExecutor
+) -> None:
+    with clones(server, template, 1) as (there,):
+        store(there, WORLD)
+        train(there)
+        with run_standby(server) as standby, psycopg.connect(there.conninfo, autocommit=True) as primary:
+            name = str(primary.info.dbname)
+            with psycopg.connect(standby.conninfo(name), autocommit=True) as follower:
+                wait_for_replay(primary, follower)
+            copy = Database(standby.conninfo(name), "test")
+            outcome = take(cell, copy)
+            gathered = gather(fresh, [copy])
+
+        assert outcome.taken and ask(cell, ITEMS) == ask(there, ITEMS)
+        assert gathered and gathered[0].users == 200
