@@ -41,7 +41,7 @@ def gather_command(
     """Bring a sample of other databases' users here, for the next training to learn about items from.
 
     The users come without their ids, and nothing but trainings reads their interactions. The
-    rows that came from a database before are replaced. Without a URL, the command shows what is here.
+    rows that came from a database before are replaced. Without a URL, the command lists these databases.
     """
     if remove and urls:
         raise InvalidInput("--remove removes everything that was gathered, and takes no URL")
