@@ -27,6 +27,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, EmbeddingToken, ItemEmbedding
 
 from recdb.content_tables import ArrivedItem, ItemLink, ModelContent, NewItem  # isort: skip
+from recdb.gathered_tables import GatheredDatabase, GatheredInteraction
 from recdb.impression_tables import Experiment, ExperimentVariant, Impression, ImpressionNew, ImpressionState, ItemShown
 from recdb.partition_tables import InteractionChange, Partitioning, PartitioningPart, recorded_index
 from recdb.steering_tables import Rule, Scenario
@@ -36,11 +37,11 @@ from recdb.user_tables import ForgottenUser, IgnoredUser, UserAttributes
 __all__ = [
     "ArrivedItem",
     "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
-    "Experiment", "ExperimentVariant", "ForgottenUser", "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState",
-    "Interaction", "InteractionChange", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink",
-    "ItemNeighbor", "ItemPopularity", "ItemShown", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem",
-    "Partitioning", "PartitioningPart", "RecentUser", "RefreshLock", "RefreshLog", "Rule", "Scenario", "Secret",
-    "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
+    "Experiment", "ExperimentVariant", "ForgottenUser", "GatheredDatabase", "GatheredInteraction", "IgnoredUser",
+    "Impression", "ImpressionNew", "ImpressionState", "Interaction", "InteractionChange", "InteractionKind", "Item",
+    "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity", "ItemShown", "ItemVector", "LoadLog",
+    "Model", "ModelContent", "NewItem", "Partitioning", "PartitioningPart", "RecentUser", "RefreshLock", "RefreshLog",
+    "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
 

@@ -96,7 +96,8 @@ def write_user_vectors(
     """Fold in every user, and write the vectors and the neighbor weights, a block of users at a time."""
     last_user, last_item = fetch_row(
         connection,
-        "select (select max(u.user_key) from recdb.user_key u), (select max(t.item_key) from recdb.item_key t)",
+        "select (select coalesce(max(u.user_key), 0) from recdb.user_key u), "
+        "(select coalesce(max(t.item_key), 0) from recdb.item_key t)",
     )
     users, items = last_user + 1, last_item + 1
     limit = min(params.profile_limit, settings.profile_limit)

@@ -27,6 +27,8 @@ def publish(
     metrics: dict[str, Any] = {"train_seconds": round(seconds, 2)}
     if trained.notes:
         metrics["notes"] = list(trained.notes)
+    if trained.taken is not None:
+        metrics["taken"] = dict(trained.taken)
     if figure is not None:
         metrics["validation"] = figure.to_json()
     with connection.transaction():

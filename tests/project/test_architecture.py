@@ -27,7 +27,7 @@ LAYERS = (
     ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "positions", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
-    ("content_tables", "impression_tables", "partition_tables", "steering_tables", "user_tables"),
+    ("content_tables", "gathered_tables", "impression_tables", "partition_tables", "steering_tables", "user_tables"),
     ("errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

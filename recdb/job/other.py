@@ -1,0 +1,115 @@
+"""Another database with recdb, which this one reads: it is checked first, and read in one snapshot."""
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from recdb.database import Database, connect, fetch_row
+from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError
+from recdb.schemas import DEFAULT_SCHEMA
+from recdb.translate import one_line
+from recdb.urls import describe_url
+
+LOCK_WAIT = "1min"
+"""How long the reading waits for a lock there."""
+PARTITIONED = {"item_vector", "item_neighbor"}
+"""These tables are locked, as readers lock them: else a partition that the snapshot shows could be dropped."""
+
+Columns = Mapping[str, Sequence[str]]
+"""The tables and views to read, and their columns."""
+
+
+@contextmanager
+def open_other(
+    connection: psycopg.Connection, here: Database, other: Database, columns: Columns
+) -> Iterator[psycopg.Connection]:
+    """Yield a connection to another database, in one snapshot of it that is read only.
+
+    Raises RecdbError if it is the database of `connection`, or has nothing that this recdb and this role can read, and
+    where reading fails later. No message holds a password.
+    """
+    place = name_of(other)
+    with connect(other, autocommit=True) as reader:
+        refuse_same(connection, here, reader, other)
+        require_columns(reader, place, columns)
+        with reader.transaction():
+            try:
+                reader.execute("set transaction isolation level repeatable read, read only")
+                reader.execute(f"set local lock_timeout = '{LOCK_WAIT}'")
+                for table in sorted(PARTITIONED & set(columns)):
+                    reader.execute(f"lock table recdb.{table} in access share mode")
+                yield reader
+            except psycopg.Error as error:
+                if reader.info.transaction_status in (TransactionStatus.INERROR, TransactionStatus.UNKNOWN):
+                    raise RecdbError(f"{place} could not be read: {one_line(str(error))}", "run this again") from error
+                raise
+
+
+def name_of(other: Database) -> str:
+    """Name a database, its host, and its schema if that is not recdb: nothing else of its URL."""
+    return f"{describe_url(other.conninfo)}{'' if other.schema == DEFAULT_SCHEMA else f', schema {other.schema}'}"
+
+
+def identify(reader: psycopg.Connection, other: Database) -> str:
+    """Return a text that is the same however the URL of a database is written, and another one for each schema."""
+    (server, database) = fetch_row(
+        reader,
+        "select case when has_function_privilege('pg_catalog.pg_control_system()', 'execute') "
+        "then (select s.system_identifier::text from pg_catalog.pg_control_system() s) end, d.oid::text "
+        "from pg_catalog.pg_database d where d.datname = current_database()",
+    )
+    return f"{server}/{database}/{other.schema}" if server else name_of(other)
+
+
+def refuse_same(connection: psycopg.Connection, here: Database, reader: psycopg.Connection, other: Database) -> None:
+    """Raise InvalidInput if both connections lead to the same recommender, by whichever URLs."""
+    if here.schema != other.schema:
+        return
+    key = secrets.randbits(63)
+    connection.execute("select pg_catalog.pg_advisory_lock(%s::bigint)", [key])
+    try:
+        (same,) = fetch_row(
+            reader,
+            "select exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory' "
+            "and (l.classid::bigint << 32) + l.objid::bigint = %s and l.objsubid = 1 and l.database = ("
+            "select d.oid from pg_catalog.pg_database d where d.datname = current_database()))",
+            [key],
+        )
+    finally:
+        connection.execute("select pg_catalog.pg_advisory_unlock(%s::bigint)", [key])
+    if same:
+        raise InvalidInput(f"{name_of(other)} is this database itself", "name another one")
+
+
+def require_columns(reader: psycopg.Connection, place: str, columns: Columns) -> None:
+    """Raise RecdbError if a column is missing in another database, or this role may not read a table."""
+    usable, role = fetch_row(
+        reader,
+        "select (select has_schema_privilege(n.oid, 'usage') from pg_namespace n where n.nspname = 'recdb'), "
+        "quote_ident(current_user)",
+    )
+    if usable is None:
+        raise NotInstalled(f"{place} has no recdb", "is the URL right? recdb init installs it there")
+    hint = f"run there: grant recdb_analyst to {role};"
+    if not usable:
+        raise NotPermitted(f"role {role} may not read recdb at {place}", hint)
+    names = [(table, column) for table, listed in columns.items() for column in listed]
+    missing, forbidden = fetch_row(
+        reader,
+        """
+        select array_agg(w.name || '.' || w.field order by w.place) filter (where a.attnum is null),
+            min(w.name) filter (where not has_table_privilege(c.oid, 'select'))
+        from unnest(%s::text[], %s::text[]) with ordinality w(name, field, place)
+        left join (pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'recdb')
+            on c.relname = w.name
+        left join pg_attribute a on a.attrelid = c.oid and a.attname = w.field and not a.attisdropped
+        """,
+        [[table for table, _ in names], [column for _, column in names]],
+    )
+    if missing:
+        raise NotInstalled(f"recdb at {place} is older than here: it has no {missing[0]}", "run there: recdb init")
+    if forbidden:
+        raise NotPermitted(f"role {role} may not read recdb.{forbidden} at {place}", hint)

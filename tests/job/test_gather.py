@@ -1,0 +1,237 @@
+"""Gathering other databases' weighted interactions: `recdb gather URL...`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from pytest_postgresql.executors import NoopExecutor
+from support.cells import ITEMS, ask, clones, execute, lists_of, store
+from support.data import tastes, train
+from support.servers import Server
+
+from recdb import job, migrate
+from recdb.cli import main
+from recdb.database import Database
+from recdb.errors import InvalidInput, NotInstalled, NotPermitted, Unavailable
+from recdb.job.gather import gather, remove_gathered
+from recdb.tuning.tune import tune
+
+WORLD = [
+    [*row, f"2026-01-{1 + number // 12 % 28:02} 0{number % 12 // 3}:{number % 3}0+00"]
+    for number, row in enumerate(tastes(200, 60, 12))
+]
+NEIGHBORS = """
+    select t.item_id || ' ' || o.item_id, u.weight::float8
+    from recdb.item_neighbor r join recdb.item_key t using (item_key) join recdb.model m using (model_id)
+    cross join unnest(r.neighbor_keys, r.weights) u(item_key, weight) join recdb.item_key o on o.item_key = u.item_key
+    where m.active
+"""
+ROWS = """
+    select t.item_id, g.user_number, g.position, g.weight, g.last_at
+    from recdb.gathered_interaction g join recdb.item_key t using (item_key) order by g.database_id, 2, 3
+"""
+
+
+@pytest.fixture(scope="module")
+def cells(server: Server, template: NoopExecutor) -> Iterator[list[Database]]:
+    """Two databases, each with every second user of a world, whose weights are up to date."""
+    with clones(server, template, 2) as databases:
+        for number, database in enumerate(databases):
+            store(database, [row for row in WORLD if int(row[0][1:]) % 2 == number])
+            execute(database, "call recdb.refresh()")
+        yield databases
+
+
+@pytest.fixture
+def learner(server: Server, template: NoopExecutor) -> Iterator[Database]:
+    """A database without users, whose items have other keys."""
+    with clones(server, template, 1) as (database,):
+        execute(database, "insert into recdb.item_key (item_id) select 'i' || n from generate_series(59, 0, -7) n")
+        yield database
+
+
+def test_a_training_learns_the_items_that_one_database_with_everybody_learns(
+    learner: Database, cells: list[Database], server: Server, template: NoopExecutor
+) -> None:
+    done = gather(learner, cells)
+
+    assert done is not None and [each.users for each in done] == [100, 100]
+    label = train(learner)
+    with clones(server, template, 1) as (whole,):
+        store(whole, WORLD)
+        train(whole)
+        pairs = "select users, interactions from recdb.models"
+        assert ask(learner, pairs) == ask(whole, pairs) == [(200, 2400)]
+        here, there = dict(ask(learner, NEIGHBORS)), dict(ask(whole, NEIGHBORS))
+        assert here.keys() == there.keys()
+        assert here == pytest.approx(there, rel=0.02)
+    assert ask(learner, "select (metrics -> 'validation' -> 'users')::integer from recdb.models") == [(200,)]
+    assert tune(learner, seconds=1).model is not None
+    label = job.activate(learner, label, lambda step: None) or label
+
+    outcome = job.run(cells[0], full=True, model_from=learner)
+    assert outcome.taken and outcome.taken.startswith(label)
+    assert ask(cells[0], ITEMS) == ask(learner, ITEMS)
+
+
+def test_gathered_users_get_no_lists_and_are_nobodys_neighbours(learner: Database, cells: list[Database]) -> None:
+    store(learner, [row for row in WORLD if int(row[0][1:]) % 10 == 0])
+    popular = "select * from recdb.popular(60)"
+    execute(learner, "select recdb.rebuild()")
+    before = ask(learner, popular)
+
+    gather(learner, cells)
+    train(learner)
+
+    assert ask(learner, popular) == before
+    assert ask(learner, "select count(*) from recdb.user_key") == [(20,)]
+    assert ask(learner, "select count(*) from recdb.user_vector") == [(20,)]
+    assert ask(learner, "select count(*) from recdb.interactions") == [(240,)]
+    assert ask(learner, "select users from recdb.models") == [(220,)]
+    assert lists_of(learner, ["u1"]) == [[]] and len(lists_of(learner, ["u0"])[0]) == 10
+
+
+def test_a_sample_is_of_whole_users_and_a_larger_one_contains_it(learner: Database, cells: list[Database]) -> None:
+    users = "select database_id, user_number, count(*) from recdb.gathered_interaction group by 1, 2 order by 1, 2"
+    small = gather(learner, cells, users=20)
+    of_small = ask(learner, users)
+    larger = gather(learner, cells, users=60)
+
+    assert small and [each.users for each in small] == [10, 10]
+    assert larger and [each.users for each in larger] == [30, 30]
+    assert {count for *_, count in of_small} == {12}
+    assert set(of_small) < set(ask(learner, users))
+
+
+def test_gathering_again_changes_nothing_and_others_stay_unless_they_are_replaced(
+    learner: Database, cells: list[Database]
+) -> None:
+    gather(learner, cells)
+    rows = ask(learner, ROWS)
+
+    gather(learner, cells[1:])
+    assert ask(learner, ROWS) == rows
+    gather(learner, cells[1:], replace=True)
+    assert ask(learner, ROWS) == rows[1200:]
+    assert ask(learner, "select users, interactions from recdb.gathered_database") == [(100, 1200)]
+
+    assert [each.users for each in remove_gathered(learner)] == [100]
+    assert ask(learner, ROWS) == [] == ask(learner, "select * from recdb.gathered_database")
+
+
+def test_weights_decay_by_the_half_life_of_this_database(
+    learner: Database, server: Server, template: NoopExecutor
+) -> None:
+    with clones(server, template, 1) as (there,):
+        execute(
+            there,
+            "update recdb.config set half_life = '10 days', decay_origin = now() - interval '300 days'",
+            "insert into recdb.interaction (user_id, item_id, kind, created_at) select 'u' || n % 9, 'i' || n / 9, "
+            "'like', now() - interval '1 day' * (n / 9) from generate_series(0, 89) n",
+            "call recdb.refresh()",
+        )
+
+        gather(learner, [there])
+
+    assert ask(learner, "select distinct round(weight::numeric, 6)::text from recdb.gathered_interaction") == [
+        ("0.700000",)
+    ]
+    ages = ask(learner, "select distinct (now()::date - last_at::date) from recdb.gathered_interaction order by 1")
+    assert [age for (age,) in ages] == list(range(10))
+
+
+def test_ignored_and_forgotten_users_stay_where_they_are(
+    learner: Database, server: Server, template: NoopExecutor
+) -> None:
+    with clones(server, template, 1) as (there,):
+        store(there, tastes(40, 30, 6))
+        execute(
+            there,
+            "call recdb.refresh()",
+            "insert into recdb.ignored_user (user_id) values ('u1')",
+            "select recdb.forget_user('u2')",
+        )
+
+        done = gather(learner, [there])
+
+    assert done is not None and done[0].users == 38
+
+
+def test_nothing_names_a_user(learner: Database, cells: list[Database]) -> None:
+    gather(learner, cells)
+
+    columns = ask(
+        learner,
+        "select a.attname::text from pg_attribute a where a.attnum > 0 "
+        "and a.attrelid = 'recdb.gathered_interaction'::regclass and a.atttypid = 'text'::regtype",
+    )
+    assert columns == []
+    assert ask(learner, "select count(*) from recdb.user_key") == [(0,)]
+
+
+def test_databases_that_cannot_be_gathered_change_nothing(
+    learner: Database, cells: list[Database], empty_database: Callable[[], Database]
+) -> None:
+    gather(learner, cells)
+    rows = ask(learner, ROWS)
+    execute(cells[1], "create role stranger login")
+    stranger = Database(make_conninfo(cells[1].conninfo, user="stranger"), "test")
+    again = Database(make_conninfo(cells[0].conninfo, connect_timeout=9), "test")
+    try:
+        for other, kind, message in (
+            (empty_database(), NotInstalled, "has no recdb"),
+            (stranger, NotPermitted, "role stranger may not read recdb"),
+            (learner, InvalidInput, "is this database itself"),
+            (again, InvalidInput, "a database is named twice"),
+        ):
+            with pytest.raises(kind, match=message):
+                gather(learner, [cells[0], other], users=10, replace=True)
+            assert ask(learner, ROWS) == rows
+    finally:
+        execute(cells[1], "drop role stranger")
+
+
+def test_an_analyst_may_gather_and_other_schemas_can_be_gathered(learner: Database, cells: list[Database]) -> None:
+    execute(cells[0], "create role reading login", "grant recdb_analyst to reading")
+    try:
+        done = gather(learner, [Database(make_conninfo(cells[0].conninfo, user="reading"), "test")], users=10)
+    finally:
+        execute(cells[0], "drop role reading")
+    people = replace(learner, schema="people")
+    migrate.upgrade(people)
+
+    assert done and done[0].users == 10
+    gather(people, cells[:1], users=7)
+    assert ask(learner, "select users from people.gathered_database") == [(7,)]
+
+
+def test_the_command_shows_what_is_here_and_removes_it(
+    learner: Database, cells: list[Database], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["recdb", "gather", *arguments, "--url", learner.conninfo])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    urls = [make_conninfo(each.conninfo, password="s3cret-word") for each in cells]
+    printed = run(*urls, "--users", "50")
+    assert printed.split().count("300") == 2 and "next: recdb refresh --full" in printed
+    assert run().split().count("300") == 2
+    assert "removed 600 interactions of other databases" in run("--remove")
+    assert "nothing is gathered here" in run()
+    assert "s3cret" not in printed
+
+
+def test_a_cell_that_is_down_keeps_no_other_from_being_gathered(learner: Database, cells: list[Database]) -> None:
+    down = Database(make_conninfo(cells[1].conninfo, dbname="nowhere"), "test")
+
+    with pytest.raises(Unavailable, match="1 of 2 databases were not gathered: cannot connect to nowhere"):
+        gather(learner, [down, cells[0]])
+    assert ask(learner, "select users from recdb.gathered_database") == [(100,)]
+    with pytest.raises(Unavailable, match="cannot connect to nowhere"):
+        gather(learner, [down, cells[1]], replace=True)
+
+    assert len(ask(learner, ROWS)) == 1200
