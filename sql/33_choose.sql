@@ -76,7 +76,7 @@ comment on function recdb.groups_of_lists(record, jsonb[]) is
     'Internal: the values of the attribute for which the items of a pool count that have a list of them.';
 
 
--- recdb.before_list: what counts as chosen before a list begins.
+-- recdb.before_list: the items that count as chosen before a list begins.
 --   parameters  model_id  the model version
 --               given     the row of the scenario
 --               excluded  item ids
@@ -113,7 +113,7 @@ begin
 end
 $$;
 comment on function recdb.before_list(integer, record, text[]) is
-    'Internal: the owners, attribute values and vectors of what counts as chosen before a list begins.';
+    'Internal: the owners, attribute values and vectors of the items that count as chosen before a list begins.';
 
 
 -- recdb.find_pins: the items that rules pin to a place.
