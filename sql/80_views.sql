@@ -28,10 +28,9 @@ comment on column recdb.items.embedding is
     'The embedding of the catalogue; if it has none that recdb can use, the one that `recdb embed` made; else NULL.';
 
 
--- The rule for an interaction's weight. Seven places repeat it:
---   sql/10_profile.sql: profile_of() reads one user through the index of each source.
+-- The rule for an interaction's weight. Six places repeat it:
+--   sql/10_profile.sql: weigh_items() reads one user through the index of each source.
 --   sql/66_trending.sql: rising_items() reads a span of time through the index of each source, and decays nothing.
---   sql/82_logged.sql: list_then() reads one user as profile_of() does, up to a moment.
 --   sql/05_missing.sql: the materialized view user_item_settled may not depend on a view that a replay replaces and a
 --       downgrade drops. Its earlier forms are in migrations/versions/0002_weighted_interactions.py,
 --       migrations/versions/0005_safety.py and migrations/versions/0006_any_application.py.
