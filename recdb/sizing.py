@@ -114,7 +114,7 @@ def parts(load: Load) -> list[Part]:
     of_users = btree(rows, 8 + aligned(user_id) + 8 + item_id + kind, SCATTERED_FILL)
     store, read = table + ids + btree(rows, 8) + of_users, of_users
     if load.partitioned:
-        # A packed partition holds the rows of a user side by side, and of an index entry for each user only a number a row.
+        # A packed partition has the rows of a user side by side, and a user has one entry in its index.
         store = table + btree(rows, 8, 1.0) + PACKED_ROW * rows
         read = table + PACKED_ROW * rows
     profile = min(pairs / max(users, 1), MOST_OF_A_NEIGHBOR)
@@ -141,7 +141,7 @@ def parts(load: Load) -> list[Part]:
 
 @dataclass(frozen=True)
 class Server:
-    """What a team rents."""
+    """A server that a team can rent."""
 
     memory: float
     """Bytes."""
@@ -149,8 +149,8 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a load takes, and the servers for it."""
+class Sizes:
+    """The sizes and times of a load, and the servers for it."""
 
     parts: list[Part]
     training_disk: float
@@ -179,12 +179,12 @@ class Plan:
         return sum(part.hot for part in self.parts)
 
 
-def measure(load: Load) -> Plan:
-    """Return what a load takes on one server."""
+def on_one_server(load: Load) -> Sizes:
+    """Return the sizes and times of a load on one server."""
     found = parts(load)
     sizes = {part.name: part for part in found}
     learned = min(load.pairs, TRAINING_INTERACTIONS)
-    return Plan(
+    return Sizes(
         found,
         sizes["weighted interactions"].disk + sizes["user vectors"].hot + sizes["item vectors, neighbours"].hot,
         TRAINING_BASE + TRAINING_PAIR * learned + TRAINING_USER * load.users + TRAINING_ITEM * load.items,
@@ -206,21 +206,21 @@ def divide(load: Load, cells: int) -> Load:
     )
 
 
-def make_plan(load: Load, server: Server, calls: float) -> Plan:
+def make_plan(load: Load, server: Server, calls: float) -> Sizes:
     """Return the fewest servers on which a load fits, where `calls` recommend() arrive a second at the peak.
 
     Where the memory suffices for all users, further servers are replicas; else the users are divided among cells.
     Raises InvalidInput if the items alone are more than the memory of a server.
     """
     room = server.memory * (1 - SPARE_MEMORY)
-    if measure(replace(load, users=1, interactions=1, pairs=1)).hot > room:
+    if on_one_server(replace(load, users=1, interactions=1, pairs=1)).hot > room:
         raise InvalidInput("the items alone take more memory than the server has", "name a larger one: --memory 256GB")
     cells = 1
-    while measure(divide(load, cells)).hot > room:
+    while on_one_server(divide(load, cells)).hot > room:
         cells += 1 if cells < 16 else cells // 8
-    one = measure(divide(load, cells))
+    one = on_one_server(divide(load, cells))
     copies = max(1, ceil(calls / cells * one.call_ms / 1000 / (server.cores * (1 - SPARE_CORES))))
     if cells > 1:
         cells, copies = cells * copies, 1
-        one = measure(divide(load, cells))
+        one = on_one_server(divide(load, cells))
     return replace(one, cells=cells, copies=copies)

@@ -9,7 +9,7 @@ import typer
 
 from recdb.cli.common import Json, app
 from recdb.errors import InvalidInput
-from recdb.sizing import SPARE_CORES, Load, Plan, Server, divide, make_plan
+from recdb.sizing import SPARE_CORES, Load, Server, Sizes, divide, make_plan
 from recdb.terminal import output, table
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
@@ -67,12 +67,12 @@ def parse_count(text: str, option: str, least: int = 1) -> int:
     return number
 
 
-def describe(plan: Plan) -> dict[str, object]:
+def describe(plan: Sizes) -> dict[str, object]:
     """Return a plan as a JSON object, in bytes, seconds and milliseconds."""
     return asdict(plan) | {"disk": plan.disk, "hot": plan.hot}
 
 
-def show(load: Load, server: Server, plan: Plan) -> None:
+def show(load: Load, server: Server, plan: Sizes) -> None:
     """Print a plan: the parts of one server, its job and its calls, and how many servers there are."""
     output.print(
         f"{short(load.users)} users, {short(load.items)} items, "
@@ -95,7 +95,7 @@ def show(load: Load, server: Server, plan: Plan) -> None:
     output.print(f"servers of {written(server.memory)}: {advice(plan)}")
 
 
-def advice(plan: Plan) -> str:
+def advice(plan: Sizes) -> str:
     """Say which servers a load takes, and which page is about them."""
     if plan.cells > 1:
         return f"{plan.cells:,} cells (docs/cells.md), or Citus if calls are few (docs/citus.md)"

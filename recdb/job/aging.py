@@ -74,7 +74,7 @@ def partition(
         raise InvalidInput(f"'{every}' is no time that a partition can hold", f"use {', '.join(PERIODS)}")
     began = time.monotonic()
     with partition_lock(database) as connection:
-        state = read_state(connection)
+        state = read_partitioning(connection)
         steps = plan(connection, state, every, undo=undo)
         before = store_bytes(connection)
         if dry_run:
@@ -95,7 +95,7 @@ def age(connection: psycopg.Connection, database: Database, report: Report, *, p
     while (more := fetch_row(connection, "select recdb.drop_aged_interactions()")[0]) > 0:
         deleted += more
         report(f"deleted {deleted:,} interactions or partitions that are older than config.retention")
-    state = read_state(connection)
+    state = read_partitioning(connection)
     if not pack or state.every is None or state.source is not None:
         return []
     try:
@@ -299,7 +299,7 @@ def partition_lock(database: Database) -> Iterator[psycopg.Connection]:
                 connection.execute("select pg_advisory_unlock_all()")
 
 
-def read_state(connection: psycopg.Connection) -> State:
+def read_partitioning(connection: psycopg.Connection) -> State:
     """Read how the store is partitioned."""
     row = connection.execute("select p.every, p.source, p.target from recdb.partitioning p").fetchone()
     return State(*row) if row else State()
@@ -340,5 +340,5 @@ def summary(connection: psycopg.Connection, rows: int, before: int, began: float
     """Sum up a run."""
     (partitions,) = fetch_row(connection, "select count(*) from recdb.interaction_partitions()")
     seconds = time.monotonic() - began
-    every = read_state(connection).every
+    every = read_partitioning(connection).every
     return Partitioned(every, partitions, rows, before, store_bytes(connection), seconds, steps)

@@ -146,7 +146,7 @@ def read_origin(reader: psycopg.Connection, other: Database) -> Origin:
     return Origin(name_of(other), identity, label, created_at, model_id, params, half_life, decay_origin, limits)
 
 
-def read_state(connection: psycopg.Connection) -> dict[str, Any]:
+def read_placing(connection: psycopg.Connection) -> dict[str, Any]:
     """Return the settings and the number of weighted interactions, by which users are placed."""
     settings, pairs = fetch_row(
         connection,
@@ -163,7 +163,7 @@ def serves(connection: psycopg.Connection, origin: Origin) -> bool:
     taken = row[0] if row else None
     if not taken or any(taken.get(name) != getattr(origin, name) for name in ("identity", "label", "created_at")):
         return False
-    state = read_state(connection)
+    state = read_placing(connection)
     before, now = taken.get("interactions", 0), state["interactions"]
     return bool(taken.get("settings") == state["settings"] and abs(now - before) <= MOVED * before)
 
@@ -211,7 +211,7 @@ def place(connection: psycopg.Connection, offer: Offer, settings: Settings, repo
     reach("taken items written")
     notes = [*remarks(connection, offer, settings), *build_indexes(connection, model_id, report)]
     reach("taken version indexed")
-    return Trained(model_id, label, began_at, notes, {**origin.to_json(), **read_state(connection)})
+    return Trained(model_id, label, began_at, notes, {**origin.to_json(), **read_placing(connection)})
 
 
 def neighbors_of(half: ItemHalf) -> ItemNeighbors:

@@ -13,7 +13,7 @@ from recdb.data.generate import generate
 from recdb.database import Database, fetch_row
 from recdb.errors import InvalidInput
 from recdb.job.aging import partition
-from recdb.sizing import Load, Server, make_plan, measure, parts
+from recdb.sizing import Load, Server, make_plan, on_one_server, parts
 
 GB = 10**9
 
@@ -66,7 +66,7 @@ def test_the_figures_are_those_of_a_database_of_100000_users(db: psycopg.Connect
         real = measured(db, RELATIONS[part.name])
         assert part.disk == pytest.approx(real, rel=0.2), part.name
     (whole,) = fetch_row(db, "select pg_database_size(current_database())")
-    assert measure(load).disk == pytest.approx(whole, rel=0.2)
+    assert on_one_server(load).disk == pytest.approx(whole, rel=0.2)
 
     partition(database, every="month")
     (real,) = fetch_row(
@@ -81,7 +81,7 @@ LOAD = Load(users=1_000_000, items=50_000, interactions=40_000_000, pairs=16_000
 def test_a_load_that_fits_takes_one_server_and_more_calls_take_replicas() -> None:
     large = Server(128 * GB, 16)
     assert (make_plan(LOAD, large, 100).cells, make_plan(LOAD, large, 100).copies) == (1, 1)
-    busy = make_plan(LOAD, large, 10 * 16 * 1000 / measure(LOAD).call_ms)
+    busy = make_plan(LOAD, large, 10 * 16 * 1000 / on_one_server(LOAD).call_ms)
     assert busy.cells == 1
     assert busy.copies > 10
 
@@ -101,9 +101,9 @@ def test_items_that_are_too_many_for_a_server_are_refused() -> None:
 
 
 def test_longer_ids_metadata_and_wider_vectors_take_more() -> None:
-    one = measure(LOAD).disk
+    one = on_one_server(LOAD).disk
     for longer in ({"user_id_bytes": 36}, {"item_id_bytes": 36}, {"metadata_bytes": 60}, {"dimension": 256}):
-        assert measure(Load(1_000_000, 50_000, 40_000_000, 16_000_000, **longer)).disk > one * 1.03
+        assert on_one_server(Load(1_000_000, 50_000, 40_000_000, 16_000_000, **longer)).disk > one * 1.03
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def size(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_the_command_reads_short_numbers_and_prints_json(size: Callable[..., commands.Ended]) -> None:
     options = ["--users", "1M", "--items", "50k", "--events", "40_000_000", "--pairs", "16M", "--json"]
     found = json.loads(size(*options).output)
-    assert found["disk"] == pytest.approx(measure(LOAD).disk)
+    assert found["disk"] == pytest.approx(on_one_server(LOAD).disk)
     assert found["cells"] == found["copies"] == 1
 
 
