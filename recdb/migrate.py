@@ -20,6 +20,7 @@ import sqlalchemy
 from psycopg import sql
 
 from recdb.callers import find_owner_as_caller
+from recdb.citus import keep_definitions_here
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
@@ -273,6 +274,7 @@ def prepare(
     raw.execute("set local search_path = pg_catalog, pg_temp")
     require_primary(raw)
     lock_out_installs(raw)
+    keep_definitions_here(raw)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     reach("prepared")
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
@@ -350,6 +352,7 @@ def replay(connection: sqlalchemy.Connection, dimension: int | None = None, rema
         psycopg.Cursor(raw).execute(with_prefix(fill_in(statements, vector, schema), prefix))
     drop_stand_ins(raw)
     found += review(raw)
+    raw.execute("select recdb.fit_functions()")
     if makes_public:
         claim(raw)
         found += open_public(raw, [f"{prefix}_reader", f"{prefix}_analyst"])

@@ -210,20 +210,61 @@ declare
     moment text;
     bound text;
     everything text[] := '{}';
-    of_user text := 'select i.item_id, i.kind, i.created_at, i.value
+    of_user text := '
+#variable_conflict use_column
+begin
+    return query
+        select i.item_id, i.kind, i.created_at, i.value
         from recdb.interaction i
-        where i.user_id = interactions_of.user_id';
-    between_times text := 'select i.user_id, i.item_id, i.kind, i.created_at, i.value
+        where i.user_id = interactions_of.user_id;';
+    between_times text := '
+#variable_conflict use_column
+begin
+    return query
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value
         from recdb.interaction i
-        where i.created_at >= interactions_between.since and i.created_at <= interactions_between.until';
-    since text := 'select distinct i.user_id
+        where i.created_at >= interactions_between.since and i.created_at <= interactions_between.until;';
+    since text := '
+#variable_conflict use_column
+declare
+    next constant xid8 := pg_snapshot_xmax(pg_current_snapshot());
+    own constant xid8 := pg_current_xact_id_if_assigned();
+begin
+    return query
+        select distinct i.user_id
         from recdb.interaction i
         where i.recorded_in >= users_since.seen
           -- A larger number: a row restored from a server that has numbered more transactions. A rebuild reads it.
-          and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
-              or i.recorded_in = pg_current_xact_id_if_assigned())';
+          and (i.recorded_in < next or i.recorded_in = own);';
+    counted constant text := '
+        select a.user_id, a.item_id, a.kind, a.created_at, a.value
+        from (
+            select i.user_id, i.item_id, i.kind, i.created_at, i.value from recdb.interaction i
+            union all
+            select s.user_id, s.item_id, s.kind, s.created_at, s.value from recdb.attached_interactions() s
+        ) a
+        where not exists (select from recdb.ignored_user g where g.user_id = a.user_id)';
+    -- Citus plans a query before PostgreSQL inlines a function: of one that is inlined it would read no row.
+    counted_apart constant text := '
+#variable_conflict use_column
+declare
+    ignored constant text[] := array(select g.user_id from recdb.ignored_user g);
+begin
+    return query
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value
+        from recdb.interaction i
+        where i.user_id <> all (ignored);
+    return query
+        select s.user_id, s.item_id, s.kind, s.created_at, s.value
+        from recdb.attached_interactions() s
+        where s.user_id <> all (ignored);
+end';
     forgotten constant text := 'exists (select from recdb.forgotten_user f where f.user_digest = sha256(
                 (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(%s, ''UTF8''::name))))';
+    spread constant boolean := recdb.is_distributed(to_regclass('recdb.interaction'));
+    -- A parallel worker cannot ask another node. The comment tells write_body() that the function is another one.
+    safety constant text := case when spread then 'stable' else 'stable parallel safe' end;
+    ending constant text := case when spread then E'\nend -- on Citus\n' else E'\nend\n' end;
     changed boolean[];
 begin
     for source in
@@ -245,27 +286,28 @@ begin
             where not exists (select from recdb.forgotten_user)
                or not %s', moment, source.query, format(forgotten, 's.user_id::text'));
         of_user := of_user || format('
-            union all
+    return query
             select s.item_id::text collate "default", s.kind, %s, s.value
             from (%s) s
             where %s
-              and not %s', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
+              and not %s;', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
         between_times := between_times || format('
-            union all select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
+    return query
+            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
             from (%2$s) s
             where s.created_at >= %3$s and s.created_at <= %4$s
               and %1$s between interactions_between.since and interactions_between.until
-              and (not exists (select from recdb.forgotten_user) or not %5$s)',
+              and (not exists (select from recdb.forgotten_user) or not %5$s);',
             moment, source.query, replace(bound, 'users_since.', 'interactions_between.'),
             recdb.as_local('(interactions_between.until + interval ''1 day'')', source.time_type, source.zone),
             format(forgotten, 's.user_id::text'));
         since := since || format('
-            union
-            select s.user_id::text
+    return query
+            select distinct s.user_id::text
             from (%s) s
             where s.created_at >= %s
               and (not exists (select from recdb.forgotten_user)
-                or not %s)', source.query, bound, format(forgotten, 's.user_id::text'));
+                or not %s);', source.query, bound, format(forgotten, 's.user_id::text'));
     end loop;
 
     changed := array[
@@ -273,10 +315,15 @@ begin
             when everything = '{}' then 'select null::text, null::text, null::text, null::timestamptz, '
                 'null::double precision where false'
             else array_to_string(everything, ' union all ') end),
-        recdb.write_body('recdb.interactions_of(text)', 'language sql stable parallel safe', of_user),
-        recdb.write_body('recdb.interactions_between(timestamptz, timestamptz)', 'language sql stable parallel safe',
-            between_times),
-        recdb.write_body('recdb.users_since(xid8, timestamptz)', 'language sql stable', since)];
+        case when spread
+            then recdb.write_body('recdb.read_interactions()', 'language plpgsql stable rows 1000000', counted_apart)
+            else recdb.write_body('recdb.read_interactions()', 'language sql stable parallel safe', counted)
+        end,
+        recdb.write_body('recdb.interactions_of(text)',
+            format('language plpgsql %s rows 50 set plan_cache_mode = auto', safety), of_user || ending),
+        recdb.write_body('recdb.interactions_between(timestamptz, timestamptz)',
+            format('language plpgsql %s set plan_cache_mode = auto', safety), between_times || ending),
+        recdb.write_body('recdb.users_since(xid8, timestamptz)', 'language plpgsql stable', since || ending)];
     return true = any (changed);
 end
 $$;

@@ -259,10 +259,10 @@ begin
     if found or exists (select from recdb.missing_parts()) then
         return;
     end if;
-    -- The queries work, but perhaps not what recdb compares with their columns.
-    perform from recdb.interactions_of('') limit 0;
-    perform from recdb.users_since('0', now()) limit 0;
-    perform from recdb.interactions_between(now(), now()) limit 0;
+    -- The queries work, but perhaps not what recdb compares with their columns. NULL finds no row, and looks for none.
+    perform from recdb.interactions_of(null);
+    perform from recdb.users_since(null, null);
+    perform from recdb.interactions_between(null, null);
     perform from recdb.attached_interactions() limit 0;
     perform from recdb.read_item('') limit 0;
     perform from recdb.read_items() limit 0;

@@ -24,7 +24,7 @@ LAYERS = (
     ("data",),
     ("client", "migrate"),
     ("alchemy", "client_impressions", "client_lists", "removal", "sources"),
-    ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
+    ("alembic", "callers", "calls", "citus", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
     ("content_tables", "impression_tables", "steering_tables", "user_tables"),

@@ -1,0 +1,50 @@
+"""Citus, an extension that spreads tables over several servers: is it here, and which tables of recdb has it spread.
+
+recdb needs no Citus. `recdb distribute` spreads two tables, the interactions and the vectors of the users; everything
+else stays on the coordinator, the server that clients connect to. See docs/citus.md.
+"""
+
+import psycopg
+
+from recdb.database import fetch_row
+
+SPREAD_TABLES = ("interaction", "user_vector")
+"""The tables that `recdb distribute` spreads, by the hash of the user."""
+
+
+def has_citus(connection: psycopg.Connection) -> bool:
+    """Tell whether this database has the extension Citus."""
+    (found,) = fetch_row(connection, "select exists (select from pg_catalog.pg_extension where extname = 'citus')")
+    return bool(found)
+
+
+def is_distributed(connection: psycopg.Connection, table: str) -> bool:
+    """Tell whether Citus has spread a table of recdb over its nodes."""
+    if not has_citus(connection):
+        return False
+    (found,) = fetch_row(
+        connection,
+        "select exists (select from pg_catalog.pg_dist_partition d "
+        "where d.logicalrelid = to_regclass('recdb.' || %s) and d.partmethod = 'h')",
+        [table],
+    )
+    return bool(found)
+
+
+def keep_definitions_here(connection: psycopg.Connection) -> None:
+    """Let Citus copy no definition to other nodes until this transaction ends.
+
+    recdb's functions and views run on the coordinator only. Citus would copy each of them, and refuses some: a function
+    in SQL that names itself before a parameter depends on itself, for Citus.
+    """
+    if has_citus(connection):
+        connection.execute("select set_config('citus.enable_ddl_propagation', 'off', true)")
+
+
+def spread_partition(connection: psycopg.Connection, table: str) -> None:
+    """Spread a table of user vectors over Citus' nodes as the partitions of recdb.user_vector are."""
+    connection.execute(
+        "select pg_catalog.create_distributed_table("
+        "format('recdb.%%I', %s::text), 'user_key', colocate_with => 'recdb.user_vector')",
+        [table],
+    )

@@ -1,0 +1,124 @@
+-- What is different on Citus, where `recdb distribute` has spread the interactions and the vectors of users over several
+-- servers. Without Citus, each function here answers from the catalogue of this server.
+
+
+-- recdb.is_distributed: whether Citus has spread a table over its nodes.
+--   parameters  relation  the table
+--   returns     false also where there is no Citus, or no such table
+--   reads       Citus' catalogue, by name: without Citus it is not there
+create or replace function recdb.is_distributed(relation regclass)
+returns boolean
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    found boolean := false;
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is not null then
+        execute 'select exists (select from pg_catalog.pg_dist_partition d where d.logicalrelid = $1 '
+            'and d.partmethod = ''h'')' into found using relation;
+    end if;
+    return found;
+end
+$$;
+comment on function recdb.is_distributed(regclass) is
+    'Internal: whether Citus has spread a table over its nodes.';
+
+
+-- recdb.count_stored: about how many interactions recdb's own store has.
+--   returns     PostgreSQL's estimate; on Citus, the sum of those of all shards
+--   reads       the system catalogues
+create or replace function recdb.count_stored()
+returns bigint
+language plpgsql stable security definer
+set search_path from current
+as $$
+declare
+    stored bigint;
+begin
+    if recdb.is_distributed(to_regclass('recdb.interaction')) then
+        execute 'select sum(r.result::bigint) from pg_catalog.run_command_on_shards($1, $2) r where r.success' into stored
+        using to_regclass('recdb.interaction'),
+            'select greatest(c.reltuples, 0)::bigint from pg_catalog.pg_class c where c.oid = ''%s''::regclass';
+        return stored;
+    end if;
+    return (
+        select greatest(c.reltuples, 0)::bigint from pg_catalog.pg_class c
+        where c.oid = to_regclass('recdb.interaction'));
+end
+$$;
+comment on function recdb.count_stored() is
+    'Internal: about how many interactions recdb''s own store has; the view health calls it.';
+
+
+-- recdb.count_vectors: how many users have a vector in a model version.
+--   parameters  model_id  the version
+--   reads       user_vector
+create or replace function recdb.count_vectors(model_id integer)
+returns bigint
+language plpgsql stable security definer
+set search_path from current
+as $$
+begin
+    return (select count(*) from recdb.user_vector v where v.model_id = count_vectors.model_id);
+end
+$$;
+comment on function recdb.count_vectors(integer) is
+    'Internal: how many users have a vector in a model version; the view health calls it.';
+
+
+-- recdb.count_bytes: the size of all tables of recdb, with their indexes.
+--   returns     bytes; on Citus, of all nodes
+--   reads       the system catalogues
+create or replace function recdb.count_bytes()
+returns bigint
+language plpgsql stable security definer
+set search_path from current
+as $$
+declare
+    total bigint;
+    spread bigint := 0;
+begin
+    select sum(pg_total_relation_size(c.oid)) into total
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'recdb' and c.relkind in ('r', 'm');
+    if to_regclass('pg_catalog.pg_dist_partition') is not null then
+        execute 'select sum(pg_catalog.citus_total_relation_size(d.logicalrelid)) from pg_catalog.pg_dist_partition d '
+            'join pg_catalog.pg_class c on c.oid = d.logicalrelid '
+            'where c.relnamespace = ''recdb''::regnamespace and c.relkind = ''r'' and d.partmethod = ''h''' into spread;
+    end if;
+    return total + coalesce(spread, 0);
+end
+$$;
+comment on function recdb.count_bytes() is
+    'Internal: the size of all tables of recdb with their indexes; the view health calls it.';
+
+
+-- recdb.fit_functions: let the functions that read spread tables plan as Citus needs it.
+--   writes      the settings of nearest_users() and nearest_strangers(), and the functions that combine_interactions()
+--               writes
+-- A search of the nearest users asks every node, and Citus has no plan for that with open parameters. Without Citus, one
+-- plan for all calls is quicker, and recommend() asks for one.
+create or replace function recdb.fit_functions()
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    planning constant text := case when recdb.is_distributed(to_regclass('recdb.user_vector'))
+        then 'set plan_cache_mode = auto' else 'reset plan_cache_mode' end;
+    target regprocedure;
+begin
+    for target in
+        select p.oid from pg_catalog.pg_proc p
+        where p.pronamespace = 'recdb'::regnamespace and p.proname in ('nearest_users', 'nearest_strangers')
+    loop
+        execute format('alter function %s %s', target, planning);
+    end loop;
+    perform recdb.combine_interactions();
+end
+$$;
+comment on function recdb.fit_functions() is
+    'Internal: lets the functions that read the interactions and the vectors of users plan as Citus needs it, where '
+    '`recdb distribute` has spread these tables.';
