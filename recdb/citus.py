@@ -5,6 +5,7 @@ else stays on the coordinator, the server that clients connect to. See docs/citu
 """
 
 import psycopg
+from psycopg import sql
 
 from recdb.database import fetch_row
 
@@ -48,3 +49,14 @@ def spread_partition(connection: psycopg.Connection, table: str) -> None:
         "format('recdb.%%I', %s::text), 'user_key', colocate_with => 'recdb.user_vector')",
         [table],
     )
+
+
+def set_everywhere(connection: psycopg.Connection, table: str, setting: str, value: str) -> None:
+    """Set a setting until the transaction ends: for a spread table, on its nodes too."""
+    if is_distributed(connection, table):
+        # Citus sends SET LOCAL to its nodes, and no set_config().
+        connection.execute("select set_config('citus.propagate_set_commands', 'local', true)")
+        statement = sql.SQL("set local {} = {}").format(sql.Identifier(setting), sql.Literal(value))
+        connection.execute(statement)
+    else:
+        connection.execute("select set_config(%s, %s, true)", [setting, value])

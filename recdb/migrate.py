@@ -337,7 +337,15 @@ def create_roles(connection: sqlalchemy.Connection) -> None:
 
 def replay(connection: sqlalchemy.Connection, dimension: int | None = None, remarks: list[str] | None = None) -> None:
     """Replace everything in `sql/`, in the order of its file names, and repair the parts that it needs and reads."""
-    raw = _raw(connection)
+    found = replay_definitions(_raw(connection), dimension)
+    if remarks is not None:
+        remarks.extend(found)
+    reach("replayed")
+
+
+def replay_definitions(raw: psycopg.Connection, dimension: int | None = None) -> list[str]:
+    """Do what replay() does in a transaction that is open; return the repairs."""
+    keep_definitions_here(raw)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     makes_public = may_make_public_recommend(raw)
     vector, prefix, schema = vector_schema(raw), installed_prefix(raw), schema_of(raw) or DEFAULT_SCHEMA
@@ -356,9 +364,7 @@ def replay(connection: sqlalchemy.Connection, dimension: int | None = None, rema
     if makes_public:
         claim(raw)
         found += open_public(raw, [f"{prefix}_reader", f"{prefix}_analyst"])
-    if remarks is not None:
-        remarks.extend(found)
-    reach("replayed")
+    return found
 
 
 def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:

@@ -95,6 +95,22 @@ comment on function recdb.count_bytes() is
     'Internal: the size of all tables of recdb with their indexes; the view health calls it.';
 
 
+-- recdb.keep_definitions_here: let Citus copy no definition of a function to other nodes until this transaction ends.
+-- recdb's functions run on the coordinator. Citus refuses some, and others after a statement that reached every node.
+create or replace function recdb.keep_definitions_here()
+returns void
+language plpgsql volatile
+as $$
+begin
+    if current_setting('citus.enable_ddl_propagation', true) = 'on' then
+        perform set_config('citus.enable_ddl_propagation', 'off', true);
+    end if;
+end
+$$;
+comment on function recdb.keep_definitions_here() is
+    'Internal: lets Citus copy no definition to other nodes until this transaction ends.';
+
+
 -- recdb.fit_functions: let the functions that read spread tables plan as Citus needs it.
 --   writes      the settings of nearest_users() and nearest_strangers(), and the functions that combine_interactions()
 --               writes
@@ -110,6 +126,7 @@ declare
         then 'set plan_cache_mode = auto' else 'reset plan_cache_mode' end;
     target regprocedure;
 begin
+    perform recdb.keep_definitions_here();
     for target in
         select p.oid from pg_catalog.pg_proc p
         where p.pronamespace = 'recdb'::regnamespace and p.proname in ('nearest_users', 'nearest_strangers')
@@ -122,3 +139,28 @@ $$;
 comment on function recdb.fit_functions() is
     'Internal: lets the functions that read the interactions and the vectors of users plan as Citus needs it, where '
     '`recdb distribute` has spread these tables.';
+
+
+-- recdb.spread_source: the table of an attached one that Citus has spread over its nodes, or copied to each of them.
+--   parameters  source  a row of attachment
+--   returns     the name of a table that the attached one is, or that it reads; NULL if there is none
+--   reads       the system catalogues and Citus' catalogue
+-- recdb reads attached tables in functions that PostgreSQL inlines after Citus has planned: they would find no row.
+create or replace function recdb.spread_source(source recdb.attachment)
+returns text
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    spread text;
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is not null then
+        execute 'select min(d.logicalrelid::text) from unnest($1) r(name) '
+            'cross join lateral recdb.beneath(to_regclass(r.name)) b(oid) '
+            'join pg_catalog.pg_dist_partition d on d.logicalrelid = b.oid' into spread using source.reads;
+    end if;
+    return spread;
+end
+$$;
+comment on function recdb.spread_source(recdb.attachment) is
+    'Internal: the table under an attached one that Citus has spread over its nodes; NULL if there is none.';

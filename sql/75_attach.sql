@@ -181,6 +181,7 @@ begin
     if (select p.prosrc = body from pg_catalog.pg_proc p where p.oid = target) then
         return false;
     end if;
+    perform recdb.keep_definitions_here();
     execute format('create or replace function recdb.%I(%s) returns %s %s as %L',
         (select p.proname from pg_catalog.pg_proc p where p.oid = target),
         pg_get_function_arguments(target), pg_get_function_result(target), settings, body);

@@ -59,6 +59,10 @@ begin
     if found then
         return format('%s belongs to a role that is not recdb''s owner', foreign_view);
     end if;
+    if recdb.spread_source(source) is not null then
+        return format('Citus has spread %s over its nodes, and recdb reads tables of the coordinator only',
+            recdb.spread_source(source));
+    end if;
     moment := recdb.mapped_type(source.relation, source.mapping ->> 'at');
     if source.role <> 'items' and moment not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
     then

@@ -85,7 +85,9 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
         message = "the last refresh ran on another server, before a restore: the next one starts over"
         return Verdict("warn", message, "recdb refresh")
     connection.execute("select recdb.check_sources()")
-    (waiting,) = fetch_row(connection, "select count(distinct s.user_id) from recdb.users_since(%s::xid8, %s) s", [seen, started])
+    (waiting,) = fetch_row(
+        connection, "select count(distinct s.user_id) from recdb.users_since(%s::xid8, %s) s", [seen, started]
+    )
     if waiting and age > REFRESH_AGE:
         since = f"{waiting:,} users changed in the {age_of(age)} since the last refresh"
         message = f"{since}: their changes do not reach other users' lists yet"

@@ -160,7 +160,9 @@ def detach_partitions(connection: psycopg.Connection) -> None:
     for parent, child, pending in attached:
         connection.execute(
             sql.SQL("alter table recdb.{} detach partition recdb.{} {}").format(
-                sql.Identifier(parent), sql.Identifier(child), sql.SQL("finalize" if pending else "" if parent == plain else "concurrently")
+                sql.Identifier(parent),
+                sql.Identifier(child),
+                sql.SQL("finalize" if pending else "" if parent == plain else "concurrently"),
             )
         )
 

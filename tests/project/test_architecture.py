@@ -16,7 +16,7 @@ ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 LAYERS = (
     ("cli",),
     ("service", "evaluate"),
-    ("tuning", "everyone", "experiments", "demo", "doctor"),
+    ("tuning", "everyone", "experiments", "demo", "doctor", "spread"),
     ("job",),
     ("arrays",),
     ("offline",),

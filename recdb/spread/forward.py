@@ -1,0 +1,130 @@
+"""`recdb distribute`: spread the interactions and the vectors of users over the nodes of a Citus cluster, in place."""
+
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+
+from recdb.citus import SPREAD_TABLES
+from recdb.database import Database, fetch_row
+from recdb.errors import RecdbError
+from recdb.faults import reach
+from recdb.job.indexes import build_spread_index
+from recdb.job.lock import job_lock, naming_the_blocker
+from recdb.job.rebuild import vacuum
+from recdb.migrate import require_whole
+from recdb.progress import Report
+from recdb.spread.check import check_nodes, check_shards, check_sources, find_cluster
+from recdb.spread.hold import hold_tables, partitions_of
+
+KEYS = {"interaction": "user_id", "user_vector": "user_key"}
+
+
+def distribute(database: Database, shards: int | None, report: Report, *, dry_run: bool = False) -> list[str]:
+    """Spread recdb's tables of users over the nodes; return a line for each step. With `dry_run`, only the lines.
+
+    One transaction does it all, so an interrupted run leaves everything as it was. What follows the transaction, the
+    statistics and a setting of the database, is done again by every run. Raises RecdbError if the cluster is not ready.
+    """
+    with job_lock(database) as connection:
+        if connection is None:
+            raise RecdbError("a training is running: nothing was changed", "try again when it is done")
+        require_whole(connection)
+        cluster = find_cluster(connection)
+        number = check_shards(shards, cluster)
+        check_nodes(connection, cluster)
+        if cluster.spread and shards is not None and shards != cluster.shards:
+            raise RecdbError(
+                f"recdb has {cluster.shards} shards already: nothing was changed",
+                f"recdb distribute --undo; then: recdb distribute --shards {shards}",
+            )
+        check_sources(connection)
+        todo = [table for table in SPREAD_TABLES if table not in cluster.spread]
+        lines = list(describe(connection, todo, number, cluster.nodes))
+        if dry_run:
+            return lines
+        if todo:
+            with naming_the_blocker(database), connection.transaction():
+                hold_tables(connection)
+                for table in todo:
+                    report(f"spreading {table}")
+                    spread(connection, table, number)
+                    reach(f"{table} spread")
+                connection.execute("select recdb.fit_functions()")
+            reach("spread")
+        report("gathering statistics")
+        vacuum(connection)
+        return [*lines, *set_iterative_scan(connection)]
+
+
+def describe(connection: psycopg.Connection, todo: list[str], shards: int, nodes: int) -> Iterator[str]:
+    """Yield a line for each step of `distribute()`."""
+    if not todo:
+        yield "recdb is spread already"
+    for table in todo:
+        (rows, size) = fetch_row(
+            connection,
+            "select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint, "
+            "coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint "
+            "from pg_class c where c.relnamespace = 'recdb'::regnamespace and c.relname = any (%s)",
+            [partitions_of(connection, table)],
+        )
+        yield (
+            f"recdb.{table}: about {rows:,} rows, {-(-size // (1 << 20)):,} MB, into {shards} shards by {KEYS[table]} "
+            f"on {nodes} node{'s' if nodes > 1 else ''}"
+        )
+
+
+def spread(connection: psycopg.Connection, table: str, shards: int) -> None:
+    """Spread a table over the nodes, with its rows and its indexes; the index of vectors is built in each shard."""
+    leaves = partitions_of(connection, table)
+    if table == "interaction":
+        # Citus keeps a key unique only if it names the column that rows are spread by.
+        connection.execute("alter table recdb.interaction drop constraint interaction_pkey")
+        connection.execute(
+            "alter table recdb.interaction add constraint interaction_pkey primary key (interaction_id, user_id)"
+        )
+    slow = [leaf for leaf in leaves if drop_hnsw(connection, leaf)]
+    connection.execute(
+        "select pg_catalog.create_distributed_table('recdb.' || %s::text, %s, shard_count => %s, "
+        "colocate_with => 'none')",
+        [table, KEYS[table], shards],
+    )
+    for leaf in leaves:
+        connection.execute(
+            "select pg_catalog.truncate_local_data_after_distributing_table(('recdb.' || %s::text)::regclass)", [leaf]
+        )
+    for leaf in slow:
+        build_spread_index(connection, leaf)
+
+
+def drop_hnsw(connection: psycopg.Connection, table: str) -> bool:
+    """Drop the HNSW index of a table, to be built after its rows are copied: row by row it takes many times as long."""
+    rows = connection.execute(
+        "select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam "
+        "where i.indrelid = to_regclass('recdb.' || %s::text) and a.amname = 'hnsw'",
+        [table],
+    ).fetchall()
+    for (name,) in rows:
+        connection.execute(sql.SQL("drop index recdb.{}").format(sql.Identifier(name)))
+    return bool(rows)
+
+
+def set_iterative_scan(connection: psycopg.Connection) -> list[str]:
+    """Let searches on every node go on until they have enough rows: a setting of the database. Return what is left."""
+    (name,) = fetch_row(connection, "select quote_ident(current_database())")
+    statement = f"alter database {name} set hnsw.iterative_scan = 'strict_order'"
+    try:
+        with connection.transaction():
+            connection.execute("load 'vector'")
+            connection.execute("set local citus.enable_ddl_propagation = off")
+            connection.execute(statement)
+            failed = connection.execute(
+                "select n.nodename || ':' || n.nodeport, r.result from pg_catalog.run_command_on_workers(%s) r "
+                "join pg_catalog.pg_dist_node n on n.nodename = r.nodename and n.nodeport = r.nodeport "
+                "where not r.success and n.groupid > 0",
+                [statement],
+            ).fetchall()
+    except psycopg.errors.InsufficientPrivilege as error:
+        return [f"a superuser runs on every node: load 'vector'; {statement}; ({error.diag.message_primary})"]
+    return [f"a superuser runs on {node}: load 'vector'; {statement}; ({reason})" for node, reason in failed]
