@@ -95,6 +95,45 @@ comment on function recdb.count_bytes() is
     'Internal: the size of all tables of recdb with their indexes; the view health calls it.';
 
 
+-- recdb.await_commits: wait for transactions that have ended on this server, and are still to end on other nodes.
+--   returns     true; false if one has not ended after 10 seconds, such as on a node that is away. Then a row that this
+--               transaction does not see may be of a transaction that it takes for ended
+--   reads       pg_prepared_xacts on every node, if the interactions are spread
+-- Citus commits in two phases: a transaction that wrote on several nodes ends here first.
+create or replace function recdb.await_commits()
+returns boolean
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    question constant text := 'select coalesce(array_agg(p.gid), ''{}'')::text from pg_catalog.pg_prepared_xacts p '
+        'where p.database = pg_catalog.current_database() and p.gid like ''citus_%''';
+    started constant timestamptz := clock_timestamp();
+    awaited text[];
+    open_now text[];
+begin
+    if not recdb.is_distributed(to_regclass('recdb.interaction')) then
+        return true;
+    end if;
+    loop
+        execute 'select array_agg(g.gid) from pg_catalog.run_command_on_all_nodes($1) r '
+            'cross join lateral unnest(r.result::text[]) g(gid) where r.success' into open_now using question;
+        awaited := case when awaited is null then coalesce(open_now, '{}')
+            else array(select a.gid from unnest(awaited) a(gid) where a.gid = any (coalesce(open_now, '{}'))) end;
+        if awaited = '{}' then
+            return true;
+        elsif clock_timestamp() > started + interval '10 seconds' then
+            return false;
+        end if;
+        perform pg_sleep(0.02);
+    end loop;
+end
+$$;
+comment on function recdb.await_commits() is
+    'Internal: on Citus, waits for transactions that have ended here and are still to end on other nodes; false if one '
+    'does not end.';
+
+
 -- recdb.keep_definitions_here: let Citus copy no definition of a function to other nodes until this transaction ends.
 -- recdb's functions run on the coordinator. Citus refuses some, and others after a statement that reached every node.
 create or replace function recdb.keep_definitions_here()

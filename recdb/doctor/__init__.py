@@ -15,6 +15,7 @@ from recdb.doctor import (
     content,
     installation,
     memberships,
+    nodes,
     oddities,
     privileges,
     recall,
@@ -70,6 +71,11 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "shared_buffers": storage.check_shared_buffers,
     "index memory": storage.check_index_memory,
     "work_mem": storage.check_work_mem,
+    "nodes": nodes.check_nodes,
+    "shards": nodes.check_shards,
+    "searches": nodes.check_searches,
+    "durability": nodes.check_durability,
+    "writers": nodes.check_writers,
 }
 
 

@@ -116,7 +116,7 @@ def check_vectors(connection: psycopg.Connection) -> Verdict | None:
     """Most users have a vector; users without one are not found as neighbours."""
     row = connection.execute(
         """
-        select (select count(*) from recdb.user_vector v where v.model_id = m.model_id),
+        select recdb.count_vectors(m.model_id),
             (select count(*) from recdb.user_key u
              where not exists (select from recdb.impression)
                 or exists (select from recdb.user_item w where w.user_key = u.user_key))
