@@ -112,19 +112,20 @@ def drop_hnsw(connection: psycopg.Connection, table: str) -> bool:
 
 def set_iterative_scan(connection: psycopg.Connection) -> list[str]:
     """Let searches on every node go on until they have enough rows: a setting of the database. Return what is left."""
-    (name,) = fetch_row(connection, "select quote_ident(current_database())")
+    name, vector = fetch_row(
+        connection,
+        "select quote_ident(current_database()), quote_ident(n.nspname) from pg_extension e "
+        "join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'",
+    )
     statement = f"alter database {name} set hnsw.iterative_scan = 'strict_order'"
-    try:
-        with connection.transaction():
-            connection.execute("load 'vector'")
-            connection.execute("set local citus.enable_ddl_propagation = off")
-            connection.execute(statement)
-            failed = connection.execute(
-                "select n.nodename || ':' || n.nodeport, r.result from pg_catalog.run_command_on_workers(%s) r "
-                "join pg_catalog.pg_dist_node n on n.nodename = r.nodename and n.nodeport = r.nodeport "
-                "where not r.success and n.groupid > 0",
-                [statement],
-            ).fetchall()
-    except psycopg.errors.InsufficientPrivilege as error:
-        return [f"a superuser runs on every node: load 'vector'; {statement}; ({error.diag.message_primary})"]
+    # A vector loads pgvector's library, which knows the setting.
+    alone = (
+        f"do $do$ begin perform '[1]'::{vector}.vector; "
+        f"perform set_config('citus.enable_ddl_propagation', 'off', true); {statement}; end $do$"
+    )
+    failed = connection.execute(
+        "select n.nodename || ':' || n.nodeport, r.result from pg_catalog.run_command_on_all_nodes(%s) r "
+        "join pg_catalog.pg_dist_node n on n.nodeid = r.nodeid where not r.success",
+        [alone],
+    ).fetchall()
     return [f"a superuser runs on {node}: load 'vector'; {statement}; ({reason})" for node, reason in failed]
