@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 
 from recdb.database import fetch_row
+from recdb.errors import RecdbError
 
 SPREAD_TABLES = ("interaction", "user_vector")
 """The tables that `recdb distribute` spreads, by the hash of the user."""
@@ -60,3 +61,19 @@ def set_everywhere(connection: psycopg.Connection, table: str, setting: str, val
         connection.execute(statement)
     else:
         connection.execute("select set_config(%s, %s, true)", [setting, value])
+
+
+def require_here(connection: psycopg.Connection, relation: str) -> None:
+    """Raise RecdbError if Citus has spread a table, or one that a view reads: recdb would find no row of it."""
+    if not has_citus(connection):
+        return
+    row = connection.execute(
+        "select d.logicalrelid::text from recdb.beneath(%s::regclass) b(oid) "
+        "join pg_catalog.pg_dist_partition d on d.logicalrelid = b.oid limit 1",
+        [relation],
+    ).fetchone()
+    if row:
+        raise RecdbError(
+            f"Citus has spread {row[0]} over its nodes, and recdb reads tables of the coordinator only",
+            f"select undistribute_table('{row[0]}'); or load its rows into recdb's own store with recdb load",
+        )

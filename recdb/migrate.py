@@ -344,7 +344,7 @@ def replay(connection: sqlalchemy.Connection, dimension: int | None = None, rema
 
 
 def replay_definitions(raw: psycopg.Connection, dimension: int | None = None) -> list[str]:
-    """Do what replay() does in a transaction that is open; return the repairs."""
+    """Do the work of replay() in an open transaction; return the repairs."""
     keep_definitions_here(raw)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     makes_public = may_make_public_recommend(raw)

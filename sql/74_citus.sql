@@ -1,5 +1,5 @@
--- What is different on Citus, where `recdb distribute` has spread the interactions and the vectors of users over several
--- servers. Without Citus, each function here answers from the catalogue of this server.
+-- The parts that are different on Citus, where `recdb distribute` has spread the interactions and the vectors of users
+-- over several servers. Without Citus, each function here answers from the catalogue of this server.
 
 
 -- recdb.is_distributed: whether Citus has spread a table over its nodes.
@@ -37,8 +37,8 @@ declare
     stored bigint;
 begin
     if recdb.is_distributed(to_regclass('recdb.interaction')) then
-        execute 'select sum(r.result::bigint) from pg_catalog.run_command_on_shards($1, $2) r where r.success' into stored
-        using to_regclass('recdb.interaction'),
+        execute 'select sum(r.result::bigint) from pg_catalog.run_command_on_shards($1, $2) r where r.success'
+        into stored using to_regclass('recdb.interaction'),
             'select greatest(c.reltuples, 0)::bigint from pg_catalog.pg_class c where c.oid = ''%s''::regclass';
         return stored;
     end if;
@@ -53,6 +53,7 @@ comment on function recdb.count_stored() is
 
 -- recdb.count_vectors: how many users have a vector in a model version.
 --   parameters  model_id  the version
+--   returns     the number; 0 for a version without vectors
 --   reads       user_vector
 create or replace function recdb.count_vectors(model_id integer)
 returns bigint
@@ -150,11 +151,96 @@ comment on function recdb.keep_definitions_here() is
     'Internal: lets Citus copy no definition to other nodes until this transaction ends.';
 
 
+-- recdb.write_reader: give a function that reads interactions its body.
+--   parameters  target   the function
+--               queries  the first reads recdb's own store, and each of the others an attached table
+--   returns     whether anything changed
+-- PostgreSQL inlines a function in SQL. Citus plans a query before that, and would read no row of a spread table:
+-- there, the body is in plpgsql, one statement for each query. Citus' nodes number transactions apart: so bounds of
+-- transactions are values, and rows that were written through another node are found by their time.
+create or replace function recdb.write_reader(target regprocedure, queries text[])
+returns boolean
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    name constant text := (select p.proname from pg_catalog.pg_proc p where p.oid = target);
+    own text := queries[1];
+    declared text := '';
+    settings text := '';
+begin
+    if not recdb.is_distributed(to_regclass('recdb.interaction')) then
+        return recdb.write_body(target,
+            'language sql stable' || case name when 'users_since' then '' else ' parallel safe' end,
+            array_to_string(queries, case name when 'users_since' then ' union ' else ' union all ' end));
+    end if;
+    if name = 'interactions_of' then
+        settings := ' rows 50';
+    elsif name = 'users_since' then
+        declared := 'declare
+    next constant xid8 := pg_snapshot_xmax(pg_current_snapshot());
+    own constant xid8 := pg_current_xact_id_if_assigned();
+';
+        own := replace(replace(own, 'pg_snapshot_xmax(pg_current_snapshot())', 'next'),
+            'pg_current_xact_id_if_assigned()', 'own') || ';
+    return query select distinct i.user_id from recdb.interaction i where i.created_at >= users_since.since';
+    end if;
+    -- A parallel worker cannot ask another node.
+    return recdb.write_body(target, 'language plpgsql stable' || settings || ' set plan_cache_mode = auto',
+        E'\n#variable_conflict use_column\n' || declared || E'begin\n    return query '
+            || array_to_string(array[own] || queries[2:], E';\n    return query ') || E';\nend\n');
+end
+$$;
+comment on function recdb.write_reader(regprocedure, text[]) is
+    'Internal: gives a function that reads interactions its body: in SQL, or in plpgsql where Citus has spread them.';
+
+
+-- recdb.write_read_interactions: give read_interactions() its body.
+--   returns     whether anything changed
+--   writes      read_interactions(), the interactions that count for others: recdb's own store and all attached tables,
+--               without forgotten users and without those of ignored_user
+-- Its caller is recdb's owner, with whose rights it reads attached tables; analysts have the view interactions.
+create or replace function recdb.write_read_interactions()
+returns boolean
+language plpgsql volatile
+set search_path from current
+as $$
+begin
+    if not recdb.is_distributed(to_regclass('recdb.interaction')) then
+        return recdb.write_body('recdb.read_interactions()', 'language sql stable parallel safe', '
+    select a.user_id, a.item_id, a.kind, a.created_at, a.value
+    from (
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value from recdb.interaction i
+        union all
+        select s.user_id, s.item_id, s.kind, s.created_at, s.value from recdb.attached_interactions() s
+    ) a
+    where not exists (select from recdb.ignored_user g where g.user_id = a.user_id)');
+    end if;
+    return recdb.write_body('recdb.read_interactions()', 'language plpgsql stable rows 1000000', '
+#variable_conflict use_column
+declare
+    ignored constant text[] := array(select g.user_id from recdb.ignored_user g);
+begin
+    return query
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value
+        from recdb.interaction i
+        where i.user_id <> all (ignored);
+    return query
+        select s.user_id, s.item_id, s.kind, s.created_at, s.value
+        from recdb.attached_interactions() s
+        where s.user_id <> all (ignored);
+end');
+end
+$$;
+comment on function recdb.write_read_interactions() is
+    'Internal: gives read_interactions() its body: in SQL, or in plpgsql where Citus has spread the interactions.';
+
+
 -- recdb.fit_functions: let the functions that read spread tables plan as Citus needs it.
 --   writes      the settings of nearest_users() and nearest_strangers(), and the functions that combine_interactions()
 --               writes
--- A search of the nearest users asks every node, and Citus has no plan for that with open parameters. Without Citus, one
--- plan for all calls is quicker, and recommend() asks for one.
+-- A search of the nearest users asks every node, and Citus has no plan for that with open parameters. Without Citus,
+-- one plan for all calls is quicker, and recommend() asks for one.
 create or replace function recdb.fit_functions()
 returns void
 language plpgsql volatile

@@ -192,6 +192,98 @@ comment on function recdb.write_body(regprocedure, text, text) is
     'Internal: gives a function another body, unless it has this body already; whether it changed.';
 
 
+-- recdb.combine_interactions: write attached_interactions(), interactions_of(), interactions_between() and
+-- users_since() again, over recdb's own store and every table that is attached as interactions and can be read.
+--   returns     whether anything changed
+--   reads       attachment, and the types of the columns of the attached tables
+--   writes      the bodies of these functions
+-- A row without a time has the time at which its table was attached, and is in no span of interactions_between(), which
+-- compares the column itself first, for its index: a clock that is put back shows no time that is a day ahead. A time
+-- without time zone is read in the mapping's time zone, else as UTC. The rows of forgotten users are left out; if
+-- nobody was forgotten, this costs one look at an empty table.
+create or replace function recdb.combine_interactions()
+returns boolean
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    source record;
+    moment text;
+    bound text;
+    everything text[] := '{}';
+    of_user text[] := array['select i.item_id, i.kind, i.created_at, i.value
+        from recdb.interaction i
+        where i.user_id = interactions_of.user_id'];
+    between_times text[] := array['select i.user_id, i.item_id, i.kind, i.created_at, i.value
+        from recdb.interaction i
+        where i.created_at >= interactions_between.since and i.created_at <= interactions_between.until'];
+    since text[] := array['select distinct i.user_id
+        from recdb.interaction i
+        where i.recorded_in >= users_since.seen
+          -- A larger number: a row restored from a server that has numbered more transactions. A rebuild reads it.
+          and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
+              or i.recorded_in = pg_current_xact_id_if_assigned())'];
+    forgotten constant text := 'exists (select from recdb.forgotten_user f where f.user_digest = sha256(
+                (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(%s, ''UTF8''::name))))';
+    changed boolean[];
+begin
+    for source in
+        select t.query, t.attached_at, coalesce(t.mapping ->> 'timezone', 'UTC') as zone,
+            coalesce(recdb.mapped_type(t.relation, t.mapping ->> 'at'), 'timestamptz'::regtype) as time_type,
+            recdb.is_id('s.user_id', 'interactions_of.user_id', recdb.mapped_type(t.relation, t.mapping ->> 'user'))
+                as is_user
+        from recdb.attachment t
+        where t.role = 'interactions' and t.state = 'read' and t.query is not null
+        order by t.attachment_id
+    loop
+        bound := recdb.as_local('users_since.since', source.time_type, source.zone);
+        moment := format('coalesce(%s, %L::timestamptz)',
+            recdb.as_time('s.created_at', source.time_type, source.zone), source.attached_at);
+
+        everything := everything || format('
+            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %s, s.value
+            from (%s) s
+            where not exists (select from recdb.forgotten_user)
+               or not %s', moment, source.query, format(forgotten, 's.user_id::text'));
+        of_user := of_user || format('
+            select s.item_id::text collate "default", s.kind, %s, s.value
+            from (%s) s
+            where %s
+              and not %s', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
+        between_times := between_times || format('
+            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
+            from (%2$s) s
+            where s.created_at >= %3$s and s.created_at <= %4$s
+              and %1$s between interactions_between.since and interactions_between.until
+              and (not exists (select from recdb.forgotten_user) or not %5$s)',
+            moment, source.query, replace(bound, 'users_since.', 'interactions_between.'),
+            recdb.as_local('(interactions_between.until + interval ''1 day'')', source.time_type, source.zone),
+            format(forgotten, 's.user_id::text'));
+        since := since || format('
+            select s.user_id::text
+            from (%s) s
+            where s.created_at >= %s
+              and (not exists (select from recdb.forgotten_user)
+                or not %s)', source.query, bound, format(forgotten, 's.user_id::text'));
+    end loop;
+
+    changed := array[
+        recdb.write_body('recdb.attached_interactions()', 'language sql stable parallel safe', case
+            when everything = '{}' then 'select null::text, null::text, null::text, null::timestamptz, '
+                'null::double precision where false'
+            else array_to_string(everything, ' union all ') end),
+        recdb.write_read_interactions(),
+        recdb.write_reader('recdb.interactions_of(text)', of_user),
+        recdb.write_reader('recdb.interactions_between(timestamptz, timestamptz)', between_times),
+        recdb.write_reader('recdb.users_since(xid8, timestamptz)', since)];
+    return true = any (changed);
+end
+$$;
+comment on function recdb.combine_interactions() is
+    'Internal: writes attached_interactions(), interactions_of(), interactions_between() and users_since() again, over '
+    'recdb''s own store and the attached tables; whether anything changed.';
+
+
 -- recdb.combine_items: write read_items() and read_item() again, over every table that is attached as items and can be
 -- read, and recdb's own catalogue.
 --   returns     whether anything changed

@@ -17,7 +17,7 @@ def is_spread(connection: psycopg.Connection) -> bool:
     return any(is_distributed(connection, table) for table in SPREAD_TABLES)
 
 
-def ask(connection: psycopg.Connection, question: str) -> list[tuple[str, bool, str | None]]:
+def ask_nodes(connection: psycopg.Connection, question: str) -> list[tuple[str, bool, str | None]]:
     """Ask every node a question that has one answer; return each node's name, whether it answered, and the answer."""
     return connection.execute(
         f"select {NODE}, r.success, r.result from pg_catalog.run_command_on_all_nodes(%s) r "
@@ -26,7 +26,7 @@ def ask(connection: psycopg.Connection, question: str) -> list[tuple[str, bool, 
     ).fetchall()
 
 
-def check_nodes(connection: psycopg.Connection) -> Verdict | None:
+def check_cluster_nodes(connection: psycopg.Connection) -> Verdict | None:
     """Every node answers, and all have the same pgvector."""
     if not is_spread(connection):
         return None
@@ -38,14 +38,14 @@ def check_nodes(connection: psycopg.Connection) -> Verdict | None:
     if away:
         names = some([name for (name,) in away])
         return Verdict("fail", f"no answer from {names}: every call of recommend() fails", "start these nodes")
-    versions = ask(connection, "select extversion from pg_catalog.pg_extension where extname = 'vector'")
+    versions = ask_nodes(connection, "select extversion from pg_catalog.pg_extension where extname = 'vector'")
     if len({version for _, _, version in versions}) > 1:
         listed = some([f"{name} ({version or 'none'})" for name, _, version in versions])
         return Verdict("warn", f"nodes have different versions of pgvector: {listed}", "alter extension vector update;")
     return Verdict("ok", f"{len(versions)} answer")
 
 
-def check_shards(connection: psycopg.Connection) -> Verdict | None:
+def check_vector_shards(connection: psycopg.Connection) -> Verdict | None:
     """The interactions and the vectors are both spread, and each shard of vectors has an HNSW index."""
     if not is_spread(connection):
         return None
@@ -81,7 +81,7 @@ def check_searches(connection: psycopg.Connection) -> Verdict | None:
     """Searches in shards go on until they have enough rows: a setting that reaches nodes only through the database."""
     if not is_spread(connection):
         return None
-    answers = ask(connection, "select coalesce(pg_catalog.current_setting('hnsw.iterative_scan', true), '')")
+    answers = ask_nodes(connection, "select coalesce(pg_catalog.current_setting('hnsw.iterative_scan', true), '')")
     short = [name for name, _, value in answers if value != "strict_order"]
     if short:
         (database,) = fetch_row(connection, "select quote_ident(current_database())")
@@ -98,7 +98,7 @@ def check_durability(connection: psycopg.Connection) -> Verdict | None:
     """No node acknowledges writes before they are on disk: a shard that moves would leave them behind."""
     if not is_spread(connection):
         return None
-    answers = ask(
+    answers = ask_nodes(
         connection,
         "select pg_catalog.current_setting('synchronous_commit') || coalesce((select ', for role ' || "
         "min(r.rolname) from pg_catalog.pg_db_role_setting s join pg_catalog.pg_roles r on r.oid = s.setrole "

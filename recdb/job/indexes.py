@@ -137,8 +137,8 @@ def measure_shard(connection: psycopg.Connection, table: str, dimension: int) ->
             "select (select count(*) from recdb.{}) / count(distinct s.shardid)::float8, "
             "ceil(count(*)::float8 / count(distinct p.groupid))::integer "
             "from pg_catalog.pg_dist_shard s join pg_catalog.pg_dist_placement p on p.shardid = s.shardid "
-            "where s.logicalrelid = to_regclass({})"
-        ).format(sql.Identifier(table), sql.Literal(f"recdb.{table}")),
+            "where s.logicalrelid = to_regclass('recdb.' || {})"
+        ).format(sql.Identifier(table), sql.Literal(table)),
     )
     needed = needed_memory(rows, dimension)
     return Memory(needed, min(max(needed, PARALLEL_MEMORY), allowed_memory(connection) // on_a_node))

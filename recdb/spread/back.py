@@ -1,9 +1,9 @@
 """`recdb distribute --undo`: bring recdb's tables back to the coordinator, in place.
 
-Citus' own undistribute_table() takes no table with an identity column, and drops with cascade what depends on the old
-table. So each table is made again beside the spread one, filled from it, and put in its place. Then the replay of
-`sql/` lets recdb's views name the new one, and the old one goes without cascade: whatever of the application's depends
-on it stops the transaction.
+Citus' own undistribute_table() takes no table with an identity column, and drops the dependents of the old table with
+cascade. So each table is made again beside the spread one, filled from it, and put in its place. Then the replay of
+`sql/` lets recdb's views name the new one, and the old one goes without cascade: a dependent
+of the application stops the transaction.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a cluster of Citus must have before recdb is spread over it: checks that change nothing."""
+"""The needs of recdb before it is spread over a cluster of Citus: checks that change nothing."""
 
 from dataclasses import dataclass
 
@@ -31,8 +31,11 @@ def require_citus(connection: psycopg.Connection) -> None:
             "this database has no extension citus",
             "a superuser runs: create extension citus; on every node, and adds the nodes with citus_add_node()",
         )
-    (coordinates,) = fetch_row(connection, "select pg_catalog.citus_is_coordinator()")
-    if not coordinates:
+    (works,) = fetch_row(
+        connection,
+        "select exists (select from pg_catalog.pg_dist_node) and not pg_catalog.citus_is_coordinator()",
+    )
+    if works:
         raise RecdbError("this server is a worker of a Citus cluster", "run this on the coordinator")
 
 
@@ -52,7 +55,7 @@ def find_cluster(connection: psycopg.Connection) -> Cluster:
     return Cluster(nodes, spread, shards)
 
 
-def check_shards(shards: int | None, cluster: Cluster) -> int:
+def check_number(shards: int | None, cluster: Cluster) -> int:
     """Return the number of shards to make: as given, else one a node."""
     if shards is None:
         return max(cluster.nodes, 2)
@@ -61,7 +64,7 @@ def check_shards(shards: int | None, cluster: Cluster) -> int:
     return shards
 
 
-def check_nodes(connection: psycopg.Connection, cluster: Cluster) -> None:
+def require_nodes(connection: psycopg.Connection, cluster: Cluster) -> None:
     """Raise RecdbError unless every node answers, and has pgvector in the version of this database."""
     if cluster.nodes == 0:
         host = fetch_row(connection, "select coalesce(inet_server_addr()::text, 'localhost')")[0]
@@ -96,7 +99,7 @@ NODES_AWAY = """
 """
 
 
-def check_sources(connection: psycopg.Connection) -> None:
+def require_sources_here(connection: psycopg.Connection) -> None:
     """Raise RecdbError if Citus has spread a table that recdb reads: recdb would find no rows of it."""
     found = connection.execute(
         "select s.relation, s.spread "

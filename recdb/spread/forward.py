@@ -14,7 +14,7 @@ from recdb.job.lock import job_lock, naming_the_blocker
 from recdb.job.rebuild import vacuum
 from recdb.migrate import require_whole
 from recdb.progress import Report
-from recdb.spread.check import check_nodes, check_shards, check_sources, find_cluster
+from recdb.spread.check import check_number, find_cluster, require_nodes, require_sources_here
 from recdb.spread.hold import hold_tables, partitions_of
 
 KEYS = {"interaction": "user_id", "user_vector": "user_key"}
@@ -23,24 +23,24 @@ KEYS = {"interaction": "user_id", "user_vector": "user_key"}
 def distribute(database: Database, shards: int | None, report: Report, *, dry_run: bool = False) -> list[str]:
     """Spread recdb's tables of users over the nodes; return a line for each step. With `dry_run`, only the lines.
 
-    One transaction does it all, so an interrupted run leaves everything as it was. What follows the transaction, the
-    statistics and a setting of the database, is done again by every run. Raises RecdbError if the cluster is not ready.
+    One transaction does it all, so an interrupted run leaves everything as it was. The steps after it, statistics and
+    a setting of the database, are done again by every run. Raises RecdbError if the cluster is not ready.
     """
     with job_lock(database) as connection:
         if connection is None:
             raise RecdbError("a training is running: nothing was changed", "try again when it is done")
         require_whole(connection)
         cluster = find_cluster(connection)
-        number = check_shards(shards, cluster)
-        check_nodes(connection, cluster)
+        number = check_number(shards, cluster)
+        require_nodes(connection, cluster)
         if cluster.spread and shards is not None and shards != cluster.shards:
             raise RecdbError(
                 f"recdb has {cluster.shards} shards already: nothing was changed",
                 f"recdb distribute --undo; then: recdb distribute --shards {shards}",
             )
-        check_sources(connection)
+        require_sources_here(connection)
         todo = [table for table in SPREAD_TABLES if table not in cluster.spread]
-        lines = list(describe(connection, todo, number, cluster.nodes))
+        lines = list(plan_lines(connection, todo, number, cluster.nodes))
         if dry_run:
             return lines
         if todo:
@@ -57,7 +57,7 @@ def distribute(database: Database, shards: int | None, report: Report, *, dry_ru
         return [*lines, *set_iterative_scan(connection)]
 
 
-def describe(connection: psycopg.Connection, todo: list[str], shards: int, nodes: int) -> Iterator[str]:
+def plan_lines(connection: psycopg.Connection, todo: list[str], shards: int, nodes: int) -> Iterator[str]:
     """Yield a line for each step of `distribute()`."""
     if not todo:
         yield "recdb is spread already"
@@ -111,7 +111,7 @@ def drop_hnsw(connection: psycopg.Connection, table: str) -> bool:
 
 
 def set_iterative_scan(connection: psycopg.Connection) -> list[str]:
-    """Let searches on every node go on until they have enough rows: a setting of the database. Return what is left."""
+    """Let searches on every node go on until they have enough rows, by the database's setting; return steps left."""
     name, vector = fetch_row(
         connection,
         "select quote_ident(current_database()), quote_ident(n.nspname) from pg_extension e "

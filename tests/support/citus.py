@@ -3,16 +3,21 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from support.data import record, tastes, train
 from support.servers import Programs, Server, start_server
 
-from recdb.database import Database
+from recdb import migrate
+from recdb.database import Database, connect
+
+LISTS = "select u.user_id, r.item_id, round(r.score::numeric, 5) from recdb.user_key u " \
+    "cross join lateral recdb.recommend(u.user_id, 10, fallback => 'popular') r order by 1, 2"  # fmt: skip
 
 GIVEN = "RECDB_TEST_CITUS"
 """The environment variable that names the `bin` folder of a PostgreSQL server that has Citus and pgvector."""
@@ -89,7 +94,28 @@ def drop_database(nodes: Sequence[Server], name: str) -> None:
         execute(node, "postgres", f"drop database if exists {name} with (force)")
 
 
-def maker(nodes: Sequence[Server]) -> Callable[[], Database]:
-    """Return a function that makes a database on these nodes; they are removed with the nodes."""
-    numbers = count()
-    return lambda: make_database(nodes, f"spread_{next(numbers)}")
+def fill(database: Database, seed: int = 0) -> None:
+    """Install recdb, and let it learn from a few users."""
+    migrate.upgrade(database)
+    with connect(database, autocommit=True) as connection:
+        record(connection, tastes(seed=seed))
+    train(database, dimension=8, neighbors=100)
+
+
+def lists(database: Database) -> list[Any]:
+    """Everybody's lists."""
+    with connect(database) as connection:
+        return connection.execute(LISTS).fetchall()
+
+
+def ask(database: Database, query: str) -> Any:
+    """Return the one value that a query gives."""
+    with connect(database, autocommit=True) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def shards(database: Database, table: str) -> int:
+    """How many shards a table of recdb has."""
+    return int(ask(database, f"select count(*) from pg_dist_shard where logicalrelid = 'recdb.{table}'::regclass"))
