@@ -77,3 +77,12 @@ def require_here(connection: psycopg.Connection, relation: str) -> None:
             f"Citus has spread {row[0]} over its nodes, and recdb reads tables of the coordinator only",
             f"select undistribute_table('{row[0]}'); or load its rows into recdb's own store with recdb load",
         )
+
+
+def use_connections(connection: psycopg.Connection) -> None:
+    """Let Citus reach shards on this server as it reaches others, until this transaction ends.
+
+    Where it writes them directly, it refuses statements for all shards, such as ANALYZE, in the same transaction.
+    """
+    if has_citus(connection):
+        connection.execute("select set_config('citus.enable_local_execution', 'off', true)")

@@ -186,7 +186,8 @@ begin
     return query select distinct i.user_id from recdb.interaction i where i.created_at >= users_since.since';
     end if;
     -- A parallel worker cannot ask another node.
-    return recdb.write_body(target, 'language plpgsql stable' || settings || ' set plan_cache_mode = auto',
+    return recdb.write_body(target, 'language plpgsql stable' || settings
+            || ' set plan_cache_mode = auto set citus.select_opens_transaction_block = off',
         E'\n#variable_conflict use_column\n' || declared || E'begin\n    return query '
             || array_to_string(array[own] || queries[2:], E';\n    return query ') || E';\nend\n');
 end
@@ -240,15 +241,15 @@ comment on function recdb.write_read_interactions() is
 --   writes      the settings of nearest_users() and nearest_strangers(), and the functions that combine_interactions()
 --               writes
 -- A search of the nearest users asks every node, and Citus has no plan for that with open parameters. Without Citus,
--- one plan for all calls is quicker, and recommend() asks for one.
+-- one plan for all calls is quicker, and recommend() asks for one. A read needs no transaction on the nodes, unless one
+-- is open there; a call of recommend() would begin and end one on each of them.
 create or replace function recdb.fit_functions()
 returns void
 language plpgsql volatile
 set search_path from current
 as $$
 declare
-    planning constant text := case when recdb.is_distributed(to_regclass('recdb.user_vector'))
-        then 'set plan_cache_mode = auto' else 'reset plan_cache_mode' end;
+    spread constant boolean := recdb.is_distributed(to_regclass('recdb.user_vector'));
     target regprocedure;
 begin
     perform recdb.keep_definitions_here();
@@ -256,7 +257,13 @@ begin
         select p.oid from pg_catalog.pg_proc p
         where p.pronamespace = 'recdb'::regnamespace and p.proname in ('nearest_users', 'nearest_strangers')
     loop
-        execute format('alter function %s %s', target, planning);
+        execute format('alter function %s reset all', target);
+        if spread then
+            execute format('alter function %s set search_path = pg_catalog, pg_temp '
+                'set plan_cache_mode = auto set citus.select_opens_transaction_block = off', target);
+        else
+            execute format('alter function %s set search_path = pg_catalog, pg_temp', target);
+        end if;
     end loop;
     perform recdb.combine_interactions();
 end

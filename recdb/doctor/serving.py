@@ -50,12 +50,12 @@ def check_model(connection: psycopg.Connection) -> Verdict:
     row = connection.execute(
         """
         select m.label, now() - m.created_at,
-            exists (select from recdb.interactions i where i.created_at > m.created_at)
+            exists (select 1 from recdb.interactions i where i.created_at > m.created_at)
         from recdb.model m where m.active
         """
     ).fetchone()
     if row is None:
-        (data,) = fetch_row(connection, "select exists (select from recdb.interactions)")
+        (data,) = fetch_row(connection, "select exists (select 1 from recdb.interactions)")
         return Verdict(
             "fail" if data else "warn", "no model is trained: recommend() returns no personal rows", "recdb refresh"
         )
