@@ -51,7 +51,7 @@ CALLERS = PROJECT / "examples" / "callers"
 RUN = {
     "node-postgres.ts", "postgres-js.ts", "prisma.ts", "drizzle.ts", "with_psycopg.py", "with_sqlalchemy.py", "psql.sql"
 }  # fmt: skip
-MOST_SKIPPED = 9
+MOST_SKIPPED = 10
 LONGEST_README = 170
 
 
