@@ -21,7 +21,7 @@ from recdb.job.lock import job_lock
 
 COMMANDS = (
     "init", "uninstall", "load", "generate", "refresh", "recommend", "models", "activate", "doctor", "demo",
-    "attach", "detach", "psql", "stop", "embed", "trending", "audience", "experiment",
+    "attach", "detach", "psql", "stop", "embed", "trending", "audience", "experiment", "distribute",
 )  # fmt: skip
 
 
