@@ -33,6 +33,16 @@ def is_distributed(connection: psycopg.Connection, table: str) -> bool:
     return bool(found)
 
 
+def is_worker(connection: psycopg.Connection) -> bool:
+    """Tell whether another server coordinates this database."""
+    if not has_citus(connection):
+        return False
+    (found,) = fetch_row(
+        connection, "select exists (select from pg_catalog.pg_dist_node) and not pg_catalog.citus_is_coordinator()"
+    )
+    return bool(found)
+
+
 def keep_definitions_here(connection: psycopg.Connection) -> None:
     """Let Citus copy no definition to other nodes until this transaction ends.
 

@@ -20,7 +20,7 @@ import sqlalchemy
 from psycopg import sql
 
 from recdb.callers import find_owner_as_caller
-from recdb.citus import keep_definitions_here
+from recdb.citus import SPREAD_TABLES, is_distributed, is_worker, keep_definitions_here
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
@@ -113,6 +113,9 @@ def upgrade(
 
 def downgrade(database: Database, revision: str) -> None:
     """Migrate down to `revision` ('base' leaves the empty schema, its version table and the roles)."""
+    with connect(database) as connection:
+        if any(is_distributed(connection, table) for table in SPREAD_TABLES):
+            raise RecdbError("recdb is spread over nodes of Citus: nothing was changed", "recdb distribute --undo")
     _run(alembic.command.downgrade, alembic_config(database), revision)
 
 
@@ -274,6 +277,8 @@ def prepare(
     raw.execute("set local search_path = pg_catalog, pg_temp")
     require_primary(raw)
     lock_out_installs(raw)
+    if is_worker(raw):
+        raise RecdbError("this server is a worker of a Citus cluster", "run recdb init on the coordinator")
     keep_definitions_here(raw)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     reach("prepared")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.citus import SPREAD_TABLES, has_citus, is_distributed
+from recdb.citus import SPREAD_TABLES, has_citus, is_distributed, is_worker
 from recdb.database import fetch_row
 from recdb.errors import InvalidInput, RecdbError
 
@@ -31,11 +31,7 @@ def require_citus(connection: psycopg.Connection) -> None:
             "this database has no extension citus",
             "a superuser runs: create extension citus; on every node, and adds the nodes with citus_add_node()",
         )
-    (works,) = fetch_row(
-        connection,
-        "select exists (select from pg_catalog.pg_dist_node) and not pg_catalog.citus_is_coordinator()",
-    )
-    if works:
+    if is_worker(connection):
         raise RecdbError("this server is a worker of a Citus cluster", "run this on the coordinator")
 
 

@@ -13,7 +13,7 @@ from support.doctor import find, findings
 from support.servers import Server
 from support.waiting import until
 
-from recdb import spread
+from recdb import migrate, spread
 from recdb.database import Database, connect
 from recdb.errors import RecdbError
 from recdb.progress import silent
@@ -148,6 +148,13 @@ def test_doctor_knows_the_nodes(make: Callable[[], Database], nodes: Nodes) -> N
         assert bare[0] in find(connection, "shards").message
 
 
+def test_a_worker_takes_no_installation(three_nodes: Nodes) -> None:
+    make_database(three_nodes, "elsewhere")
+    with pytest.raises(RecdbError, match="is a worker of a Citus cluster"):
+        migrate.upgrade(Database(three_nodes[1].conninfo("elsewhere"), "test"))
+    drop_database(three_nodes, "elsewhere")
+
+
 def test_doctor_says_that_a_worker_is_away(three_nodes: Nodes) -> None:
     database = make_database(three_nodes, "away")
     try:
@@ -166,3 +173,51 @@ def test_doctor_says_that_a_worker_is_away(three_nodes: Nodes) -> None:
     finally:
         execute(three_nodes[2], "postgres", "alter database away allow_connections on")
         drop_database(three_nodes, "away")
+
+
+def test_shards_that_move_lose_no_interaction_and_fail_no_list(three_nodes: Nodes) -> None:
+    database = make_database(three_nodes, "moving")
+    fill(database)
+    spread.distribute(database, 2, silent)
+    stop, acknowledged, lists, failures = threading.Event(), list[int](), list[int](), list[str]()
+
+    def repeat(statement: str, answers: list[int]) -> None:
+        with connect(database, autocommit=True) as connection:
+            while not stop.is_set():
+                try:
+                    answers.append(column(connection.execute(statement))[0])
+                except psycopg.Error as error:
+                    failures.append(str(error))
+
+    calls = {
+        "select recdb.track('mover', 'i1', 'view')": acknowledged,
+        "select count(*) from recdb.recommend('u1', 10)": lists,
+    }
+    threads = [threading.Thread(target=repeat, args=call) for call in calls.items()]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: len(acknowledged) > 10 and len(lists) > 10)
+        with connect(database, autocommit=True) as connection:
+            for shard, host in connection.execute(
+                "select min(p.shardid), p.nodename from pg_dist_shard_placement p join pg_dist_shard s using (shardid) "
+                "where s.logicalrelid in ('recdb.interaction'::regclass, 'recdb.user_vector'::regclass) "
+                "group by s.logicalrelid, p.nodename order by 1"
+            ).fetchall():
+                other = next(node for node in three_nodes[1:] if node.host != host)
+                connection.execute(
+                    "select citus_move_shard_placement(%s, %s, 5432, %s, 5432, 'force_logical')",
+                    [shard, host, other.host],
+                )
+        moved = len(acknowledged), len(lists)
+        until(lambda: len(acknowledged) > moved[0] + 10 and len(lists) > moved[1] + 10)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    with connect(database) as connection:
+        stored = column(connection.execute("select interaction_id from recdb.interaction where user_id = 'mover'"))
+    assert set(acknowledged) == set(stored)
+    assert set(lists) == {10}
+    drop_database(three_nodes, "moving")

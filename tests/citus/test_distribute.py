@@ -146,6 +146,8 @@ def test_a_failure_leaves_everything_as_it_was(make: Callable[[], Database], mon
     with pytest.raises(RecdbError, match="depend on recdb's tables") as refused:
         spread.undo(database, silent)
     assert "mine" in str(refused.value.hint)
+    with pytest.raises(RecdbError, match="spread over nodes"):
+        migrate.downgrade(database, "0012")
     assert shards(database, "interaction") == 2
     assert lists(database) == expected
 

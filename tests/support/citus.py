@@ -22,6 +22,8 @@ LISTS = "select u.user_id, r.item_id, round(r.score::numeric, 5) from recdb.user
 GIVEN = "RECDB_TEST_CITUS"
 """The environment variable that names the `bin` folder of a PostgreSQL server that has Citus and pgvector."""
 
+RELOAD = "select pg_reload_conf()"
+
 # Loopback is not needed: the nodes of Citus find each other by their sockets' folders.
 SETTINGS = (
     "shared_preload_libraries = 'citus'", "wal_level = logical", "max_prepared_transactions = 50",
@@ -57,6 +59,8 @@ def run_nodes(number: int) -> Iterator[list[Server]]:
                 parent / "data",
             )
             stack.callback(handle.cleanup)
+            # Citus connects from a node to itself too, when it moves shards.
+            execute(node, "postgres", f"alter system set citus.local_hostname = '{node.host}'", RELOAD)
             nodes.append(node)
         yield nodes
 
