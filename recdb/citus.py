@@ -96,3 +96,9 @@ def use_connections(connection: psycopg.Connection) -> None:
     """
     if has_citus(connection):
         connection.execute("select set_config('citus.enable_local_execution', 'off', true)")
+
+
+def lift_result_limit(connection: psycopg.Connection) -> None:
+    """Let the queries of this session bring any number of interactions to the coordinator: Citus stops them at 1 GB."""
+    if has_citus(connection):
+        connection.execute("select set_config('citus.max_intermediate_result_size', '-1', false)")

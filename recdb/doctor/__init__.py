@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from recdb.citus import lift_result_limit
 from recdb.doctor import (
     attached,
     content,
@@ -106,6 +107,7 @@ def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> I
             yield finding
     if not usable:
         return
+    lift_result_limit(connection)
     said = set[str]()
     for name, check in INSTALLATION_CHECKS.items():
         finding = _run(connection, name, check, seconds)
