@@ -19,7 +19,7 @@ from recdb.job.rebuild import vacuum
 from recdb.migrate import replay_definitions, require_installed
 from recdb.progress import Report
 from recdb.spread.check import find_cluster
-from recdb.spread.hold import hold_tables, partitions_of
+from recdb.spread.hold import hold_tables, key_columns, partitions_of
 
 SUFFIX = "_here"
 COPIED = "including defaults including constraints including storage including comments"
@@ -115,7 +115,7 @@ def copy_parts(connection: psycopg.Connection, table: str, partitions: list[str]
         "from pg_class c where c.oid = to_regclass('recdb.' || %s::text)",
         [partitions, table],
     )
-    like = sql.SQL(f"create table {{}} (like {{}} {COPIED})")
+    like = sql.SQL(f"create table {{}} (like {{}} {COPIED} including identity)")
     connection.execute(like.format(new, old) + sql.SQL(" partition by ") + sql.SQL(key))
     made = [Made(table, make_indexes(connection, table)), *(copy_leaf(connection, leaf) for leaf in partitions)]
     copy_attributes(connection, table)
@@ -146,10 +146,10 @@ def make_indexes(connection: psycopg.Connection, table: str) -> dict[str, str]:
     names = {}
     for place, (name, definition, primary) in enumerate(rows):
         if primary:
-            columns = "interaction_id" if table == "interaction" else definition[definition.rindex("(") + 1 : -1]
+            columns = key_columns(connection, table, with_user=False)
             connection.execute(
                 sql.SQL("alter table {} add constraint {} primary key ({})").format(
-                    named(f"{table}{SUFFIX}"), sql.Identifier(f"{table}{SUFFIX}_{place}"), sql.SQL(columns)
+                    named(f"{table}{SUFFIX}"), sql.Identifier(f"{table}{SUFFIX}_{place}"), columns
                 )
             )
         else:

@@ -15,7 +15,7 @@ from recdb.job.rebuild import vacuum
 from recdb.migrate import require_whole
 from recdb.progress import Report
 from recdb.spread.check import check_number, find_cluster, require_nodes, require_sources_here
-from recdb.spread.hold import hold_tables, partitions_of
+from recdb.spread.hold import hold_tables, key_columns, partitions_of
 
 KEYS = {"interaction": "user_id", "user_vector": "user_key"}
 
@@ -79,10 +79,10 @@ def spread(connection: psycopg.Connection, table: str, shards: int) -> None:
     """Spread a table over the nodes, with its rows and its indexes; the index of vectors is built in each shard."""
     leaves = partitions_of(connection, table)
     if table == "interaction":
-        # Citus keeps a key unique only if it names the column that rows are spread by.
+        columns = key_columns(connection, table, with_user=True)
         connection.execute("alter table recdb.interaction drop constraint interaction_pkey")
         connection.execute(
-            "alter table recdb.interaction add constraint interaction_pkey primary key (interaction_id, user_id)"
+            sql.SQL("alter table recdb.interaction add constraint interaction_pkey primary key ({})").format(columns)
         )
     slow = [leaf for leaf in leaves if drop_hnsw(connection, leaf)]
     connection.execute(

@@ -3,6 +3,7 @@
 import time
 
 import psycopg
+from psycopg import sql
 
 from recdb.preconditions import lock_out_installs
 
@@ -44,3 +45,18 @@ def is_partitioned(connection: psycopg.Connection, table: str) -> bool:
     """Tell whether a table has partitions."""
     row = connection.execute("select relkind from pg_class where oid = to_regclass('recdb.' || %s::text)", [table])
     return row.fetchone() == ("p",)
+
+
+def key_columns(connection: psycopg.Connection, table: str, *, with_user: bool) -> sql.Composed:
+    """Return the columns of a table's primary key; those of the interactions with the user or without.
+
+    Citus keeps a key unique only if it names the column that rows are spread by.
+    """
+    rows = connection.execute(
+        "select a.attname from pg_constraint c cross join unnest(c.conkey) with ordinality k(number, place) "
+        "join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.number "
+        "where c.conrelid = to_regclass('recdb.' || %s::text) and c.contype = 'p' order by k.place",
+        [table],
+    ).fetchall()
+    names = [name for (name,) in rows if name != "user_id"] + (["user_id"] if with_user else [])
+    return sql.SQL(", ").join(map(sql.Identifier, names))
