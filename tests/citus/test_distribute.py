@@ -6,7 +6,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.citus import ask, citus_folder, drop_database, execute, fill, lists, shards
+from psycopg.conninfo import make_conninfo
+from support.citus import ask, citus_folder, drop_database, execute, fill, lists, make_database, shards
 from support.commands import Ended
 from support.commands import run as run_command
 from support.data import train
@@ -243,3 +244,38 @@ def test_two_recommenders_are_spread_apart(make: Callable[[], Database]) -> None
     spread.undo(people, silent)
     assert shards(posts, "interaction") == 3
     assert lists(people) == expected
+
+
+def test_an_owner_who_is_no_superuser_spreads_brings_back_and_removes(three_nodes: Nodes) -> None:
+    name = "owned"
+    everything = make_database(three_nodes, name)
+    roles = ", ".join(migrate.ROLES)
+    execute(
+        three_nodes[0], name, "create role shop login",
+        *(f"do $$ begin create role {role}; exception when duplicate_object then end $$" for role in migrate.ROLES),
+        f"grant {roles} to shop with admin option",
+    )  # fmt: skip
+    for node in three_nodes:
+        with psycopg.connect(node.conninfo(name), autocommit=True) as connection:
+            connection.execute("set citus.enable_ddl_propagation = off")
+            connection.execute(f"alter database {name} owner to shop")
+    database = Database(make_conninfo(everything.conninfo, user="shop"), "test")
+    fill(database)
+    expected = lists(database)
+    spread.distribute(database, 2, silent)
+    assert lists(database) == expected
+    with connect(database, autocommit=True) as connection:
+        connection.execute("call recdb.refresh()")
+        found = findings(connection)
+        assert not [finding for finding in found.values() if finding.state == "fail"]
+        assert found["searches"].state == "ok"
+    spread.undo(database, silent)
+    assert lists(database) == expected
+    spread.distribute(database, 2, silent)
+    migrate.uninstall(database)
+    left = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'recdb'"
+    for node in three_nodes:
+        with psycopg.connect(node.conninfo(name)) as connection:
+            assert connection.execute(left).fetchone() == (0,)
+    drop_database(three_nodes, name)
+    execute(three_nodes[0], "postgres", "drop owned by shop", "drop role shop")
