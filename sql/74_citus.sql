@@ -183,7 +183,9 @@ begin
 ';
         own := replace(replace(own, 'pg_snapshot_xmax(pg_current_snapshot())', 'next'),
             'pg_current_xact_id_if_assigned()', 'own') || ';
-    return query select distinct i.user_id from recdb.interaction i where i.created_at >= users_since.since';
+    -- From two minutes before the last refresh began; since is ten minutes before it.
+    return query select distinct i.user_id from recdb.interaction i
+        where i.created_at >= users_since.since + interval ''8 minutes''';
     end if;
     -- A parallel worker cannot ask another node.
     return recdb.write_body(target, 'language plpgsql stable' || settings

@@ -148,6 +148,23 @@ def test_doctor_knows_the_nodes(make: Callable[[], Database], nodes: Nodes) -> N
         assert bare[0] in find(connection, "shards").message
 
 
+def test_a_refresh_finds_a_row_that_was_written_through_a_worker(three_nodes: Nodes) -> None:
+    database = make_database(three_nodes, "through")
+    fill(database)
+    spread.distribute(database, 2, silent)
+    with connect(database, autocommit=True) as connection:
+        connection.execute("call recdb.refresh()")
+        execute(
+            three_nodes[1], "through",
+            "insert into recdb.interaction (user_id, item_id, kind) values ('through a worker', 'i1', 'like')",
+        )  # fmt: skip
+        connection.execute("call recdb.refresh()")
+        seen = connection.execute("select item_id from recdb.user_item_weights where user_id = 'through a worker'")
+        assert column(seen) == ["i1"]
+        assert column(connection.execute("select count(*) from recdb.recommend('through a worker', 5)")) == [5]
+    drop_database(three_nodes, "through")
+
+
 def test_a_worker_takes_no_installation(three_nodes: Nodes) -> None:
     make_database(three_nodes, "elsewhere")
     with pytest.raises(RecdbError, match="is a worker of a Citus cluster"):
