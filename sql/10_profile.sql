@@ -41,7 +41,8 @@
 -- 63_public has recommend() in schema public, 64_me answers for the caller alone, 66_impressions records what was
 -- shown, 66_trending and 68_audience have lists of rising items and of users, 67_oddities finds odd data,
 -- 68_experiments says who gets which variant of a list, 69_guards, 71_runs, 72_rebuild and 73_items belong to the
--- refresh, 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these
+-- refresh, 74_citus has the parts that differ where Citus has spread recdb over several servers,
+-- 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these
 -- tables, 78_broken says what is missing until `recdb init` has repaired it, 79_attached_impressions copies
 -- impressions from an application's own table, 79_failing and 79_failing_items find the rows of attached tables that
 -- cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for analysts,
@@ -62,7 +63,8 @@
 --   attached_interactions(), read_items()   everything. read_interactions() adds recdb's own store, without the users
 --       of ignored_user: the one place that leaves them out of everything learned. interactions_of() has their rows:
 --       their own lists go on.
--- PostgreSQL inlines all of them, with the caller's rights on the tables. So they are for recdb's owner; analysts have
+-- PostgreSQL inlines all of them, with the caller's rights on the tables. Where Citus has spread the interactions,
+-- 74_citus writes them in plpgsql. So they are for recdb's owner; analysts have
 -- the views interactions and items, which call show_interactions() and show_items().
 --
 -- The tables live in migrations/. So do a few functions, because a replay must not touch them:

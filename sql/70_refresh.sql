@@ -253,7 +253,7 @@ set search_path from current
 as $$
 declare
     began constant timestamptz := clock_timestamp();
-    horizon constant xid8 := pg_snapshot_xmin(pg_current_snapshot());
+    horizon xid8 := pg_snapshot_xmin(pg_current_snapshot());
     last record;
     changed text[];
     user_keys integer[];
@@ -281,6 +281,9 @@ begin
     end if;
     -- The users whose rows are hidden would lose their weights, and the next run would not look at these rows again.
     perform recdb.refuse_hidden_rows();
+    if not recdb.await_commits() then
+        horizon := last.seen;
+    end if;
     perform recdb.link_new_items();
 
     select coalesce(array_agg(distinct s.user_id), '{}') into changed

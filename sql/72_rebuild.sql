@@ -25,6 +25,9 @@ begin
     perform recdb.require_read_committed();
     perform recdb.take_refresh_lock(true);
     horizon := pg_snapshot_xmin(pg_current_snapshot());
+    if not recdb.await_commits() then
+        horizon := coalesce((select max(l.seen) from recdb.refresh_log l where l.cluster = recdb.cluster()), '0');
+    end if;
     perform recdb.review_sources(false);
     perform recdb.refuse_broken();
     if not coalesce(force, false) then

@@ -145,19 +145,12 @@ select
     now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train')
         as refresh_age,
     (select l.error from recdb.last_runs l where l.failing order by l.started_at desc limit 1) as last_error,
-    (select sum(greatest(c.reltuples, 0))::bigint
-     from pg_class c
-     where c.relkind = 'r' and (c.oid = 'recdb.interaction'::regclass or exists (
-         select from pg_inherits h where h.inhrelid = c.oid and h.inhparent = 'recdb.interaction'::regclass)))
-        as stored_interactions,
+    recdb.count_stored() as stored_interactions,
     (select count(*) from recdb.user_key) as users,
     (select count(*) from recdb.item_key) as items,
     (select count(*) from recdb.recent_user) as recent_users,
-    (select count(*) from recdb.user_vector v where v.model_id = m.model_id)::double precision
-        / nullif(recdb.count_users(), 0) as vector_share,
-    (select sum(pg_total_relation_size(c.oid)) from pg_class c
-        join pg_namespace n on n.oid = c.relnamespace
-        where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes,
+    recdb.count_vectors(m.model_id)::double precision / nullif(recdb.count_users(), 0) as vector_share,
+    recdb.count_bytes() as bytes,
     (select array_agg(l.kind order by l.kind) from recdb.last_runs l where l.failing) as failing,
     array(select h.relation from recdb.hidden_sources() h order by h.relation) as hidden_tables
 from (select) one

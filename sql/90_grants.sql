@@ -137,7 +137,8 @@ grant execute on function recdb.measure_impressions(timestamptz, timestamptz, in
 grant select on recdb.online_metrics, recdb.experiment, recdb.experiment_variant to recdb_maintainer;
 
 -- The view health calls it.
-grant execute on function recdb.hidden_sources(), recdb.count_users() to recdb_analyst, recdb_maintainer;
+grant execute on function recdb.hidden_sources(), recdb.count_users(), recdb.count_stored(),
+    recdb.count_vectors(integer), recdb.count_bytes() to recdb_analyst, recdb_maintainer;
 
 -- Which version serves and how old it is: the HTTP service shows this to a monitor.
 grant select (label, active, created_at) on recdb.models to recdb_reader;

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from recdb.citus import keep_definitions_here, require_here
 from recdb.data.doubts import weigh_doubts
 from recdb.data.embeddings import read_embedding
 from recdb.data.pages import describe_left_out, inspect_pages, select_impressions
@@ -185,6 +186,7 @@ def become_owner(connection: psycopg.Connection) -> None:
 def lock_out_others(connection: psycopg.Connection) -> None:
     """Keep other attaches, refreshes and installs from running at the same time."""
     lock_out_installs(connection, seconds=1.0)
+    keep_definitions_here(connection)
     connection.execute("select set_config('lock_timeout', %s, true)", [JOB_TIMEOUT])
     try:
         connection.execute("select recdb.take_refresh_lock(true)")
@@ -217,6 +219,7 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     """Create the view of a source and its row in recdb.attachment; return the table by its attachment_id."""
     relation = find_relation(connection, source.relation)
     require_own_views(connection, relation)
+    require_here(connection, relation.name)
     mapping = {key: value for key, value in source.mapping.items() if value}
     missing = [key for key in REQUIRED[source.role] if key not in mapping]
     if missing:

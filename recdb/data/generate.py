@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 import numpy as np
 import psycopg
 
+from recdb.citus import use_connections
 from recdb.data.behaviour import (
     ADJECTIVE,
     DAY_SECONDS,
@@ -97,6 +98,7 @@ def generate(
     with connect(database) as connection:
         require_primary(connection)
         require_whole(connection)
+        use_connections(connection)
         if existing:
             report("reading users and items")
             user_ids = read_users(connection, users)
@@ -123,7 +125,7 @@ def has_other_data(connection: psycopg.Connection) -> bool:
         connection,
         """
         select exists (select from recdb.attachment)
-            or exists (select from recdb.interaction i where (i.metadata ? 'generated') is not true)
+            or exists (select 1 from recdb.interaction i where (i.metadata ? 'generated') is not true)
             or exists (select from recdb.item i where not i.attributes ? 'generated')
         """,
     )

@@ -14,6 +14,7 @@ from io import StringIO
 
 import psycopg
 
+from recdb.citus import use_connections
 from recdb.data.dates import unclear
 from recdb.data.files import JsonRows, Lines, NotJSON, file_name, is_json, malformed, open_text, read_rows
 from recdb.data.json_arrays import ONE_A_LINE, Elements, read_lines
@@ -222,6 +223,7 @@ def load(
         require_installed(connection)
         for setting in ("timezone = 'UTC'", "datestyle = 'ISO, MDY'", "work_mem = '64MB'"):
             connection.execute(f"set local {setting}")
+        use_connections(connection)
         lines = read_lines(opened.stream, path)
         reader, arrangement = read_header(lines, target, layout, path)
         create_staged(connection, arrangement)

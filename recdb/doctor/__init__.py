@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import psycopg
 
+from recdb.citus import lift_result_limit
 from recdb.doctor import (
     attached,
     content,
     installation,
     memberships,
+    nodes,
     oddities,
     privileges,
     recall,
@@ -74,6 +76,11 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "work_mem": storage.check_work_mem,
     "standby": replication.check_standby,
     "standbys": replication.check_standbys,
+    "nodes": nodes.check_cluster_nodes,
+    "shards": nodes.check_vector_shards,
+    "searches": nodes.check_searches,
+    "durability": nodes.check_durability,
+    "writers": nodes.check_writers,
 }
 
 
@@ -104,6 +111,7 @@ def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> I
             yield finding
     if not usable:
         return
+    lift_result_limit(connection)
     said = set[str]()
     standby = replication.is_standby(connection)
     for name, check in INSTALLATION_CHECKS.items():

@@ -13,6 +13,7 @@ from scipy import sparse
 from recdb.arrays.copy import copy_blocks_in, copy_in
 from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_profiles
+from recdb.citus import is_distributed, spread_partition
 from recdb.database import fetch_row
 from recdb.learn import Basis, ItemNeighbors, Params, fold_in
 from recdb.learn.limits import limit_sums
@@ -53,6 +54,9 @@ def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
     # A refresh changes user_vector, and VACUUM's truncation makes the readers of a standby wait.
     for table, settings in (("user_vector", "fillfactor = 70, vacuum_truncate = off, "), ("item_neighbor", "")):
         connection.execute(f"alter table recdb.{table}_{model_id} set ({settings}toast_tuple_target = 8160)")
+    # Before the rows: an attachment would spread the table too, but copy and index its rows a second time.
+    if is_distributed(connection, "user_vector"):
+        spread_partition(connection, f"user_vector_{model_id}")
 
 
 def write_item_vectors(connection: psycopg.Connection, model_id: int, item_vectors: Float32, width: int) -> None:

@@ -22,6 +22,7 @@ from recdb.job.lock import job_lock
 COMMANDS = (
     "init", "uninstall", "load", "generate", "refresh", "recommend", "models", "activate", "doctor", "demo",
     "attach", "detach", "psql", "stop", "embed", "trending", "audience", "experiment", "gather", "partition", "size",
+    "distribute",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 LAYERS = (
     ("cli",),
     ("service", "evaluate"),
-    ("tuning", "everyone", "experiments", "demo", "doctor", "sizing"),
+    ("tuning", "everyone", "experiments", "demo", "doctor", "sizing", "spread"),
     ("job",),
     ("arrays",),
     ("offline",),
@@ -24,7 +24,7 @@ LAYERS = (
     ("data",),
     ("client", "migrate"),
     ("alchemy", "client_impressions", "client_lists", "client_reasons", "removal", "replicas", "sources"),
-    ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
+    ("alembic", "callers", "calls", "citus", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "positions", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
     ("content_tables", "gathered_tables", "impression_tables", "partition_tables", "steering_tables", "user_tables"),

@@ -53,7 +53,7 @@ CALLERS = PROJECT / "examples" / "callers"
 RUN = {
     "node-postgres.ts", "postgres-js.ts", "prisma.ts", "drizzle.ts", "with_psycopg.py", "with_sqlalchemy.py", "psql.sql"
 }  # fmt: skip
-MOST_SKIPPED = 11
+MOST_SKIPPED = 12
 LONGEST_README = 170
 
 
