@@ -36,7 +36,9 @@ def rows_read(db: psycopg.Connection) -> int:
     return int(count)
 
 
-def test_a_training_reads_the_catalogue_once_and_once_more_to_explore(database: Database, db: psycopg.Connection) -> None:
+def test_a_training_reads_the_catalogue_once_and_once_more_to_explore(
+    database: Database, db: psycopg.Connection
+) -> None:
     """Twice only while a scenario explores."""
     db.execute(COUNTED)
     record(db, tastes(users=60, items=60))
