@@ -32,13 +32,8 @@ set search_path from current
 as $$
 declare
     store constant regclass := to_regclass('recdb.interaction');
-    distributed boolean := false;
 begin
-    if to_regclass('pg_catalog.pg_dist_partition') is not null then
-        execute 'select exists (select from pg_catalog.pg_dist_partition d where d.logicalrel = $1)'
-        into distributed using store;
-    end if;
-    if distributed then
+    if recdb.is_distributed(store) then
         return next 'the distribution over a Citus cluster';
     end if;
     return query
