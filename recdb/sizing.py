@@ -33,16 +33,25 @@ SPARE_CORES = 0.3
 """The share of the processors that is left to writes, the job and peaks."""
 
 TRAINING_INTERACTIONS = 40_000_000
-"""config.training_interactions."""
-TRAINING_BASE = 5.0
-TRAINING_PAIR = 25e-6
-TRAINING_USER = 0.0
-TRAINING_ITEM = 0.0
-JOB_BASE = 2e8
-JOB_PAIR = 150
-JOB_USER = 0
-CALL_MS = 2.0
+"""config.training_interactions: with more pairs, a training learns from a sample of the users."""
+
+# Seconds on two cores and bytes, fitted to `recdb refresh --full` with the defaults: 10,000 users, 5,000 items and 400,000
+# interactions took 13 s and 441 MB; 100,000, 20,000 and 4 million 68 s and 1,037 MB; 1 million, 50,000 and 40 million, on a
+# machine that other programs shared, 999 s and 2,398 MB.
+TRAINING_START = 5.0
+TRAINING_PAIR = 36e-6
+TRAINING_INTERACTION = 5e-6
+TRAINING_USER = 120e-6
+JOB_START = 280e6
+JOB_PAIR = 110
+JOB_ITEM = 29_000
+MOST_DENSE_ITEMS = 20_000
+"""Beyond so many items, no dense matrix of items by items is learned from."""
+
+CALL_MS = 2.3
+"""The time of recommend() for 50 items with 100,000 users."""
 CALL_GROWTH = 0.2
+"""The exponent by which it grows with the users."""
 
 
 def aligned(count: float) -> int:
@@ -187,8 +196,11 @@ def on_one_server(load: Load) -> Sizes:
     return Sizes(
         found,
         sizes["weighted interactions"].disk + sizes["user vectors"].hot + sizes["item vectors, neighbours"].hot,
-        TRAINING_BASE + TRAINING_PAIR * learned + TRAINING_USER * load.users + TRAINING_ITEM * load.items,
-        JOB_BASE + JOB_PAIR * learned + JOB_USER * load.users,
+        TRAINING_START
+        + TRAINING_PAIR * learned
+        + TRAINING_INTERACTION * load.interactions
+        + TRAINING_USER * load.users,
+        JOB_START + JOB_PAIR * learned + JOB_ITEM * min(load.items, MOST_DENSE_ITEMS),
         needed_memory(load.users, load.dimension),
         CALL_MS * (load.users / 100_000) ** CALL_GROWTH,
         1,
@@ -213,8 +225,11 @@ def make_plan(load: Load, server: Server, calls: float) -> Sizes:
     Raises InvalidInput if the items alone are more than the memory of a server.
     """
     room = server.memory * (1 - SPARE_MEMORY)
-    if on_one_server(replace(load, users=1, interactions=1, pairs=1)).hot > room:
-        raise InvalidInput("the items alone take more memory than the server has", "name a larger one: --memory 256GB")
+    least = on_one_server(replace(load, users=1, interactions=1, pairs=1)).hot / (1 - SPARE_MEMORY)
+    if least > server.memory:
+        raise InvalidInput(
+            "the items alone take more memory than the server has", f"take servers of {ceil(least / 1e9):,} GB or more"
+        )
     cells = 1
     while on_one_server(divide(load, cells)).hot > room:
         cells += 1 if cells < 16 else cells // 8

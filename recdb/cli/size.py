@@ -13,6 +13,7 @@ from recdb.sizing import SPARE_CORES, Load, Server, Sizes, divide, make_plan
 from recdb.terminal import output, table
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
+MOST = 10**15
 USUAL_REPEATS = 2.5
 """The interactions of a user with the same item, where nobody says how many there are."""
 
@@ -37,20 +38,24 @@ def size(
 ) -> None:
     """Estimate disk, memory, the time of a training and the number of servers. Needs no database."""
     count = parse_count(events, "--events")
+    most_pairs = min(count, parse_count(users, "--users") * parse_count(items, "--items"))
     load = Load(
         parse_count(users, "--users"),
         parse_count(items, "--items"),
         count,
-        parse_count(pairs, "--pairs") if pairs is not None else round(count / USUAL_REPEATS),
+        parse_count(pairs, "--pairs") if pairs is not None else min(most_pairs, round(count / USUAL_REPEATS)),
         id_bytes,
         id_bytes,
         metadata_bytes,
         dimension,
         partitioned=partitioned,
     )
-    if load.pairs > load.interactions:
-        raise InvalidInput(f"{load.pairs:,} pairs: each has an interaction at least, and there are {count:,}")
-    server = Server(parse_count(re.sub(r"(?i)(?<=[a-z])i?b$", "", memory.strip()), "--memory"), cores)
+    if load.pairs > most_pairs:
+        raise InvalidInput(
+            f"{load.pairs:,} pairs of a user and an item: there are at most {most_pairs:,}",
+            "give the pairs that have interactions, or leave --pairs out",
+        )
+    server = Server(parse_memory(memory), cores)
     plan = make_plan(load, server, parse_count(calls, "--calls", least=0))
     if as_json:
         output.print_json(json.dumps(describe(plan)))
@@ -59,11 +64,24 @@ def size(
 
 
 def parse_count(text: str, option: str, least: int = 1) -> int:
-    """Parse a number such as 250000, 250k, 10M or 1B; raise InvalidInput for anything else, and below `least`."""
-    found = re.fullmatch(r"([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([kmgbt]?)", text.strip().lower())
-    number = round(float(found[1].replace("_", "").replace(",", "")) * UNITS[found[2]]) if found else -1
-    if number < least:
-        raise InvalidInput(f"{option} {text}: not a number of at least {least}", f"write {option} 250000, 250k or 10M")
+    """Parse a number such as 250000, 250,000, 250k, 10M or 1B; raise InvalidInput for others, and below `least`."""
+    found = re.fullmatch(
+        r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]{0,30}(?:\.[0-9]{1,9})?)([kmbt]?)", text.strip().lower()
+    )
+    number = round(float(re.sub("[_,]", "", found[1])) * UNITS[found[2]]) if found else -1
+    if not least <= number <= MOST:
+        raise InvalidInput(
+            f"{option} {text}: not a number from {least} to {MOST:,}", f"write {option} 250000, 250k or 10M"
+        )
+    return number
+
+
+def parse_memory(text: str) -> int:
+    """Parse an amount such as 64GB, 64G, 64GiB or 512MB; raise InvalidInput for any other text."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mgt])(?:i?b)?", text.strip().lower())
+    number = round(float(found[1]) * UNITS[found[2]]) if found else 0
+    if not 0 < number <= MOST:
+        raise InvalidInput(f"--memory {text}: not an amount of memory", "write --memory 64GB or 512MB")
     return number
 
 

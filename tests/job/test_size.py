@@ -1,6 +1,7 @@
 """recdb size: its figures against a real database of 100,000 users, and its plans."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -118,6 +119,20 @@ def test_the_command_reads_short_numbers_and_prints_json(size: Callable[..., com
     assert found["cells"] == found["copies"] == 1
 
 
+def test_no_more_pairs_are_assumed_than_there_can_be(size: Callable[..., commands.Ended]) -> None:
+    assert "1B interactions of 200M pairs" in size("--users", "1M", "--items", "200", "--events", "1B").output
+    assert "1M interactions of 100 pairs" in size("--users", "10", "--items", "10", "--events", "1,000,000").output
+
+
+def test_a_server_that_is_too_small_for_the_items_is_refused_with_the_size_that_suffices(
+    size: Callable[..., commands.Ended],
+) -> None:
+    options = ["--users", "1M", "--items", "1M", "--events", "40M", "--memory"]
+    refused = size(*options, "4GB")
+    (needed,) = re.findall(r"servers of (\d+) GB", refused.errors)
+    assert size(*options, f"{needed}GB").code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -125,7 +140,12 @@ def test_the_command_reads_short_numbers_and_prints_json(size: Callable[..., com
         (["--users", "-5"], "--users -5"),
         (["--users", "0"], "--users 0"),
         (["--users", "1e999"], "--users 1e999"),
-        (["--pairs", "41M"], "pairs"),
+        (["--pairs", "41M"], "at most 40,000,000"),
+        (["--items", "10", "--pairs", "20M"], "at most 10,000,000"),
+        (["--users", "1,5M"], "--users 1,5M"),
+        (["--users", "9" * 400], "--users 9"),
+        (["--memory", "128000000000B"], "--memory 128000000000B"),
+        (["--memory", "64B"], "--memory 64B"),
         (["--memory", "none"], "--memory none"),
         (["--memory", "1MB"], "items alone"),
         (["--calls", "-1"], "--calls -1"),
