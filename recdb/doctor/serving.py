@@ -82,7 +82,7 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
         return Verdict("warn", "never refreshed", "recdb refresh")
     foreign, age, seen, started = row
     if foreign:
-        message = "the last refresh ran on another server, before a restore: the next one starts over"
+        message = "the last refresh ran before a restore: the next one starts over"
         return Verdict("warn", message, "recdb refresh")
     connection.execute("select recdb.check_sources()")
     (waiting,) = fetch_row(
