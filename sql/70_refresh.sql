@@ -52,11 +52,11 @@ comment on function recdb.refresh_holder() is
     'Internal: describes the session that rewrites the weighted interactions at this moment.';
 
 
--- recdb.cluster: the server that numbers the transactions, and the materialized view that the last rebuild filled. A dump
--- restored into another server meets other numbers. One restored into the same server has a new view, which holds the
--- weights as of the restore beside tables as of the dump; a copy by a template has the same view.
+-- recdb.cluster: the server that numbers the transactions, and the materialized view that the last rebuild filled.
 --   returns     a hash of the server's system identifier and of the view's oid; of the oid alone if recdb's owner may not
 --               call pg_control_system()
+-- A dump restored into another server meets other numbers. One restored into the same server has a new view, with the
+-- weights as of the restore, beside tables as of the dump. A copy by a template has the same view.
 create or replace function recdb.cluster()
 returns bigint
 language plpgsql stable
@@ -71,7 +71,8 @@ begin
     return hashint8extended(server, coalesce(to_regclass('recdb.user_item_settled')::oid::bigint, 0));
 end
 $$;
-comment on function recdb.cluster() is 'Internal: a hash that stands for the server and for the view user_item_settled.';
+comment on function recdb.cluster() is
+    'Internal: a hash that stands for the server and for the view user_item_settled.';
 
 
 -- recdb.refresh_items: weigh the interactions of some users again.
