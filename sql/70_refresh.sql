@@ -53,8 +53,8 @@ comment on function recdb.refresh_holder() is
 
 
 -- recdb.cluster: the server that numbers the transactions, and the materialized view that the last rebuild filled.
---   returns     a hash of the server's system identifier and of the view's oid; of the oid alone if recdb's owner may not
---               call pg_control_system()
+--   returns     a hash of the server's system identifier and of the view's oid; of the oid alone if recdb's owner may
+--               not call pg_control_system()
 -- A dump restored into another server meets other numbers. One restored into the same server has a new view, with the
 -- weights as of the restore, beside tables as of the dump. A copy by a template has the same view.
 create or replace function recdb.cluster()
