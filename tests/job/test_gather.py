@@ -225,6 +225,39 @@ def test_the_command_shows_what_is_here_and_removes_it(
     assert "s3cret" not in printed
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "the URL given to gather is empty"),
+        (["dbname=x", " "], "the URL given to gather is empty"),
+        (["dbname=x", "--from-schema", ""], "the name given by --from-schema is empty"),
+        (["--replace"], "--replace is for databases to gather from"),
+        (["--users", "50"], "--users is for databases to gather from"),
+        (["--from-schema", "shop"], "--from-schema is for databases to gather from"),
+        (["--remove", "--replace"], "--replace is for databases to gather from"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_name_no_database_are_refused(
+    learner: Database,
+    cells: list[Database],
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gather(learner, cells, users=10)
+    rows = ask(learner, ROWS)
+    monkeypatch.setattr("sys.argv", ["recdb", "gather", *arguments, "--url", learner.conninfo])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and message in said and "Traceback" not in said
+    assert ask(learner, ROWS) == rows
+
+
 def test_a_cell_that_is_down_keeps_no_other_from_being_gathered(learner: Database, cells: list[Database]) -> None:
     down = Database(make_conninfo(cells[1].conninfo, dbname="nowhere"), "test")
 

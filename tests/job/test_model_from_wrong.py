@@ -134,6 +134,34 @@ def test_the_command_says_what_it_took_and_no_password(
     assert "s3cret" not in printed.out + printed.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--full", "--model-from", ""], "the URL given by --model-from is empty"),
+        (["--if-stale", "0s", "--model-from", " "], "the URL given by --model-from is empty"),
+        (["--model-from", ""], "--model-from needs --full or --if-stale"),
+        (["--full", "--model-from", "dbname=x", "--from-schema", " "], "the name given by --from-schema is empty"),
+        (["--full", "--from-schema", ""], "--from-schema is for --model-from"),
+        (["--if-stale", "", "--model-from", "dbname=x"], "'' is not an age or duration"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_empty_option_trains_nothing(
+    cell: Database,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["recdb", "refresh", *arguments, "--url", cell.conninfo])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 1 and message in capsys.readouterr().err
+    assert ask(cell, "select count(*) from recdb.model") == [(0,)]
+
+
 @pytest.mark.parametrize("point", faults.POINTS["taking"])
 def test_a_taking_killed_anywhere(cell: Database, source: Database, point: str) -> None:
     own = train(cell)
