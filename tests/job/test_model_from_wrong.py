@@ -1,6 +1,8 @@
 """Taking an item half where something goes wrong: everything stays as it was, and the message says why."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -92,6 +94,40 @@ def test_a_source_that_cannot_be_read_leaves_everything_as_it_was(
             execute(database, "drop owned by half", "drop owned by stranger")
         execute(cell, "drop role half", "drop role stranger")
     assert ask(cell, ACTIVE) == [(own,)]
+    assert ask(cell, "select count(*) from recdb.model") == [(1,)]
+
+
+@pytest.mark.parametrize("arguments", [{"full": True}, {"if_stale": timedelta(0)}], ids=["full", "stale"])
+@pytest.mark.parametrize("reason", ["unreachable", "unreadable", "half way"])
+def test_a_source_that_is_down_keeps_no_user_from_being_refreshed(
+    cell: Database,
+    source: Database,
+    fresh: Database,
+    arguments: dict[str, Any],
+    reason: str,
+) -> None:
+    take(cell, source)
+    touched = "select count(*) from recdb.user_item w join recdb.item_key t using (item_key) where t.item_id = 'i1'"
+    ((touches,),) = ask(cell, touched)
+    store(cell, [[f"newcomer{number}", item, "like"] for number in range(5) for item in ("i1", "i2", "i3")])
+    there = {"unreachable": Database(make_conninfo(cell.conninfo, dbname="nowhere"), "test"), "unreadable": fresh}
+
+    def report(step: str) -> None:
+        if reason == "half way" and step.startswith("item vectors of the other"):
+            execute(
+                source,
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and application_name = 'recdb'",
+            )
+
+    with pytest.raises(RecdbError) as raised:
+        job.run(cell, model_from=there.get(reason, source), force=True, report=report, **arguments)
+
+    assert ask(cell, touched) == [(touches + 5,)]
+    assert len(lists_of(cell, ["newcomer0"])[0]) == 10
+    assert "newcomer1" in [user for (user,) in ask(cell, "select neighbor_id from recdb.neighbors('newcomer0', 5)")]
+    last = "select kind, state, error from recdb.refresh_log order by run_id desc limit 1"
+    assert ask(cell, last) == [("train", "failed", str(raised.value))]
     assert ask(cell, "select count(*) from recdb.model") == [(1,)]
 
 
