@@ -15,6 +15,7 @@ from recdb.cli import main
 from recdb.database import Database
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, Unavailable
 from recdb.job.gather import gather, remove_gathered
+from recdb.job.other import address_of
 from recdb.tuning.tune import tune
 
 WORLD = [
@@ -204,6 +205,58 @@ def test_an_analyst_may_gather_and_other_schemas_can_be_gathered(learner: Databa
     assert done and done[0].users == 10
     gather(people, cells[:1], users=7)
     assert ask(learner, "select users from people.gathered_database") == [(7,)]
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["the owner may ask", "nobody may ask"])
+def test_a_role_that_may_not_ask_for_the_system_identifier_gathers_and_takes(
+    learner: Database, cells: list[Database], server: Server, noted: bool
+) -> None:
+    train(cells[1])
+    log = ask(cells[0], "select run_id, cluster from recdb.refresh_log where cluster is not null")
+    revoke = "revoke execute on function pg_control_system() from public"
+    for database in cells:
+        execute(database, revoke)
+        if not noted:
+            execute(database, "update recdb.refresh_log set cluster = null")
+    execute(cells[0], "create role reading login", "grant recdb_analyst to reading")
+    there = [Database(make_conninfo(each.conninfo, user="reading"), "test") for each in cells]
+    try:
+        done = gather(learner, there)
+        again = gather(learner, there[::-1])
+        taken = [job.run(learner, full=True, model_from=there[1]).model for _ in range(2)]
+        with pytest.raises(InvalidInput, match="a database is named twice"):
+            gather(learner, [there[0], Database(make_conninfo(there[0].conninfo, connect_timeout=9), "test")])
+    finally:
+        execute(cells[0], "drop role reading")
+        for database in cells:
+            execute(database, "grant execute on function pg_control_system() to public")
+            for run_id, cluster in log if database is cells[0] else ():
+                execute(database, f"update recdb.refresh_log set cluster = {cluster} where run_id = {run_id}")
+    assert done and again and [each.users for each in [*done, *again]] == [100] * 4
+    assert ask(learner, "select count(*) from recdb.gathered_database") == [(2,)]
+    assert taken[0] and taken[1] is None
+    if noted:
+        gather(learner, cells)
+        assert ask(learner, "select count(*) from recdb.gathered_database") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("host=/run/postgresql port=5432 dbname=x", "host=/run/postgresql port=5433 dbname=x", False),
+        ("host=a dbname=x", "host=a port=5432 dbname=x user=u", True),
+        ("host=A,b dbname=x", "host=a,b port=5432,5432 dbname=x", True),
+        ("host=a,b port=5432,5433 dbname=x", "host=a,b port=5432,5434 dbname=x", False),
+        ("host=a dbname=x", "host=b dbname=x", False),
+        ("host=localhost port=5432", "host=127.0.0.1 port=5432", True),
+        ("hostaddr=10.0.0.1", "hostaddr=10.0.0.2", False),
+        ("host=/srv/A", "host=/srv/a", False),
+    ],
+)
+def test_an_address_is_one_however_it_is_written(one: str, other: str, same: bool) -> None:
+    first, second = (address_of(Database(conninfo, "test")) for conninfo in (one, other))
+
+    assert (first == second) == same
 
 
 def test_the_command_shows_what_is_here_and_removes_it(
