@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from recdb.database import Database, connect, fetch_row
@@ -20,7 +20,8 @@ LOCK_WAIT = "1min"
 PARTITIONED = {"item_vector", "item_neighbor"}
 """These tables are locked, as readers lock them: else a partition that the snapshot shows could be dropped."""
 
-LOCAL = dict.fromkeys(("", "localhost", "127.0.0.1", "::1", "/tmp", "/run/postgresql", "/var/run/postgresql"), "local")
+USUAL_PORT = "5432"
+LOCAL = dict.fromkeys(("", "localhost", "127.0.0.1", "::1"), "local")
 """The usual ways to this machine: two servers here have two ports."""
 
 Columns = Mapping[str, Sequence[str]]
@@ -54,8 +55,13 @@ def open_other(
 
 
 def name_of(other: Database) -> str:
-    """Name a database, its host, and its schema if that is not recdb: nothing else of its URL."""
-    return f"{describe_url(other.conninfo)}{'' if other.schema == DEFAULT_SCHEMA else f', schema {other.schema}'}"
+    """Name a database, its host and port, and its schema if that is not recdb: nothing else of its URL."""
+    parts = conninfo_to_dict(other.conninfo)
+    host, port = str(parts.get("host") or parts.get("hostaddr") or ""), parts.get("port") or USUAL_PORT
+    named = describe_url(make_conninfo(other.conninfo, host=host) if host else other.conninfo)
+    # describe_url() leaves the port of a socket out.
+    at_port = f", port {port}" if host.startswith("/") and port != USUAL_PORT else ""
+    return f"{named}{at_port}{'' if other.schema == DEFAULT_SCHEMA else f', schema {other.schema}'}"
 
 
 def identify(reader: psycopg.Connection, other: Database) -> str:
@@ -99,7 +105,7 @@ def address_of(other: Database) -> str:
     ports = (filled.get("port") or "").split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     return ",".join(
-        f"{LOCAL.get(host.lower(), host.lower() if host[:1] != '/' else host)}:{port or '5432'}"
+        f"{LOCAL.get(host.lower(), host.lower() if host[:1] != '/' else host)}:{port or USUAL_PORT}"
         for host, port in zip(hosts, ports, strict=False)
     )
 

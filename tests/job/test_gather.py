@@ -3,19 +3,21 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql.executors import NoopExecutor
 from support.cells import ITEMS, ask, clones, execute, lists_of, store
 from support.data import tastes, train
 from support.servers import Server
+from support.standby import run_standby, wait_for_replay
 
 from recdb import job, migrate
 from recdb.cli import main
 from recdb.database import Database
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, Unavailable
 from recdb.job.gather import gather, remove_gathered
-from recdb.job.other import address_of
+from recdb.job.other import address_of, name_of
 from recdb.tuning.tune import tune
 
 WORLD = [
@@ -257,6 +259,54 @@ def test_an_address_is_one_however_it_is_written(one: str, other: str, same: boo
     first, second = (address_of(Database(conninfo, "test")) for conninfo in (one, other))
 
     assert (first == second) == same
+
+
+def test_a_copy_of_a_servers_files_replaces_nothing_unless_asked(
+    learner: Database, server: Server, template: NoopExecutor
+) -> None:
+    with clones(server, template, 1) as (there,), run_standby(server) as standby:
+        store(there, WORLD[:600])
+        execute(there, "call recdb.refresh()")
+        name = str(conninfo_to_dict(there.conninfo)["dbname"])
+        copy, administration = Database(standby.conninfo(name), "test"), Database(standby.conninfo("postgres"), "test")
+        with psycopg.connect(there.conninfo) as primary, psycopg.connect(copy.conninfo, autocommit=True) as follower:
+            wait_for_replay(primary, follower)
+            follower.execute("select pg_promote()")
+        execute(copy, "select recdb.forget_user('u1')")
+        gather(learner, [there])
+        rows = ask(learner, ROWS)
+
+        with pytest.raises(InvalidInput, match=r"has the identity of cell_.*, which was gathered before") as raised:
+            gather(learner, [copy])
+        with pytest.raises(InvalidInput, match=r"a database is named twice: cell_.* and cell_.* both have") as twice:
+            gather(learner, [there, copy], replace=True)
+        assert ask(learner, ROWS) == rows
+        for error in (raised.value, twice.value):
+            assert error.hint and "create database app template app_copied" in error.hint
+        assert "--replace" in (raised.value.hint or "")
+        moved = gather(learner, [copy], replace=True)
+        execute(administration, f"alter database {name} rename to copied", f"create database {name} template copied")
+        apart = gather(learner, [there, copy], replace=True)
+
+    assert moved and moved[0].users == 49
+    assert apart and [each.users for each in apart] == [50, 49]
+    assert ask(learner, "select count(*) from recdb.gathered_database") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("conninfo", "name"),
+    [
+        ("host=/run/postgresql port=5433 dbname=x password=word", "x at /run/postgresql, port 5433"),
+        ("port=5433 dbname=x", "x at local:5433"),
+        ("host=/run/postgresql port=5432 dbname=x", "x at /run/postgresql"),
+        ("host=/a,/b port=5433,5434 dbname=x", "x at /a,/b, port 5433,5434"),
+        ("host=a port=5433 dbname=x", "x at a:5433"),
+        ("hostaddr=10.0.0.1 dbname=x", "x at 10.0.0.1"),
+    ],
+)
+def test_a_name_tells_two_servers_of_one_machine_apart(conninfo: str, name: str) -> None:
+    assert name_of(Database(conninfo, "test")) == name
+    assert name_of(Database(conninfo, "test", "people")) == f"{name}, schema people"
 
 
 def test_the_command_shows_what_is_here_and_removes_it(
