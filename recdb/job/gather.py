@@ -99,7 +99,7 @@ def gather(
         done = [gather_one(connection, here, other, round(share * count), report) for other, _, count in found]
         if replace:
             forget_others(connection, [identity for _, identity, _ in found])
-        connection.execute("vacuum (analyze) recdb.gathered_interaction")
+        tidy(connection)
     if missing:
         raise Unavailable(
             f"{len(missing)} of {len(others)} databases were not gathered: {missing[0]}",
@@ -222,6 +222,13 @@ def forget_others(connection: psycopg.Connection, kept: Sequence[str]) -> None:
     )
 
 
+def tidy(connection: psycopg.Connection) -> None:
+    """Vacuum the table, whose rows come and go by the thousands: autovacuum would leave that to later."""
+    # Counts of the session's own deletions that come after those of VACUUM would stay.
+    connection.execute("select pg_catalog.pg_stat_force_next_flush()")
+    connection.execute("vacuum (analyze) recdb.gathered_interaction")
+
+
 def remove_gathered(here: Database) -> list[Gathered]:
     """Remove everything that was gathered; return it."""
     with connect(here, autocommit=True) as connection:
@@ -232,6 +239,7 @@ def remove_gathered(here: Database) -> list[Gathered]:
                 "delete from recdb.gathered_database returning name, users, interactions"
             ).fetchall()
             connection.execute("delete from recdb.gathered_interaction")
+        tidy(connection)
     return [Gathered(*row) for row in sorted(rows)]
 
 

@@ -9,6 +9,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql.executors import NoopExecutor
 from support.cells import ITEMS, ask, clones, execute, lists_of, store
 from support.data import tastes, train
+from support.doctor import find
 from support.servers import Server
 from support.standby import run_standby, wait_for_replay
 
@@ -121,6 +122,24 @@ def test_gathering_again_changes_nothing_and_others_stay_unless_they_are_replace
 
     assert [each.users for each in remove_gathered(learner)] == [100]
     assert ask(learner, ROWS) == [] == ask(learner, "select * from recdb.gathered_database")
+
+
+@pytest.mark.parametrize("way", ["removed", "replaced", "gathered again"])
+def test_no_dead_rows_stay(learner: Database, cells: list[Database], way: str) -> None:
+    gather(learner, cells)
+    execute(
+        learner,
+        "insert into recdb.gathered_interaction (database_id, user_number, position, item_key, weight, last_at) "
+        "select d.database_id, 2000 + n, 1, 1, 1, now() from recdb.gathered_database d, generate_series(1, 20000) n",
+    )
+
+    if way == "removed":
+        remove_gathered(learner)
+    else:
+        gather(learner, cells[:1] if way == "replaced" else cells, replace=way == "replaced")
+
+    with psycopg.connect(learner.conninfo, autocommit=True) as connection:
+        assert find(connection, "dead rows").message == "few"
 
 
 def test_weights_decay_by_the_half_life_of_this_database(
