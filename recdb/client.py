@@ -26,7 +26,7 @@ from recdb.client_lists import AsyncListCalls, ListCalls
 from recdb.client_reasons import AsyncReasonCalls, ReasonCalls
 from recdb.database import Database, find_schema
 from recdb.records import BatchRecommendation, Recommendation
-from recdb.replicas import MAX_LAG, AsyncReplica, PositionCalls, Replica, find_read_database
+from recdb.replicas import MAX_LAG, AsyncReplica, PositionCalls, Replica, find_read_database, read_lag
 from recdb.schemas import schema_of, with_schema
 from recdb.sources import explain_timeout, find_source, text_of_url
 from recdb.translate import translate
@@ -76,7 +76,8 @@ class Recommender(ListCalls, ReasonCalls, ImpressionCalls, PositionCalls):
         self._pool: ConnectionPool[Any] | None = source if isinstance(source, ConnectionPool) else None
         self._database: Database | None = None
         standby = find_read_database(read_url, source, self._schema)
-        self._replica: Replica | None = Replica(standby, max_lag, max_connections) if standby else None
+        lag = read_lag(max_lag)
+        self._replica: Replica | None = Replica(standby, lag, max_connections) if standby else None
         if source is None or isinstance(source, str):
             self._database, options = find_source(source, self._schema)
             self._pool = ConnectionPool(
@@ -244,7 +245,8 @@ class AsyncRecommender(AsyncListCalls, AsyncReasonCalls, AsyncImpressionCalls, P
         self._pool: AsyncConnectionPool[Any] | None = source if isinstance(source, AsyncConnectionPool) else None
         self._database: Database | None = None
         standby = find_read_database(read_url, source, self._schema)
-        self._replica: AsyncReplica | None = AsyncReplica(standby, max_lag, max_connections) if standby else None
+        lag = read_lag(max_lag)
+        self._replica: AsyncReplica | None = AsyncReplica(standby, lag, max_connections) if standby else None
         if source is None or isinstance(source, str):
             self._database, options = find_source(source, self._schema)
             self._pool = AsyncConnectionPool(

@@ -16,7 +16,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from math import isfinite
+from math import inf, isfinite, nan
+from numbers import Real
 from typing import Any
 
 import psycopg
@@ -32,11 +33,14 @@ from recdb.errors import InvalidInput, RecdbError, Unavailable
 from recdb.positions import END, Positions, number_of_position, text_of_position
 from recdb.schemas import with_schema
 from recdb.translate import translate
-from recdb.urls import normalize_url
+from recdb.urls import EXAMPLE, normalize_url
 
 VARIABLE = "RECDB_READ_URL"
 MAX_LAG = 60.0
 """Seconds: twice the max_standby_streaming_delay of PostgreSQL, for which a long query may hold the replay back."""
+LONGEST_LAG = 1e9
+"""Some thirty years: more than any standby is behind, and a time that both sides can hold."""
+HINT_LAG = "write 60 for a minute, or float('inf') for any lag"
 WAIT = 1.0
 """Seconds that a read waits for a connection to the standby."""
 REST = 5.0
@@ -68,34 +72,48 @@ def find_read_database(
 ) -> Database | None:
     """Find the standby to read from beside the primary `source`: `read_url`, else RECDB_READ_URL, else None.
 
-    The variable belongs to the database that the environment names: it counts only without a `source`. An empty
-    `read_url` means none. Raises InvalidInput for a source that reads in a transaction of its own.
+    The variable belongs to the database that the environment names: it counts only without a `source`. A blank text
+    means none. Raises InvalidInput for what is no URL, and for a source that reads in a transaction of its own.
     """
     environment = os.environ if environment is None else environment
     if isinstance(read_url, sqlalchemy.URL):
         read_url = read_url.render_as_string(hide_password=False)
+    if read_url is not None and not isinstance(read_url, str):
+        raise InvalidInput(f"read_url is of type {type(read_url).__name__}, and must be a URL", EXAMPLE)
+    # libpq would read a blank text as the server of this machine.
+    read_url = read_url and read_url.strip()
     if read_url and hasattr(source, "rollback"):
         raise InvalidInput(
             f"read_url is for a URL, a pool or an engine: a {type(source).__name__} reads in its own transaction",
             "leave read_url out, or pass a URL",
         )
     if read_url is None:
-        found = "" if source is not None else environment.get(VARIABLE, "")
+        found = "" if source is not None else environment.get(VARIABLE, "").strip()
         return Database(normalize_url(found), f"from {VARIABLE}", schema) if found else None
     return Database(normalize_url(read_url), "given by --read-url", schema) if read_url else None
+
+
+def read_lag(max_lag: object) -> timedelta | None:
+    """Return the largest lag of a standby, None for any; raise InvalidInput for no number of seconds above 0."""
+    try:
+        number = float(max_lag) if isinstance(max_lag, Real) and not isinstance(max_lag, bool) else nan
+    except OverflowError:
+        number = nan
+    if not number > 0 or LONGEST_LAG < number < inf:
+        shown = f"{max_lag!r:.40}"
+        raise InvalidInput(f"max_lag is {shown}, and must be a number of seconds above 0", HINT_LAG)
+    return timedelta(seconds=number) if isfinite(number) else None
 
 
 class Reads:
     """The state that Replica and AsyncReplica share: the users' positions, and which server is worth a try."""
 
-    def __init__(self, database: Database, max_lag: float) -> None:
-        if not max_lag > 0:
-            raise InvalidInput(f"max_lag is {max_lag}, and must be a number of seconds above 0")
+    def __init__(self, database: Database, max_lag: timedelta | None) -> None:
         self.database = database
         self.positions = Positions()
         self.counts = {"standby": 0, "primary": 0}
         """The reads that each server answered."""
-        self._max_lag = timedelta(seconds=max_lag) if isfinite(max_lag) else None
+        self._max_lag = max_lag
         given = conninfo_to_dict(database.conninfo)
         self._options = {name: value for name, value in OPTIONS.items() if name not in given}
         self._check = with_schema(CHECK, database.schema)
@@ -159,7 +177,7 @@ def gated(call: Call[Row]) -> str:
 class Replica(Reads):
     """Where Recommender reads."""
 
-    def __init__(self, database: Database, max_lag: float, max_connections: int) -> None:
+    def __init__(self, database: Database, max_lag: timedelta | None, max_connections: int) -> None:
         super().__init__(database, max_lag)
         self._pool = ConnectionPool(
             database.conninfo,
@@ -226,7 +244,7 @@ class Replica(Reads):
 class AsyncReplica(Reads):
     """Where AsyncRecommender reads."""
 
-    def __init__(self, database: Database, max_lag: float, max_connections: int) -> None:
+    def __init__(self, database: Database, max_lag: timedelta | None, max_connections: int) -> None:
         super().__init__(database, max_lag)
         self._pool = AsyncConnectionPool(
             database.conninfo,

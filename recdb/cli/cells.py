@@ -23,7 +23,15 @@ OtherSchema = Annotated[
 
 
 def other_database(url: str, schema: str | None, origin: str) -> Database:
-    """Return the database at a URL; `origin` says in messages where the URL comes from."""
+    """Return the database at a URL; `origin` says in messages where the URL comes from.
+
+    Raises InvalidInput for a blank text, such as a shell variable that is not set: libpq would read it as the server of
+    this machine.
+    """
+    if not url.strip():
+        raise InvalidInput(f"the URL {origin} is empty", "is the variable set that it comes from?")
+    if schema is not None and not schema.strip():
+        raise InvalidInput("the name given by --from-schema is empty", "leave --from-schema out for schema recdb")
     return Database(normalize_url(url), origin, find_schema(schema, {}))
 
 
@@ -32,8 +40,9 @@ def gather_command(
     urls: Annotated[list[str] | None, typer.Argument(metavar="URL...", help="The databases to gather from.")] = None,
     url: Url = None,
     users: Annotated[
-        int, typer.Option(min=1, help="At most so many users, of all these databases together.")
-    ] = DEFAULT_USERS,
+        int | None,
+        typer.Option(min=1, help=f"At most so many users, of all these databases together. Default: {DEFAULT_USERS}."),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Remove the rows of other databases than these.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove everything that was gathered.")] = False,
     from_schema: OtherSchema = None,
@@ -45,7 +54,11 @@ def gather_command(
     """
     if remove and urls:
         raise InvalidInput("--remove removes everything that was gathered, and takes no URL")
-    others = [other_database(each, from_schema, "given as URL") for each in urls or []]
+    given = {"--replace": replace, "--users": users is not None, "--from-schema": from_schema is not None}
+    idle = [name for name, there in given.items() if there]
+    if idle and not urls:
+        raise InvalidInput(f"{idle[0]} is for databases to gather from", "name them: recdb gather URL...")
+    others = [other_database(each, from_schema, "given to gather") for each in urls or []]
     database = open_database(url)
     if remove:
         removed = remove_gathered(database)
@@ -53,7 +66,7 @@ def gather_command(
         return
     if others:
         with progress("gather") as report:
-            done = gather(database, others, users=users, replace=replace, report=report)
+            done = gather(database, others, users=users or DEFAULT_USERS, replace=replace, report=report)
         if done is None:
             output.print("another job is running: nothing done")
             return

@@ -46,10 +46,12 @@ def refresh(
     since the last run, or row-level security hides them, the job changes nothing and fails. With --model-from, the new
     version has the item vectors and item neighbors of another database's active version, and the users of this one.
     """
-    if model_from and not (full or if_stale):
+    stale = parse_duration(if_stale) if if_stale is not None else None
+    if model_from is not None and not full and stale is None:
         raise InvalidInput("--model-from needs --full or --if-stale", "run: recdb refresh --full --model-from URL")
-    stale = parse_duration(if_stale) if if_stale else None
-    other = other_database(model_from, from_schema, "given by --model-from") if model_from else None
+    if from_schema is not None and model_from is None:
+        raise InvalidInput("--from-schema is for --model-from", "run: recdb refresh --full --model-from URL")
+    other = other_database(model_from, from_schema, "given by --model-from") if model_from is not None else None
     database = open_database(url)
     track = tracker(database, mlflow)
     try:

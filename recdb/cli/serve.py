@@ -6,8 +6,8 @@ import typer
 
 from recdb.cli.common import Url, app, open_database, parse_duration
 from recdb.distribution import install_command
-from recdb.errors import RecdbError
-from recdb.replicas import MAX_LAG, VARIABLE, find_read_database
+from recdb.errors import InvalidInput, RecdbError
+from recdb.replicas import MAX_LAG, VARIABLE, find_read_database, read_lag
 from recdb.terminal import errors
 
 
@@ -37,6 +37,14 @@ def serve(
     except ImportError as error:
         raise RecdbError("the HTTP service is not installed", f"run: {install_command('serve')}") from error
     lag = parse_duration(max_lag).total_seconds()
+    if not lag > 0:
+        raise InvalidInput(f"--max-lag is {max_lag}, and must be more than 0", "write 60s or 5m")
+    read_lag(lag)
+    if read_url is not None and not read_url.strip():
+        raise InvalidInput(
+            "the URL given by --read-url is empty",
+            "is its variable set? Without a standby, leave --read-url out",
+        )
     database = open_database(url, quiet=True)
     standby = find_read_database(read_url, url, database.schema)
     if standby:

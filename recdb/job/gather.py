@@ -4,6 +4,7 @@ The users come without their ids, each with all of their items, and always the s
 database before are replaced. All of them are for trainings alone: see the comment of recdb.gathered_interaction.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,12 @@ LAST_SECOND = 200_000_000_000
 """Times are kept within some thousand years."""
 
 
+OF_A_COPY = (
+    "a copy of the server's files keeps the identity: if this is one, stop its applications, and give its database, "
+    "such as app, a new one: alter database app rename to app_copied; create database app template app_copied;"
+)
+
+
 @dataclass(frozen=True)
 class Gathered:
     """The interactions that were brought from another database."""
@@ -85,13 +92,14 @@ def gather(
             return None
         check_owner(connection)
         found, missing = look_at(connection, here, others, report)
+        refuse_copies(connection, found, replace=replace)
         if missing and (replace or not found):
             raise missing[0]
         share = min(1.0, users / max(1, sum(count for _, _, count in found)))
         done = [gather_one(connection, here, other, round(share * count), report) for other, _, count in found]
         if replace:
             forget_others(connection, [identity for _, identity, _ in found])
-        connection.execute("vacuum (analyze) recdb.gathered_interaction")
+        tidy(connection)
     if missing:
         raise Unavailable(
             f"{len(missing)} of {len(others)} databases were not gathered: {missing[0]}",
@@ -114,9 +122,39 @@ def look_at(
                 found.append((other, identify(reader, other), count))
         except Unavailable as error:
             missing.append(error)
-    if len({identity for _, identity, _ in found}) < len(found):
-        raise InvalidInput("a database is named twice", "name each database once")
     return found, missing
+
+
+def refuse_copies(connection: psycopg.Connection, found: Sequence[tuple[Database, str, int]], *, replace: bool) -> None:
+    """Raise InvalidInput if a database would replace the rows of another one because it was copied from it as files.
+
+    Such a copy has the same identity. So has the same database at another address, and only a user knows which it is.
+    """
+    names: dict[str, str] = {}
+    for other, identity, _ in found:
+        name = name_of(other)
+        if identity in names:
+            raise InvalidInput(
+                f"a database is named twice: {names[identity]} and {name} both have the identity {identity} (server, "
+                "database, schema)",
+                f"name each database once; {OF_A_COPY}",
+            )
+        names[identity] = name
+    rows = connection.execute(
+        "select d.identity, d.name from recdb.gathered_database d where d.identity = any (%s::text[])", [list(names)]
+    ).fetchall()
+    for identity, before in rows:
+        if not replace and plain(before) != plain(names[identity]):
+            raise InvalidInput(
+                f"{names[identity]} has the identity of {before}, which was gathered before: {identity} (server, "
+                "database, schema)",
+                f"if it is the same database at another address, name all databases again, with --replace; {OF_A_COPY}",
+            )
+
+
+def plain(name: str) -> str:
+    """Return a name without the port that every server has who sets no other."""
+    return re.sub(r":5432(?=,|$)", "", name)
 
 
 def gather_one(connection: psycopg.Connection, here: Database, other: Database, users: int, report: Report) -> Gathered:
@@ -184,6 +222,13 @@ def forget_others(connection: psycopg.Connection, kept: Sequence[str]) -> None:
     )
 
 
+def tidy(connection: psycopg.Connection) -> None:
+    """Vacuum the table, whose rows come and go by the thousands: autovacuum would leave that to later."""
+    # Counts of the session's own deletions that come after those of VACUUM would stay.
+    connection.execute("select pg_catalog.pg_stat_force_next_flush()")
+    connection.execute("vacuum (analyze) recdb.gathered_interaction")
+
+
 def remove_gathered(here: Database) -> list[Gathered]:
     """Remove everything that was gathered; return it."""
     with connect(here, autocommit=True) as connection:
@@ -194,6 +239,7 @@ def remove_gathered(here: Database) -> list[Gathered]:
                 "delete from recdb.gathered_database returning name, users, interactions"
             ).fetchall()
             connection.execute("delete from recdb.gathered_interaction")
+        tidy(connection)
     return [Gathered(*row) for row in sorted(rows)]
 
 

@@ -67,7 +67,8 @@ def run(
     raises Rejected. `force` also rebuilds if most of the weighted interactions are lost with it.
 
     With `model_from`, a training takes the item half of that database's active version instead of learning one, and
-    places the users in it. If that version serves here already, run() only rebuilds, or refreshes without `full`.
+    places the users in it. If that version serves here already, run() only rebuilds, or refreshes without `full`. If it
+    cannot be read, run() refreshes, and raises RecdbError.
 
     If another job is running, run() does nothing and returns `ran=False`.
     """
@@ -76,14 +77,16 @@ def run(
         if connection is None:
             return Outcome(ran=False)
         due = full or is_stale(connection, if_stale)
-        offer = find_offer(connection, database, model_from, report, force=force) if due and model_from else None
+
+        def refresh() -> None:
+            refresh_changed(connection, database, report)
+
+        offer = None
+        if due and model_from:
+            offer = find_offer(connection, database, model_from, report, otherwise=refresh, force=force)
         here_already = offer is not None and offer.half is None
         if not due or (here_already and not full):
-            report("refreshing changed users")
-            reach("before refresh")
-            sparing(connection, lambda: connection.execute("call recdb.refresh()"), report)
-            reach("after refresh")
-            age(connection, database, report, pack=False)
+            refresh()
         else:
             rebuild(connection, database, report, force=force)
         if not due or here_already:
@@ -111,6 +114,15 @@ def run(
         notes = [*trained.notes, *left_out(connection), *waiting]
         taken = str(offer.origin) if offer else None
         return Outcome(True, True, trained.label, time.monotonic() - began, heavy, notes, taken)
+
+
+def refresh_changed(connection: psycopg.Connection, database: Database, report: Report) -> None:
+    """Refresh the changed users, and do what a refresh does about old interactions."""
+    report("refreshing changed users")
+    reach("before refresh")
+    sparing(connection, lambda: connection.execute("call recdb.refresh()"), report)
+    reach("after refresh")
+    age(connection, database, report, pack=False)
 
 
 def make_version(

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from recdb.database import Database, connect, fetch_row
@@ -17,6 +19,10 @@ LOCK_WAIT = "1min"
 """How long the reading waits for a lock there."""
 PARTITIONED = {"item_vector", "item_neighbor"}
 """These tables are locked, as readers lock them: else a partition that the snapshot shows could be dropped."""
+
+USUAL_PORT = "5432"
+LOCAL = dict.fromkeys(("", "localhost", "127.0.0.1", "::1"), "local")
+"""The usual ways to this machine: two servers here have two ports."""
 
 Columns = Mapping[str, Sequence[str]]
 """The tables and views to read, and their columns."""
@@ -49,19 +55,59 @@ def open_other(
 
 
 def name_of(other: Database) -> str:
-    """Name a database, its host, and its schema if that is not recdb: nothing else of its URL."""
-    return f"{describe_url(other.conninfo)}{'' if other.schema == DEFAULT_SCHEMA else f', schema {other.schema}'}"
+    """Name a database, its host and port, and its schema if that is not recdb: nothing else of its URL."""
+    parts = conninfo_to_dict(other.conninfo)
+    host, port = str(parts.get("host") or parts.get("hostaddr") or ""), parts.get("port") or USUAL_PORT
+    named = describe_url(make_conninfo(other.conninfo, host=host) if host else other.conninfo)
+    # describe_url() leaves the port of a socket out.
+    at_port = f", port {port}" if host.startswith("/") and port != USUAL_PORT else ""
+    return f"{named}{at_port}{'' if other.schema == DEFAULT_SCHEMA else f', schema {other.schema}'}"
 
 
 def identify(reader: psycopg.Connection, other: Database) -> str:
-    """Return a text that is the same however the URL of a database is written, and another one for each schema."""
-    (server, database) = fetch_row(
-        reader,
-        "select case when has_function_privilege('pg_catalog.pg_control_system()', 'execute') "
-        "then (select s.system_identifier::text from pg_catalog.pg_control_system() s) end, d.oid::text "
-        "from pg_catalog.pg_database d where d.datname = current_database()",
+    """Return a text that is the same however the URL of a database is written, and another one for each schema.
+
+    Where nobody may ask the server for its system identifier, the address in the URL takes its place.
+    """
+    (database,) = fetch_row(
+        reader, "select d.oid::text from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()"
     )
-    return f"{server}/{database}/{other.schema}" if server else name_of(other)
+    return f"{system_identifier(reader) or address_of(other)}/{database}/{other.schema}"
+
+
+def system_identifier(reader: psycopg.Connection) -> str | None:
+    """Return the number that a server got when it was made: the role asks, or reads what the owner's last run noted.
+
+    None if neither of them may ask.
+    """
+    # Two statements: the plan of one that calls the function needs the right to it, whatever a CASE around it says.
+    (may_ask, may_read) = fetch_row(
+        reader,
+        "select pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute'), "
+        "pg_catalog.has_table_privilege('recdb.refresh_log', 'select')",
+    )
+    if may_ask:
+        (found,) = fetch_row(reader, "select s.system_identifier::text from pg_catalog.pg_control_system() s")
+        return str(found)
+    if not may_read:
+        return None
+    noted = reader.execute(
+        "select l.cluster::text from recdb.refresh_log l where l.cluster is not null order by l.run_id desc limit 1"
+    ).fetchone()
+    return noted[0] if noted else None
+
+
+def address_of(other: Database) -> str:
+    """Return all hosts and ports of a URL, as libpq completes it, however they are written there."""
+    filled = {option.keyword.decode(): (option.val or b"").decode() for option in pq.Conninfo.get_defaults()}
+    filled |= {name: str(value) for name, value in conninfo_to_dict(other.conninfo).items()}
+    hosts = (filled.get("host") or filled.get("hostaddr") or "").split(",")
+    ports = (filled.get("port") or "").split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return ",".join(
+        f"{LOCAL.get(host.lower(), host.lower() if host[:1] != '/' else host)}:{port or USUAL_PORT}"
+        for host, port in zip(hosts, ports, strict=False)
+    )
 
 
 def refuse_same(connection: psycopg.Connection, here: Database, reader: psycopg.Connection, other: Database) -> None:

@@ -5,6 +5,7 @@ and activated by one flip. Its `metrics` say where its items come from.
 """
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+from psycopg.pq import TransactionStatus
 
 from recdb.arrays.copy import copy_in
 from recdb.arrays.events import read_events
@@ -83,10 +85,17 @@ class Offer:
 
 
 def find_offer(
-    connection: psycopg.Connection, here: Database, other: Database, report: Report, *, force: bool = False
+    connection: psycopg.Connection,
+    here: Database,
+    other: Database,
+    report: Report,
+    *,
+    otherwise: Callable[[], None],
+    force: bool = False,
 ) -> Offer:
     """Read the item half of another database's active version, unless it serves here already and little has changed.
 
+    If the other database cannot be read, `otherwise` does what needs no other database, before the error is raised.
     recdb.refresh_log has a row of a failure, and of a success that leaves nothing to do.
     """
     began = read_clock(connection)
@@ -99,8 +108,12 @@ def find_offer(
             )
         return offer
     except (RecdbError, psycopg.Error) as error:
-        with suppress(psycopg.Error):
-            connection.execute("select recdb.log_failure('train', %s, %s)", [began, message_of(error)])
+        try:
+            if not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+                otherwise()
+        finally:
+            with suppress(psycopg.Error):
+                connection.execute("select recdb.log_failure('train', %s, %s)", [began, message_of(error)])
         raise
 
 

@@ -3,18 +3,22 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql.executors import NoopExecutor
 from support.cells import ITEMS, ask, clones, execute, lists_of, store
 from support.data import tastes, train
+from support.doctor import find
 from support.servers import Server
+from support.standby import run_standby, wait_for_replay
 
 from recdb import job, migrate
 from recdb.cli import main
 from recdb.database import Database
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, Unavailable
 from recdb.job.gather import gather, remove_gathered
+from recdb.job.other import address_of, name_of
 from recdb.tuning.tune import tune
 
 WORLD = [
@@ -120,6 +124,24 @@ def test_gathering_again_changes_nothing_and_others_stay_unless_they_are_replace
     assert ask(learner, ROWS) == [] == ask(learner, "select * from recdb.gathered_database")
 
 
+@pytest.mark.parametrize("way", ["removed", "replaced", "gathered again"])
+def test_no_dead_rows_stay(learner: Database, cells: list[Database], way: str) -> None:
+    gather(learner, cells)
+    execute(
+        learner,
+        "insert into recdb.gathered_interaction (database_id, user_number, position, item_key, weight, last_at) "
+        "select d.database_id, 2000 + n, 1, 1, 1, now() from recdb.gathered_database d, generate_series(1, 20000) n",
+    )
+
+    if way == "removed":
+        remove_gathered(learner)
+    else:
+        gather(learner, cells[:1] if way == "replaced" else cells, replace=way == "replaced")
+
+    with psycopg.connect(learner.conninfo, autocommit=True) as connection:
+        assert find(connection, "dead rows").message == "few"
+
+
 def test_weights_decay_by_the_half_life_of_this_database(
     learner: Database, server: Server, template: NoopExecutor
 ) -> None:
@@ -206,6 +228,106 @@ def test_an_analyst_may_gather_and_other_schemas_can_be_gathered(learner: Databa
     assert ask(learner, "select users from people.gathered_database") == [(7,)]
 
 
+@pytest.mark.parametrize("noted", [True, False], ids=["the owner may ask", "nobody may ask"])
+def test_a_role_that_may_not_ask_for_the_system_identifier_gathers_and_takes(
+    learner: Database, cells: list[Database], server: Server, noted: bool
+) -> None:
+    train(cells[1])
+    log = ask(cells[0], "select run_id, cluster from recdb.refresh_log where cluster is not null")
+    revoke = "revoke execute on function pg_control_system() from public"
+    for database in cells:
+        execute(database, revoke)
+        if not noted:
+            execute(database, "update recdb.refresh_log set cluster = null")
+    execute(cells[0], "create role reading login", "grant recdb_analyst to reading")
+    there = [Database(make_conninfo(each.conninfo, user="reading"), "test") for each in cells]
+    try:
+        done = gather(learner, there)
+        again = gather(learner, there[::-1])
+        taken = [job.run(learner, full=True, model_from=there[1]).model for _ in range(2)]
+        with pytest.raises(InvalidInput, match="a database is named twice"):
+            gather(learner, [there[0], Database(make_conninfo(there[0].conninfo, connect_timeout=9), "test")])
+    finally:
+        execute(cells[0], "drop role reading")
+        for database in cells:
+            execute(database, "grant execute on function pg_control_system() to public")
+            for run_id, cluster in log if database is cells[0] else ():
+                execute(database, f"update recdb.refresh_log set cluster = {cluster} where run_id = {run_id}")
+    assert done and again and [each.users for each in [*done, *again]] == [100] * 4
+    assert ask(learner, "select count(*) from recdb.gathered_database") == [(2,)]
+    assert taken[0] and taken[1] is None
+    if noted:
+        gather(learner, cells)
+        assert ask(learner, "select count(*) from recdb.gathered_database") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("host=/run/postgresql port=5432 dbname=x", "host=/run/postgresql port=5433 dbname=x", False),
+        ("host=a dbname=x", "host=a port=5432 dbname=x user=u", True),
+        ("host=A,b dbname=x", "host=a,b port=5432,5432 dbname=x", True),
+        ("host=a,b port=5432,5433 dbname=x", "host=a,b port=5432,5434 dbname=x", False),
+        ("host=a dbname=x", "host=b dbname=x", False),
+        ("host=localhost port=5432", "host=127.0.0.1 port=5432", True),
+        ("hostaddr=10.0.0.1", "hostaddr=10.0.0.2", False),
+        ("host=/srv/A", "host=/srv/a", False),
+    ],
+)
+def test_an_address_is_one_however_it_is_written(one: str, other: str, same: bool) -> None:
+    first, second = (address_of(Database(conninfo, "test")) for conninfo in (one, other))
+
+    assert (first == second) == same
+
+
+def test_a_copy_of_a_servers_files_replaces_nothing_unless_asked(
+    learner: Database, server: Server, template: NoopExecutor
+) -> None:
+    with clones(server, template, 1) as (there,), run_standby(server) as standby:
+        store(there, WORLD[:600])
+        execute(there, "call recdb.refresh()")
+        name = str(conninfo_to_dict(there.conninfo)["dbname"])
+        copy, administration = Database(standby.conninfo(name), "test"), Database(standby.conninfo("postgres"), "test")
+        with psycopg.connect(there.conninfo) as primary, psycopg.connect(copy.conninfo, autocommit=True) as follower:
+            wait_for_replay(primary, follower)
+            follower.execute("select pg_promote()")
+        execute(copy, "select recdb.forget_user('u1')")
+        gather(learner, [there])
+        rows = ask(learner, ROWS)
+
+        with pytest.raises(InvalidInput, match=r"has the identity of cell_.*, which was gathered before") as raised:
+            gather(learner, [copy])
+        with pytest.raises(InvalidInput, match=r"a database is named twice: cell_.* and cell_.* both have") as twice:
+            gather(learner, [there, copy], replace=True)
+        assert ask(learner, ROWS) == rows
+        for error in (raised.value, twice.value):
+            assert error.hint and "create database app template app_copied" in error.hint
+        assert "--replace" in (raised.value.hint or "")
+        moved = gather(learner, [copy], replace=True)
+        execute(administration, f"alter database {name} rename to copied", f"create database {name} template copied")
+        apart = gather(learner, [there, copy], replace=True)
+
+    assert moved and moved[0].users == 49
+    assert apart and [each.users for each in apart] == [50, 49]
+    assert ask(learner, "select count(*) from recdb.gathered_database") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("conninfo", "name"),
+    [
+        ("host=/run/postgresql port=5433 dbname=x password=word", "x at /run/postgresql, port 5433"),
+        ("port=5433 dbname=x", "x at local:5433"),
+        ("host=/run/postgresql port=5432 dbname=x", "x at /run/postgresql"),
+        ("host=/a,/b port=5433,5434 dbname=x", "x at /a,/b, port 5433,5434"),
+        ("host=a port=5433 dbname=x", "x at a:5433"),
+        ("hostaddr=10.0.0.1 dbname=x", "x at 10.0.0.1"),
+    ],
+)
+def test_a_name_tells_two_servers_of_one_machine_apart(conninfo: str, name: str) -> None:
+    assert name_of(Database(conninfo, "test")) == name
+    assert name_of(Database(conninfo, "test", "people")) == f"{name}, schema people"
+
+
 def test_the_command_shows_what_is_here_and_removes_it(
     learner: Database, cells: list[Database], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +345,39 @@ def test_the_command_shows_what_is_here_and_removes_it(
     assert "removed 600 interactions of other databases" in run("--remove")
     assert "nothing is gathered here" in run()
     assert "s3cret" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "the URL given to gather is empty"),
+        (["dbname=x", " "], "the URL given to gather is empty"),
+        (["dbname=x", "--from-schema", ""], "the name given by --from-schema is empty"),
+        (["--replace"], "--replace is for databases to gather from"),
+        (["--users", "50"], "--users is for databases to gather from"),
+        (["--from-schema", "shop"], "--from-schema is for databases to gather from"),
+        (["--remove", "--replace"], "--replace is for databases to gather from"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_name_no_database_are_refused(
+    learner: Database,
+    cells: list[Database],
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gather(learner, cells, users=10)
+    rows = ask(learner, ROWS)
+    monkeypatch.setattr("sys.argv", ["recdb", "gather", *arguments, "--url", learner.conninfo])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and message in said and "Traceback" not in said
+    assert ask(learner, ROWS) == rows
 
 
 def test_a_cell_that_is_down_keeps_no_other_from_being_gathered(learner: Database, cells: list[Database]) -> None:

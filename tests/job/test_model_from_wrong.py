@@ -1,6 +1,8 @@
 """Taking an item half where something goes wrong: everything stays as it was, and the message says why."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -95,6 +97,40 @@ def test_a_source_that_cannot_be_read_leaves_everything_as_it_was(
     assert ask(cell, "select count(*) from recdb.model") == [(1,)]
 
 
+@pytest.mark.parametrize("arguments", [{"full": True}, {"if_stale": timedelta(0)}], ids=["full", "stale"])
+@pytest.mark.parametrize("reason", ["unreachable", "unreadable", "half way"])
+def test_a_source_that_is_down_keeps_no_user_from_being_refreshed(
+    cell: Database,
+    source: Database,
+    fresh: Database,
+    arguments: dict[str, Any],
+    reason: str,
+) -> None:
+    take(cell, source)
+    touched = "select count(*) from recdb.user_item w join recdb.item_key t using (item_key) where t.item_id = 'i1'"
+    ((touches,),) = ask(cell, touched)
+    store(cell, [[f"newcomer{number}", item, "like"] for number in range(5) for item in ("i1", "i2", "i3")])
+    there = {"unreachable": Database(make_conninfo(cell.conninfo, dbname="nowhere"), "test"), "unreadable": fresh}
+
+    def report(step: str) -> None:
+        if reason == "half way" and step.startswith("item vectors of the other"):
+            execute(
+                source,
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and application_name = 'recdb'",
+            )
+
+    with pytest.raises(RecdbError) as raised:
+        job.run(cell, model_from=there.get(reason, source), force=True, report=report, **arguments)
+
+    assert ask(cell, touched) == [(touches + 5,)]
+    assert len(lists_of(cell, ["newcomer0"])[0]) == 10
+    assert "newcomer1" in [user for (user,) in ask(cell, "select neighbor_id from recdb.neighbors('newcomer0', 5)")]
+    last = "select kind, state, error from recdb.refresh_log order by run_id desc limit 1"
+    assert ask(cell, last) == [("train", "failed", str(raised.value))]
+    assert ask(cell, "select count(*) from recdb.model") == [(1,)]
+
+
 def test_an_analyst_may_take(cell: Database, source: Database) -> None:
     execute(source, "create role reading login", "grant recdb_analyst to reading")
     try:
@@ -132,6 +168,34 @@ def test_the_command_says_what_it_took_and_no_password(
     assert "cannot connect to" in printed.err and "--model-from needs --full or --if-stale" in printed.err
     assert "items of" in printed.out
     assert "s3cret" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--full", "--model-from", ""], "the URL given by --model-from is empty"),
+        (["--if-stale", "0s", "--model-from", " "], "the URL given by --model-from is empty"),
+        (["--model-from", ""], "--model-from needs --full or --if-stale"),
+        (["--full", "--model-from", "dbname=x", "--from-schema", " "], "the name given by --from-schema is empty"),
+        (["--full", "--from-schema", ""], "--from-schema is for --model-from"),
+        (["--if-stale", "", "--model-from", "dbname=x"], "'' is not an age or duration"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_empty_option_trains_nothing(
+    cell: Database,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["recdb", "refresh", *arguments, "--url", cell.conninfo])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 1 and message in capsys.readouterr().err
+    assert ask(cell, "select count(*) from recdb.model") == [(0,)]
 
 
 @pytest.mark.parametrize("point", faults.POINTS["taking"])
