@@ -28,6 +28,32 @@ comment on function recdb.lock_briefly(text, text, integer) is
     'Internal: locks a table, without making others wait for more than 50 ms at a time; whether it could.';
 
 
+-- recdb.revoke_grants: leave a table or a sequence to its owner alone.
+--   parameters  target  a new one: the owner's default privileges may have granted it to PUBLIC, or to any role
+--   writes      its grants
+create or replace function recdb.revoke_grants(target regclass)
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    other record;
+begin
+    for other in
+        select distinct case c.relkind when 'S' then 'sequence' else 'table' end as kind,
+            case when a.grantee = 0::oid then 'public' else a.grantee::regrole::text end as name
+        from pg_catalog.pg_class c
+        cross join lateral aclexplode(c.relacl) a
+        where c.oid = target::oid and a.grantee <> c.relowner
+    loop
+        execute format('revoke all on %s %s from %s cascade', other.kind, target, other.name);
+    end loop;
+end
+$$;
+comment on function recdb.revoke_grants(regclass) is
+    'Internal: leaves a new table or sequence to its owner alone, whatever default privileges have granted.';
+
+
 -- recdb.add_partition: make a partition by time of a table without a default partition.
 --   parameters  parent        the name of the table
 --               name          of the partition
@@ -40,8 +66,7 @@ set search_path from current
 as $$
 begin
     execute format('create table recdb.%I (like recdb.%I including defaults including constraints)', name, parent);
-    -- The owner's default privileges may have granted it.
-    execute format('revoke all on recdb.%I from public', name);
+    perform recdb.revoke_grants(format('recdb.%I', name)::regclass);
     execute format('alter table recdb.%I attach partition recdb.%I for values from (%L) to (%L)',
         parent, name, starts, ends);
 end
@@ -213,7 +238,7 @@ begin
         end if;
         execute format('create table recdb.%I (like recdb.interaction including defaults including constraints)',
             part.name);
-        execute format('revoke all on recdb.%I from public', part.name);
+        perform recdb.revoke_grants(format('recdb.%I', part.name)::regclass);
         select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into columns
         from pg_catalog.pg_attribute a
         where a.attrelid = 'recdb.interaction'::regclass and a.attnum > 0 and not a.attisdropped

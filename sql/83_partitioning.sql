@@ -192,10 +192,13 @@ begin
         execute format('comment on table recdb.interaction_next is %L',
             obj_description('recdb.interaction'::regclass, 'pg_class'));
     end if;
-    execute 'revoke all on recdb.interaction_next from public';
+    perform recdb.revoke_grants('recdb.interaction_next'::regclass);
+    if begin_partitioning.source = 'interaction' then
+        perform recdb.revoke_grants(pg_get_serial_sequence('recdb.interaction_next', 'interaction_id')::regclass);
+    end if;
     if begin_partitioning.source = 'interaction' and begin_partitioning.target <> 'none' then
         execute 'create table recdb.interaction_rest partition of recdb.interaction_next default';
-        execute 'revoke all on recdb.interaction_rest from public';
+        perform recdb.revoke_grants('recdb.interaction_rest'::regclass);
         perform recdb.index_interactions('interaction_rest', false);
     end if;
     execute format('create trigger note_change after insert or update or delete on recdb.%I '
@@ -242,7 +245,7 @@ begin
         destination := recdb.interaction_partition(part.starts);
         execute format('create table recdb.%I partition of recdb.interaction_next for values from (%L) to (%L)',
             destination, part.starts, part.ends);
-        execute format('revoke all on recdb.%I from public', destination);
+        perform recdb.revoke_grants(format('recdb.%I', destination)::regclass);
     end if;
     perform set_config('work_mem', current_setting('maintenance_work_mem'), true);
     execute format(

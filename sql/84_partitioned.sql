@@ -2,7 +2,7 @@
 
 
 -- recdb.statements_on_interaction: the SQL that gives another table the things that others made on interaction.
---   returns     statements: the views and functions that read it by its identity, and its grants
+--   returns     statements: the views and functions that read it by its identity, and the grants on it and its sequence
 --   reads       the system catalogues
 create or replace function recdb.statements_on_interaction()
 returns setof text
@@ -34,6 +34,13 @@ begin
     from pg_catalog.pg_class c
     cross join lateral aclexplode(c.relacl) a
     where c.oid = store and a.grantee <> c.relowner
+    union all
+    select format('grant %s on sequence recdb.interaction_interaction_id_seq to %s%s', a.privilege_type,
+        case when a.grantee = 0::oid then 'public' else a.grantee::regrole::text end,
+        case when a.is_grantable then ' with grant option' end)
+    from pg_catalog.pg_class c
+    cross join lateral aclexplode(c.relacl) a
+    where c.oid = pg_get_serial_sequence('recdb.interaction', 'interaction_id')::regclass and a.grantee <> c.relowner
     union all
     select format('grant %s (%I) on %s to %s%s', a.privilege_type, t.attname, store,
         case when a.grantee = 0::oid then 'public' else a.grantee::regrole::text end,
@@ -76,13 +83,15 @@ begin
         statements := array(select s.statement from recdb.statements_on_interaction() s(statement));
         execute format('select s.last_value, s.is_called from %s s',
             pg_get_serial_sequence('recdb.interaction', 'interaction_id')) into last_id, was_called;
+        execute format('alter sequence %s rename to interaction_before_interaction_id_seq',
+            pg_get_serial_sequence('recdb.interaction', 'interaction_id'));
+        execute 'alter sequence recdb.interaction_next_interaction_id_seq rename to interaction_interaction_id_seq';
         execute 'alter table recdb.interaction rename to interaction_before';
         execute 'alter table recdb.interaction_next rename to interaction';
         foreach statement in array statements loop
             execute statement;
         end loop;
         execute 'drop table recdb.interaction_before';
-        execute 'alter sequence recdb.interaction_next_interaction_id_seq rename to interaction_interaction_id_seq';
         perform setval('recdb.interaction_interaction_id_seq', last_id, was_called);
         if state.target = 'none' then
             execute 'alter table recdb.interaction rename constraint interaction_next_pkey to interaction_pkey';

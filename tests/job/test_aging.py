@@ -288,3 +288,38 @@ def test_what_would_not_go_with_it_is_named(
 def test_wrong_usage_is_refused(database: Database, every: str | None, undo: bool) -> None:
     with pytest.raises(InvalidInput):
         partition(database, every, undo=undo)
+
+
+def test_default_privileges_grant_nothing(database: Database, db: psycopg.Connection) -> None:
+    """Nor to a new table, nor to a partition, nor to a sequence: the grants are those of the old table."""
+    spread(db, months=3)
+    db.execute("create role aging_rep")
+    db.execute('create role "Aging other"')
+    db.execute('grant select (user_id), insert on recdb.interaction to "Aging other"')
+    db.execute('grant usage on sequence recdb.interaction_interaction_id_seq to "Aging other"')
+    db.execute("alter default privileges grant select on tables to aging_rep, public")
+    db.execute("alter default privileges grant all on sequences to aging_rep")
+    grants = (
+        "select c.relname, a.grantee::regrole::text, a.privilege_type from pg_class c, aclexplode(c.relacl) a "
+        "where c.relnamespace = 'recdb'::regnamespace and a.grantee <> c.relowner "
+        "and c.relname ~ '^(interaction|impression|(user|item)_(vector|neighbor)_)' order by 1, 2, 3"
+    )
+    before = db.execute(grants).fetchall()
+    assert len(before) >= 4
+    try:
+        partition(database, "month")
+        newest = column(db.execute("select name from recdb.interaction_partitions() order by starts desc"))[0]
+        db.execute(f"drop table recdb.{newest}")
+        db.execute("select recdb.impressions('u1', array['i1', 'i2'])")
+        train(database, dimension=8)
+        (packed, *_) = column(db.execute("select name from recdb.interaction_partitions() order by starts"))
+        db.execute(f"drop index recdb.{packed}_user")
+        assert partition(database, "month").steps
+        assert db.execute(grants).fetchall() == before
+        partition(database, None, undo=True)
+        assert db.execute(grants).fetchall() == before
+    finally:
+        db.execute("alter default privileges revoke select on tables from aging_rep, public")
+        db.execute("alter default privileges revoke all on sequences from aging_rep")
+        db.execute('drop owned by aging_rep, "Aging other"')
+        db.execute('drop role aging_rep, "Aging other"')
