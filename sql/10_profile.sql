@@ -48,7 +48,7 @@
 -- cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for analysts,
 -- 81_online_metrics and 82_logged the figures of what was shown, 83_replicas says whether a standby is fresh enough,
 -- and 90_grants grants all of this to five roles.
--- 65_partitions has the partitions of recdb's own interactions and deletes old ones; 83_partitioning and 84_partitioned
+-- 65_partitions has the partitions of recdb's own interactions, 65_retention deletes old ones; 83_partitioning and 84_partitioned
 -- are the steps of `recdb partition`.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator

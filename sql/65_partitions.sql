@@ -1,4 +1,4 @@
--- Partitions by time, of interaction where `recdb partition` made them and of impression, and the end of old rows.
+-- Partitions by time, of interaction where `recdb partition` made them and of impression.
 
 
 -- recdb.lock_briefly: lock a table, and make nobody wait for long behind the lock.
@@ -259,67 +259,3 @@ end
 $$;
 comment on function recdb.add_interaction_partitions() is
     'Internal: makes the partitions of interaction that are needed soon; how many.';
-
-
--- recdb.kept_since: the time before which config.retention deletes the interactions of recdb's own store.
---   returns     -infinity if they are kept for ever
--- Call it in a subselect: PostgreSQL would call it for each row.
-create or replace function recdb.kept_since()
-returns timestamptz
-language sql stable
-begin atomic
-    select coalesce((select now() - c.retention from recdb.config c), '-infinity'::timestamptz);
-end;
-comment on function recdb.kept_since() is
-    'Internal: the time before which config.retention deletes interactions; -infinity if it keeps all.';
-
-
--- recdb.drop_aged_interactions: delete a part of the interactions that are older than config.retention.
---   parameters  most  the largest number of rows that it deletes one by one
---   returns     how many rows it deleted, or partitions it dropped; 0 if nothing is left to do, while the table is in
---               use all the time, and while `recdb partition` writes the store again
---   reads       config, partitioning
---   writes      interaction
-create or replace function recdb.drop_aged_interactions(most integer default 50000)
-returns bigint
-language plpgsql volatile
-set search_path from current
-as $$
-declare
-    since constant timestamptz := recdb.kept_since();
-    kind constant "char" := (select c.relkind from pg_catalog.pg_class c where c.oid = 'recdb.interaction'::regclass);
-    old_parts constant text[] := array(
-        select p.name from recdb.interaction_partitions() p where p.ends <= since order by p.starts);
-    deleted bigint;
-begin
-    if since = '-infinity' or exists (select from recdb.partitioning p where p.source is not null) then
-        return 0;
-    end if;
-    execute format(
-        'delete from recdb.%1$I i where i.ctid in (
-            select a.ctid from recdb.%1$I a where a.created_at < $1 order by a.created_at limit $2)',
-        case kind when 'r' then 'interaction' else 'interaction_rest' end)
-    using since, most;
-    get diagnostics deleted = row_count;
-    return deleted + recdb.drop_partitions('recdb.interaction', old_parts);
-end
-$$;
-comment on function recdb.drop_aged_interactions(integer) is
-    'Internal: deletes a part of the interactions that are older than config.retention; how many rows and partitions.';
-
-
--- recdb.keep_interactions: the last part of a refresh, which has read all interactions: partitions and retention.
---   writes      as add_interaction_partitions() and drop_aged_interactions()
--- It comes last because its locks last until the transaction ends.
-create or replace function recdb.keep_interactions()
-returns void
-language plpgsql volatile
-set search_path from current
-as $$
-begin
-    perform recdb.add_interaction_partitions();
-    perform recdb.drop_aged_interactions();
-end
-$$;
-comment on function recdb.keep_interactions() is
-    'Internal: the last part of a refresh: partitions of interaction, and config.retention.';
