@@ -136,7 +136,8 @@ def plan(connection: psycopg.Connection, state: State, every: str | None, *, und
     if undo and unfinished and state.target != "none":
         return [Step("take back the partitioning that has not ended")]
     if unfinished:
-        require_nothing_in_the_way(connection)
+        if state.source == STORE:
+            require_nothing_in_the_way(connection)
         return [Step(f"go on writing {state.source} again", state.source, state.target, resumed=True)]
     if undo:
         if state.every is None:
@@ -178,6 +179,9 @@ def write_again(connection: psycopg.Connection, database: Database, step: Step, 
         connection.execute("select recdb.index_one_table()")
     reach("store copied")
     ready = carry(connection, FEW) and wait_for_snapshots(connection, patience, report)
+    if step.source == STORE:
+        # Others may have made something meanwhile.
+        require_nothing_in_the_way(connection)
     if not (ready and swap(connection, database, patience)):
         report("the store was truncated: beginning again")
         insist(connection, database, "select recdb.give_up_partitioning()", [], patience)
