@@ -48,9 +48,42 @@ comment on function recdb.note_change() is
     'Internal: a trigger of interaction while `recdb partition` works: it notes which rows came, changed or went.';
 
 
+-- recdb.rest_spans: the months, weeks or days that have ended, and whose rows are in the partition for the rest.
+--   returns     when each begins and ends, and how many rows it has; nothing for fewer than 1,000 rows in all
+--   reads       partitioning, interaction_rest
+create or replace function recdb.rest_spans()
+returns table (starts timestamptz, ends timestamptz, held bigint)
+language plpgsql stable
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    period constant text := (select p.every from recdb.partitioning p);
+    this constant timestamptz := recdb.period_start(coalesce(period, 'day'), now());
+begin
+    if period is null or to_regclass('recdb.interaction_rest') is null then
+        return;
+    end if;
+    return query
+    with span as (
+        select recdb.period_start(period, i.created_at) as starts, count(*) as held
+        from recdb.interaction_rest i
+        where i.created_at >= recdb.period_end(period, this, -400) and i.created_at < this
+        group by 1
+    )
+    select s.starts, recdb.period_end(period, s.starts), s.held
+    from span s
+    where (select sum(a.held) from span a) >= 1000
+    order by s.starts;
+end
+$$;
+comment on function recdb.rest_spans() is
+    'Internal: the months, weeks or days that have ended, and that the partition for the rest holds.';
+
+
 -- recdb.plan_parts: the spans of time that `recdb partition` copies.
 --   parameters  every  month, week or day: one partition for each that has rows, and for those that come soon; none:
---                      the partitions that there are, for one table of them
+--                      the partitions that there are, for one table of them; rest: those of rest_spans()
 --   returns     spans without gaps, from -infinity on; own: it has a partition. A month, week or day ends packed if the
 --               one after it has ended too
 --   reads       interaction: all of it, for the first time of each partition
@@ -61,10 +94,14 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    this constant timestamptz := recdb.period_start(coalesce(nullif(plan_parts.every, 'none'), 'day'), now());
+    period constant text := case plan_parts.every when 'rest' then (select p.every from recdb.partitioning p)
+        else plan_parts.every end;
+    this constant timestamptz := recdb.period_start(coalesce(nullif(period, 'none'), 'day'), now());
     spans timestamptz[];
 begin
-    if plan_parts.every = 'none' then
+    if plan_parts.every = 'rest' then
+        spans := array(select r.starts from recdb.rest_spans() r order by r.starts);
+    elsif plan_parts.every = 'none' then
         spans := array(select p.starts from recdb.interaction_partitions() p order by p.starts);
     else
         spans := array(
@@ -81,13 +118,13 @@ begin
     with owned as (
         select s.starts,
             case when plan_parts.every = 'none' then lead(s.starts) over (order by s.starts)
-                else recdb.period_end(plan_parts.every, s.starts) end as ends
+                else recdb.period_end(period, s.starts) end as ends
         from unnest(spans) s(starts)
     ), bounds as (
         select o.starts, o.ends, lead(o.starts) over (order by o.starts) as next_starts from owned o
     )
     select o.starts, o.ends, plan_parts.every <> 'none', plan_parts.every <> 'none'
-        and o.ends <= recdb.period_end(plan_parts.every, this, -1)
+        and o.ends <= recdb.period_end(period, this, -1)
     from owned o
     union all
     select '-infinity'::timestamptz, (select min(o.starts) from owned o), false, false
@@ -102,7 +139,7 @@ comment on function recdb.plan_parts(text) is
 
 
 -- recdb.begin_partitioning: make the table that will take the place of another, and note all changes from now on.
---   parameters  source  interaction, or the name of one of its partitions, which is packed
+--   parameters  source  interaction, interaction_rest, or the name of another of its partitions, which is packed
 --               target  month, week, day, or none for one table
 --   returns     false if the table is in use all the time
 --   writes      interaction_next, triggers of the source, partitioning, partitioning_part
@@ -117,6 +154,9 @@ begin
     if begin_partitioning.source = 'interaction' then
         insert into recdb.partitioning_part (starts, ends, own, packed)
         select p.starts, p.ends, p.own, p.packed from recdb.plan_parts(begin_partitioning.target) p;
+    elsif begin_partitioning.source = 'interaction_rest' then
+        insert into recdb.partitioning_part (starts, ends, own, packed)
+        select p.starts, p.ends, p.own, p.packed from recdb.plan_parts('rest') p;
     else
         insert into recdb.partitioning_part (starts, ends, own, packed)
         select p.starts, p.ends, false, true from recdb.interaction_partitions() p
@@ -126,7 +166,13 @@ begin
     if not recdb.lock_briefly('recdb.' || quote_ident(begin_partitioning.source), 'share row exclusive') then
         return false;
     end if;
-    if begin_partitioning.source <> 'interaction' then
+    if begin_partitioning.source = 'interaction_rest' then
+        execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints) '
+            'partition by range (created_at)';
+        execute 'create table recdb.interaction_next_rest partition of recdb.interaction_next default';
+        perform recdb.revoke_grants('recdb.interaction_next_rest'::regclass);
+        perform recdb.index_interactions('interaction_next_rest', false);
+    elsif begin_partitioning.source <> 'interaction' then
         execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints)';
         execute format('alter table recdb.interaction_next add constraint interaction_span '
             'check (created_at >= %L and created_at < %L)', part.starts, part.ends);
@@ -201,7 +247,12 @@ begin
             else 'i.interaction_id' end)
     using part.starts, part.ends;
     get diagnostics copied = row_count;
-    if part.own or state.source <> 'interaction' then
+    if part.own and state.source = 'interaction_rest' then
+        -- It spares PostgreSQL to look at the rows when the partition moves to interaction.
+        execute format('alter table recdb.%I add constraint interaction_span '
+            'check (created_at >= %L and created_at < %L)', destination, part.starts, part.ends);
+    end if;
+    if part.own or state.source not in ('interaction', 'interaction_rest') then
         perform recdb.index_interactions(destination, part.packed);
     end if;
     update recdb.partitioning_part p set done = true where p.starts = part.starts;

@@ -77,7 +77,9 @@ begin
     then
         return false;
     end if;
-    if state.source <> 'interaction' then
+    if state.source = 'interaction_rest' then
+        perform recdb.swap_rest();
+    elsif state.source <> 'interaction' then
         perform recdb.swap_partition(state.source);
     else
         statements := array(select s.statement from recdb.statements_on_interaction() s(statement));
@@ -140,6 +142,45 @@ end
 $$;
 comment on function recdb.swap_partition(text) is
     'Internal: lets the table of `recdb partition` take the place of a partition.';
+
+
+-- recdb.swap_rest: let the partitions of interaction_next take the place of the partition for the rest.
+--   reads       partitioning_part
+--   writes      the tables
+create or replace function recdb.swap_rest()
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    part record;
+    suffix text;
+begin
+    execute 'alter table recdb.interaction detach partition recdb.interaction_rest';
+    execute 'drop table recdb.interaction_rest';
+    for part in
+        select recdb.interaction_partition(p.starts) as name, p.starts, p.ends
+        from recdb.partitioning_part p
+        where p.own
+        order by p.starts
+    loop
+        execute format('alter table recdb.interaction_next detach partition recdb.%I', part.name);
+        execute format('alter table recdb.interaction attach partition recdb.%I for values from (%L) to (%L)',
+            part.name, part.starts, part.ends);
+        execute format('alter table recdb.%I drop constraint interaction_span', part.name);
+    end loop;
+    execute 'alter table recdb.interaction_next detach partition recdb.interaction_next_rest';
+    execute 'drop table recdb.interaction_next';
+    execute 'alter table recdb.interaction_next_rest rename to interaction_rest';
+    foreach suffix in array array['user', 'id', 'created', 'recorded'] loop
+        execute format('alter index recdb.%I rename to %I', 'interaction_next_rest_' || suffix,
+            'interaction_rest_' || suffix);
+    end loop;
+    execute 'alter table recdb.interaction attach partition recdb.interaction_rest default';
+end
+$$;
+comment on function recdb.swap_rest() is
+    'Internal: lets the partitions that `recdb partition` made of the rest take its place.';
 
 
 -- recdb.give_up_partitioning: take back the work that `recdb partition` has begun.
