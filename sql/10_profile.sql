@@ -48,8 +48,8 @@
 -- cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for analysts,
 -- 81_online_metrics and 82_logged the figures of what was shown, 83_replicas says whether a standby is fresh enough,
 -- and 90_grants grants all of this to five roles.
--- 65_partitions has the partitions of recdb's own interactions and deletes old ones; 83_partitioning and 84_partitioned
--- are the steps of `recdb partition`.
+-- 65_partitions has the partitions of recdb's own interactions, 65_retention deletes old ones; 83_partitioning and
+-- 84_partitioned are the steps of `recdb partition`, and 83_obstacles says what it may not do.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands

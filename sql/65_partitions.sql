@@ -1,4 +1,4 @@
--- Partitions by time, of interaction where `recdb partition` made them and of impression, and the end of old rows.
+-- Partitions by time, of interaction where `recdb partition` made them and of impression.
 
 
 -- recdb.lock_briefly: lock a table, and make nobody wait for long behind the lock.
@@ -28,6 +28,32 @@ comment on function recdb.lock_briefly(text, text, integer) is
     'Internal: locks a table, without making others wait for more than 50 ms at a time; whether it could.';
 
 
+-- recdb.revoke_grants: leave a table or a sequence to its owner alone.
+--   parameters  target  a new one: the owner's default privileges may have granted it to PUBLIC, or to any role
+--   writes      its grants
+create or replace function recdb.revoke_grants(target regclass)
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    other record;
+begin
+    for other in
+        select distinct case c.relkind when 'S' then 'sequence' else 'table' end as kind,
+            case when a.grantee = 0::oid then 'public' else a.grantee::regrole::text end as name
+        from pg_catalog.pg_class c
+        cross join lateral aclexplode(c.relacl) a
+        where c.oid = target::oid and a.grantee <> c.relowner
+    loop
+        execute format('revoke all on %s %s from %s cascade', other.kind, target, other.name);
+    end loop;
+end
+$$;
+comment on function recdb.revoke_grants(regclass) is
+    'Internal: leaves a new table or sequence to its owner alone, whatever default privileges have granted.';
+
+
 -- recdb.add_partition: make a partition by time of a table without a default partition.
 --   parameters  parent        the name of the table
 --               name          of the partition
@@ -40,8 +66,7 @@ set search_path from current
 as $$
 begin
     execute format('create table recdb.%I (like recdb.%I including defaults including constraints)', name, parent);
-    -- The owner's default privileges may have granted it.
-    execute format('revoke all on recdb.%I from public', name);
+    perform recdb.revoke_grants(format('recdb.%I', name)::regclass);
     execute format('alter table recdb.%I attach partition recdb.%I for values from (%L) to (%L)',
         parent, name, starts, ends);
 end
@@ -213,7 +238,7 @@ begin
         end if;
         execute format('create table recdb.%I (like recdb.interaction including defaults including constraints)',
             part.name);
-        execute format('revoke all on recdb.%I from public', part.name);
+        perform recdb.revoke_grants(format('recdb.%I', part.name)::regclass);
         select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into columns
         from pg_catalog.pg_attribute a
         where a.attrelid = 'recdb.interaction'::regclass and a.attnum > 0 and not a.attisdropped
@@ -234,67 +259,3 @@ end
 $$;
 comment on function recdb.add_interaction_partitions() is
     'Internal: makes the partitions of interaction that are needed soon; how many.';
-
-
--- recdb.kept_since: the time before which config.retention deletes the interactions of recdb's own store.
---   returns     -infinity if they are kept for ever
--- Call it in a subselect: PostgreSQL would call it for each row.
-create or replace function recdb.kept_since()
-returns timestamptz
-language sql stable
-begin atomic
-    select coalesce((select now() - c.retention from recdb.config c), '-infinity'::timestamptz);
-end;
-comment on function recdb.kept_since() is
-    'Internal: the time before which config.retention deletes interactions; -infinity if it keeps all.';
-
-
--- recdb.drop_aged_interactions: delete a part of the interactions that are older than config.retention.
---   parameters  most  the largest number of rows that it deletes one by one
---   returns     how many rows it deleted, or partitions it dropped; 0 if nothing is left to do, while the table is in
---               use all the time, and while `recdb partition` writes the store again
---   reads       config, partitioning
---   writes      interaction
-create or replace function recdb.drop_aged_interactions(most integer default 50000)
-returns bigint
-language plpgsql volatile
-set search_path from current
-as $$
-declare
-    since constant timestamptz := recdb.kept_since();
-    kind constant "char" := (select c.relkind from pg_catalog.pg_class c where c.oid = 'recdb.interaction'::regclass);
-    old_parts constant text[] := array(
-        select p.name from recdb.interaction_partitions() p where p.ends <= since order by p.starts);
-    deleted bigint;
-begin
-    if since = '-infinity' or exists (select from recdb.partitioning p where p.source is not null) then
-        return 0;
-    end if;
-    execute format(
-        'delete from recdb.%1$I i where i.ctid in (
-            select a.ctid from recdb.%1$I a where a.created_at < $1 order by a.created_at limit $2)',
-        case kind when 'r' then 'interaction' else 'interaction_rest' end)
-    using since, most;
-    get diagnostics deleted = row_count;
-    return deleted + recdb.drop_partitions('recdb.interaction', old_parts);
-end
-$$;
-comment on function recdb.drop_aged_interactions(integer) is
-    'Internal: deletes a part of the interactions that are older than config.retention; how many rows and partitions.';
-
-
--- recdb.keep_interactions: the last part of a refresh, which has read all interactions: partitions and retention.
---   writes      as add_interaction_partitions() and drop_aged_interactions()
--- It comes last because its locks last until the transaction ends.
-create or replace function recdb.keep_interactions()
-returns void
-language plpgsql volatile
-set search_path from current
-as $$
-begin
-    perform recdb.add_interaction_partitions();
-    perform recdb.drop_aged_interactions();
-end
-$$;
-comment on function recdb.keep_interactions() is
-    'Internal: the last part of a refresh: partitions of interaction, and config.retention.';

@@ -308,8 +308,8 @@ begin
     perform recdb.refresh_queued();
     perform recdb.keep_impressions(recount => false);
     perform recdb.keep_little_shown(refill => false);
-    perform recdb.keep_interactions();
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
+    perform recdb.keep_interactions();
     return true;
 exception when others then
     perform recdb.refuse_unreadable(sqlstate);

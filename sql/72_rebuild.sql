@@ -70,8 +70,8 @@ begin
     perform recdb.keep_impressions(recount => true);
     perform recdb.keep_little_shown(refill => true);
     select count(*) into written from recdb.user_item_settled;
-    perform recdb.keep_interactions();
     perform recdb.end_run('rebuild', began, (select count(*) from recdb.user_key), written, seen => horizon);
+    perform recdb.keep_interactions();
 exception when others then
     perform recdb.refuse_unreadable(sqlstate);
     raise;

@@ -22,61 +22,6 @@ comment on function recdb.interaction_columns() is
     'Internal: the columns of interaction that are written, for SQL.';
 
 
--- recdb.partitioning_obstacles: everything that keeps `recdb partition` from writing interaction again.
---   returns     the names of the things that depend on the table and would not go with it, such as foreign keys
---   reads       the system catalogues
-create or replace function recdb.partitioning_obstacles()
-returns setof text
-language plpgsql stable
-set search_path from current
-as $$
-declare
-    store constant regclass := to_regclass('recdb.interaction');
-begin
-    if recdb.is_distributed(store) then
-        return next 'the distribution over a Citus cluster';
-    end if;
-    return query
-    select format('foreign key %I of %s', n.conname, n.conrelid::regclass)
-    from pg_catalog.pg_constraint n
-    where n.contype = 'f' and n.conparentid = 0::oid and store in (n.conrelid::regclass, n.confrelid::regclass)
-    union all
-    select format('trigger %I', t.tgname) from pg_catalog.pg_trigger t
-    where t.tgrelid = store and not t.tgisinternal and t.tgname not in ('note_change', 'note_truncation')
-    union all
-    select format('policy %I', p.polname) from pg_catalog.pg_policy p where p.polrelid = store
-    union all
-    select 'row-level security' from pg_catalog.pg_class c where c.oid = store and c.relrowsecurity
-    union all
-    select format('publication %I', p.pubname)
-    from pg_catalog.pg_publication_rel r
-    join pg_catalog.pg_publication p on p.oid = r.prpubid
-    where r.prrelid = store
-    union all
-    select format('statistics %I', s.stxname) from pg_catalog.pg_statistic_ext s where s.stxrelid = store
-    union all
-    select format('rule %I', r.rulename) from pg_catalog.pg_rewrite r where r.ev_class = store
-    union all
-    select format('index %s', x.indexrelid::regclass)
-    from pg_catalog.pg_index x
-    join pg_catalog.pg_class c on c.oid = x.indexrelid
-    where x.indrelid = store
-      and c.relname not in ('interaction_pkey', 'interaction_user', 'interaction_recorded', 'interaction_created')
-    union all
-    select format('constraint %I', n.conname) from pg_catalog.pg_constraint n
-    where n.conrelid = store and n.contype in ('u', 'x')
-    union all
-    select distinct format('materialized view %s', v.oid::regclass)
-    from pg_catalog.pg_depend d
-    join pg_catalog.pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
-    join pg_catalog.pg_class v on v.oid = r.ev_class and v.relkind = 'm'
-    where d.refclassid = 'pg_class'::regclass and d.refobjid = store::oid;
-end
-$$;
-comment on function recdb.partitioning_obstacles() is
-    'Internal: the names of everything that keeps `recdb partition` from writing interaction again.';
-
-
 -- recdb.note_change: note which interaction changed, while `recdb partition` writes the store again.
 --   returns     a trigger of interaction
 --   writes      interaction_change
@@ -103,9 +48,42 @@ comment on function recdb.note_change() is
     'Internal: a trigger of interaction while `recdb partition` works: it notes which rows came, changed or went.';
 
 
+-- recdb.rest_spans: the months, weeks or days that have ended, and whose rows are in the partition for the rest.
+--   returns     when each begins and ends, and how many rows it has; nothing for fewer than 1,000 rows in all
+--   reads       partitioning, interaction_rest
+create or replace function recdb.rest_spans()
+returns table (starts timestamptz, ends timestamptz, held bigint)
+language plpgsql stable
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+    period constant text := (select p.every from recdb.partitioning p);
+    this constant timestamptz := recdb.period_start(coalesce(period, 'day'), now());
+begin
+    if period is null or to_regclass('recdb.interaction_rest') is null then
+        return;
+    end if;
+    return query
+    with span as (
+        select recdb.period_start(period, i.created_at) as starts, count(*) as held
+        from recdb.interaction_rest i
+        where i.created_at >= recdb.period_end(period, this, -400) and i.created_at < this
+        group by 1
+    )
+    select s.starts, recdb.period_end(period, s.starts), s.held
+    from span s
+    where (select sum(a.held) from span a) >= 1000
+    order by s.starts;
+end
+$$;
+comment on function recdb.rest_spans() is
+    'Internal: the months, weeks or days that have ended, and that the partition for the rest holds.';
+
+
 -- recdb.plan_parts: the spans of time that `recdb partition` copies.
 --   parameters  every  month, week or day: one partition for each that has rows, and for those that come soon; none:
---                      the partitions that there are, for one table of them
+--                      the partitions that there are, for one table of them; rest: those of rest_spans()
 --   returns     spans without gaps, from -infinity on; own: it has a partition. A month, week or day ends packed if the
 --               one after it has ended too
 --   reads       interaction: all of it, for the first time of each partition
@@ -116,10 +94,14 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-    this constant timestamptz := recdb.period_start(coalesce(nullif(plan_parts.every, 'none'), 'day'), now());
+    period constant text := case plan_parts.every when 'rest' then (select p.every from recdb.partitioning p)
+        else plan_parts.every end;
+    this constant timestamptz := recdb.period_start(coalesce(nullif(period, 'none'), 'day'), now());
     spans timestamptz[];
 begin
-    if plan_parts.every = 'none' then
+    if plan_parts.every = 'rest' then
+        spans := array(select r.starts from recdb.rest_spans() r order by r.starts);
+    elsif plan_parts.every = 'none' then
         spans := array(select p.starts from recdb.interaction_partitions() p order by p.starts);
     else
         spans := array(
@@ -136,13 +118,13 @@ begin
     with owned as (
         select s.starts,
             case when plan_parts.every = 'none' then lead(s.starts) over (order by s.starts)
-                else recdb.period_end(plan_parts.every, s.starts) end as ends
+                else recdb.period_end(period, s.starts) end as ends
         from unnest(spans) s(starts)
     ), bounds as (
         select o.starts, o.ends, lead(o.starts) over (order by o.starts) as next_starts from owned o
     )
     select o.starts, o.ends, plan_parts.every <> 'none', plan_parts.every <> 'none'
-        and o.ends <= recdb.period_end(plan_parts.every, this, -1)
+        and o.ends <= recdb.period_end(period, this, -1)
     from owned o
     union all
     select '-infinity'::timestamptz, (select min(o.starts) from owned o), false, false
@@ -157,7 +139,7 @@ comment on function recdb.plan_parts(text) is
 
 
 -- recdb.begin_partitioning: make the table that will take the place of another, and note all changes from now on.
---   parameters  source  interaction, or the name of one of its partitions, which is packed
+--   parameters  source  interaction, interaction_rest, or the name of another of its partitions, which is packed
 --               target  month, week, day, or none for one table
 --   returns     false if the table is in use all the time
 --   writes      interaction_next, triggers of the source, partitioning, partitioning_part
@@ -172,6 +154,9 @@ begin
     if begin_partitioning.source = 'interaction' then
         insert into recdb.partitioning_part (starts, ends, own, packed)
         select p.starts, p.ends, p.own, p.packed from recdb.plan_parts(begin_partitioning.target) p;
+    elsif begin_partitioning.source = 'interaction_rest' then
+        insert into recdb.partitioning_part (starts, ends, own, packed)
+        select p.starts, p.ends, p.own, p.packed from recdb.plan_parts('rest') p;
     else
         insert into recdb.partitioning_part (starts, ends, own, packed)
         select p.starts, p.ends, false, true from recdb.interaction_partitions() p
@@ -181,7 +166,13 @@ begin
     if not recdb.lock_briefly('recdb.' || quote_ident(begin_partitioning.source), 'share row exclusive') then
         return false;
     end if;
-    if begin_partitioning.source <> 'interaction' then
+    if begin_partitioning.source = 'interaction_rest' then
+        execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints) '
+            'partition by range (created_at)';
+        execute 'create table recdb.interaction_next_rest partition of recdb.interaction_next default';
+        perform recdb.revoke_grants('recdb.interaction_next_rest'::regclass);
+        perform recdb.index_interactions('interaction_next_rest', false);
+    elsif begin_partitioning.source <> 'interaction' then
         execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints)';
         execute format('alter table recdb.interaction_next add constraint interaction_span '
             'check (created_at >= %L and created_at < %L)', part.starts, part.ends);
@@ -192,10 +183,13 @@ begin
         execute format('comment on table recdb.interaction_next is %L',
             obj_description('recdb.interaction'::regclass, 'pg_class'));
     end if;
-    execute 'revoke all on recdb.interaction_next from public';
+    perform recdb.revoke_grants('recdb.interaction_next'::regclass);
+    if begin_partitioning.source = 'interaction' then
+        perform recdb.revoke_grants(pg_get_serial_sequence('recdb.interaction_next', 'interaction_id')::regclass);
+    end if;
     if begin_partitioning.source = 'interaction' and begin_partitioning.target <> 'none' then
         execute 'create table recdb.interaction_rest partition of recdb.interaction_next default';
-        execute 'revoke all on recdb.interaction_rest from public';
+        perform recdb.revoke_grants('recdb.interaction_rest'::regclass);
         perform recdb.index_interactions('interaction_rest', false);
     end if;
     execute format('create trigger note_change after insert or update or delete on recdb.%I '
@@ -242,7 +236,7 @@ begin
         destination := recdb.interaction_partition(part.starts);
         execute format('create table recdb.%I partition of recdb.interaction_next for values from (%L) to (%L)',
             destination, part.starts, part.ends);
-        execute format('revoke all on recdb.%I from public', destination);
+        perform recdb.revoke_grants(format('recdb.%I', destination)::regclass);
     end if;
     perform set_config('work_mem', current_setting('maintenance_work_mem'), true);
     execute format(
@@ -253,7 +247,12 @@ begin
             else 'i.interaction_id' end)
     using part.starts, part.ends;
     get diagnostics copied = row_count;
-    if part.own or state.source <> 'interaction' then
+    if part.own and state.source = 'interaction_rest' then
+        -- It spares PostgreSQL to look at the rows when the partition moves to interaction.
+        execute format('alter table recdb.%I add constraint interaction_span '
+            'check (created_at >= %L and created_at < %L)', destination, part.starts, part.ends);
+    end if;
+    if part.own or state.source not in ('interaction', 'interaction_rest') then
         perform recdb.index_interactions(destination, part.packed);
     end if;
     update recdb.partitioning_part p set done = true where p.starts = part.starts;

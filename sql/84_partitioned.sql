@@ -2,7 +2,7 @@
 
 
 -- recdb.statements_on_interaction: the SQL that gives another table the things that others made on interaction.
---   returns     statements: the views and functions that read it by its identity, and its grants
+--   returns     statements: the views and functions that read it by its identity, and the grants on it and its sequence
 --   reads       the system catalogues
 create or replace function recdb.statements_on_interaction()
 returns setof text
@@ -34,6 +34,13 @@ begin
     from pg_catalog.pg_class c
     cross join lateral aclexplode(c.relacl) a
     where c.oid = store and a.grantee <> c.relowner
+    union all
+    select format('grant %s on sequence recdb.interaction_interaction_id_seq to %s%s', a.privilege_type,
+        case when a.grantee = 0::oid then 'public' else a.grantee::regrole::text end,
+        case when a.is_grantable then ' with grant option' end)
+    from pg_catalog.pg_class c
+    cross join lateral aclexplode(c.relacl) a
+    where c.oid = pg_get_serial_sequence('recdb.interaction', 'interaction_id')::regclass and a.grantee <> c.relowner
     union all
     select format('grant %s (%I) on %s to %s%s', a.privilege_type, t.attname, store,
         case when a.grantee = 0::oid then 'public' else a.grantee::regrole::text end,
@@ -70,19 +77,23 @@ begin
     then
         return false;
     end if;
-    if state.source <> 'interaction' then
+    if state.source = 'interaction_rest' then
+        perform recdb.swap_rest();
+    elsif state.source <> 'interaction' then
         perform recdb.swap_partition(state.source);
     else
         statements := array(select s.statement from recdb.statements_on_interaction() s(statement));
         execute format('select s.last_value, s.is_called from %s s',
             pg_get_serial_sequence('recdb.interaction', 'interaction_id')) into last_id, was_called;
+        execute format('alter sequence %s rename to interaction_before_interaction_id_seq',
+            pg_get_serial_sequence('recdb.interaction', 'interaction_id'));
+        execute 'alter sequence recdb.interaction_next_interaction_id_seq rename to interaction_interaction_id_seq';
         execute 'alter table recdb.interaction rename to interaction_before';
         execute 'alter table recdb.interaction_next rename to interaction';
         foreach statement in array statements loop
             execute statement;
         end loop;
         execute 'drop table recdb.interaction_before';
-        execute 'alter sequence recdb.interaction_next_interaction_id_seq rename to interaction_interaction_id_seq';
         perform setval('recdb.interaction_interaction_id_seq', last_id, was_called);
         if state.target = 'none' then
             execute 'alter table recdb.interaction rename constraint interaction_next_pkey to interaction_pkey';
@@ -131,6 +142,45 @@ end
 $$;
 comment on function recdb.swap_partition(text) is
     'Internal: lets the table of `recdb partition` take the place of a partition.';
+
+
+-- recdb.swap_rest: let the partitions of interaction_next take the place of the partition for the rest.
+--   reads       partitioning_part
+--   writes      the tables
+create or replace function recdb.swap_rest()
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    part record;
+    suffix text;
+begin
+    execute 'alter table recdb.interaction detach partition recdb.interaction_rest';
+    execute 'drop table recdb.interaction_rest';
+    for part in
+        select recdb.interaction_partition(p.starts) as name, p.starts, p.ends
+        from recdb.partitioning_part p
+        where p.own
+        order by p.starts
+    loop
+        execute format('alter table recdb.interaction_next detach partition recdb.%I', part.name);
+        execute format('alter table recdb.interaction attach partition recdb.%I for values from (%L) to (%L)',
+            part.name, part.starts, part.ends);
+        execute format('alter table recdb.%I drop constraint interaction_span', part.name);
+    end loop;
+    execute 'alter table recdb.interaction_next detach partition recdb.interaction_next_rest';
+    execute 'drop table recdb.interaction_next';
+    execute 'alter table recdb.interaction_next_rest rename to interaction_rest';
+    foreach suffix in array array['user', 'id', 'created', 'recorded'] loop
+        execute format('alter index recdb.%I rename to %I', 'interaction_next_rest_' || suffix,
+            'interaction_rest_' || suffix);
+    end loop;
+    execute 'alter table recdb.interaction attach partition recdb.interaction_rest default';
+end
+$$;
+comment on function recdb.swap_rest() is
+    'Internal: lets the partitions that `recdb partition` made of the rest take its place.';
 
 
 -- recdb.give_up_partitioning: take back the work that `recdb partition` has begun.

@@ -104,6 +104,10 @@ def check_partitions(connection: psycopg.Connection) -> Verdict | None:
     if absent:
         message = f"no partition for the next {every}: refreshes make them, and none could for a while"
         return Verdict("warn", message, "recdb refresh")
+    spans, held = fetch_row(connection, "select count(*), sum(r.held) from recdb.rest_spans() r")
+    if spans:
+        message = f"interaction_rest holds {held:,} interactions of {spans} {every}s that have ended"
+        return Verdict("warn", message, f"recdb partition --every {every}")
     return Verdict("ok", f"{count} by {every}")
 
 

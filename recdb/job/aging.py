@@ -21,7 +21,7 @@ from recdb.preconditions import check_owner
 from recdb.progress import Report, silent
 
 PERIODS = ("month", "week", "day")
-STORE = "interaction"
+STORE, REST = "interaction", "interaction_rest"
 # How long a step tries to get a lock, or waits for older transactions, in seconds.
 PATIENCE = 300.0
 PAUSE = 0.25
@@ -131,12 +131,13 @@ def plan(connection: psycopg.Connection, state: State, every: str | None, *, und
         if not undo:
             command = "recdb partition --undo" if state.target == "none" else f"recdb partition --every {state.target}"
             raise RecdbError("another run of recdb partition has not ended", f"first: {command}")
-        steps.append(Step(f"take back the packing of {state.source}"))
+        steps.append(Step(f"take back the writing of {state.source}"))
         unfinished = False
     if undo and unfinished and state.target != "none":
         return [Step("take back the partitioning that has not ended")]
     if unfinished:
-        require_nothing_in_the_way(connection)
+        if state.source == STORE:
+            require_nothing_in_the_way(connection)
         return [Step(f"go on writing {state.source} again", state.source, state.target, resumed=True)]
     if undo:
         if state.every is None:
@@ -151,12 +152,15 @@ def plan(connection: psycopg.Connection, state: State, every: str | None, *, und
         return [Step(line, STORE, every)]
     if state.every != every:
         raise RecdbError(f"the interactions are partitioned by {state.every}", "first: recdb partition --undo")
+    (spans,) = fetch_row(connection, "select count(*) from recdb.rest_spans()")
+    if spans:
+        steps.append(Step(f"split {REST} into {spans} more partitions of a {every} each", REST, every))
     due = connection.execute(
         "select p.name from recdb.interaction_partitions() p "
         "where not p.packed and p.ends <= recdb.period_end(%s, recdb.period_start(%s, now()), -1) order by p.starts",
         [every, every],
     ).fetchall()
-    return [Step(f"pack {name}", name, every) for (name,) in due]
+    return [*steps, *(Step(f"pack {name}", name, every) for (name,) in due)]
 
 
 def write_again(connection: psycopg.Connection, database: Database, step: Step, patience: float, report: Report) -> int:
@@ -178,6 +182,9 @@ def write_again(connection: psycopg.Connection, database: Database, step: Step, 
         connection.execute("select recdb.index_one_table()")
     reach("store copied")
     ready = carry(connection, FEW) and wait_for_snapshots(connection, patience, report)
+    if step.source == STORE:
+        # Others may have made something meanwhile.
+        require_nothing_in_the_way(connection)
     if not (ready and swap(connection, database, patience)):
         report("the store was truncated: beginning again")
         insist(connection, database, "select recdb.give_up_partitioning()", [], patience)

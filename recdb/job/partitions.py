@@ -47,8 +47,7 @@ def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
                 model_id=sql.Literal(model_id),
             )
         )
-        # The owner's default privileges may have granted it.
-        connection.execute(f"revoke all on recdb.{table}_{model_id} from public")
+        connection.execute(f"select recdb.revoke_grants('recdb.{table}_{model_id}'::regclass)")
     # A high toast_tuple_target keeps long arrays in their rows: reading a row costs one page, and no decompression.
     # A low fillfactor leaves room for updates: a row that stays on its page does not touch the HNSW index.
     # A refresh changes user_vector, and VACUUM's truncation makes the readers of a standby wait.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from support.aging import Writers, everything, lists, schema_of, spread, whole
+from support.attached import owned_by_librarian
 from support.data import column, recommend, train
 from support.doctor import find
 from support.nights import die_at, remains
@@ -272,6 +273,22 @@ def test_partitions_that_have_ended_are_packed(monthly: Database, db: psycopg.Co
         ("create publication out_ for table recdb.interaction", "publication out_"),
         ("create trigger t before insert on recdb.interaction for each row "
          "execute function suppress_redundant_updates_trigger()", "trigger t"),
+        ("create table public.t (u text); create policy p on public.t using "
+         "(exists (select from recdb.interaction i where i.user_id = u))", "policy p on table public.t"),
+        ("create table public.t (u text); create rule r as on insert to public.t do also "
+         "delete from recdb.interaction i where i.user_id = new.u", "rule r on table public.t"),
+        ("create function public.f(i recdb.interaction) returns text language sql as 'select $1.user_id'",
+         r"function public.f\(recdb.interaction\)"),
+        ("create function public.f() returns setof recdb.interaction begin atomic select * from recdb.interaction; end",
+         r"function public.f\(\)"),
+        ("create table public.t (i recdb.interaction)", "column i of table public.t"),
+        ("create table public.t (i recdb.interaction[])", "column i of table public.t"),
+        ("create view public.v as select i from recdb.interaction i", "column i of view public.v"),
+        ("create table public.t () inherits (recdb.interaction)", "table public.t"),
+        ("create table public.t (n bigint default nextval('recdb.interaction_interaction_id_seq'))", "public.t"),
+        ("create view public.v as select interaction_id, user_id from recdb.interaction group by interaction_id",
+         "view public.v"),
+        ("create temporary view v as select user_id from recdb.interaction", "view pg_temp.*v of role"),
     ],
 )  # fmt: skip
 def test_what_would_not_go_with_it_is_named(
@@ -284,7 +301,74 @@ def test_what_would_not_go_with_it_is_named(
     assert whole(db)
 
 
+def test_what_is_made_again_goes_there_and_back(database: Database, db: psycopg.Connection) -> None:
+    spread(db, months=2)
+    db.execute("create view public.v as select row_to_json(i) as j, (null::recdb.interaction).kind from "
+               "recdb.interaction i; create view public.v2 as select count(*) as n from public.v")  # fmt: skip
+    db.execute("create function public.f() returns bigint begin atomic select count(i) from recdb.interaction i; end")
+
+    partition(database, "month")
+    partition(database, None, undo=True)
+
+    assert db.execute("select n, public.f() from public.v2").fetchone() == (960, 960)
+
+
+def test_what_the_owner_may_not_replace_is_named(db: psycopg.Connection) -> None:
+    """Views and functions of a role that recdb's owner may not act as, before anything is copied."""
+    with owned_by_librarian(db) as librarian:
+        spread(db, months=2)
+        db.execute("create schema reports; create view reports.v as select user_id from recdb.interaction")
+        db.execute("create function public.f() returns bigint "
+                   "begin atomic select count(*) from recdb.interaction; end")  # fmt: skip
+        named = rf"(?s)function public\.f\(\) of role {db.info.user}.*view reports\.v of role {db.info.user}"
+        with pytest.raises(RecdbError, match=named):
+            partition(librarian, "month")
+        assert whole(db)
+        # A role that it is a member of, in a schema where it may create.
+        db.execute("drop function public.f(); alter view reports.v owner to librarian")
+        with pytest.raises(RecdbError, match=r"view reports\.v of role librarian"):
+            partition(librarian, "month")
+        db.execute("grant create, usage on schema reports to librarian")
+        assert partition(librarian, "month").rows == 960
+        assert column(db.execute("select count(*) from reports.v")) == [960]
+
+
 @pytest.mark.parametrize(("every", "undo"), [(None, False), ("month", True), ("year", False)])
 def test_wrong_usage_is_refused(database: Database, every: str | None, undo: bool) -> None:
     with pytest.raises(InvalidInput):
         partition(database, every, undo=undo)
+
+
+def test_default_privileges_grant_nothing(database: Database, db: psycopg.Connection) -> None:
+    """Nor to a new table, nor to a partition, nor to a sequence: the grants are those of the old table."""
+    spread(db, months=3)
+    db.execute("create role aging_rep")
+    db.execute('create role "Aging other"')
+    db.execute('grant select (user_id), insert on recdb.interaction to "Aging other"')
+    db.execute('grant usage on sequence recdb.interaction_interaction_id_seq to "Aging other"')
+    db.execute("alter default privileges grant select on tables to aging_rep, public")
+    db.execute("alter default privileges grant all on sequences to aging_rep")
+    grants = (
+        "select c.relname, a.grantee::regrole::text, a.privilege_type from pg_class c, aclexplode(c.relacl) a "
+        "where c.relnamespace = 'recdb'::regnamespace and a.grantee <> c.relowner "
+        "and c.relname ~ '^(interaction|impression|(user|item)_(vector|neighbor)_)' order by 1, 2, 3"
+    )
+    before = db.execute(grants).fetchall()
+    assert len(before) >= 4
+    try:
+        partition(database, "month")
+        newest = column(db.execute("select name from recdb.interaction_partitions() order by starts desc"))[0]
+        db.execute(f"drop table recdb.{newest}")
+        db.execute("select recdb.impressions('u1', array['i1', 'i2'])")
+        train(database, dimension=8)
+        (packed, *_) = column(db.execute("select name from recdb.interaction_partitions() order by starts"))
+        db.execute(f"drop index recdb.{packed}_user")
+        assert partition(database, "month").steps
+        assert db.execute(grants).fetchall() == before
+        partition(database, None, undo=True)
+        assert db.execute(grants).fetchall() == before
+    finally:
+        db.execute("alter default privileges revoke select on tables from aging_rep, public")
+        db.execute("alter default privileges revoke all on sequences from aging_rep")
+        db.execute('drop owned by aging_rep, "Aging other"')
+        db.execute('drop role aging_rep, "Aging other"')

@@ -50,6 +50,10 @@ def test_what_is_older_than_the_retention_goes(database: Database, db: psycopg.C
 def test_rows_are_deleted_in_parts(database: Database, db: psycopg.Connection) -> None:
     spread(db, months=3)
     db.execute("update recdb.config set retention = '20 days'")
+    assert column(db.execute("select recdb.drop_aged_interactions(700)")) == [0]  # no refresh has read them
+    db.execute("update recdb.config set retention = null")
+    db.execute("call recdb.refresh()")
+    db.execute("update recdb.config set retention = '20 days'")
 
     parts = [column(db.execute("select recdb.drop_aged_interactions(700)"))[0] for _ in range(3)]
 
@@ -63,3 +67,38 @@ def test_retention_is_checked_and_null_keeps_all(database: Database, db: psycopg
             db.execute("update recdb.config set retention = %s", [wrong])
     db.execute("call recdb.refresh()")
     assert len(everything(db)) == 960
+
+
+@pytest.mark.parametrize("parted", [False, True], ids=["rows", "partitions"])
+def test_what_no_refresh_has_read_stays(database: Database, db: psycopg.Connection, parted: bool) -> None:
+    """A back-dated row that commits after a refresh has read, and before it deletes."""
+    spread(db, months=5)
+    if parted:
+        partition(database, "month")
+    db.execute("call recdb.refresh()")
+    with psycopg.connect(database.conninfo) as late:
+        late.execute("select recdb.track('late', 'i1', 'like', now() - interval '100 days')")
+        # It is open while a refresh reads, and so it is new to the next one.
+        db.execute("call recdb.refresh()")
+    old = "select count(*) from recdb.interaction where created_at < now() - interval '61 days'"
+    (aged,) = column(db.execute(old))
+    db.execute("update recdb.config set retention = '30 days'")
+
+    while column(db.execute("select recdb.drop_aged_interactions()"))[0]:
+        pass
+
+    kept = column(db.execute("select user_id from recdb.interaction where created_at < now() - interval '61 days'"))
+    assert "late" in kept and len(kept) < aged
+    db.execute("call recdb.refresh()")
+    assert column(db.execute(old)) == [0]
+    assert column(db.execute("select count(*) from recdb.user_key where user_id = 'late'")) == [1]
+
+
+def test_restored_rows_of_a_larger_transaction_go(database: Database, db: psycopg.Connection) -> None:
+    """A rebuild has read them, though this server has not numbered so many transactions."""
+    spread(db, months=3)
+    db.execute("update recdb.interaction set recorded_in = '900000000000'")
+    db.execute("call recdb.refresh()")
+    db.execute("update recdb.config set retention = '20 days'")
+    db.execute("call recdb.refresh()")
+    assert column(db.execute("select count(*) from recdb.interaction")) == [480]
