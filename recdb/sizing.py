@@ -36,8 +36,8 @@ TRAINING_INTERACTIONS = 40_000_000
 """config.training_interactions: with more pairs, a training learns from a sample of the users."""
 
 # Seconds on two cores and bytes, fitted to `recdb refresh --full` with the defaults. 10,000 users with 5,000 items and
-# 400,000 interactions took 13 s and 441 MB; 100,000 users with 20,000 items and 4 million 68 s and 1,037 MB; a million with
-# 50,000 and 40 million, on a machine that other programs shared, 999 s and 2,398 MB.
+# 400,000 interactions took 13 s and 441 MB, 100,000 users with 20,000 items and 4 million 68 s and 1,037 MB. A million
+# users with 50,000 items and 40 million, on a machine that other programs shared, took 999 s and 2,398 MB.
 TRAINING_START = 5.0
 TRAINING_PAIR = 36e-6
 TRAINING_INTERACTION = 5e-6

@@ -71,7 +71,7 @@ def parse_count(text: str, option: str, least: int = 1) -> int:
     number = round(float(re.sub("[_,]", "", found[1])) * UNITS[found[2]]) if found else -1
     if not least <= number <= MOST:
         raise InvalidInput(
-            f"{option} {text}: not a number from {least} to {MOST:,}", f"write {option} 250000, 250k or 10M"
+            f"{option} {text}: not a number from {least} to 1000T", f"write {option} 250000, 250k or 10M"
         )
     return number
 

@@ -171,7 +171,7 @@ def test_a_version_that_is_here_already_is_not_taken_again(cell: Database, sourc
 @pytest.mark.parametrize(
     "change",
     [
-        "update recdb.interaction_kind set weight = 3 where kind = 'view'",
+        "update recdb.interaction_kind set weight = 0.2 where kind = 'view'",
         "insert into recdb.interaction (user_id, item_id, kind) select 'n' || n % 40, 'i' || n / 40, 'like' "
         "from generate_series(0, 999) n",
     ],

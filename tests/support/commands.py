@@ -98,6 +98,7 @@ def example_of(command: Command, folder: Path) -> list[str]:
     short: dict[str, list[str]] = {
         "attach": ["--interactions", "public.clicks", "--user", "u", "--item", "i", "--kind", "k"],
         "generate": ["--count", "20", "--users", "5", "--items", "5", "--yes"],
+        "partition": ["--every", "month"],
         "tune": ["--budget", "1s"],
         "uninstall": ["--yes"],
         "demo": ["--sample", "5"],
@@ -107,5 +108,5 @@ def example_of(command: Command, folder: Path) -> list[str]:
 
 
 # They serve until they are stopped, or need no database.
-LASTING = {"serve", "stop"}
+LASTING = {"serve", "size", "stop"}
 SHORT = tuple(command for command in COMMANDS if str(command) not in LASTING)
