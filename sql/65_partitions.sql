@@ -51,7 +51,7 @@ begin
 end
 $$;
 comment on function recdb.revoke_grants(regclass) is
-    'Internal: leaves a new table or sequence to its owner alone, whatever default privileges have granted.';
+    'Internal: takes all grants on a new table or sequence back, such as those of default privileges.';
 
 
 -- recdb.add_partition: make a partition by time of a table without a default partition.

@@ -89,7 +89,7 @@ begin
 end
 $$;
 comment on function recdb.dependent_obstacles() is
-    'Internal: the names of what depends on interaction, and would keep the old table of `recdb partition` from going.';
+    'Internal: the names of the things that depend on interaction, and stop `recdb partition`.';
 
 
 -- recdb.partitioning_obstacles: everything that keeps `recdb partition` from writing interaction again.
