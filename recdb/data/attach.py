@@ -80,7 +80,6 @@ def attach(
     missing, or row-level security or a lock prevents it.
     """
     with connect(database) as connection:
-        require_primary(connection)
         require_installed(connection)
         become_owner(connection)
         lock_out_others(connection)
@@ -129,7 +128,6 @@ def detach(database: Database, relation: str | None) -> list[Attached]:
     The impressions that were copied from it go; recdb's own store stays.
     """
     with connect(database) as connection:
-        require_primary(connection)
         require_installed(connection)
         become_owner(connection)
         lock_out_others(connection)
@@ -170,12 +168,12 @@ def become_owner(connection: psycopg.Connection) -> None:
 
     A superuser does not: the functions of this owner would run in the session, and could return to the superuser.
     """
+    require_primary(connection)
     owner, may_become = fetch_row(
         connection,
         """
         select n.nspowner::regrole::text, n.nspowner = r.oid or pg_has_role(n.nspowner, 'member') and not r.rolsuper
-        from pg_namespace n, pg_roles r
-        where n.nspname = 'recdb' and r.rolname = current_user
+        from pg_namespace n, pg_roles r where n.nspname = 'recdb' and r.rolname = current_user
         """,
     )
     if not may_become:

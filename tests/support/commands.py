@@ -96,6 +96,7 @@ def example_of(command: Command, folder: Path) -> list[str]:
         elif each.param_type_name == "option" and required:
             made += [each.opts[0], known.get(each.name, "x")]
     short: dict[str, list[str]] = {
+        "size": ["--users", "1k", "--items", "100", "--events", "10k"],
         "attach": ["--interactions", "public.clicks", "--user", "u", "--item", "i", "--kind", "k"],
         "generate": ["--count", "20", "--users", "5", "--items", "5", "--yes"],
         "partition": ["--every", "month"],
