@@ -53,8 +53,8 @@ comment on function recdb.refresh_holder() is
 
 
 -- recdb.cluster: the server that numbers the transactions, and the materialized view that the last rebuild filled.
---   returns     a hash of the server's system identifier and of the view's oid; of the oid alone if recdb's owner may
---               not call pg_control_system()
+--   returns     the server's system identifier, exclusive or the view's oid; the oid alone if recdb's owner may not
+--               call pg_control_system()
 -- A dump restored into another server meets other numbers. One restored into the same server has a new view, with the
 -- weights as of the restore, beside tables as of the dump. A copy by a template has the same view.
 create or replace function recdb.cluster()
@@ -68,11 +68,11 @@ begin
     if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
         server := (select s.system_identifier from pg_catalog.pg_control_system() s);
     end if;
-    return hashint8extended(server, coalesce(to_regclass('recdb.user_item_settled')::oid::bigint, 0));
+    return server # coalesce(to_regclass('recdb.user_item_settled')::oid::bigint, 0::bigint);
 end
 $$;
 comment on function recdb.cluster() is
-    'Internal: a hash that stands for the server and for the view user_item_settled.';
+    'Internal: a number that stands for the server and for the view user_item_settled.';
 
 
 -- recdb.refresh_items: weigh the interactions of some users again.

@@ -144,7 +144,7 @@ def refuse_copies(connection: psycopg.Connection, found: Sequence[tuple[Database
         "select d.identity, d.name from recdb.gathered_database d where d.identity = any (%s::text[])", [list(names)]
     ).fetchall()
     for identity, before in rows:
-        if not replace and plain(before) != plain(names[identity]):
+        if not replace and without_port(before) != without_port(names[identity]):
             raise InvalidInput(
                 f"{names[identity]} has the identity of {before}, which was gathered before: {identity} (server, "
                 "database, schema)",
@@ -152,7 +152,7 @@ def refuse_copies(connection: psycopg.Connection, found: Sequence[tuple[Database
             )
 
 
-def plain(name: str) -> str:
+def without_port(name: str) -> str:
     """Return a name without the port that every server has who sets no other."""
     return re.sub(r":5432(?=,|$)", "", name)
 

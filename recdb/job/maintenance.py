@@ -117,7 +117,7 @@ def run(
 
 
 def refresh_changed(connection: psycopg.Connection, database: Database, report: Report) -> None:
-    """Refresh the changed users, and do what a refresh does about old interactions."""
+    """Refresh the changed users, and let config.retention act on old interactions."""
     report("refreshing changed users")
     reach("before refresh")
     sparing(connection, lambda: connection.execute("call recdb.refresh()"), report)

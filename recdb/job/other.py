@@ -76,7 +76,7 @@ def identify(reader: psycopg.Connection, other: Database) -> str:
 
 
 def system_identifier(reader: psycopg.Connection) -> str | None:
-    """Return the number that a server got when it was made: the role asks, or reads what the owner's last run noted.
+    """Return the number that a server got when it was made: the role asks, or reads it from the owner's last run.
 
     None if neither of them may ask.
     """
@@ -92,7 +92,8 @@ def system_identifier(reader: psycopg.Connection) -> str | None:
     if not may_read:
         return None
     noted = reader.execute(
-        "select l.cluster::text from recdb.refresh_log l where l.cluster is not null order by l.run_id desc limit 1"
+        "select nullif(l.cluster # to_regclass('recdb.user_item_settled')::oid::bigint, 0)::text "  # recdb.cluster()
+        "from recdb.refresh_log l where l.cluster is not null order by l.run_id desc limit 1"
     ).fetchone()
     return noted[0] if noted else None
 
