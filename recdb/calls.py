@@ -51,6 +51,15 @@ class Call(Generic[Row]):
     statement: LiteralString
     parameters: Sequence[Any]
     record: type[Row]
+    writes: bool = False
+    """Whether it needs the primary, and a later read of its users has to see it."""
+    users: Sequence[int] = (0,)
+    """The places of the parameters that hold ids of users, or arrays of them."""
+
+    def user_ids(self) -> list[str]:
+        """Return the users of the call, whose own writes its rows depend on, or who write."""
+        found = (self.parameters[place] for place in self.users)
+        return [user for one in found for user in (one if isinstance(one, list) else [one]) if user is not None]
 
     def in_schema(self, schema: str) -> "Call[Row]":
         """Return the same call of the recommender in another schema."""
@@ -132,6 +141,7 @@ def recommend_for_items(
             json_of("segment", segment),
         ],
         Recommendation,
+        users=(),
     )
 
 
@@ -178,6 +188,7 @@ def similar_items(item_id: Id | None, k: int | None) -> Call[SimilarItem]:
         "select neighbor_id, similarity from recdb.similar_items(%s::text, %s::bigint)",
         [id_of("item_id", item_id), count_of("k", k)],
         SimilarItem,
+        users=(),
     )
 
 
@@ -205,6 +216,7 @@ def popular(k: int | None, filter: Filter | None, segment: Mapping[str, Any] | N
         "select item_id, score from recdb.popular(%s::bigint, %s::jsonb, %s::jsonb)",
         [count_of("k", k), filter_of("filter", filter), json_of("segment", segment)],
         PopularItem,
+        users=(),
     )
 
 
@@ -214,6 +226,7 @@ def trending(k: int | None, time_window: timedelta | None, filter: Filter | None
         "select item_id, score, rise, users from recdb.trending(%s::bigint, %s::interval, %s::jsonb)",
         [count_of("k", k), span_of("time_window", time_window), filter_of("filter", filter)],
         TrendingItem,
+        users=(),
     )
 
 
@@ -223,6 +236,7 @@ def audience(item_id: Id | None, k: int | None) -> Call[AudienceUser]:
         "select user_id, score from recdb.audience(%s::text, %s::bigint)",
         [id_of("item_id", item_id), count_of("k", k)],
         AudienceUser,
+        users=(),
     )
 
 
@@ -246,6 +260,7 @@ def track(
             number_of("value", value),
         ],
         Number,
+        writes=True,
     )
 
 
@@ -274,6 +289,7 @@ def impressions(
             shares_of("propensities", propensities),
         ],
         Number,
+        writes=True,
     )
 
 
@@ -292,9 +308,11 @@ def merge_users(from_id: Id, to_id: Id) -> Call[Number]:
         "select recdb.merge_users(%s::text, %s::text) as value",
         [id_of("from_id", from_id), id_of("to_id", to_id)],
         Number,
+        writes=True,
+        users=(0, 1),
     )
 
 
 def forget_user(user_id: Id) -> Call[Number]:
     """Call recdb.forget_user()."""
-    return Call("select recdb.forget_user(%s::text) as value", [id_of("user_id", user_id)], Number)
+    return Call("select recdb.forget_user(%s::text) as value", [id_of("user_id", user_id)], Number, writes=True)

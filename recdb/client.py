@@ -23,8 +23,10 @@ from recdb.arguments import Id
 from recdb.calls import Call, Filter, Row
 from recdb.client_impressions import AsyncImpressionCalls, ImpressionCalls
 from recdb.client_lists import AsyncListCalls, ListCalls
+from recdb.client_reasons import AsyncReasonCalls, ReasonCalls
 from recdb.database import Database, find_schema
-from recdb.records import BatchRecommendation, Neighbor, NeighborReason, Reason, Recommendation, SimilarItem
+from recdb.records import BatchRecommendation, Recommendation
+from recdb.replicas import MAX_LAG, AsyncReplica, PositionCalls, Replica, find_read_database, read_lag
 from recdb.schemas import schema_of, with_schema
 from recdb.sources import explain_timeout, find_source, text_of_url
 from recdb.translate import translate
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session
 
 
-class Recommender(ListCalls, ImpressionCalls):
+class Recommender(ListCalls, ReasonCalls, ImpressionCalls, PositionCalls):
     """recdb's SQL functions as methods.
 
     `source` is a URL in any tool's spelling, a psycopg connection or pool, or an engine, connection or session of
@@ -44,6 +46,10 @@ class Recommender(ListCalls, ImpressionCalls):
     connection or a pool of your own it has no effect. Ids may be str, int or UUID; they come back as str.
 
     `schema` is the schema of the recommender, if the database has several; None takes RECDB_SCHEMA, or else recdb.
+
+    `read_url` names a standby to read from; None takes RECDB_READ_URL if `source` is None. A user who has just written,
+    through this client or with a position that remember() got, is read where the write is to be seen. A standby that
+    is more than `max_lag` seconds behind, or away, is not read from while the primary answers.
 
     Every method raises InvalidInput, ModelNotFound, NotInstalled or RecdbError.
     """
@@ -55,6 +61,8 @@ class Recommender(ListCalls, ImpressionCalls):
         *,
         max_connections: int = 4,
         schema: str | None = None,
+        read_url: str | sqlalchemy.URL | None = None,
+        max_lag: float = MAX_LAG,
     ) -> None:
         source = text_of_url(source)
         self._schema = find_schema(schema or schema_of(source))
@@ -67,6 +75,9 @@ class Recommender(ListCalls, ImpressionCalls):
         self._own_pool = not isinstance(source, psycopg.Connection | ConnectionPool)
         self._pool: ConnectionPool[Any] | None = source if isinstance(source, ConnectionPool) else None
         self._database: Database | None = None
+        standby = find_read_database(read_url, source, self._schema)
+        lag = read_lag(max_lag)
+        self._replica: Replica | None = Replica(standby, lag, max_connections) if standby else None
         if source is None or isinstance(source, str):
             self._database, options = find_source(source, self._schema)
             self._pool = ConnectionPool(
@@ -93,6 +104,8 @@ class Recommender(ListCalls, ImpressionCalls):
         """Close the pool that the client made; a connection or pool of your own stays open."""
         if self._pool is not None and self._own_pool:
             self._pool.close()
+        if self._replica:
+            self._replica.close()
 
     def recommend(
         self,
@@ -140,22 +153,6 @@ class Recommender(ListCalls, ImpressionCalls):
         """Return the lists of many users, in the order given."""
         return self._rows(calls.recommend_batch(user_ids, k, fallback, filter, model, among, scenario, segment))
 
-    def neighbors(self, user_id: Id, k: int = 20) -> list[Neighbor]:
-        """Return the `k` users most like a user, nearest first."""
-        return self._rows(calls.neighbors(user_id, k))
-
-    def similar_items(self, item_id: Id, k: int = 20) -> list[SimilarItem]:
-        """Return the `k` items most like an item, nearest first."""
-        return self._rows(calls.similar_items(item_id, k))
-
-    def explain(self, user_id: Id, item_id: Id, model: str | None = None) -> list[Reason]:
-        """Return why a user gets an item: contributions that add up to its score, the largest first."""
-        return self._rows(calls.explain(user_id, item_id, model))
-
-    def explain_neighbors(self, user_id: Id, item_id: Id, model: str | None = None) -> list[NeighborReason]:
-        """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
-        return self._rows(calls.explain_neighbors(user_id, item_id, model))
-
     def track(
         self,
         user_id: Id,
@@ -195,6 +192,9 @@ class Recommender(ListCalls, ImpressionCalls):
 
     def _rows(self, call: Call[Row]) -> list[Row]:
         call = call.in_schema(self._schema)
+        return self._replica.rows(call, self._send) if self._replica else self._send(call)
+
+    def _send(self, call: Call[Row]) -> list[Row]:
         if self._alchemy is not None:
             return alchemy.rows(self._alchemy, call, self._schema)
         with self._connected() as connection, connection.cursor(row_factory=class_row(call.record)) as cursor:
@@ -217,7 +217,7 @@ class Recommender(ListCalls, ImpressionCalls):
             raise translate(error, self._schema) from error
 
 
-class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
+class AsyncRecommender(AsyncListCalls, AsyncReasonCalls, AsyncImpressionCalls, PositionCalls):
     """Recommender for asyncio: the same arguments and the same methods, awaited.
 
     `max_connections` limits the client's own pool, so also how many calls of concurrent tasks run at once.
@@ -230,6 +230,8 @@ class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
         *,
         max_connections: int = 4,
         schema: str | None = None,
+        read_url: str | sqlalchemy.URL | None = None,
+        max_lag: float = MAX_LAG,
     ) -> None:
         source = text_of_url(source)
         self._schema = find_schema(schema or schema_of(source))
@@ -242,6 +244,9 @@ class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
         self._own_pool = not isinstance(source, psycopg.AsyncConnection | AsyncConnectionPool)
         self._pool: AsyncConnectionPool[Any] | None = source if isinstance(source, AsyncConnectionPool) else None
         self._database: Database | None = None
+        standby = find_read_database(read_url, source, self._schema)
+        lag = read_lag(max_lag)
+        self._replica: AsyncReplica | None = AsyncReplica(standby, lag, max_connections) if standby else None
         if source is None or isinstance(source, str):
             self._database, options = find_source(source, self._schema)
             self._pool = AsyncConnectionPool(
@@ -268,6 +273,8 @@ class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
         """Close the pool that the client made; a connection or pool of your own stays open."""
         if self._pool is not None and self._own_pool:
             await self._pool.close()
+        if self._replica:
+            await self._replica.close()
 
     async def recommend(
         self,
@@ -315,22 +322,6 @@ class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
         """Return the lists of many users, in the order given."""
         return await self._rows(calls.recommend_batch(user_ids, k, fallback, filter, model, among, scenario, segment))
 
-    async def neighbors(self, user_id: Id, k: int = 20) -> list[Neighbor]:
-        """Return the `k` users most like a user, nearest first."""
-        return await self._rows(calls.neighbors(user_id, k))
-
-    async def similar_items(self, item_id: Id, k: int = 20) -> list[SimilarItem]:
-        """Return the `k` items most like an item, nearest first."""
-        return await self._rows(calls.similar_items(item_id, k))
-
-    async def explain(self, user_id: Id, item_id: Id, model: str | None = None) -> list[Reason]:
-        """Return why a user gets an item: contributions that add up to its score, the largest first."""
-        return await self._rows(calls.explain(user_id, item_id, model))
-
-    async def explain_neighbors(self, user_id: Id, item_id: Id, model: str | None = None) -> list[NeighborReason]:
-        """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
-        return await self._rows(calls.explain_neighbors(user_id, item_id, model))
-
     async def track(
         self,
         user_id: Id,
@@ -370,6 +361,9 @@ class AsyncRecommender(AsyncListCalls, AsyncImpressionCalls):
 
     async def _rows(self, call: Call[Row]) -> list[Row]:
         call = call.in_schema(self._schema)
+        return await (self._replica.rows(call, self._send) if self._replica else self._send(call))
+
+    async def _send(self, call: Call[Row]) -> list[Row]:
         if self._alchemy is not None:
             return await alchemy.rows_async(self._alchemy, call, self._schema)
         async with (

@@ -1,6 +1,7 @@
 """Finding a database and connecting to it: URLs, connections, scratch databases."""
 
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -148,7 +149,9 @@ def connect(database: Database | str, *, autocommit: bool = False) -> psycopg.Co
     if isinstance(database, str):
         database = Database(normalize_url(database), "given")
     own = conninfo_to_dict(database.conninfo).get("options") or os.environ.get("PGOPTIONS") or ""
-    options = f"{own} -c search_path={SEARCH_PATH}".strip()
+    # On a standby, a session that is serializable by default could not run the statement that changes it.
+    isolation = PINNED["default_transaction_isolation"].replace(" ", "\\ ")
+    options = f"{own} -c search_path={SEARCH_PATH} -c default_transaction_isolation={isolation}".strip()
     try:
         connection = _open(database, autocommit=True, options=options)
     except psycopg.OperationalError as error:
@@ -190,9 +193,16 @@ def _open(database: Database, **options: Any) -> psycopg.Connection:
 
 
 def _unreachable(database: Database, error: psycopg.OperationalError) -> Unavailable:
-    reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
+    reason = "; ".join(reasons_of(error))
     hint = next((hint for said, hint in REFUSALS.items() if said in reason), "is the server up, and is the URL right?")
     return Unavailable(f"cannot connect to {database}: {reason}", hint)
+
+
+def reasons_of(error: psycopg.OperationalError) -> list[str]:
+    """Return the reason for each server of a URL, or for the only one, why it could not be reached."""
+    first, *others = str(error).strip().splitlines()
+    found = [re.sub(r"^- host: .*?hostaddr: \S+: ", "", line) for line in others if line.startswith("- host: ")]
+    return list(dict.fromkeys(re.sub(r"^connection (failed|is bad): ", "", line) for line in found or [first]))
 
 
 REFUSALS = {  # by what the server, or libpq, says
@@ -200,6 +210,10 @@ REFUSALS = {  # by what the server, or libpq, says
     "no password supplied": "write the password into the URL, or into PGPASSWORD",
     "no pg_hba.conf entry": "the server does not let this user in from here: its pg_hba.conf says who may connect",
     "does not exist": "create it, or correct its name in the URL",
+    "session is read-only": "no server of the URL takes writes: promote a standby, or start the primary",
+    "server is in hot standby mode": "no server of the URL is a primary: promote a standby, or start the primary",
+    "server is not in hot standby mode": "no standby of the URL answers; target_session_attrs=prefer-standby takes the "
+    "primary then",
     "too many": "close other connections, or raise max_connections",
     "starting up": "run it again in a moment",
     "shutting down": "run it again when the server is up",
@@ -260,11 +274,16 @@ def fetch_row(
     return row
 
 
+PRIMARY_HINT = (
+    "run this command on the primary; with several hosts in the URL, add target_session_attrs=read-write to it"
+)
+
+
 def require_primary(connection: psycopg.Connection) -> None:
     """Raise RecdbError if the server is a standby, where nothing can be written."""
     (standby,) = fetch_row(connection, "select pg_is_in_recovery()")
     if standby:
-        raise RecdbError("this server is a standby, which is read-only", "run this command on the primary")
+        raise RecdbError("this server is a standby, which is read-only", PRIMARY_HINT)
 
 
 @contextmanager

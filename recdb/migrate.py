@@ -20,6 +20,7 @@ import sqlalchemy
 from psycopg import sql
 
 from recdb.callers import find_owner_as_caller
+from recdb.citus import SPREAD_TABLES, is_distributed, is_worker, keep_definitions_here
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
@@ -112,6 +113,9 @@ def upgrade(
 
 def downgrade(database: Database, revision: str) -> None:
     """Migrate down to `revision` ('base' leaves the empty schema, its version table and the roles)."""
+    with connect(database) as connection:
+        if any(is_distributed(connection, table) for table in SPREAD_TABLES):
+            raise RecdbError("recdb is spread over nodes of Citus: nothing was changed", "recdb distribute --undo")
     _run(alembic.command.downgrade, alembic_config(database), revision)
 
 
@@ -273,6 +277,9 @@ def prepare(
     raw.execute("set local search_path = pg_catalog, pg_temp")
     require_primary(raw)
     lock_out_installs(raw)
+    if is_worker(raw):
+        raise RecdbError("this server is a worker of a Citus cluster", "run recdb init on the coordinator")
+    keep_definitions_here(raw)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     reach("prepared")
     if raw.info.server_version < MINIMUM_POSTGRESQL * 10000:
@@ -335,7 +342,15 @@ def create_roles(connection: sqlalchemy.Connection) -> None:
 
 def replay(connection: sqlalchemy.Connection, dimension: int | None = None, remarks: list[str] | None = None) -> None:
     """Replace everything in `sql/`, in the order of its file names, and repair the parts that it needs and reads."""
-    raw = _raw(connection)
+    found = replay_definitions(_raw(connection), dimension)
+    if remarks is not None:
+        remarks.extend(found)
+    reach("replayed")
+
+
+def replay_definitions(raw: psycopg.Connection, dimension: int | None = None) -> list[str]:
+    """Do the work of replay() in an open transaction; return the repairs."""
+    keep_definitions_here(raw)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     makes_public = may_make_public_recommend(raw)
     vector, prefix, schema = vector_schema(raw), installed_prefix(raw), schema_of(raw) or DEFAULT_SCHEMA
@@ -350,12 +365,11 @@ def replay(connection: sqlalchemy.Connection, dimension: int | None = None, rema
         psycopg.Cursor(raw).execute(with_prefix(fill_in(statements, vector, schema), prefix))
     drop_stand_ins(raw)
     found += review(raw)
+    raw.execute("select recdb.fit_functions()")
     if makes_public:
         claim(raw)
         found += open_public(raw, [f"{prefix}_reader", f"{prefix}_analyst"])
-    if remarks is not None:
-        remarks.extend(found)
-    reach("replayed")
+    return found
 
 
 def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:

@@ -16,6 +16,8 @@ LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 
 # What the tables of a revision have that those of the revision before do not: the newest revision first.
 SIGNS = {
+    "0015": "to_regclass('recdb.gathered_database') is not null",
+    "0014": "to_regclass('recdb.partitioning') is not null",
     "0013": "to_regclass('recdb.arrived_item') is not null",
     "0012": "to_regclass('recdb.impression_attached') is not null",
     "0011": "to_regclass('recdb.little_shown') is not null",
@@ -81,9 +83,31 @@ def restore_revision(raw: psycopg.Connection) -> list[str]:
         )
     if revision >= "0008":
         raw.execute("insert into recdb.scenario (name) values ('default') on conflict do nothing")
+    if revision >= "0014":
+        restore_partitioning(raw)
     if revision >= "0003":
         drop_partitions(raw)
     return ["the tables of recdb were here without their rows, as after a dump of the schema alone: it begins again"]
+
+
+def restore_partitioning(raw: psycopg.Connection) -> None:
+    """Write down again how the interactions are partitioned, which the bounds of a partition say."""
+    raw.execute(
+        """
+        insert into recdb.partitioning (every)
+        select case when b.length <= interval '1 day' then 'day' when b.length <= interval '7 days' then 'week'
+            else 'month' end
+        from (
+            select (m.bounds)[2]::timestamptz - (m.bounds)[1]::timestamptz as length
+            from pg_inherits i
+            join pg_class c on c.oid = i.inhrelid and c.relname ~ '^interaction_[0-9]{8}$'
+            cross join regexp_match(pg_get_expr(c.relpartbound, c.oid), $$'(.*)'.*'(.*)'$$) m(bounds)
+            where i.inhparent = to_regclass('recdb.interaction')
+            limit 1
+        ) b
+        on conflict do nothing
+        """
+    )
 
 
 def find_lost_caller(raw: psycopg.Connection) -> list[str]:

@@ -47,8 +47,9 @@ _NAMES = re.compile(
 )
 # A command, which needs the name as an option; a long text may go on in the next line.
 _COMMANDS = re.compile(
-    r"(?<![\w./-])recdb (?:'\s*\n\s*')?(?:init|uninstall|attach|detach|load|embed|generate|refresh|recommend-all"
-    r"|recommend|evaluate|tune|models|activate|doctor|serve|psql|experiment|trending|audience)(?![\w-])(?! --schema)"
+    r"(?<![\w./-])recdb (?:'\s*\n\s*')?(?:init|uninstall|attach|detach|load|embed|generate|refresh|recommend-all|gather"
+    r"|recommend|evaluate|tune|models|activate|doctor|serve|psql|experiment|trending|audience|partition|distribute)"
+    r"(?![\w-])(?! --schema)"
 )
 
 

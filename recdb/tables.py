@@ -27,7 +27,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from recdb.content_tables import ContentToken, ContentVector, EmbeddingBasis, EmbeddingToken, ItemEmbedding
 
 from recdb.content_tables import ArrivedItem, ItemLink, ModelContent, NewItem  # isort: skip
+from recdb.gathered_tables import GatheredDatabase, GatheredInteraction
 from recdb.impression_tables import Experiment, ExperimentVariant, Impression, ImpressionNew, ImpressionState, ItemShown
+from recdb.partition_tables import InteractionChange, Partitioning, PartitioningPart, recorded_index
 from recdb.steering_tables import Rule, Scenario
 from recdb.table_types import RANDOM_KEY, XID8, Base
 from recdb.user_tables import ForgottenUser, IgnoredUser, UserAttributes
@@ -35,9 +37,10 @@ from recdb.user_tables import ForgottenUser, IgnoredUser, UserAttributes
 __all__ = [
     "ArrivedItem",
     "Attachment", "Base", "ChangedUser", "Config", "ContentToken", "ContentVector", "EmbeddingBasis", "EmbeddingToken",
-    "Experiment", "ExperimentVariant", "ForgottenUser", "IgnoredUser", "Impression", "ImpressionNew", "ImpressionState",
-    "Interaction", "InteractionKind", "Item", "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity",
-    "ItemShown", "ItemVector", "LoadLog", "Model", "ModelContent", "NewItem", "RecentUser", "RefreshLock", "RefreshLog",
+    "Experiment", "ExperimentVariant", "ForgottenUser", "GatheredDatabase", "GatheredInteraction", "IgnoredUser",
+    "Impression", "ImpressionNew", "ImpressionState", "Interaction", "InteractionChange", "InteractionKind", "Item",
+    "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity", "ItemShown", "ItemVector", "LoadLog",
+    "Model", "ModelContent", "NewItem", "Partitioning", "PartitioningPart", "RecentUser", "RefreshLock", "RefreshLog",
     "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
@@ -64,6 +67,7 @@ class Config(Base):
         CheckConstraint("isfinite(decay_origin)", name="config_decay_origin_finite"),
         CheckConstraint("content_share between 0 and 1", name="config_content_share"),
         CheckConstraint("impression_retention between interval '1 day' and interval '10 years'"),
+        CheckConstraint("retention between interval '1 day' and interval '1000 years'", name="config_retention_range"),
     )
 
     only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
@@ -78,6 +82,8 @@ class Config(Base):
     kept_models: Mapped[int] = mapped_column(server_default=text("2"))
     content_share: Mapped[float] = mapped_column(REAL, server_default=text("0.005"))
     impression_retention: Mapped[timedelta] = mapped_column(server_default=text("'90 days'"))
+    retention: Mapped[timedelta | None]
+    """How long interactions are kept; None for ever."""
 
 
 class InteractionKind(Base):
@@ -107,7 +113,7 @@ class Interaction(Base):
             "value between -1e6 and 1e6 and (value = 0 or abs(value) >= 1e-9)", name="interaction_value_range"
         ),
         Index("interaction_user", "user_id", "created_at", postgresql_include=["item_id", "kind", "value"]),
-        Index("interaction_recorded", "recorded_in"),
+        recorded_index(),
         Index("interaction_created", "created_at"),
     )
 

@@ -41,7 +41,8 @@ HINTS: Mapping[str, str] = {  # by SQLSTATE, or by its class, where the database
     "08": AGAIN,
     "22021": "ids and texts are UTF-8",
     "22P05": "this database's encoding has no such character: use a database in UTF8",
-    "25006": "run it on the primary, in a transaction that may write",
+    "25006": "run it on the primary, in a transaction that may write: this server is a standby, or its transactions "
+    "are read-only. With several hosts in the URL, add target_session_attrs=read-write to it",
     "3F000": "run: recdb init",
     "40": AGAIN,
     "42501": "connect as the owner of schema recdb, or as a role that has the right one of recdb's roles",

@@ -5,7 +5,7 @@ the errors here quote nothing.
 """
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import psycopg
 from psycopg import pq
@@ -54,6 +54,7 @@ def normalize_url(url: str) -> str:
         # Do not parse the rest further: libpq has its own rules for '+', '#', empty hosts and lists of hosts.
         credentials, place, query = split_url(rest)
         kept = [part for part in query.split("&") if part and part.partition("=")[0] not in FOREIGN_PARAMETERS]
+        kept = join_hosts(kept)
         url = f"postgresql://{credentials}{place}{'?' if kept else ''}{'&'.join(kept)}"
     try:
         parts = conninfo_to_dict(url)
@@ -101,6 +102,33 @@ def split_place(text: str) -> tuple[str, str] | None:
     return (place, query) if PLACE.fullmatch(place) and (known or not mark) else None
 
 
+def join_hosts(query: list[str]) -> list[str]:
+    """Write several servers in a query as libpq has them; SQLAlchemy repeats `host`, with the port behind a colon.
+
+    libpq would take the last `host` alone. Raises InvalidInput if the numbers of hosts and ports differ.
+    """
+    hosts, ports = (
+        [one for part in query if part.partition("=")[0] == name for one in unquote(part.partition("=")[2]).split(",")]
+        for name in ("host", "port")
+    )
+    repeated = any(sum(part.startswith(f"{name}=") for part in query) > 1 for name in ("host", "port"))
+    # A lone folder of sockets may have a colon in its name.
+    name_and_port = r"(\[[^]]*\]|[^:@]*):(\d*)" if repeated else r"(\[[^]]*\]|[^:/@]*):(\d*)"
+    found = [re.fullmatch(name_and_port, host) for host in hosts]
+    if not repeated and not any(found):
+        return query
+    if any(found):
+        if ports:
+            raise InvalidInput("not a PostgreSQL URL: its query has ports twice, in host and in port", EXAMPLE)
+        ports = [one[2] if one else "" for one in found]
+        hosts = [one[1].strip("[]") if one else host for one, host in zip(found, hosts, strict=True)]
+    if len(ports) > 1 and len(ports) != len(hosts):
+        raise InvalidInput(f"not a PostgreSQL URL: it has {len(hosts)} hosts and {len(ports)} ports", EXAMPLE)
+    others = [part for part in query if part.partition("=")[0] not in ("host", "port")]
+    named = {"host": hosts, "port": ports}
+    return others + [f"{name}={quote(','.join(values), safe='/,')}" for name, values in named.items() if values]
+
+
 def encode(text: str) -> str:
     """Percent-encode a user or a password; a text that is encoded already stays as it is."""
     encoded = re.sub(r"%[0-9a-fA-F]{2}", "", text)
@@ -116,10 +144,14 @@ def socket_url(conninfo: str) -> str:
 
 
 def describe_url(conninfo: str) -> str:
-    """Name the database and the host of a connection string, and nothing else of it."""
+    """Name the database and the host, or the hosts, of a connection string, and nothing else of it."""
     parts = conninfo_to_dict(conninfo)
-    host, port = parts.get("host"), parts.get("port")
-    place = f"{host or 'local'}{f':{port}' if port and not str(host).startswith('/') else ''}"
+    hosts, ports = (str(parts.get(name) or "").split(",") for name in ("host", "port"))
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    place = ",".join(
+        f"{host or 'local'}{f':{port}' if port and not host.startswith('/') else ''}"
+        for host, port in zip(hosts, ports, strict=False)
+    )
     user = str(parts.get("user") or "")
     return f"{parts.get('dbname') or (user if PLAIN_NAME.fullmatch(user) else '') or 'default'} at {place}"
 

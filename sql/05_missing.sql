@@ -31,6 +31,12 @@ begin
         language sql stable parallel safe
         as 'select null::text, null::text, null::text, null::timestamptz, null::double precision where false';
     end if;
+    if to_regprocedure('recdb.read_interactions()') is null then
+        create function recdb.read_interactions()
+        returns table (user_id text, item_id text, kind text, created_at timestamptz, value double precision)
+        language sql stable parallel safe
+        as 'select null::text, null::text, null::text, null::timestamptz, null::double precision where false';
+    end if;
     if to_regprocedure('recdb.read_items()') is null then
         create function recdb.read_items()
         returns table (
@@ -63,31 +69,12 @@ comment on function recdb.users_since(xid8, timestamptz) is
 comment on function recdb.interactions_between(timestamptz, timestamptz) is
     'Internal: the interactions of a span of time, both ends included, without forgotten users, read through an index '
     'of recdb''s own store and of each attached table. A row without a time is in no span.';
+comment on function recdb.read_interactions() is
+    'Internal: every interaction that counts for others, as the view interactions has them, for recdb''s owner.';
 comment on function recdb.read_items() is
     'Internal: the catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
 comment on function recdb.read_item(text) is
     'Internal: the row of the catalogue for one item, read through an index of recdb.item and of each attached table.';
-
-
--- recdb.read_interactions: the interactions that count for others.
---   returns     recdb's own store and all attached tables, without forgotten users and without those of ignored_user
---   reads       interaction, attached_interactions(), ignored_user
--- PostgreSQL inlines it. So it reads attached tables with the rights of its caller, who is recdb's owner; analysts have
--- the view interactions.
-create or replace function recdb.read_interactions()
-returns table (user_id text, item_id text, kind text, created_at timestamptz, value double precision)
-language sql stable parallel safe
-begin atomic
-    select a.user_id, a.item_id, a.kind, a.created_at, a.value
-    from (
-        select i.user_id, i.item_id, i.kind, i.created_at, i.value from recdb.interaction i
-        union all
-        select s.user_id, s.item_id, s.kind, s.created_at, s.value from recdb.attached_interactions() s
-    ) a
-    where not exists (select from recdb.ignored_user g where g.user_id = a.user_id);
-end;
-comment on function recdb.read_interactions() is
-    'Internal: every interaction that counts for others, as the view interactions has them, for recdb''s owner.';
 
 
 -- The materialized view holds data, so it is only made if it is missing. The replay fills it at its end; until then
@@ -162,14 +149,18 @@ begin
     if to_regclass('recdb.user_item_settled_key') is null then
         create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
     end if;
-    if to_regclass('recdb.interaction_user') is null then
-        create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind, value);
-    end if;
-    if to_regclass('recdb.interaction_recorded') is null then
-        create index interaction_recorded on recdb.interaction (recorded_in);
-    end if;
-    if to_regclass('recdb.interaction_created') is null then
-        create index interaction_created on recdb.interaction (created_at);
+    -- Partitions have indexes of their own: 65_partitions makes them.
+    if (select c.relkind from pg_catalog.pg_class c where c.oid = 'recdb.interaction'::regclass) = 'r' then
+        if to_regclass('recdb.interaction_user') is null then
+            create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind, value);
+        end if;
+        if to_regclass('recdb.interaction_recorded') is null then
+            create index interaction_recorded on recdb.interaction using brin ((recorded_in::text::bigint))
+                with (pages_per_range = 32, autosummarize = on);
+        end if;
+        if to_regclass('recdb.interaction_created') is null then
+            create index interaction_created on recdb.interaction (created_at);
+        end if;
     end if;
     if to_regclass('recdb.user_attributes_attributes') is null then
         create index user_attributes_attributes on recdb.user_attributes using gin (attributes jsonb_path_ops);

@@ -41,11 +41,15 @@
 -- 63_public has recommend() in schema public, 64_me answers for the caller alone, 66_impressions records what was
 -- shown, 66_trending and 68_audience have lists of rising items and of users, 67_oddities finds odd data,
 -- 68_experiments says who gets which variant of a list, 69_guards, 71_runs, 72_rebuild and 73_items belong to the
--- refresh, 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these
+-- refresh, 74_citus has the parts that differ where Citus has spread recdb over several servers,
+-- 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these
 -- tables, 78_broken says what is missing until `recdb init` has repaired it, 79_attached_impressions copies
 -- impressions from an application's own table, 79_failing and 79_failing_items find the rows of attached tables that
 -- cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for analysts,
--- 81_online_metrics and 82_logged the figures of what was shown, and 90_grants grants all of this to five roles.
+-- 81_online_metrics and 82_logged the figures of what was shown, 83_replicas says whether a standby is fresh enough,
+-- and 90_grants grants all of this to five roles.
+-- 65_partitions has the partitions of recdb's own interactions, 65_retention deletes old ones; 83_partitioning and
+-- 84_partitioned are the steps of `recdb partition`, and 83_obstacles says what it may not do.
 --
 -- No schema that others may write is on the search path, here and in every function that runs as the owner: an operator
 -- that somebody made in public could fit better than PostgreSQL's own. So pgvector is named by schema: @vector@ stands
@@ -59,7 +63,8 @@
 --   attached_interactions(), read_items()   everything. read_interactions() adds recdb's own store, without the users
 --       of ignored_user: the one place that leaves them out of everything learned. interactions_of() has their rows:
 --       their own lists go on.
--- PostgreSQL inlines all of them, with the caller's rights on the tables. So they are for recdb's owner; analysts have
+-- PostgreSQL inlines all of them, with the caller's rights on the tables. Where Citus has spread the interactions,
+-- 74_citus writes them in plpgsql. So they are for recdb's owner; analysts have
 -- the views interactions and items, which call show_interactions() and show_items().
 --
 -- The tables live in migrations/. So do a few functions, because a replay must not touch them:
@@ -74,13 +79,14 @@
 --       The triggers of ignored_user and config call them.
 
 
--- recdb.profile_of: the items that one user interacted with, with their weights, read live.
+-- recdb.weigh_items: the items that one user interacted with, with their weights, read live.
 --   parameters  user_id  the user
+--               moment   interactions before it count; NULL: all
 --   returns     one row per item; item_key is NULL until a refresh has given the item its key
 --   reads       interactions_of() (an index of each source), config, interaction_kind, item_key
 -- An interaction's weight follows the rule of the view weighted_interactions. This function repeats the rule, because
 -- that view cannot be read through the index of one user in every source.
-create or replace function recdb.profile_of(user_id text)
+create or replace function recdb.weigh_items(user_id text, moment timestamptz)
 returns table (
     item_id text, item_key integer, weight double precision, last_at timestamptz, hides boolean,
     heaviest double precision
@@ -107,14 +113,32 @@ begin atomic
                 greatest(0, coalesce(k.weight, c.default_weight))
                     * recdb.decay(i.created_at, c.decay_origin, c.half_life) as heaviest
             from (select f.* from recdb.config f offset 0) c
-            cross join lateral recdb.interactions_of(profile_of.user_id) i
+            cross join lateral recdb.interactions_of(weigh_items.user_id) i
             left join recdb.interaction_kind k on k.kind = i.kind
+            where weigh_items.moment is null or i.created_at < weigh_items.moment
         ) w
         group by w.item_id
     ) g
     left join lateral (
         select t.item_key from recdb.item_key t where t.item_id = g.item_id offset 0
     ) t on true;
+end;
+comment on function recdb.weigh_items(text, timestamptz) is
+    'Internal: the result of profile_of() from the interactions before a moment.';
+
+
+-- recdb.profile_of: the items that one user interacted with, with their weights, read live.
+--   parameters  user_id  the user
+--   returns, reads  as weigh_items(), of all interactions
+create or replace function recdb.profile_of(user_id text)
+returns table (
+    item_id text, item_key integer, weight double precision, last_at timestamptz, hides boolean,
+    heaviest double precision
+)
+language sql stable parallel safe
+begin atomic
+    select w.item_id, w.item_key, w.weight, w.last_at, w.hides, w.heaviest
+    from recdb.weigh_items(profile_of.user_id, null) w;
 end;
 comment on function recdb.profile_of(text) is
     'The items that a user interacted with, read live. weight: the decayed weights of all interactions, summed; '
@@ -123,14 +147,14 @@ comment on function recdb.profile_of(text) is
     'them.';
 
 
--- recdb.profile: the result of profile_of() in arrays, the item with the largest precedence() first.
---   parameters  user_id  the user
+-- recdb.profile_at: the result of weigh_items() in arrays, the item with the largest precedence() first.
+--   parameters  user_id, moment  as weigh_items()
 --   returns     one row: item_keys, weights and ranks of the items that have a key and a weight (rank 1 is the newest
 --               item; items with the same timestamp share a rank), and the items to leave out, as ids and as keys
---   reads       profile_of()
+--   reads       weigh_items()
 -- An item of weight 0 takes no place and no rank. So an application may record what it has shown with a kind of
 -- weight 0 that hides its item, and nothing else changes in the user's list.
-create or replace function recdb.profile(user_id text)
+create or replace function recdb.profile_at(user_id text, moment timestamptz)
 returns table (
     item_keys integer[], weights double precision[], ranks bigint[], hidden_ids text[], hidden_keys integer[]
 )
@@ -138,7 +162,7 @@ language sql stable parallel safe
 begin atomic
     with ranked as materialized (
         select p.*, rank() over (partition by p.weight = 0 order by p.last_at desc) as rank
-        from recdb.profile_of(profile.user_id) p
+        from recdb.weigh_items(profile_at.user_id, profile_at.moment) p
     ), profile as (
         select p.*, p.weight <> 0 and p.item_key is not null as counts
         from ranked p
@@ -151,6 +175,21 @@ begin atomic
         coalesce(array_agg(p.item_id) filter (where p.hides), '{}'),
         coalesce(array_agg(p.item_key) filter (where p.hides and p.item_key is not null), '{}')
     from profile p;
+end;
+comment on function recdb.profile_at(text, timestamptz) is
+    'Internal: the result of profile() from the interactions before a moment.';
+
+
+-- recdb.profile: the profile of a user, of all interactions.
+--   parameters  user_id  the user
+--   returns, reads  as profile_at()
+create or replace function recdb.profile(user_id text)
+returns table (
+    item_keys integer[], weights double precision[], ranks bigint[], hidden_ids text[], hidden_keys integer[]
+)
+language sql stable parallel safe
+begin atomic
+    select p.item_keys, p.weights, p.ranks, p.hidden_ids, p.hidden_keys from recdb.profile_at(profile.user_id, null) p;
 end;
 comment on function recdb.profile(text) is
     'Internal: a user''s profile in arrays, the item with the largest precedence() first, and the items that are not '

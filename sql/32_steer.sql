@@ -36,63 +36,39 @@ begin atomic
         select i.item_key, i.shown_at
         from recdb.user_key u
         join recdb.impression i on i.user_key = u.user_key
-        where u.user_id = ages_shown.user_id
+        where u.user_id = ages_shown.user_id and i.shown_at > ages_shown.since
         union all
         select t.item_key, n.shown_at
         from recdb.impression_new n
         join recdb.item_key t on t.item_id = n.item_id
-        where n.user_id = ages_shown.user_id
+        where n.user_id = ages_shown.user_id and n.shown_at > ages_shown.since
     ) s
-    where s.shown_at > ages_shown.since
     group by s.item_key;
 end;
 comment on function recdb.ages_shown(text, timestamptz) is
     'Internal: when a user was shown each item last.';
 
 
--- recdb.steer_pool: the items that a steered list is chosen from.
---   parameters  everything  the row of scored_items(), of the candidates alone if the caller gave some
---               top         best_score() of all items
---               given       of read_scenario()
---               owner       as eligible()
---               filter      of the caller
---               size        how many of the best items
---               further     how many items below them are looked at: those that a rule lifts or pins come too
---   returns     the items with their scores in 0..1, the best first
---   reads       eligible()
-create or replace function recdb.steer_pool(
-    everything record, top double precision, given record, owner text, filter jsonb, size bigint, further bigint
+-- recdb.last_shown: when a user was shown items, as far as a scenario has to know it.
+--   parameters  given    of read_scenario()
+--               user_id  as ages_shown()
+--   returns     one row: arrays of one length; NULLs if nothing rotates
+--   reads       as ages_shown()
+create or replace function recdb.last_shown(
+    given record, user_id text, out item_keys integer[], out times timestamptz[]
 )
-returns table (
-    item_key integer, item_id text, owner_id text, appeared_at timestamptz, attributes jsonb, score double precision
-)
-language plpgsql stable rows 200 cost 3000
+language plpgsql stable
 as $$
 #variable_conflict use_column
-declare
-    path constant jsonpath := recdb.filter_path(filter);
-    own_path constant jsonpath := recdb.filter_path(given.filter);
 begin
-    return query
-    select p.item_key, p.item_id, p.owner_id, p.appeared_at, p.attributes, p.score
-    from (
-        select c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes,
-            round(c.score / top * 1e9) / 1e9 as score, row_number() over (rows unbounded preceding) as place
-        -- Not in FROM: so it ends with the limit.
-        from (select unnest(everything.item_keys) as item_key, unnest(everything.scores) as score) c
-        cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
-        where recdb.matches(o.attributes, filter, path)
-          and recdb.matches(o.attributes, given.filter, own_path)
-          and c.score / top >= coalesce(given.minimum_score, 0)
-        limit size + further
-    ) p
-    where p.place <= size or exists (
-        select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
-        where coalesce(r.factor > 1, true) and recdb.matches(p.attributes, r.condition, r.path));
+    if given.rotation_rate > 0 then
+        select array_agg(a.item_key), array_agg(a.shown_at) into last_shown.item_keys, last_shown.times
+        from recdb.ages_shown(last_shown.user_id, now() - 20 * given.rotation_time) a;
+    end if;
 end
 $$;
-comment on function recdb.steer_pool(record, double precision, record, text, jsonb, bigint, bigint) is
-    'Internal: the items that a steered list is chosen from, with the scores of the model.';
+comment on function recdb.last_shown(record, text) is
+    'Internal: when a user was shown each item last, if the scenario rotates.';
 
 
 -- recdb.fade: what is left of a whole after some time, half of it after each half.
@@ -111,12 +87,12 @@ comment on function recdb.fade(timestamptz, interval) is
     'Internal: 2 ^ (-age / half), above 0; NULL if either is NULL.';
 
 
--- recdb.steer_filler: the popular items for a list that is steered, as steer_pool() gives the personal ones.
+-- recdb.steer_filler: the popular items for a list that is steered.
 --   parameters  missing     how many
 --               everything  the row of scored_items()
 --               segment     as fill_up()
---               others      as steer_pool() and rank_among()
---   returns     as steer_pool(), with the scores of fill_up()
+--               others      as fill_pool() and rank_among()
+--   returns     the items of fill_up() that meet the scenario's filter, with their scores
 --   reads       as fill_up()
 create or replace function recdb.steer_filler(
     given record, owner text, excluded text[], filter jsonb, hidden_ids text[], everything record, among text[],
@@ -153,82 +129,97 @@ comment on function recdb.steer_filler(record, text, text[], jsonb, text[], reco
 -- recdb.fill_pool: the pool of a steered list, with the scores that the scenario makes.
 --   parameters  everything  the row of scored_items()
 --               candidates  as everything, of the candidates alone if the caller gave some
---               top, size, further  as steer_pool()
---               filled      at least so many popular items come too, if fallback is popular; as many as size lacks, if
---                           these are more
+--               top         best_score() of all items
+--               size        how many of the best items
+--               further     how many items below them are looked at: those that a rule lifts or pins come too
+--               missing     how many popular items come too
 --               others      as steer_items()
---   returns     one row: arrays of one length, the best item first, empty for none; personal, how many items are not
---               popular filler. attributes are there if a rule pins items
---   reads       as steer_pool() and steer_filler(); impression as far as the scenario needs it
+--   returns     one row: arrays of one length, the best item first, empty for none. bounds are the marginal relevance
+--               of items that are like no other. owners and topics are group_of() what counts for the most of one owner
+--               or value; lists has the values of an item with a list of them, and is NULL if none has. attributes are
+--               there if a rule pins items, and vectors with diversity. personal: how many items are no popular filler
+--   reads       as eligible() and steer_filler(); impression and item_vector as far as the scenario needs them
 create or replace function recdb.fill_pool(
-    served record, given record, profile record, owner text, excluded text[], fallback text, filter jsonb,
-    among text[], everything record, candidates record, top double precision, size bigint, further bigint,
-    filled bigint,
-    out item_keys integer[], out item_ids text[], out numbers double precision[], out reasons text[],
-    out owner_ids text[], out counted jsonb[], out attributes jsonb[], out personal bigint
+    served record, given record, profile record, owner text, excluded text[], filter jsonb, among text[],
+    everything record, candidates record, top double precision, size bigint, further bigint, missing bigint,
+    out item_keys integer[], out item_ids text[], out numbers double precision[], out bounds double precision[],
+    out reasons text[], out owners bigint[], out topics bigint[], out lists jsonb[], out attributes jsonb[],
+    out vectors @vector@.halfvec[], out personal bigint
 )
 language plpgsql stable
 as $$
 #variable_conflict use_column
 declare
+    path constant jsonpath := recdb.filter_path(filter);
+    own_path constant jsonpath := recdb.filter_path(given.filter);
     pins constant boolean := array_remove(given.places, null) <> '{}';
-    shown record;
+    shown constant record := recdb.last_shown(given, owner);
 begin
-    select null::integer[] as item_keys, null::timestamptz[] as times into shown;
-    if given.rotation_rate > 0 then
-        select array_agg(a.item_key) as item_keys, array_agg(a.shown_at) as times into shown
-        from recdb.ages_shown(owner, now() - 20 * given.rotation_time) a;
-    end if;
-    with personal as materialized (
-        select p.* from recdb.steer_pool(candidates, top, given, owner, filter, size, further) p
-    ), missing as (
-        select greatest(filled, size - (select count(*) from personal)) as number
+    with offered as materialized (
+        (
+            select c.place, c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes,
+                round(c.score / top * 1e9) / 1e9 as score, false as is_popular
+            -- Not in FROM: so it ends with the limit.
+            from (select unnest(candidates.item_keys) as item_key, unnest(candidates.scores) as score,
+                generate_subscripts(candidates.item_keys, 1) as place) c
+            cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
+            where recdb.matches(o.attributes, filter, path) and recdb.matches(o.attributes, given.filter, own_path)
+              and c.score / top >= coalesce(given.minimum_score, 0)
+            limit size + further
+        )
+        union all
+        select 1000000 + row_number() over ()::integer, n.*, true from recdb.steer_filler(
+            given, owner, excluded, filter, profile.hidden_ids, everything, among, missing, profile.segment) n
+        where missing > 0
+    ), ruled as (
+        select o.place, coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
+                * min(case r.factor when 0 then 0 else 1 end) as lowers,
+            coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts,
+            bool_or(coalesce(r.factor > 1, true)) as reaches
+        from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+        join offered o on recdb.matches(o.attributes, r.condition, r.path)
+        group by o.place
     )
-    select coalesce(array_agg(s.item_key), '{}'), coalesce(array_agg(s.item_id), '{}'), array_agg(s.value),
-        array_agg(s.reason), array_agg(s.owner_id), array_agg(s.counted), array_agg(s.attributes),
-        (select count(*) from personal)
-    into fill_pool.item_keys, fill_pool.item_ids, fill_pool.numbers, fill_pool.reasons, fill_pool.owner_ids,
-        fill_pool.counted, fill_pool.attributes, fill_pool.personal
+    select array_agg(s.item_key), coalesce(array_agg(s.item_id), '{}'), array_agg(s.value),
+        array_agg((1 - given.diversity) * s.value + given.diversity), array_agg(s.reason), array_agg(s.owner),
+        array_agg(s.topic), case when bool_or(s.list is not null) then array_agg(s.list) end,
+        array_agg(s.attributes), array_agg(s.vector), (select count(*) from offered o where not o.is_popular)
+    into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
-        select v.item_key, v.item_id, v.owner_id, v.counted, v.reason, v.attributes,
-            recdb.lift(v.value, v.lifts) as value
+        select v.item_key, v.item_id, v.reason, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
+            recdb.group_of(v.owner_id, 1) as owner, case when jsonb_typeof(v.counted) not in ('array', 'null')
+                then recdb.group_of(v.counted #>> '{}', 2) end as topic,
+            case when jsonb_typeof(v.counted) = 'array' then v.counted end as list
         from (
-            select p.item_key, p.item_id, p.owner_id, p.attributes -> given.max_per_attribute as counted,
-                case when f.lifts > 1 then 'boosted' when p.is_popular then 'popular'
+            select o.item_key, o.item_id, o.attributes -> given.max_per_attribute as counted,
+                case when given.max_per_owner is not null then o.owner_id end as owner_id,
+                case when f.lifts > 1 then 'boosted' when o.is_popular then 'popular'
                     else 'collaborative_filtering' end as reason,
-                case when pins then p.attributes end as attributes,
-                p.score * coalesce(recdb.fade(p.appeared_at, given.freshness), 1)
+                case when pins then o.attributes end as attributes,
+                o.score * coalesce(recdb.fade(o.appeared_at, given.freshness), 1)
                     * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
                     * coalesce(f.lowers, 1) as value,
                 coalesce(f.lifts, 1) as lifts
-            from (
-                select n.*, false as is_popular from personal n
-                union all
-                select n.*, true
-                from recdb.steer_filler(
-                    given, owner, excluded, filter, profile.hidden_ids, everything, among,
-                    (select m.number from missing m), profile.segment) n
-                where fallback = 'popular' and (select m.number > 0 from missing m)
-            ) p
-            left join lateral (
-                select coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
-                        * min(case r.factor when 0 then 0 else 1 end) as lowers,
-                    coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts
-                from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
-                where r.factor is not null and recdb.matches(p.attributes, r.condition, r.path)
-            ) f on given.conditions is not null
+            from offered o
+            left join ruled f on f.place = o.place
             left join unnest(shown.item_keys, shown.times) a(item_key, shown_at)
-                on a.item_key = p.item_key and not coalesce(p.item_key = any (profile.item_keys), false)
-            where coalesce(f.lowers, 1) > 0 and p.item_id not in (select unnest(excluded))
+                on a.item_key = o.item_key and not coalesce(o.item_key = any (profile.item_keys), false)
+            where coalesce(f.lowers, 1) > 0 and o.item_id not in (select unnest(excluded))
+              and (o.is_popular or f.reaches
+                or o.place <= coalesce((select n.place from offered n offset size - 1 limit 1), o.place))
             offset 0  -- so that lift() is inlined
         ) v
+        left join lateral (
+            select i.embedding as vector from recdb.item_vector i
+            where given.diversity > 0 and i.model_id = served.model_id and i.item_key = v.item_key
+            offset 0
+        ) e on true
         order by value desc, v.item_id
     ) s;
 end
 $$;
 comment on function recdb.fill_pool(
-    record, record, record, text, text[], text, jsonb, text[], record, record, double precision, bigint, bigint,
-    bigint) is
+    record, record, record, text, text[], jsonb, text[], record, record, double precision, bigint, bigint, bigint) is
     'Internal: the pool of a steered list, with the scores that the scenario makes.';
 
 
@@ -256,14 +247,15 @@ declare
     size constant bigint := ceil(given.pool * greatest(
         1, ceil(6.0 * (wanted + cardinality(excluded)) / given.pool) / 2));
     -- A rule that lifts reaches below the pool, half as far again, and one that pins further.
-    further constant bigint := case when array_remove(given.places, null) <> '{}' then 2000 when exists (
-        select from unnest(given.factors) f(factor) where f.factor > 1) then size / 2 else 0 end;
+    further constant bigint := case when array_remove(given.places, null) <> '{}' then 2000 when 1 < any (given.factors)
+        then size / 2 else 0 end;
     among_keys constant integer[] := case when among is not null then recdb.find_keys(among) end;
     pool record;
     explored record;
     seed bigint;
-    filled bigint;
+    missing bigint;
     list record;
+    unseen integer[];
 begin
     if among is not null then
         select coalesce(array_agg(c.item_key order by c.score desc), '{}') as item_keys,
@@ -272,31 +264,34 @@ begin
         from unnest(everything.item_keys, everything.scores) c(item_key, score)
         where c.item_key in (select unnest(among_keys));
     end if;
-    select null::text[] as ids, null::double precision[] as scores, null::text[] as reasons into list;
-    select null::integer[] as item_keys, '{}'::text[] as item_ids into explored;
+    select '{}'::text[] as item_ids into explored;
     if given.explore > 0 then
         seed := recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text));
-        explored := recdb.explorers(
+        explored := recdb.find_explorers(
             given, seed, profile, owner, filter, among_keys, ceil(given.explore * size)::bigint);
     end if;
-    foreach filled in array array[0, wanted] loop
+    missing := case when fallback = 'popular' then greatest(0, size - cardinality(candidates.item_keys)) else 0 end;
+    loop
         pool := recdb.fill_pool(
-            served, given, profile, owner, excluded, fallback, filter, among, everything, candidates, top, size,
-            further, filled);
-        if pool.item_ids <> '{}' or explored.item_ids <> '{}' then
-            select array_agg(n.item_id) as ids, array_agg(n.score) as scores, array_agg(n.reason) as reasons into list
-            from recdb.choose_items(served.model_id, given, pool, explored, seed, wanted, excluded) n;
+            served, given, profile, owner, excluded, filter, among, everything, candidates, top, size, further,
+            missing);
+        if fallback = 'popular' and size - pool.personal > missing then
+            missing := size - pool.personal;
+            continue;
         end if;
-        exit when fallback is distinct from 'popular' or size - pool.personal >= wanted
-            or cardinality(list.ids) >= wanted;
+        list := recdb.choose_list(served.model_id, given, pool, explored, seed, wanted, excluded);
+        exit when fallback is distinct from 'popular' or missing >= wanted or cardinality(list.ids) >= wanted;
+        missing := wanted;
     end loop;
+    if served.ranks_new_items then
+        unseen := array(
+            select w.item_key from recdb.new_item w
+            where w.model_id = served.model_id and w.item_key = any (list.keys) and w.users < 2);
+    end if;
     return query
-    select n.id, n.score, case when n.reason = 'collaborative_filtering' and served.ranks_new_items and exists (
-            select from recdb.item_key t
-            join recdb.new_item w on w.model_id = served.model_id and w.item_key = t.item_key and w.users < 2
-            where t.item_id = n.id)
+    select n.id, n.score, case when n.reason = 'collaborative_filtering' and n.item_key = any (unseen)
         then 'content' else n.reason end
-    from unnest(list.ids, list.scores, list.reasons) n(id, score, reason);
+    from unnest(list.keys, list.ids, list.scores, list.reasons) n(item_key, id, score, reason);
 end
 $$;
 comment on function recdb.steer_items(

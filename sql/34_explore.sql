@@ -30,24 +30,28 @@ comment on function recdb.explore_seed(record, text) is
 --               seed    of explore_seed()
 --               before  how many items count as chosen before the first place
 --               wanted  how many places
---   returns     for each place whether it is explored. Of n places in a row share * n are, rounded up or down; where
---               they begin depends on the seed, so that each place is explored with the probability share
-create or replace function recdb.explored_places(share double precision, seed bigint, before bigint, wanted bigint)
+--               pinned  places that are left out; NULL for none
+--   returns     for each of the other places whether it is explored. Of n places in a row share * n are, rounded up or
+--               down; where they begin depends on the seed, so that each place is explored with the probability share
+create or replace function recdb.explored_places(
+    share double precision, seed bigint, before bigint, wanted bigint, pinned integer[]
+)
 returns boolean[]
-language sql immutable parallel safe
-begin atomic
-    select array(
-        select floor(p.place::double precision * explored_places.share + s.start)
-            > floor((p.place - 1)::double precision * explored_places.share + s.start)
-        from (
-            select ((explored_places.seed >> 20) & 1048575::bigint)::double precision / 1048576::double precision
-                + 1e-9::double precision as start
-        ) s
-        cross join lateral generate_series(
-            explored_places.before + 1::bigint, explored_places.before + explored_places.wanted) p(place)
-        order by p.place);
-end;
-comment on function recdb.explored_places(double precision, bigint, bigint, bigint) is
+language plpgsql immutable parallel safe
+as $$
+declare
+    start constant double precision := ((seed >> 20) & 1048575)::double precision / 1048576 + 1e-9;
+    explores boolean[] := '{}';
+begin
+    for place in before + 1 .. before + wanted loop
+        if not coalesce(place - before = any (pinned), false) then
+            explores := array_append(explores, floor(place * share + start) > floor((place - 1) * share + start));
+        end if;
+    end loop;
+    return explores;
+end
+$$;
+comment on function recdb.explored_places(double precision, bigint, bigint, bigint, integer[]) is
     'Internal: which places of a list are explored.';
 
 
@@ -100,7 +104,7 @@ comment on function recdb.little_shown_part(bigint, integer, integer[]) is
     'Internal: the part of little_shown from which a list draws.';
 
 
--- recdb.explorers: the items that may get the explored places of a list.
+-- recdb.find_explorers: the items that may get the explored places of a list.
 --   parameters  given    of read_scenario()
 --               seed     of explore_seed()
 --               profile  as rank_items()
@@ -109,14 +113,15 @@ comment on function recdb.little_shown_part(bigint, integer, integer[]) is
 --               among    the keys of the caller's candidates; NULL for all items
 --               wanted   how many
 --   returns     one row: arrays of one length, the item that is drawn first at the head; draws has numbers in 0..1 that
---               descend: those of the first part of the pool are above a half
+--               descend: those of the first part of the pool are above a half; owners and topics as those of
+--               fill_pool(), and counted, the value of the attribute
 --   reads       little_shown, and eligible() for the items it looks at, from the largest draw down
 -- A gamma variable of shape a is a (1 - 1 / (9 a) + z / (3 sqrt(a)))^3 with a normal z (Wilson and Hilferty 1931). Two
 -- of them make a beta variable: x / (x + y). Two uniform numbers, from a hash, make two normal ones (Box and Muller
 -- 1958).
-create or replace function recdb.explorers(
+create or replace function recdb.find_explorers(
     given record, seed bigint, profile record, owner text, filter jsonb, among integer[], wanted bigint,
-    out item_keys integer[], out item_ids text[], out owner_ids text[], out counted jsonb[],
+    out item_keys integer[], out item_ids text[], out owners bigint[], out topics bigint[], out counted jsonb[],
     out draws double precision[]
 )
 language plpgsql stable
@@ -129,13 +134,17 @@ declare
 begin
     item_keys := '{}';
     item_ids := '{}';
-    owner_ids := '{}';
+    owners := '{}';
+    topics := '{}';
     counted := '{}';
     draws := '{}';
     for part in 0 .. 1 loop
         exit when cardinality(item_keys) >= wanted;
         select array_agg(f.item_key) as item_keys, array_agg(f.item_id) as item_ids,
-            array_agg(f.owner_id) as owner_ids, array_agg(f.counted) as counted, array_agg(f.draw) as draws
+            array_agg(case when given.max_per_owner is not null then recdb.group_of(f.owner_id, 1) end) as owners,
+            array_agg(case when jsonb_typeof(f.counted) not in ('array', 'null')
+                then recdb.group_of(f.counted #>> '{}', 2) end) as topics,
+            array_agg(f.counted) as counted, array_agg(f.draw) as draws
         into found
         from (
             select d.item_key, o.item_id, o.owner_id, o.attributes -> given.max_per_attribute as counted,
@@ -177,11 +186,12 @@ begin
         ) f;
         item_keys := item_keys || found.item_keys;
         item_ids := item_ids || found.item_ids;
-        owner_ids := owner_ids || found.owner_ids;
+        owners := owners || found.owners;
+        topics := topics || found.topics;
         counted := counted || found.counted;
         draws := draws || found.draws;
     end loop;
 end
 $$;
-comment on function recdb.explorers(record, bigint, record, text, jsonb, integer[], bigint) is
+comment on function recdb.find_explorers(record, bigint, record, text, jsonb, integer[], bigint) is
     'Internal: the items that may get the explored places of a list, with the numbers drawn for them.';

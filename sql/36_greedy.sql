@@ -1,219 +1,279 @@
 -- The greedy choice of a steered list (33_choose), item by item: maximal marginal relevance, within limits.
+-- choose_places() is long: a function for each of its steps would copy its arrays at each call, which takes longer.
 
 
--- recdb.compare_all: compare all items with those that were chosen last.
---   parameters  nearest, vectors  of likeness()
---               recent            eight vectors of length 1 at most; a NULL does not count
---   returns     nearest, after these are chosen
-create or replace function recdb.compare_all(
-    nearest double precision[], vectors @vector@.vector[], recent @vector@.vector[]
-)
-returns double precision[]
-language plpgsql immutable
-as $$
-begin
-    return array(
-        select greatest(n.near,
-            -(n.vector operator(@vector@.<#>) recent[1]), -(n.vector operator(@vector@.<#>) recent[2]),
-            -(n.vector operator(@vector@.<#>) recent[3]), -(n.vector operator(@vector@.<#>) recent[4]),
-            -(n.vector operator(@vector@.<#>) recent[5]), -(n.vector operator(@vector@.<#>) recent[6]),
-            -(n.vector operator(@vector@.<#>) recent[7]), -(n.vector operator(@vector@.<#>) recent[8]))
-        from unnest(nearest, vectors) with ordinality n(near, vector, place)
-        order by n.place);
-end
-$$;
-comment on function recdb.compare_all(double precision[], @vector@.vector[], @vector@.vector[]) is
-    'Internal: how much items are like one of those that are chosen, after some more are.';
-
-
--- recdb.sort_open: the order in which the items are looked at.
---   parameters  bounds, ids, closed  of the pool
---   returns     the places in the pool of the items that have a bound and are not closed, the largest bound first, then
---               by id; and these bounds
-create or replace function recdb.sort_open(
-    bounds double precision[], ids text[], closed boolean[], out visits integer[], out tops double precision[]
+-- recdb.arrange: the order in which the items of a pool are looked at, and how far they are from what is chosen.
+--   parameters  visits     places in the pool; fars, the smallest distance of each from what it was compared with
+--               ids, numbers, vectors  of the pool
+--               closed, diversity, above  as in choose_places()
+--               compared   with how many of above all are compared already
+--   returns     places and far are the same for the items that are not closed, compared with all above; bounds, the
+--               marginal relevance: (1 - diversity) * number + diversity * far. The largest bound comes first, then by
+--               id
+create or replace function recdb.arrange(
+    visits integer[], fars double precision[], ids text[], numbers double precision[], vectors @vector@.halfvec[],
+    closed boolean[], diversity double precision, above @vector@.halfvec[], compared integer,
+    out places integer[], out bounds double precision[], out far double precision[]
 )
 language plpgsql stable
 as $$
+#variable_conflict use_column
 begin
-    select coalesce(array_agg(p.place), '{}'), coalesce(array_agg(p.bound), '{}')
-    into sort_open.visits, sort_open.tops
-    from (
-        select u.place, u.bound
-        from unnest(bounds, ids, closed) with ordinality u(bound, id, closed, place)
-        where u.bound is not null and not u.closed
-        order by u.bound desc, u.id
-    ) p;
+    places := visits;
+    far := fars;
+    for low in compared + 1 .. cardinality(above) by 8 loop
+        select coalesce(array_agg(s.place), '{}'), array_agg(s.bound), array_agg(s.far)
+        into arrange.places, arrange.bounds, arrange.far
+        from (
+            select c.*, (1 - diversity) * numbers[c.place] + diversity * c.far as bound
+            from (
+                select u.place, least(
+                    u.far,
+                    u.vector operator(@vector@.<=>) above[low], u.vector operator(@vector@.<=>) above[low + 1],
+                    u.vector operator(@vector@.<=>) above[low + 2], u.vector operator(@vector@.<=>) above[low + 3],
+                    u.vector operator(@vector@.<=>) above[low + 4], u.vector operator(@vector@.<=>) above[low + 5],
+                    u.vector operator(@vector@.<=>) above[low + 6], u.vector operator(@vector@.<=>) above[low + 7]
+                ) as far
+                from (
+                    select v.place, v.far, vectors[v.place] as vector
+                    from unnest(arrange.places, arrange.far) v(place, far)
+                    where not closed[v.place]
+                    offset 0
+                ) u
+                offset 0
+            ) c
+            order by bound desc, ids[c.place]
+        ) s;
+    end loop;
 end
 $$;
-comment on function recdb.sort_open(double precision[], text[], boolean[]) is
+comment on function recdb.arrange(
+    integer[], double precision[], text[], double precision[], @vector@.halfvec[], boolean[], double precision,
+    @vector@.halfvec[], integer) is
     'Internal: the order in which the greedy choice looks at items.';
 
 
--- recdb.marginal: the numbers that the greedy choice compares, before a look at what is chosen.
---   parameters  numbers    of the pool
---               diversity  of the scenario
---               nearest    of likeness()
---   returns     (1 - diversity) * number + diversity * (1 - nearest)
-create or replace function recdb.marginal(
-    numbers double precision[], diversity double precision, nearest double precision[]
+-- recdb.close_group: the items that may not be chosen once a group has its number.
+--   parameters  closed  as choose_places()
+--               number  the group, of group_of()
+--               owners, topics  of the pool
+--               list_places, list_groups  the places of items with a list of values, and the group of each value
+--   returns     closed, with the items of the group
+create or replace function recdb.close_group(
+    closed boolean[], number bigint, owners bigint[], topics bigint[], list_places integer[], list_groups bigint[]
 )
-returns double precision[]
-language plpgsql immutable
-as $$
-begin
-    return array(
-        select (1 - diversity) * p.number + diversity * greatest(0, 1 - p.near)
-        from unnest(numbers, nearest) with ordinality p(number, near, place)
-        order by p.place);
-end
-$$;
-comment on function recdb.marginal(double precision[], double precision, double precision[]) is
-    'Internal: the marginal relevance of all items of a pool.';
-
-
--- recdb.first_open: the first item that may still be chosen.
---   parameters  explorers  places in the pool
---               closed     of all items of the pool
---   returns     its number among the explorers; NULL for none
-create or replace function recdb.first_open(explorers integer[], closed boolean[])
-returns integer
-language plpgsql immutable
-as $$
-begin
-    for number in 1 .. coalesce(cardinality(explorers), 0) loop
-        if not closed[explorers[number]] then
-            return number;
-        end if;
-    end loop;
-    return null;
-end
-$$;
-comment on function recdb.first_open(integer[], boolean[]) is
-    'Internal: the first of the items that may be explored which may still be chosen.';
-
-
--- recdb.close_full: the items of a pool that may not be chosen from the beginning.
---   parameters  size   how many items the pool has
---               room, grouped, ends  of count_groups()
---   returns     for each item whether one of its groups has no room
-create or replace function recdb.close_full(size integer, room integer[], grouped integer[], ends integer[])
 returns boolean[]
 language plpgsql immutable
 as $$
 declare
-    closed boolean[] := array_fill(false, array[size]);
+    place integer;
 begin
-    for number in 1 .. coalesce(cardinality(room), 0) loop
-        if room[number] <= 0 then
-            for member in coalesce(ends[number - 1], 0) + 1 .. ends[number] loop
-                closed[grouped[member]] := true;
-            end loop;
-        end if;
+    foreach place in array coalesce(
+        array_positions(case when number & 1 = 1 then owners else topics end, number), '{}')
+    loop
+        closed[place] := true;
+    end loop;
+    foreach place in array coalesce(array_positions(list_groups, number), '{}') loop
+        closed[list_places[place]] := true;
     end loop;
     return closed;
 end
 $$;
-comment on function recdb.close_full(integer, integer[], integer[], integer[]) is
-    'Internal: the items of a pool that may not be chosen from the beginning.';
+comment on function recdb.close_group(boolean[], bigint, bigint[], bigint[], integer[], bigint[]) is
+    'Internal: the items that may not be chosen once an owner or a value of an attribute has its number.';
+
+
+-- recdb.next_explorer: the next item for an explored place.
+--   parameters  model_id, given, explored  as choose_places()
+--               start   the first that may come
+--               taken   the ids that are chosen or excluded
+--               counts  the groups for which these count, one after the other
+--   returns     its number among the explored, NULL for none; its id, its groups_of() and its vector, with diversity
+--   reads       item_vector by key
+create or replace function recdb.next_explorer(
+    model_id integer, given record, explored record, start integer, taken text[], counts bigint[],
+    out number integer, out item_id text, out groups bigint[], out vector @vector@.halfvec
+)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    is_full boolean;
+    member bigint;
+begin
+    for candidate in start .. cardinality(explored.item_ids) loop
+        item_id := explored.item_ids[candidate];
+        continue when item_id = any (taken);
+        groups := array[explored.owners[candidate], explored.topics[candidate]];
+        if jsonb_typeof(explored.counted[candidate]) = 'array' then
+            groups := groups || recdb.groups_of(given, null, explored.counted[candidate]);
+        end if;
+        is_full := false;
+        foreach member in array groups loop
+            is_full := is_full or coalesce(cardinality(array_positions(counts, member))
+                >= case when member & 1 = 1 then given.max_per_owner else given.max_per_number end, false);
+        end loop;
+        continue when is_full;
+        number := candidate;
+        if given.diversity > 0 then
+            select i.embedding into next_explorer.vector
+            from recdb.item_vector i
+            where i.model_id = next_explorer.model_id and i.item_key = explored.item_keys[candidate];
+        end if;
+        return;
+    end loop;
+end
+$$;
+comment on function recdb.next_explorer(integer, record, record, integer, text[], bigint[]) is
+    'Internal: the next item for an explored place.';
 
 
 -- recdb.choose_places: the greedy choice of a list from its pool.
---   parameters  ids, numbers  of the pool, numbers descending; no number for those that come only if they are explored
---               diversity    of the scenario
---               vectors, nearest  of likeness(); NULL without diversity
---               closed       of close_full()
---               places, members, room, grouped, ends  of count_groups(); NULLs for no limits
---               pinned       places in the pool that are chosen already, none is an empty array
---               explorers    places in the pool of the items that may be explored, the first one first; NULL for none
---               draws        the numbers drawn for them
---               explored     for each turn whether an explorer is chosen, if one is left
---               wanted       how many to choose beside those
---   returns     places in the pool in the order of the choice, the pinned ones first; the number by which each was
---               chosen, and whether it is explored. The number of an explored item is that of the best other one; if
---               there is none, next to 0
--- An item's number only sinks while others are chosen. So what is below the best so far needs no other look, and an
--- item is compared with those above it only when its turn may have come. All are compared with the first nine at once,
--- which is quicker. Every eight turns they are sorted again. A group that has its number closes all its items.
+--   parameters  model_id  the model version
+--               given     the row of the scenario
+--               pool      the row of fill_pool()
+--               explored  the row of find_explorers()
+--               turns     for each turn whether an item is explored, if one is left; NULL for none
+--               earlier   the row of before_list()
+--               pinned    places in the pool that are chosen already, none is an empty array
+--               wanted    how many to choose beside those
+--   returns     the items in the order of the choice, the pinned ones first; the number by which each was chosen, and
+--               its reason. The number of an explored item is that of the best other one; if there is none, next to 0
+-- An item's bound only sinks while others are chosen. So what is below the best so far needs no other look, and an item
+-- is compared with those above it only when its turn may have come. Once a quarter of the pool was looked at like this,
+-- all are compared at once, which is quicker, and sorted again. An owner or a value that has its number closes all its
+-- items.
 create or replace function recdb.choose_places(
-    ids text[], numbers double precision[], diversity double precision, vectors @vector@.vector[],
-    nearest double precision[], closed boolean[], places integer[], members integer[], room integer[],
-    grouped integer[], ends integer[], pinned integer[], explorers integer[], draws double precision[],
-    explored boolean[], wanted bigint,
-    out chosen integer[], out scores double precision[], out explores boolean[]
+    model_id integer, given record, pool record, explored record, turns boolean[], earlier record,
+    pinned integer[], wanted bigint,
+    out keys integer[], out ids text[], out scores double precision[], out reasons text[]
 )
 language plpgsql stable
 as $$
 declare
-    diverse constant boolean := diversity > 0;
-    compared integer[] := array_fill(0, array[cardinality(ids)]);
-    bounds double precision[] := case when diverse then recdb.marginal(numbers, diversity, nearest) else numbers end;
-    above @vector@.vector[] := '{}';
-    visits integer[];
-    tops double precision[];
+    diversity constant double precision := given.diversity;
+    item_ids constant text[] := pool.item_ids;
+    numbers constant double precision[] := pool.numbers;
+    vectors constant @vector@.halfvec[] := pool.vectors;
+    lists constant record := recdb.groups_of_lists(given, pool.lists);
+    size constant integer := cardinality(item_ids);
+    ordered record;
+    visits integer[] := array(select generate_series(1, size));
+    tops double precision[] := pool.bounds;
+    bounds double precision[] := tops;
+    fars double precision[] := array_fill(1::double precision, array[size]);
+    seens integer[] := case when diversity > 0 then array_fill(0, array[size]) end;
     starts integer := 1;
-    i integer;
-    number integer;
+    closed boolean[] := array_fill(false, array[size]);
+    above @vector@.halfvec[] := earlier.vectors;
+    total integer := cardinality(above);
+    compared integer := 0;
+    looks integer := case when total > 0 and diversity > 0 then size else 0 end;
+    groups bigint[] := earlier.groups;
+    counts bigint[] := '{}';
+    explorer record;
+    explored_to integer := 0;
+    explores boolean;
+    place integer;
     best integer;
-    best_number double precision;
-    near double precision;
+    number double precision;
+    far double precision;
+    vector @vector@.halfvec;
+    member bigint;
 begin
-    for turn in 1 .. cardinality(pinned) + wanted loop
-        if diverse and turn in (2, 10) then
-            nearest := recdb.compare_all(nearest, vectors, above[turn - 8:]);
-            compared := array_fill(turn - 1, array[cardinality(ids)]);
-            bounds := recdb.marginal(numbers, diversity, nearest);
-        end if;
-        if turn = 1 or diverse and turn % 8 = 2 then
-            select s.visits, s.tops, 1 into visits, tops, starts from recdb.sort_open(bounds, ids, closed) s;
-        end if;
-        best := pinned[turn];
-        best_number := -1;
-        for visit in starts .. case when best is null then cardinality(visits) else 0 end loop
-            exit when tops[visit] < best_number;
-            i := visits[visit];
-            starts := starts + (closed[i] and visit = starts)::integer;
-            continue when closed[i] or bounds[i] < best_number;
-            if diverse and compared[i] < turn - 1 then
-                near := nearest[i];
-                for other in compared[i] + 1 .. turn - 1 loop
-                    near := greatest(near, -(vectors[i] operator(@vector@.<#>) above[other]));
-                end loop;
-                nearest[i] := near;
-                compared[i] := turn - 1;
-                bounds[i] := (1 - diversity) * numbers[i] + diversity * greatest(0, 1 - near);
+    for turn in 0 .. cardinality(pinned) + wanted loop
+        -- The first turn only counts what is excluded.
+        if turn > 0 then
+            best := pinned[turn];
+            number := -1;
+            if best is null and looks > size / 4 then
+                ordered := recdb.arrange(
+                    visits, fars, item_ids, numbers, vectors, closed, diversity, above, compared);
+                visits := ordered.places;
+                tops := ordered.bounds;
+                bounds := tops;
+                fars := ordered.far;
+                seens := array_fill(total, array[cardinality(visits)]);
+                starts := 1;
+                compared := total;
+                looks := 0;
             end if;
-            if bounds[i] > best_number or bounds[i] = best_number and ids[i] < ids[best] then
-                best := i;
-                best_number := bounds[i];
+            for visit in starts .. case when best is null then cardinality(visits) else 0 end loop
+                exit when tops[visit] < number;
+                place := visits[visit];
+                if closed[place] then
+                    starts := starts + (visit = starts)::integer;
+                    continue;
+                end if;
+                continue when bounds[visit] < number;
+                if seens[visit] < total then
+                    far := fars[visit];
+                    vector := vectors[place];
+                    for low in seens[visit] + 1 .. total by 4 loop
+                        far := least(
+                            far, vector operator(@vector@.<=>) above[low],
+                            vector operator(@vector@.<=>) above[low + 1],
+                            vector operator(@vector@.<=>) above[low + 2],
+                            vector operator(@vector@.<=>) above[low + 3]);
+                    end loop;
+                    fars[visit] := far;
+                    seens[visit] := total;
+                    looks := looks + 1;
+                    bounds[visit] := (1 - diversity) * numbers[place] + diversity * far;
+                end if;
+                if bounds[visit] > number or bounds[visit] = number and item_ids[place] < item_ids[best] then
+                    best := place;
+                    number := bounds[visit];
+                end if;
+            end loop;
+            explores := false;
+            if turns[turn - cardinality(pinned)] then
+                explorer := recdb.next_explorer(
+                    model_id, given, explored, explored_to + 1, earlier.ids || ids, counts);
+                explores := explorer.number is not null;
             end if;
-        end loop;
-        explores := explores || false;
-        number := case when explored[turn - cardinality(pinned)] then recdb.first_open(explorers, closed) end;
-        if number is not null then
-            best_number := case when best is null then draws[number] * 1e-9 else best_number end;
-            best := explorers[number];
-            explores[turn] := true;
+            if explores then
+                explored_to := explorer.number;
+                keys := array_append(keys, explored.item_keys[explored_to]);
+                ids := array_append(ids, explorer.item_id);
+                scores := array_append(scores, case when best is null then explored.draws[explored_to] * 1e-9
+                    else number end);
+                reasons := array_append(reasons, 'explored');
+                vector := explorer.vector;
+                groups := explorer.groups;
+                place := coalesce(array_position(item_ids, explorer.item_id), size + 1);
+            else
+                exit when best is null;
+                keys := array_append(keys, pool.item_keys[best]);
+                ids := array_append(ids, item_ids[best]);
+                scores := array_append(scores, number);
+                reasons := array_append(reasons, pool.reasons[best]);
+                vector := vectors[best];
+                groups := array[pool.owners[best], pool.topics[best]];
+                if best = any (lists.places) then
+                    place := array_position(lists.places, best);
+                    groups := groups || lists.numbers[
+                        place:place + cardinality(array_positions(lists.places, best)) - 1];
+                end if;
+                place := best;
+            end if;
+            closed[place] := true;
+            above := array_append(above, vector);
+            total := total + 1;
         end if;
-        exit when best is null;
-        closed[best] := true;
-        chosen := chosen || best;
-        scores := scores || best_number;
-        above := array_append(above, case when diverse then vectors[best] end);
-        number := array_position(places, best);
-        while number > 0 and places[number] = best loop
-            room[members[number]] := room[members[number]] - 1;
-            if room[members[number]] = 0 then
-                for member in coalesce(ends[members[number] - 1], 0) + 1 .. ends[members[number]] loop
-                    closed[grouped[member]] := true;
-                end loop;
+        foreach member in array groups loop
+            continue when member is null;
+            counts := array_append(counts, member);
+            if cardinality(array_positions(counts, member))
+                >= (case when member & 1 = 1 then given.max_per_owner else given.max_per_number end)
+            then
+                closed := recdb.close_group(
+                    closed, member, pool.owners, pool.topics, lists.places, lists.numbers);
             end if;
-            number := number + 1;
         end loop;
     end loop;
 end
 $$;
 comment on function recdb.choose_places(
-    text[], double precision[], double precision, @vector@.vector[], double precision[], boolean[], integer[],
-    integer[], integer[], integer[], integer[], integer[], integer[], double precision[], boolean[], bigint) is
+    integer, record, record, record, boolean[], record, integer[], bigint) is
     'Internal: the greedy choice of a steered list from its pool.';

@@ -97,7 +97,7 @@ begin
         select p.* into profile from recdb.profile(explain_steering.user_id) p;
         return query
         select 'explored', d.draw
-        from recdb.explorers(
+        from recdb.find_explorers(
             given, recdb.explore_seed(given, explain_steering.user_id), profile, explain_steering.user_id, null, null,
             ceil(given.explore * given.pool)::bigint) x
         cross join lateral unnest(x.item_ids, x.draws) d(item_id, draw)

@@ -72,7 +72,8 @@ language plpgsql volatile security definer
 set search_path from current
 as $$
 declare
-    moved bigint;
+    gone recdb.interaction;
+    moved bigint := 0;
 begin
     if coalesce(length(from_id), 0) not between 1 and 1000 or coalesce(length(to_id), 0) not between 1 and 1000 then
         raise exception 'merge_users() needs two user ids of 1 to 1000 characters'
@@ -81,13 +82,20 @@ begin
         raise exception 'merge_users() needs two different user ids' using errcode = 'invalid_parameter_value';
     end if;
     begin
-        update recdb.interaction i set user_id = merge_users.to_id where i.user_id = merge_users.from_id;
+        -- Citus changes no user_id in place: another node may hold the rows of the other user.
+        for gone in delete from recdb.interaction i where i.user_id = merge_users.from_id returning i.* loop
+            insert into recdb.interaction
+                (interaction_id, user_id, item_id, kind, created_at, metadata, recorded_in, value)
+            overriding system value
+            values (gone.interaction_id, merge_users.to_id, gone.item_id, gone.kind, gone.created_at, gone.metadata,
+                gone.recorded_in, gone.value);
+            moved := moved + 1;
+        end loop;
     exception when check_violation then
         raise exception
             'the member''s id is too long for an interaction of the guest (with item and kind at most 2600 bytes)'
             using errcode = 'invalid_parameter_value';
     end;
-    get diagnostics moved = row_count;
     insert into recdb.user_attributes as a (user_id, attributes)
     select merge_users.to_id, g.attributes from recdb.user_attributes g where g.user_id = merge_users.from_id
     on conflict (user_id) do update set attributes = excluded.attributes || a.attributes;

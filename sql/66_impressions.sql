@@ -207,12 +207,7 @@ begin
         where to_regclass(format('recdb.%I', recdb.impression_week(w.starts))) is null
         order by w.starts
     loop
-        execute format('create table recdb.%I (like recdb.impression including defaults including constraints)',
-            week.name);
-        -- The owner's default privileges may have granted it.
-        execute format('revoke all on recdb.%I from public', week.name);
-        execute format('alter table recdb.impression attach partition recdb.%I for values from (%L) to (%L)',
-            week.name, week.starts, week.ends);
+        perform recdb.add_partition('impression', week.name, week.starts, week.ends);
         made := made + 1;
     end loop;
     return made;
@@ -244,39 +239,16 @@ comment on function recdb.impression_partitions() is
 --   returns     how many it dropped
 --   reads       config
 --   writes      drops partitions of impression
--- A drop waits for nobody, and nobody waits for it: if the table is in use, it tries again some times, and else leaves
--- the rest to the next refresh.
+-- If the table is in use all the time, it leaves the rest to the next refresh.
 create or replace function recdb.drop_impression_weeks()
 returns bigint
 language plpgsql volatile
 set search_path from current
 as $$
-declare
-    week record;
-    dropped bigint := 0;
 begin
-    if not exists (
-        select from recdb.impression_partitions() p
-        where p.ends < now() - (select c.impression_retention from recdb.config c))
-    then
-        return 0;
-    end if;
-    for attempt in 1 .. 50 loop
-        begin
-            lock table recdb.impression in access exclusive mode nowait;
-            for week in
-                select p.name from recdb.impression_partitions() p
-                where p.ends < now() - (select c.impression_retention from recdb.config c)
-            loop
-                execute format('drop table recdb.%I', week.name);
-                dropped := dropped + 1;
-            end loop;
-            return dropped;
-        exception when lock_not_available then
-            perform pg_sleep(0.01);
-        end;
-    end loop;
-    return 0;
+    return recdb.drop_partitions('recdb.impression', array(
+        select p.name from recdb.impression_partitions() p
+        where p.ends < now() - (select c.impression_retention from recdb.config c)));
 end
 $$;
 comment on function recdb.drop_impression_weeks() is

@@ -79,7 +79,8 @@ comment on function recdb.refuse_hidden_rows() is
 -- recdb.learned_size: the size of the weighted interactions.
 --   parameters  none: pairs and users are results
 --   returns     pairs: users' items; users: those with at least one. Rows of forgotten and of ignored users do not
---               count. users is NULL while the settled weights cannot be read
+--               count, nor items that a user last touched before kept_since(): they are meant to go. users is NULL
+--               while the settled weights cannot be read
 --   reads       user_item, ignored_user; while the settled weights cannot be read item_popularity, whose numbers of
 --               users add up to the pairs that have a weight
 create or replace function recdb.learned_size(out pairs bigint, out users bigint)
@@ -90,7 +91,7 @@ begin
         -- Also pairs of weight 0: whoever sets the weight of a kind to 0 loses no data.
         select count(*), count(*) filter (where w.position = 1) into pairs, users
         from recdb.user_item w
-        where exists (
+        where w.last_at >= (select recdb.kept_since()) and exists (
             select from recdb.user_key u
             where u.user_key = w.user_key
               and not exists (select from recdb.ignored_user g where g.user_id = u.user_id));

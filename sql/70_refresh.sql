@@ -52,21 +52,27 @@ comment on function recdb.refresh_holder() is
     'Internal: describes the session that rewrites the weighted interactions at this moment.';
 
 
--- recdb.cluster: the server that numbers the transactions. A dump restored into another server meets another number.
---   returns     the system identifier; NULL if recdb's owner may not call pg_control_system()
+-- recdb.cluster: the server that numbers the transactions, and the materialized view that the last rebuild filled.
+--   returns     the server's system identifier, exclusive or the view's oid; the oid alone if recdb's owner may not
+--               call pg_control_system()
+-- A dump restored into another server meets other numbers. One restored into the same server has a new view, with the
+-- weights as of the restore, beside tables as of the dump. A copy by a template has the same view.
 create or replace function recdb.cluster()
 returns bigint
 language plpgsql stable
 set search_path from current
 as $$
+declare
+    server bigint := 0;
 begin
     if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
-        return (select s.system_identifier from pg_catalog.pg_control_system() s);
+        server := (select s.system_identifier from pg_catalog.pg_control_system() s);
     end if;
-    return null;
+    return server # coalesce(to_regclass('recdb.user_item_settled')::oid::bigint, 0::bigint);
 end
 $$;
-comment on function recdb.cluster() is 'Internal: the system identifier of the server.';
+comment on function recdb.cluster() is
+    'Internal: a number that stands for the server and for the view user_item_settled.';
 
 
 -- recdb.refresh_items: weigh the interactions of some users again.
@@ -253,7 +259,7 @@ set search_path from current
 as $$
 declare
     began constant timestamptz := clock_timestamp();
-    horizon constant xid8 := pg_snapshot_xmin(pg_current_snapshot());
+    horizon xid8 := pg_snapshot_xmin(pg_current_snapshot());
     last record;
     changed text[];
     user_keys integer[];
@@ -281,6 +287,9 @@ begin
     end if;
     -- The users whose rows are hidden would lose their weights, and the next run would not look at these rows again.
     perform recdb.refuse_hidden_rows();
+    if not recdb.await_commits() then
+        horizon := last.seen;
+    end if;
     perform recdb.link_new_items();
 
     select coalesce(array_agg(distinct s.user_id), '{}') into changed
@@ -291,7 +300,8 @@ begin
       and octet_length(c.user_id) <= 2600
     order by c.user_id;
     user_keys := array(select u.user_key from recdb.user_key u where u.user_id = any (changed) order by u.user_key);
-    select count(*) into before from recdb.user_item w where w.user_key = any (user_keys);
+    select count(*) into before from recdb.user_item w
+    where w.user_key = any (user_keys) and w.last_at >= (select recdb.kept_since());
     written := recdb.refresh_items(user_keys);
     perform recdb.refuse_loss(before, written);
     perform recdb.refresh_vectors(user_keys);
@@ -299,6 +309,7 @@ begin
     perform recdb.keep_impressions(recount => false);
     perform recdb.keep_little_shown(refill => false);
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
+    perform recdb.keep_interactions();
     return true;
 exception when others then
     perform recdb.refuse_unreadable(sqlstate);

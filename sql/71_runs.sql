@@ -74,7 +74,7 @@ comment on function recdb.job_holders() is 'Internal: the process of the session
 -- recdb.is_running: whether a run that says so still runs.
 --   parameters  pid, started_at  as in refresh_log
 --   returns     true while this server process holds the lock of a refresh, of the job or of an activation; false if it
---               ended, or if the server started later
+--               ended, or if the server started later. A standby cannot know, and believes it: true
 -- It runs as recdb's owner, who alone may read the keys of the locks. Every role sees pg_locks whole; of
 -- pg_stat_activity a role without rights sees little.
 create or replace function recdb.is_running(pid integer, started_at timestamptz)
@@ -82,7 +82,7 @@ returns boolean
 language sql stable security definer
 set search_path from current
 begin atomic
-    select is_running.started_at >= pg_postmaster_start_time() and (
+    select pg_is_in_recovery() or is_running.started_at >= pg_postmaster_start_time() and (
         exists (
             select from recdb.secret s
             cross join lateral (values (s.job_lock), (s.activation_lock)) k(key)

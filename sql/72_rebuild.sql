@@ -25,6 +25,9 @@ begin
     perform recdb.require_read_committed();
     perform recdb.take_refresh_lock(true);
     horizon := pg_snapshot_xmin(pg_current_snapshot());
+    if not recdb.await_commits() then
+        horizon := coalesce((select max(l.seen) from recdb.refresh_log l where l.cluster = recdb.cluster()), '0');
+    end if;
     perform recdb.review_sources(false);
     perform recdb.refuse_broken();
     if not coalesce(force, false) then
@@ -68,6 +71,7 @@ begin
     perform recdb.keep_little_shown(refill => true);
     select count(*) into written from recdb.user_item_settled;
     perform recdb.end_run('rebuild', began, (select count(*) from recdb.user_key), written, seen => horizon);
+    perform recdb.keep_interactions();
 exception when others then
     perform recdb.refuse_unreadable(sqlstate);
     raise;

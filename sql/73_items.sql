@@ -33,7 +33,10 @@ begin
     update recdb.item_key k
     set first_at = n.first_at
     from (
-        select b.item_key, case when t.first_at is not null then least(t.first_at, now()) end as first_at
+        -- What config.retention deleted was the first one all the same.
+        select b.item_key, case
+            when b.first_at < (select recdb.kept_since()) then least(b.first_at, t.first_at)
+            when t.first_at is not null then least(t.first_at, now()) end as first_at
         from recdb.item_key b
         left join touched t on t.item_id = b.item_id
     ) n
@@ -81,7 +84,7 @@ comment on function recdb.date_items(integer[]) is
 
 
 -- recdb.keep_little_shown: choose the items that scenarios may explore.
---   parameters  refill  true: always; false: only while a scenario explores, and if a hundred times as long has passed
+--   parameters  refill  true: while a scenario explores; false: only if, besides, a hundred times as long has passed
 --                       since the last time as it took
 --   reads       scenario, read_items(), item_key, item_shown
 --   writes      little_shown: only rows that differ; item_key for items without a key; little_shown_state
@@ -95,13 +98,14 @@ as $$
 #variable_conflict use_column
 declare
     began constant timestamptz := clock_timestamp();
-    below constant bigint := coalesce((select max(s.explore_below) from recdb.scenario s where s.explore > 0), 100);
+    below constant bigint := (select max(s.explore_below) from recdb.scenario s where s.explore > 0);
     listed_only constant boolean := (select c.listed_only from recdb.config c);
     chosen text[];
 begin
-    if not coalesce(refill, false) and (
-        not exists (select from recdb.scenario s where s.explore > 0)
-        or exists (select from recdb.little_shown_state s where now() < s.filled_at + 100 * s.took))
+    -- Where nothing explores, nobody reads the pool, and filling it would read the whole catalogue.
+    if not exists (select from recdb.scenario s where s.explore > 0)
+        or not coalesce(refill, false)
+            and exists (select from recdb.little_shown_state s where now() < s.filled_at + 100 * s.took)
     then
         return;
     end if;

@@ -181,6 +181,7 @@ begin
     if (select p.prosrc = body from pg_catalog.pg_proc p where p.oid = target) then
         return false;
     end if;
+    perform recdb.keep_definitions_here();
     execute format('create or replace function recdb.%I(%s) returns %s %s as %L',
         (select p.proname from pg_catalog.pg_proc p where p.oid = target),
         pg_get_function_arguments(target), pg_get_function_result(target), settings, body);
@@ -199,7 +200,8 @@ comment on function recdb.write_body(regprocedure, text, text) is
 -- A row without a time has the time at which its table was attached, and is in no span of interactions_between(), which
 -- compares the column itself first, for its index: a clock that is put back shows no time that is a day ahead. A time
 -- without time zone is read in the mapping's time zone, else as UTC. The rows of forgotten users are left out; if
--- nobody was forgotten, this costs one look at an empty table.
+-- nobody was forgotten, this costs one look at an empty table. New rows of recdb's own store are between two bounds, of
+-- which the second holds for every row: then PostgreSQL expects few rows, also of a table without statistics.
 create or replace function recdb.combine_interactions()
 returns boolean
 language plpgsql volatile
@@ -210,18 +212,18 @@ declare
     moment text;
     bound text;
     everything text[] := '{}';
-    of_user text := 'select i.item_id, i.kind, i.created_at, i.value
+    of_user text[] := array['select i.item_id, i.kind, i.created_at, i.value
         from recdb.interaction i
-        where i.user_id = interactions_of.user_id';
-    between_times text := 'select i.user_id, i.item_id, i.kind, i.created_at, i.value
+        where i.user_id = interactions_of.user_id'];
+    between_times text[] := array['select i.user_id, i.item_id, i.kind, i.created_at, i.value
         from recdb.interaction i
-        where i.created_at >= interactions_between.since and i.created_at <= interactions_between.until';
-    since text := 'select distinct i.user_id
+        where i.created_at >= interactions_between.since and i.created_at <= interactions_between.until'];
+    since text[] := array['select distinct i.user_id
         from recdb.interaction i
-        where i.recorded_in >= users_since.seen
+        where i.recorded_in::text::bigint between users_since.seen::text::bigint and 9223372036854775807
           -- A larger number: a row restored from a server that has numbered more transactions. A rebuild reads it.
           and (i.recorded_in < pg_snapshot_xmax(pg_current_snapshot())
-              or i.recorded_in = pg_current_xact_id_if_assigned())';
+              or i.recorded_in = pg_current_xact_id_if_assigned())'];
     forgotten constant text := 'exists (select from recdb.forgotten_user f where f.user_digest = sha256(
                 (select k.salt from recdb.secret k where k.only_row) || sha256(convert_to(%s, ''UTF8''::name))))';
     changed boolean[];
@@ -245,13 +247,12 @@ begin
             where not exists (select from recdb.forgotten_user)
                or not %s', moment, source.query, format(forgotten, 's.user_id::text'));
         of_user := of_user || format('
-            union all
             select s.item_id::text collate "default", s.kind, %s, s.value
             from (%s) s
             where %s
               and not %s', moment, source.query, source.is_user, format(forgotten, 'interactions_of.user_id'));
         between_times := between_times || format('
-            union all select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
+            select s.user_id::text collate "default", s.item_id::text collate "default", s.kind, %1$s, s.value
             from (%2$s) s
             where s.created_at >= %3$s and s.created_at <= %4$s
               and %1$s between interactions_between.since and interactions_between.until
@@ -260,7 +261,6 @@ begin
             recdb.as_local('(interactions_between.until + interval ''1 day'')', source.time_type, source.zone),
             format(forgotten, 's.user_id::text'));
         since := since || format('
-            union
             select s.user_id::text
             from (%s) s
             where s.created_at >= %s
@@ -273,10 +273,10 @@ begin
             when everything = '{}' then 'select null::text, null::text, null::text, null::timestamptz, '
                 'null::double precision where false'
             else array_to_string(everything, ' union all ') end),
-        recdb.write_body('recdb.interactions_of(text)', 'language sql stable parallel safe', of_user),
-        recdb.write_body('recdb.interactions_between(timestamptz, timestamptz)', 'language sql stable parallel safe',
-            between_times),
-        recdb.write_body('recdb.users_since(xid8, timestamptz)', 'language sql stable', since)];
+        recdb.write_read_interactions(),
+        recdb.write_reader('recdb.interactions_of(text)', of_user),
+        recdb.write_reader('recdb.interactions_between(timestamptz, timestamptz)', between_times),
+        recdb.write_reader('recdb.users_since(xid8, timestamptz)', since)];
     return true = any (changed);
 end
 $$;

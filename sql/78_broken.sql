@@ -59,6 +59,10 @@ begin
     if found then
         return format('%s belongs to a role that is not recdb''s owner', foreign_view);
     end if;
+    if recdb.spread_source(source) is not null then
+        return format('Citus has spread %s over its nodes, and recdb reads tables of the coordinator only',
+            recdb.spread_source(source));
+    end if;
     moment := recdb.mapped_type(source.relation, source.mapping ->> 'at');
     if source.role <> 'items' and moment not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
     then
@@ -259,10 +263,10 @@ begin
     if found or exists (select from recdb.missing_parts()) then
         return;
     end if;
-    -- The queries work, but perhaps not what recdb compares with their columns.
-    perform from recdb.interactions_of('') limit 0;
-    perform from recdb.users_since('0', now()) limit 0;
-    perform from recdb.interactions_between(now(), now()) limit 0;
+    -- The queries work, but perhaps not what recdb compares with their columns. NULL finds no row, and looks for none.
+    perform from recdb.interactions_of(null);
+    perform from recdb.users_since(null, null);
+    perform from recdb.interactions_between(null, null);
     perform from recdb.attached_interactions() limit 0;
     perform from recdb.read_item('') limit 0;
     perform from recdb.read_items() limit 0;

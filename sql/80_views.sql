@@ -28,10 +28,9 @@ comment on column recdb.items.embedding is
     'The embedding of the catalogue; if it has none that recdb can use, the one that `recdb embed` made; else NULL.';
 
 
--- The rule for an interaction's weight. Seven places repeat it:
---   sql/10_profile.sql: profile_of() reads one user through the index of each source.
+-- The rule for an interaction's weight. Six places repeat it:
+--   sql/10_profile.sql: weigh_items() reads one user through the index of each source.
 --   sql/66_trending.sql: rising_items() reads a span of time through the index of each source, and decays nothing.
---   sql/82_logged.sql: list_then() reads one user as profile_of() does, up to a moment.
 --   sql/05_missing.sql: the materialized view user_item_settled may not depend on a view that a replay replaces and a
 --       downgrade drops. Its earlier forms are in migrations/versions/0002_weighted_interactions.py,
 --       migrations/versions/0005_safety.py and migrations/versions/0006_any_application.py.
@@ -146,16 +145,12 @@ select
     now() - (select max(l.finished_at) from recdb.refresh_log l where l.error is null and l.kind <> 'train')
         as refresh_age,
     (select l.error from recdb.last_runs l where l.failing order by l.started_at desc limit 1) as last_error,
-    (select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = 'recdb.interaction'::regclass)
-        as stored_interactions,
+    recdb.count_stored() as stored_interactions,
     (select count(*) from recdb.user_key) as users,
     (select count(*) from recdb.item_key) as items,
     (select count(*) from recdb.recent_user) as recent_users,
-    (select count(*) from recdb.user_vector v where v.model_id = m.model_id)::double precision
-        / nullif(recdb.count_users(), 0) as vector_share,
-    (select sum(pg_total_relation_size(c.oid)) from pg_class c
-        join pg_namespace n on n.oid = c.relnamespace
-        where n.nspname = 'recdb' and c.relkind in ('r', 'm'))::bigint as bytes,
+    recdb.count_vectors(m.model_id)::double precision / nullif(recdb.count_users(), 0) as vector_share,
+    recdb.count_bytes() as bytes,
     (select array_agg(l.kind order by l.kind) from recdb.last_runs l where l.failing) as failing,
     array(select h.relation from recdb.hidden_sources() h order by h.relation) as hidden_tables
 from (select) one

@@ -20,40 +20,7 @@ as $$
 declare
     profile record;
 begin
-    with summed as (
-        select g.item_id, t.item_key, recdb.settle(g.total, g.magnitude) as weight, g.last_at, g.hides
-        from (
-            select w.item_id, sum(w.weight) as total, sum(abs(w.weight)) as magnitude, max(w.created_at) as last_at,
-                bool_or(w.hides) as hides
-            from (
-                select i.item_id, i.created_at,
-                    coalesce(k.weight, c.default_weight) * coalesce(i.value, 1)
-                        * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
-                    coalesce(k.hides, c.default_hides) as hides
-                from (select f.* from recdb.config f offset 0) c
-                cross join lateral recdb.interactions_of(list_then.user_id) i
-                left join recdb.interaction_kind k on k.kind = i.kind
-                where i.created_at < list_then.moment
-            ) w
-            group by w.item_id
-        ) g
-        left join recdb.item_key t on t.item_id = g.item_id
-    ), ranked as (
-        select s.*, rank() over (partition by s.weight = 0 order by s.last_at desc) as rank,
-            s.weight <> 0 and s.item_key is not null as counts
-        from summed s
-    ), ordered as (
-        select r.* from ranked r order by recdb.precedence(r.weight, r.rank) desc, r.last_at desc, r.item_key
-    )
-    select array_agg(o.item_key) filter (where o.counts) as item_keys,
-        array_agg(o.weight) filter (where o.counts) as weights,
-        array_agg(o.rank) filter (where o.counts) as ranks,
-        coalesce(array_agg(o.item_id) filter (where o.hides), '{}') as hidden_ids,
-        coalesce(array_agg(o.item_key) filter (where o.hides and o.item_key is not null), '{}') as hidden_keys,
-        null::jsonb as segment
-    into profile
-    from ordered o;
-
+    select p.*, null::jsonb as segment into profile from recdb.profile_at(list_then.user_id, list_then.moment) p;
     return query
     select r.item_id
     from recdb.rank_items(

@@ -120,6 +120,10 @@ grant execute on function
     recdb.explain_me(anynonarray, text)
 to recdb_self;
 
+-- Whether a standby is fresh enough: whoever reads or writes may ask.
+grant execute on function recdb.replication_lag(), recdb.replayed(pg_lsn, interval)
+to recdb_self, recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
+
 grant execute on procedure recdb.refresh() to recdb_maintainer;
 grant execute on function recdb.refresh_changed(), recdb.log_failure(text, timestamptz, text),
     recdb.begin_run(text), recdb.fail_run(bigint, text, text) to recdb_maintainer;
@@ -133,7 +137,8 @@ grant execute on function recdb.measure_impressions(timestamptz, timestamptz, in
 grant select on recdb.online_metrics, recdb.experiment, recdb.experiment_variant to recdb_maintainer;
 
 -- The view health calls it.
-grant execute on function recdb.hidden_sources(), recdb.count_users() to recdb_analyst, recdb_maintainer;
+grant execute on function recdb.hidden_sources(), recdb.count_users(), recdb.count_stored(),
+    recdb.count_vectors(integer), recdb.count_bytes() to recdb_analyst, recdb_maintainer;
 
 -- Which version serves and how old it is: the HTTP service shows this to a monitor.
 grant select (label, active, created_at) on recdb.models to recdb_reader;

@@ -32,13 +32,25 @@ def copy_out(
     `vectors` names the halfvec columns, which come last, with their widths; they become arrays (rows, width) of
     float16. Raises ValueError where a column has another type or a NULL.
     """
+    blocks = list(copy_out_blocks(connection, query, columns, vectors=vectors))
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def copy_out_blocks(
+    connection: psycopg.Connection,
+    query: str,
+    columns: Sequence[tuple[str, type[np.number[Any]]]],
+    *,
+    vectors: Mapping[str, int] = MappingProxyType({}),
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the result of copy_out() in blocks of some ten thousand rows; at least one, which may be empty."""
     fields: list[tuple[Any, ...]] = [("fields", ">i2")]
     for name, kind in columns:
         fields += [(f"{name} length", ">i4"), (name, np.dtype(kind).newbyteorder(">"))]
     for name, width in vectors.items():
         fields += [(f"{name} length", ">i4"), (f"{name} head", ">i2", (2,)), (name, ">f2", (width,))]
     layout = np.dtype(fields)
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in [*(name for name, _ in columns), *vectors]}
+    names = [*(name for name, _ in columns), *vectors]
     pending = bytearray()
     header_left = len(HEADER)
     with (
@@ -52,31 +64,25 @@ def copy_out(
                     continue
                 del pending[:header_left]
                 header_left = 0
-            if len(pending) < CHUNK_ROWS * layout.itemsize:
-                continue
-            _take(pending, layout, parts)
+            if len(pending) >= CHUNK_ROWS * layout.itemsize:
+                yield _take(pending, layout, names)
     if pending.endswith(TRAILER) and len(pending) % layout.itemsize == len(TRAILER):
         del pending[-len(TRAILER) :]
-    _take(pending, layout, parts)
+    yield _take(pending, layout, names)
     if pending:
-        raise ValueError(f"{len(pending)} bytes are no row of {', '.join(parts)}: another type, or a NULL")
-    empty = np.empty(0, dtype=layout)
-    return {
-        name: np.concatenate([empty[name].astype(layout[name].base.newbyteorder("=")), *parts[name]]) for name in parts
-    }
+        raise ValueError(f"{len(pending)} bytes are no row of {', '.join(names)}: another type, or a NULL")
 
 
-def _take(pending: bytearray, layout: np.dtype[Any], parts: dict[str, list[NDArray[Any]]]) -> None:
+def _take(pending: bytearray, layout: np.dtype[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Take the whole rows out of `pending`, and return their columns."""
     rows = len(pending) // layout.itemsize
-    if rows == 0:
-        return
     table = np.frombuffer(bytes(pending[: rows * layout.itemsize]), dtype=layout)
-    for name, collected in parts.items():
+    for name in names:
         size = layout[name].itemsize + (4 if f"{name} head" in (layout.names or ()) else 0)
         if (table[f"{name} length"] != size).any():
             raise ValueError(f"{name} is not always {size} bytes long: another type, or a NULL")
-        collected.append(table[name].astype(table[name].dtype.newbyteorder("=")))
     del pending[: rows * layout.itemsize]
+    return {name: table[name].astype(layout[name].base.newbyteorder("=")) for name in names}
 
 
 def copy_in(connection: psycopg.Connection, table: str, columns: Sequence[str], arrays: Sequence[NDArray[Any]]) -> None:

@@ -7,11 +7,9 @@ import psycopg
 from psycopg import sql
 
 from recdb.arrays.copy import copy_out
+from recdb.arrays.gathered import events_with_gathered
+from recdb.arrays.sample import sampled
 from recdb.learn.events import Events
-
-# Multiples of 2^32 over the golden ratio spread consecutive keys evenly over 0..2^32 (Knuth, volume 3, section 6.4).
-GOLDEN = 2_654_435_761
-
 
 MOST_OF_A_USER = 2000
 """Of a sample, a user's newest interactions, at most this many, are read, and so many count for its size."""
@@ -52,13 +50,6 @@ EVENTS = """
 """
 
 
-def sampled(key: str, share: float) -> sql.Composed:
-    """Return the condition that a column of dense keys is in a sample, a share of all keys; always the same keys."""
-    return sql.SQL("{}::bigint * {} % 4294967296 < {}").format(
-        sql.SQL(key), sql.Literal(GOLDEN), sql.Literal(round(share * 2**32))
-    )
-
-
 def read_events(connection: psycopg.Connection, *, most: int | None = None) -> Events:
     """Read every interaction that counts, 14 bytes each, or 22 where some have a value.
 
@@ -66,7 +57,8 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
     at most MOST_OF_A_USER in that number, and gives the newest so many: else one crawler would leave a few others in
     the sample. The sample has the same users at every call, except for those that a change of the total number adds or
     removes. Interactions of weight 0 are not among `most`; of those that hide their items, the newest of each user,
-    item and kind is read, so that the items stay hidden. The connection must be in autocommit mode.
+    item and kind is read, so that the items stay hidden. The rows that `recdb gather` brought are read too, as
+    many again at most. The connection must be in autocommit mode.
     """
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
@@ -124,7 +116,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             query.as_string(connection),
             COLUMNS if any(valued) else COLUMNS[:-1],
         )
-    return Events(
+    own = Events(
         columns["users"],
         columns["items"],
         columns["kinds"],
@@ -135,3 +127,4 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         half_life=half_lives[0] if half_lives else None,
         values=columns.get("values"),
     )
+    return events_with_gathered(connection, own, last if kinds else None, most=most, limit=MOST_OF_A_USER)

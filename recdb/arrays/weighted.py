@@ -6,7 +6,9 @@ from psycopg import sql
 from scipy import sparse
 
 from recdb.arrays.copy import copy_out
-from recdb.arrays.events import MOST_OF_A_USER, sampled
+from recdb.arrays.events import MOST_OF_A_USER
+from recdb.arrays.gathered import count_gathered, with_gathered
+from recdb.arrays.sample import sampled
 from recdb.database import fetch_row
 from recdb.learn import Interactions
 
@@ -18,11 +20,13 @@ WEIGHT = "(sign(w.weight) * greatest('1e-15'::float8, least('1e15'::float8, abs(
 def read_interactions(connection: psycopg.Connection, *, most: int | None = None) -> Interactions:
     """Read the weighted interactions, 18 bytes each, of each user's first config.training_limit items by position.
 
-    If there are more than `most`, it reads only those of a sample of users that has about that many; a user counts for
-    at most MOST_OF_A_USER in that number, so that no crawler makes the sample small. The sample has the
-    same users at every call, except for those that a change of the total number adds or removes.
+    The rows that `recdb gather` brought are among them, as interactions of users with larger keys. If there are more
+    than `most`, it reads only those of a sample of users that has about that many; a user counts for at most
+    MOST_OF_A_USER in that number, so that no crawler makes the sample small. The sample has the same users at every
+    call, except for those that a change of the total number adds or removes.
     """
     share = 1.0
+    gathered = count_gathered(connection, MOST_OF_A_USER if most is not None else 2**31 - 1)
     if most is not None:
         (count,) = fetch_row(
             connection,
@@ -30,7 +34,7 @@ def read_interactions(connection: psycopg.Connection, *, most: int | None = None
             "where w.weight <> 0 and w.position <= least(c.training_limit, %s)",
             [MOST_OF_A_USER],
         )
-        share = min(1.0, most / max(count, 1))
+        share = min(1.0, most / max(count + gathered, 1))
     query = sql.SQL(
         """
         select w.user_key, w.item_key, {}, w.position::smallint,
@@ -52,9 +56,10 @@ def read_interactions(connection: psycopg.Connection, *, most: int | None = None
             ("seconds", np.int32),
         ],
     )
-    return Interactions.sort(
+    known = Interactions.sort(
         columns["users"], columns["items"], columns["weights"], columns["positions"], columns["seconds"]
     )
+    return with_gathered(connection, known, share) if gathered else known
 
 
 def read_profiles(connection: psycopg.Connection, users: range, *, limit: int, items: int) -> sparse.csr_array:

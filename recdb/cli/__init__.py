@@ -5,12 +5,13 @@ from recdb.cli.failing import quiet_loading, run
 # The modules below take a second to load.
 with quiet_loading():
     from recdb.cli import attach, data, demo, doctor, embed, evaluate, everyone, lists, model, schema, serve, shell
-    from recdb.cli import experiment, tune  # isort: skip
+    from recdb.cli import cells, experiment, partition, size, tune  # isort: skip
     from recdb.cli.common import app, name_source
 
 __all__ = [
     "app",
     "attach",
+    "cells",
     "data",
     "demo",
     "doctor",
@@ -21,9 +22,11 @@ __all__ = [
     "lists",
     "main",
     "model",
+    "partition",
     "schema",
     "serve",
     "shell",
+    "size",
     "tune",
 ]
 

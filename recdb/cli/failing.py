@@ -134,7 +134,8 @@ TURNS: tuple[tuple[Any, Callable[[Any], RecdbError]], ...] = (
 def unexpected(error: BaseException) -> RecdbError:
     """Describe an exception that nobody foresaw, without any text that may be part of a password."""
     said = one_line(str(error))[:300]
-    urls = [*sys.argv[1:], os.environ.get("RECDB_DATABASE_URL", ""), os.environ.get("DATABASE_URL", "")]
+    variables = ("RECDB_DATABASE_URL", "DATABASE_URL", "RECDB_READ_URL")
+    urls = [*sys.argv[1:], *(os.environ.get(variable, "") for variable in variables)]
     secret = any(quotes_credentials(said, url) for url in urls if "://" in url)
     what = type(error).__name__ + (f": {said}" if said and not secret else "")
     return RecdbError(

@@ -7,6 +7,7 @@ import psycopg
 import typer
 
 from recdb import job, migrate
+from recdb.cli.cells import OtherSchema, other_database
 from recdb.cli.common import Json, Mlflow, Url, app, narrowed, open_database, parse_duration, tracker
 from recdb.client import Recommender
 from recdb.database import connect
@@ -30,19 +31,32 @@ def refresh(
     force: Annotated[
         bool, typer.Option("--force", help="Go on even if most data are gone, or the new version ranks worse.")
     ] = False,
+    model_from: Annotated[
+        str | None,
+        typer.Option(
+            "--model-from", metavar="URL", help="Take the items of that database's model instead of training."
+        ),
+    ] = None,
+    from_schema: OtherSchema = None,
     mlflow: Mlflow = None,
 ) -> None:
     """Run the maintenance job: refresh changed users; train if there is no model, if it is old, or with --full.
 
     A new version that ranks clearly worse than the active one is kept, but not activated. If most interactions are gone
-    since the last run, or row-level security hides them, the job changes nothing and fails.
+    since the last run, or row-level security hides them, the job changes nothing and fails. With --model-from, the new
+    version has the item vectors and item neighbors of another database's active version, and the users of this one.
     """
-    stale = parse_duration(if_stale) if if_stale else None
+    stale = parse_duration(if_stale) if if_stale is not None else None
+    if model_from is not None and not full and stale is None:
+        raise InvalidInput("--model-from needs --full or --if-stale", "run: recdb refresh --full --model-from URL")
+    if from_schema is not None and model_from is None:
+        raise InvalidInput("--from-schema is for --model-from", "run: recdb refresh --full --model-from URL")
+    other = other_database(model_from, from_schema, "given by --model-from") if model_from is not None else None
     database = open_database(url)
     track = tracker(database, mlflow)
     try:
         with progress("refresh") as report:
-            outcome = job.run(database, full=full, if_stale=stale, force=force, report=report)
+            outcome = job.run(database, full=full, if_stale=stale, force=force, model_from=other, report=report)
     except Rejected as rejected:
         track(rejected.label)
         raise
@@ -50,6 +64,10 @@ def refresh(
         track(outcome.model)
     if not outcome.ran:
         output.print("another job is running: nothing done")
+    elif outcome.model and outcome.taken:
+        output.print(
+            f"took {outcome.taken} and activated it as {outcome.model} in {outcome.seconds:.1f} s", markup=False
+        )
     elif outcome.model:
         output.print(f"trained and activated {outcome.model} in {outcome.seconds:.1f} s")
     else:
@@ -172,14 +190,19 @@ def models(url: Url = None, as_json: Json = False) -> None:
     if not rows:
         output.print("no model has been trained yet: recdb refresh")
         return
-    headers = ("label", "state", "trained", ">users", ">items", ">interactions", ">ndcg@20", ">seconds")
-    cells = []
+    headers: list[str] = ["label", "state", "trained", ">users", ">items", ">interactions", ">ndcg@20", ">seconds"]
+    cells: list[tuple[str, ...]] = []
     for label, active, state, created, users, items, interactions, metrics, _ in rows:
         ndcg = metrics.get("validation", {}).get("ndcg@20")
         cells.append((
             label, "active" if active else state, f"{created:%Y-%m-%d %H:%M}", f"{users:,}", f"{items:,}",
             f"{interactions:,}", "" if ndcg is None else f"{ndcg:.4f}", f"{metrics.get('train_seconds', 0):.1f}",
         ))  # fmt: skip
+    taken = [metrics.get("taken") for *_, metrics, _ in rows]
+    if any(taken):
+        headers.append("items of")
+        origins = [f"{each['label']} of {each['database']}" if each else "" for each in taken]
+        cells = [(*row, origin) for row, origin in zip(cells, origins, strict=True)]
     output.print(narrowed(headers, cells, (">seconds", ">items", ">users", ">interactions")))
 
 

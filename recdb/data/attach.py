@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from recdb.citus import keep_definitions_here, require_here
 from recdb.data.doubts import weigh_doubts
 from recdb.data.embeddings import read_embedding
 from recdb.data.pages import describe_left_out, inspect_pages, select_impressions
@@ -34,7 +35,7 @@ from recdb.data.sources import (
 from recdb.data.timezones import keep_zone
 from recdb.data.tools import advise_index
 from recdb.data.values import read_value
-from recdb.database import SEARCH_PATH, Database, callers_path, connect, fetch_row
+from recdb.database import SEARCH_PATH, Database, callers_path, connect, fetch_row, require_primary
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
 from recdb.migrate import require_installed
@@ -167,12 +168,12 @@ def become_owner(connection: psycopg.Connection) -> None:
 
     A superuser does not: the functions of this owner would run in the session, and could return to the superuser.
     """
+    require_primary(connection)
     owner, may_become = fetch_row(
         connection,
         """
         select n.nspowner::regrole::text, n.nspowner = r.oid or pg_has_role(n.nspowner, 'member') and not r.rolsuper
-        from pg_namespace n, pg_roles r
-        where n.nspname = 'recdb' and r.rolname = current_user
+        from pg_namespace n, pg_roles r where n.nspname = 'recdb' and r.rolname = current_user
         """,
     )
     if not may_become:
@@ -183,6 +184,7 @@ def become_owner(connection: psycopg.Connection) -> None:
 def lock_out_others(connection: psycopg.Connection) -> None:
     """Keep other attaches, refreshes and installs from running at the same time."""
     lock_out_installs(connection, seconds=1.0)
+    keep_definitions_here(connection)
     connection.execute("select set_config('lock_timeout', %s, true)", [JOB_TIMEOUT])
     try:
         connection.execute("select recdb.take_refresh_lock(true)")
@@ -215,6 +217,7 @@ def create_view(connection: psycopg.Connection, source: Source) -> dict[int, Att
     """Create the view of a source and its row in recdb.attachment; return the table by its attachment_id."""
     relation = find_relation(connection, source.relation)
     require_own_views(connection, relation)
+    require_here(connection, relation.name)
     mapping = {key: value for key, value in source.mapping.items() if value}
     missing = [key for key in REQUIRED[source.role] if key not in mapping]
     if missing:

@@ -90,7 +90,7 @@ def check_all(connection: psycopg.Connection, everything: Sequence[Mapped]) -> I
     sources = [other for other in everything if other.role == "interactions"]
     ids = list(dict.fromkeys(value for source in sources for value in source.values("item")))
     shown = [value for catalogue in catalogues for value in catalogue.values("item")[:1]]
-    (own,) = fetch_row(connection, "select exists (select from recdb.interaction)")
+    (own,) = fetch_row(connection, "select exists (select 1 from recdb.interaction)")
     if not ids or not shown or own or known_items(connection, ids, catalogues) != 0:
         return
     names = " and ".join(other.relation.name for other in catalogues)

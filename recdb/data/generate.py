@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 import numpy as np
 import psycopg
 
+from recdb.citus import use_connections
 from recdb.data.behaviour import (
     ADJECTIVE,
     DAY_SECONDS,
@@ -35,7 +36,7 @@ from recdb.data.behaviour import (
     item_topics,
     trait,
 )
-from recdb.database import Database, connect, fetch_row
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import InvalidInput, RecdbError
 from recdb.migrate import require_whole
 from recdb.progress import Report, silent
@@ -95,7 +96,9 @@ def generate(
     end = (until or datetime.now(UTC)).timestamp() / DAY_SECONDS
     rng = np.random.default_rng(seed)
     with connect(database) as connection:
+        require_primary(connection)
         require_whole(connection)
+        use_connections(connection)
         if existing:
             report("reading users and items")
             user_ids = read_users(connection, users)
@@ -122,7 +125,7 @@ def has_other_data(connection: psycopg.Connection) -> bool:
         connection,
         """
         select exists (select from recdb.attachment)
-            or exists (select from recdb.interaction i where (i.metadata ? 'generated') is not true)
+            or exists (select 1 from recdb.interaction i where (i.metadata ? 'generated') is not true)
             or exists (select from recdb.item i where not i.attributes ? 'generated')
         """,
     )

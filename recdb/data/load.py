@@ -14,6 +14,7 @@ from io import StringIO
 
 import psycopg
 
+from recdb.citus import use_connections
 from recdb.data.dates import unclear
 from recdb.data.files import JsonRows, Lines, NotJSON, file_name, is_json, malformed, open_text, read_rows
 from recdb.data.json_arrays import ONE_A_LINE, Elements, read_lines
@@ -30,7 +31,7 @@ from recdb.data.layout import (
     try_expression,
 )
 from recdb.data.stored import Padded, count_distinct, find_padded, note_file, refuse_again, unknown_kinds
-from recdb.database import Database, connect, fetch_row
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import InvalidInput
 from recdb.migrate import require_installed
 from recdb.progress import Report, silent
@@ -218,9 +219,11 @@ def load(
     moment = {} if items else {"created_at": past_column("created_at", "now()", layout)}
     target = ITEMS if items else replace(INTERACTIONS, columns=INTERACTIONS.columns | moment)
     with connect(database) as connection, open_text(path, layout.encoding) as opened:
+        require_primary(connection)
         require_installed(connection)
         for setting in ("timezone = 'UTC'", "datestyle = 'ISO, MDY'", "work_mem = '64MB'"):
             connection.execute(f"set local {setting}")
+        use_connections(connection)
         lines = read_lines(opened.stream, path)
         reader, arrangement = read_header(lines, target, layout, path)
         create_staged(connection, arrangement)

@@ -52,11 +52,11 @@ def check_own_store(connection: psycopg.Connection, new: Mapped, everything: Seq
     user, item = (new.sample.columns.get(new.column(key), ()) for key in ("user", "item"))
     pairs = sorted({(u, i) for u, i in zip(user, item, strict=False) if u is not None and i is not None})
     query = sql.SQL(
-        "select count(*)::text from unnest({}::text[], {}::text[]) p(user_id, item_id) where exists ("
-        "select from recdb.interaction i where i.user_id = p.user_id and i.item_id = p.item_id offset 0)"
-    ).format(sql.Literal([u for u, _ in pairs]), sql.Literal([i for _, i in pairs]))
+        "select distinct i.user_id, i.item_id from recdb.interaction i "
+        "where i.user_id = any ({}::text[]) and i.item_id = any ({}::text[])"
+    ).format(sql.Literal(sorted({u for u, _ in pairs})), sql.Literal(sorted({i for _, i in pairs})))
     rows = try_to_read(connection, query) if pairs else None
-    count = int(rows[0][0] or 0) if rows else 0
+    count = len(set(pairs) & {(user, item) for user, item in rows or ()})
     if count > MOST * len(pairs):
         yield Remark(
             f"{count:,} of {len(pairs):,} pairs of a user and an item of {new.relation.name} are in recdb's own store "

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 
 import psycopg
 
+from recdb.citus import lift_result_limit
 from recdb.doctor import (
     attached,
     content,
     installation,
     memberships,
+    nodes,
     oddities,
     privileges,
     recall,
+    replication,
     serving,
     shown,
     storage,
@@ -63,6 +66,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "weights": attached.check_weights,
     "indexes": storage.check_indexes,
     "leftovers": storage.check_leftovers,
+    "partitions": storage.check_partitions,
     "dead rows": storage.check_dead_rows,
     "statistics": storage.check_statistics,
     "autovacuum": storage.check_autovacuum,
@@ -70,6 +74,13 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "shared_buffers": storage.check_shared_buffers,
     "index memory": storage.check_index_memory,
     "work_mem": storage.check_work_mem,
+    "standby": replication.check_standby,
+    "standbys": replication.check_standbys,
+    "nodes": nodes.check_cluster_nodes,
+    "shards": nodes.check_vector_shards,
+    "searches": nodes.check_searches,
+    "durability": nodes.check_durability,
+    "writers": nodes.check_writers,
 }
 
 
@@ -100,8 +111,13 @@ def examine(connection: psycopg.Connection, seconds: int = SECONDS_A_CHECK) -> I
             yield finding
     if not usable:
         return
+    lift_result_limit(connection)
     said = set[str]()
+    standby = replication.is_standby(connection)
     for name, check in INSTALLATION_CHECKS.items():
+        if standby and name in replication.ELSEWHERE:
+            yield Finding(name, "ok", f"not checked on a standby: {replication.ELSEWHERE[name]}")
+            continue
         finding = _run(connection, name, check, seconds)
         # A row that cannot be read fails each check that reads all rows: once is enough.
         if finding and not (finding.state == "fail" and any(finding.message in message for message in said)):
@@ -132,4 +148,6 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
         return None
     schema = schema_of(connection) or DEFAULT_SCHEMA
     fix = in_schema(verdict.fix, schema) if verdict.fix else None
+    if fix and name not in replication.HERE and replication.is_standby(connection):
+        fix = f"on the primary: {fix}"
     return Finding(name, verdict.state, in_schema(verdict.message, schema), fix)

@@ -49,37 +49,36 @@ def found_share(connection: psycopg.Connection, model_id: int, kind: str) -> flo
     )
     if rows < 2:
         return None
-    # No index serves an order by 1 - distance. hashint4() chooses the same rows each time.
-    (share,) = fetch_row(
-        connection,
-        f"""
-        with sample as materialized (
-            select v.{key} as key, v.embedding from {table} v order by hashint4(v.{key}) limit %(sample)s
-        ),
-        exact as materialized (
-            select s.key, r.similarity
-            from sample s
-            cross join lateral (
-                select 1 - (v.embedding operator({schema}.<=>) s.embedding) as similarity
+    # hashint4() chooses the same rows each time.
+    sample = connection.execute(
+        f"select v.{key}, v.embedding::text from {table} v order by hashint4(v.{key}) limit %s",
+        [max(5, min(SAMPLE, MOST_COMPARISONS // rows))],
+    ).fetchall()
+    found = wanted = 0
+    for own, vector in sample:
+        # No index serves an order by 1 - distance.
+        number, bound = fetch_row(
+            connection,
+            f"""
+            select count(*), min(r.similarity)
+            from (
+                select 1 - (v.embedding operator({schema}.<=>) %s::{schema}.halfvec) as similarity
                 from {table} v
-                where v.{key} <> s.key
+                where v.{key} <> %s
                 order by 1 desc
                 limit {NEAREST}
             ) r
-        ),
-        bounds as (select e.key, min(e.similarity) as least, count(*) as number from exact e group by e.key)
-        select sum(least(f.found, b.number))::float8 / sum(b.number)::float8
-        from bounds b
-        join sample s on s.key = b.key
-        cross join lateral (
-            select count(*) as found
-            from recdb.nearest_{kind}s(%(model)s, s.embedding::{schema}.vector, s.key, {NEAREST}) n
-            where n.similarity >= b.least - 1e-6
-        ) f
-        """,
-        {"sample": max(5, min(SAMPLE, MOST_COMPARISONS // rows)), "model": model_id},
-    )
-    return float(share)
+            """,
+            [vector, own],
+        )
+        (near,) = fetch_row(
+            connection,
+            f"select count(*) from recdb.nearest_{kind}s(%s, %s::{schema}.vector, %s, {NEAREST}) n "
+            "where n.similarity >= %s - 1e-6",
+            [model_id, vector, own, bound],
+        )
+        found, wanted = found + min(near, number), wanted + number
+    return found / wanted
 
 
 def indexes_of(connection: psycopg.Connection, model_id: int, kind: str) -> list[str]:

@@ -50,12 +50,12 @@ def check_model(connection: psycopg.Connection) -> Verdict:
     row = connection.execute(
         """
         select m.label, now() - m.created_at,
-            exists (select from recdb.interactions i where i.created_at > m.created_at)
+            exists (select 1 from recdb.interactions i where i.created_at > m.created_at)
         from recdb.model m where m.active
         """
     ).fetchone()
     if row is None:
-        (data,) = fetch_row(connection, "select exists (select from recdb.interactions)")
+        (data,) = fetch_row(connection, "select exists (select 1 from recdb.interactions)")
         return Verdict(
             "fail" if data else "warn", "no model is trained: recommend() returns no personal rows", "recdb refresh"
         )
@@ -82,10 +82,12 @@ def check_refresh(connection: psycopg.Connection) -> Verdict:
         return Verdict("warn", "never refreshed", "recdb refresh")
     foreign, age, seen, started = row
     if foreign:
-        message = "the last refresh ran on another server, before a restore: the next one starts over"
+        message = "the last refresh ran before a restore: the next one starts over"
         return Verdict("warn", message, "recdb refresh")
     connection.execute("select recdb.check_sources()")
-    (waiting,) = fetch_row(connection, "select count(*) from recdb.users_since(%s::xid8, %s)", [seen, started])
+    (waiting,) = fetch_row(
+        connection, "select count(distinct s.user_id) from recdb.users_since(%s::xid8, %s) s", [seen, started]
+    )
     if waiting and age > REFRESH_AGE:
         since = f"{waiting:,} users changed in the {age_of(age)} since the last refresh"
         message = f"{since}: their changes do not reach other users' lists yet"
@@ -114,7 +116,7 @@ def check_vectors(connection: psycopg.Connection) -> Verdict | None:
     """Most users have a vector; users without one are not found as neighbours."""
     row = connection.execute(
         """
-        select (select count(*) from recdb.user_vector v where v.model_id = m.model_id),
+        select recdb.count_vectors(m.model_id),
             (select count(*) from recdb.user_key u
              where not exists (select from recdb.impression)
                 or exists (select from recdb.user_item w where w.user_key = u.user_key))

@@ -82,6 +82,35 @@ def check_leftovers(connection: psycopg.Connection) -> Verdict:
     return Verdict("warn", message, "recdb refresh")
 
 
+def check_partitions(connection: psycopg.Connection) -> Verdict | None:
+    """The partitions of the interactions are whole, and there is one for now and for the time that comes next."""
+    row = connection.execute("select p.every, p.source, p.target from recdb.partitioning p").fetchone()
+    if row is None:
+        return None
+    every, source, target = row
+    if source is not None:
+        command = "--undo" if target == "none" else f"--every {target}"
+        message = f"recdb partition is writing {source} again, or was interrupted: until it ends it notes every change"
+        return Verdict("warn", message, f"recdb partition {command}")
+    count, absent = fetch_row(
+        connection,
+        """
+        select (select count(*) from recdb.interaction_partitions()), not exists (
+            select from recdb.interaction_partitions() p
+            where p.starts = recdb.period_end(%(every)s, recdb.period_start(%(every)s, now())))
+        """,
+        {"every": every},
+    )
+    if absent:
+        message = f"no partition for the next {every}: refreshes make them, and none could for a while"
+        return Verdict("warn", message, "recdb refresh")
+    spans, held = fetch_row(connection, "select count(*), sum(r.held) from recdb.rest_spans() r")
+    if spans:
+        message = f"interaction_rest holds {held:,} interactions of {spans} {every}s that have ended"
+        return Verdict("warn", message, f"recdb partition --every {every}")
+    return Verdict("ok", f"{count} by {every}")
+
+
 def check_dead_rows(connection: psycopg.Connection) -> Verdict:
     """Few dead rows wait for VACUUM: an HNSW index keeps dead vectors, and searches walk through them."""
     rows = connection.execute(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from recdb.arrays.snapshot import Snapshot, read_snapshot
+from recdb.citus import lift_result_limit
 from recdb.database import Database, connect
 from recdb.errors import InvalidInput, RecdbError
 from recdb.everyone.rank import Lists, rank_everybody
@@ -46,6 +47,8 @@ def recommend_all(
         reach("lists opened")
         with connect(database) as connection:
             require_whole(connection)
+            with connection.transaction():
+                lift_result_limit(connection)
             if acts(connection, scenario):
                 return write_steered(connection, file, k, scenario, report)
             snapshot = read_snapshot(connection, report)

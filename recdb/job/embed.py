@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from recdb.arrays.content import read_items_in_blocks
 from recdb.arrays.copy import copy_in
-from recdb.database import Database, connect, fetch_row
+from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import InvalidInput, RecdbError
 from recdb.job.language import (
     LanguageModel,
@@ -109,6 +109,7 @@ def embed(
     if dimension is not None and not 1 <= dimension <= WIDEST:
         raise InvalidInput(f"a dimension of {dimension} is outside 1..{WIDEST}")
     with connect(database, autocommit=True) as connection:
+        require_primary(connection)
         require_whole(connection)
         check_owner(connection)
         require_no_others(connection)
@@ -164,6 +165,7 @@ def require_no_others(connection: psycopg.Connection) -> None:
 def remove_embeddings(database: Database) -> int:
     """Delete all embeddings that recdb made, and the way they were made; return of how many items."""
     with connect(database, autocommit=True) as connection:
+        require_primary(connection)
         require_whole(connection)
         check_owner(connection)
         with connection.transaction():

@@ -1,6 +1,6 @@
 """The guard: every training measures how well its setting ranks, and compares that with the active version."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ import psycopg
 from recdb.arrays.events import read_events
 from recdb.arrays.settings import Settings
 from recdb.learn import Params
+from recdb.learn.events import Events
 from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.metrics import confidence_interval
 from recdb.progress import Report
@@ -72,9 +73,16 @@ def measure_setting(
     """
     report("measuring on a validation part")
     events = read_events(connection, most=MOST_EVENTS)
+    return measure_events(events, lambda: OfflineEvaluator(events, settings.profile_limit), params, report)
+
+
+def measure_events(
+    events: Events, make_evaluator: Callable[[], OfflineEvaluator], params: Params, report: Report
+) -> Figure | None:
+    """Measure a setting with an evaluator of some events, as measure_setting() does."""
     if len(events.users) and not (events.weights[events.kinds] > 0).any():
         return Figure(0.0, 0.0, (0.0, 0.0), 0)
-    evaluator = OfflineEvaluator(events, settings.profile_limit)
+    evaluator = make_evaluator()
     if not len(evaluator.users) or not len(evaluator.known.users):
         report("nobody has two items with a weight, one of them of a kind that hides: this training is not measured")
         return None

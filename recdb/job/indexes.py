@@ -13,6 +13,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
+from recdb.citus import is_distributed, set_everywhere
 from recdb.database import fetch_row
 from recdb.errors import RecdbError, Unavailable
 from recdb.faults import reach
@@ -122,8 +123,30 @@ def measure(connection: psycopg.Connection, table: str) -> Memory:
         "where c.oid = format('recdb.%%I', %s::text)::regclass",
         [table],
     )
+    if is_distributed(connection, table):
+        return measure_shard(connection, table, dimension)
     needed = needed_memory(rows, dimension)
     return Memory(needed, min(max(needed, PARALLEL_MEMORY), allowed_memory(connection)))
+
+
+def measure_shard(connection: psycopg.Connection, table: str, dimension: int) -> Memory:
+    """Return the memory for the index of one shard: each node builds those of its shards at the same time."""
+    rows, on_a_node = fetch_row(
+        connection,
+        sql.SQL(
+            "select (select count(*) from recdb.{}) / count(distinct s.shardid)::float8, "
+            "ceil(count(*)::float8 / count(distinct p.groupid))::integer "
+            "from pg_catalog.pg_dist_shard s join pg_catalog.pg_dist_placement p on p.shardid = s.shardid "
+            "where s.logicalrelid = to_regclass('recdb.' || {})"
+        ).format(sql.Identifier(table), sql.Literal(table)),
+    )
+    needed = needed_memory(rows, dimension)
+    return Memory(needed, min(max(needed, PARALLEL_MEMORY), allowed_memory(connection) // on_a_node))
+
+
+def build_spread_index(connection: psycopg.Connection, table: str) -> None:
+    """Build the HNSW index of a spread table in each of its shards, inside a transaction."""
+    build_hnsw(connection, table, measure(connection, table))
 
 
 def attempts(memory: int) -> Iterator[tuple[bool, int]]:
@@ -150,7 +173,7 @@ def build_hnsw(connection: psycopg.Connection, table: str, memory: Memory) -> st
             with connection.transaction():
                 if not parallel:
                     without_workers(connection, table)
-                connection.execute("select set_config('maintenance_work_mem', %s, true)", [f"{taken // 1024}kB"])
+                set_everywhere(connection, table, "maintenance_work_mem", f"{taken // 1024}kB")
                 connection.execute(statement)
         except psycopg.Error as error:
             if was_killed(connection, error):

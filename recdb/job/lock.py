@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 
+from recdb.citus import lift_result_limit
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import RecdbError
 from recdb.faults import reach
@@ -49,6 +50,7 @@ def job_lock(database: Database) -> Iterator[psycopg.Connection | None]:
     with connect(database, autocommit=True) as connection:
         require_primary(connection)
         require_installed(connection)
+        lift_result_limit(connection)
         (locked,) = fetch_row(connection, "select recdb.take_lock('job')")
         try:
             yield connection if locked else None

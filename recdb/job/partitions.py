@@ -13,6 +13,7 @@ from scipy import sparse
 from recdb.arrays.copy import copy_blocks_in, copy_in
 from recdb.arrays.settings import Settings
 from recdb.arrays.weighted import read_profiles
+from recdb.citus import is_distributed, spread_partition
 from recdb.database import fetch_row
 from recdb.learn import Basis, ItemNeighbors, Params, fold_in
 from recdb.learn.limits import limit_sums
@@ -46,13 +47,15 @@ def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
                 model_id=sql.Literal(model_id),
             )
         )
-        # The owner's default privileges may have granted it.
-        connection.execute(f"revoke all on recdb.{table}_{model_id} from public")
+        connection.execute(f"select recdb.revoke_grants('recdb.{table}_{model_id}'::regclass)")
     # A high toast_tuple_target keeps long arrays in their rows: reading a row costs one page, and no decompression.
     # A low fillfactor leaves room for updates: a row that stays on its page does not touch the HNSW index.
     # A refresh changes user_vector, and VACUUM's truncation makes the readers of a standby wait.
     for table, settings in (("user_vector", "fillfactor = 70, vacuum_truncate = off, "), ("item_neighbor", "")):
         connection.execute(f"alter table recdb.{table}_{model_id} set ({settings}toast_tuple_target = 8160)")
+    # Before the rows: an attachment would spread the table too, but copy and index its rows a second time.
+    if is_distributed(connection, "user_vector"):
+        spread_partition(connection, f"user_vector_{model_id}")
 
 
 def write_item_vectors(connection: psycopg.Connection, model_id: int, item_vectors: Float32, width: int) -> None:
@@ -96,7 +99,8 @@ def write_user_vectors(
     """Fold in every user, and write the vectors and the neighbor weights, a block of users at a time."""
     last_user, last_item = fetch_row(
         connection,
-        "select (select max(u.user_key) from recdb.user_key u), (select max(t.item_key) from recdb.item_key t)",
+        "select (select coalesce(max(u.user_key), 0) from recdb.user_key u), "
+        "(select coalesce(max(t.item_key), 0) from recdb.item_key t)",
     )
     users, items = last_user + 1, last_item + 1
     limit = min(params.profile_limit, settings.profile_limit)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg.types.json import Jsonb
 
+from recdb.database import fetch_row
 from recdb.faults import reach
 from recdb.job.guard import Figure, is_clearly_worse
 from recdb.job.partitions import attach_partitions
@@ -27,6 +28,8 @@ def publish(
     metrics: dict[str, Any] = {"train_seconds": round(seconds, 2)}
     if trained.notes:
         metrics["notes"] = list(trained.notes)
+    if trained.taken is not None:
+        metrics["taken"] = dict(trained.taken)
     if figure is not None:
         metrics["validation"] = figure.to_json()
     with connection.transaction():
@@ -46,11 +49,17 @@ def publish(
 
 def mark_ready(connection: psycopg.Connection, model_id: int, metrics: Mapping[str, Any]) -> None:
     """Set a version's state to ready, without the users that forget_user() erased during the training."""
-    connection.execute(
-        "delete from recdb.user_vector v where v.model_id = %s "
-        "and not exists (select from recdb.user_key u where u.user_key = v.user_key)",
+    # Two statements: Citus deletes nothing by a join with a table that it has not spread.
+    (forgotten,) = fetch_row(
+        connection,
+        "select array_agg(g.user_key) from (select v.user_key from recdb.user_vector v where v.model_id = %s "
+        "except select u.user_key from recdb.user_key u) g",
         [model_id],
     )
+    if forgotten:
+        connection.execute(
+            "delete from recdb.user_vector v where v.model_id = %s and v.user_key = any (%s)", [model_id, forgotten]
+        )
     connection.execute(
         "update recdb.model set state = 'ready', metrics = %s where model_id = %s", [Jsonb(metrics), model_id]
     )

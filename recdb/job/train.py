@@ -1,8 +1,9 @@
 """Training: read the weighted interactions, learn from them, write the learned tables, build their indexes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -39,6 +40,8 @@ class Trained:
     """The server's time before the first read."""
     notes: Sequence[str] = ()
     """What was slower than it could be, and what would make it faster; a line for each."""
+    taken: Mapping[str, Any] | None = None
+    """Where its item half comes from, if it was not learned here."""
 
 
 def train(

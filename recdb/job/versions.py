@@ -11,6 +11,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
+from recdb.citus import is_distributed
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import RecdbError
 from recdb.faults import reach
@@ -45,13 +46,13 @@ def activate(database: Database, label: str, report: Report) -> str | None:
     """
     notices: list[str] = []
     with connect(database, autocommit=True) as connection:
+        require_primary(connection)
         require_whole(connection)
         connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
         report("activating")
         kept = connection.execute("select from recdb.model where label = %s and state = 'ready'", [label]).fetchone()
         if kept is None:
             connection.execute("select recdb.activate(%s)", [label])  # raises the error
-        require_primary(connection)
         wait_for_others(connection)
         with traced(connection, database, "activate") as run_id:
             reach("before activating")
@@ -139,8 +140,9 @@ def detach_partitions(connection: psycopg.Connection) -> None:
     """Detach the partitions of versions that are not ready.
 
     A plain detach would wait for any open reader, and make every later reader wait. A concurrent detach that timed out
-    stays pending; it must be finished before the next detach from the same table.
+    stays pending; it must be finished before the next detach from the same table. Citus has the plain detach only.
     """
+    plain = "user_vector" if is_distributed(connection, "user_vector") else None
     attached = connection.execute(
         """
         select p.relname, c.relname, i.inhdetachpending
@@ -158,7 +160,9 @@ def detach_partitions(connection: psycopg.Connection) -> None:
     for parent, child, pending in attached:
         connection.execute(
             sql.SQL("alter table recdb.{} detach partition recdb.{} {}").format(
-                sql.Identifier(parent), sql.Identifier(child), sql.SQL("finalize" if pending else "concurrently")
+                sql.Identifier(parent),
+                sql.Identifier(child),
+                sql.SQL("finalize" if pending else "" if parent == plain else "concurrently"),
             )
         )
 

@@ -14,6 +14,12 @@ VISIT = 30 * 86400
 """Seconds before a held-out event: other events of the same user and item in this time belong to the same decision."""
 
 
+LATE_EXPONENT = 0.15
+"""How the chance of an item to be chosen late falls with its users, where no times are known.
+
+Of the last seventh of each user's items the exponent is .28 on films with times, and .05 and .01 in two shops."""
+
+
 @dataclass(frozen=True)
 class Validation:
     """Events to learn from, and the relevant items, which came after them."""
@@ -47,10 +53,10 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     pairs, timed = events.pairs, events.timed
     counts = events.weights[events.kinds] != 0
     hiding = np.flatnonzero((events.hides & (events.weights > 0))[events.kinds])
-    when = events.seconds[hiding].astype(np.float64) if timed else generator.random(len(hiding))
+    when = events.seconds[hiding].astype(np.float64) if timed else np.zeros(len(hiding))
     order = np.lexsort((when, pairs[hiding]))
     chosen, first_event = np.unique(pairs[hiding][order], return_index=True)
-    when = when[order][first_event]
+    when = when[order][first_event] if timed else draw_times(chosen % events.shape[1], generator)
 
     users = chosen // events.shape[1]
     order = np.lexsort((generator.random(len(chosen)), -when, users))
@@ -87,3 +93,14 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     liked = heavy[events.kinds] if events.values is None else heavy[events.kinds] & (events.values > 0)
     relevant = np.isin(chosen, pairs[liked]) & left[chosen // events.shape[1]]
     return Validation(kept, chosen[relevant] // events.shape[1], chosen[relevant] % events.shape[1])
+
+
+def draw_times(items: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draw when each of the chosen items was chosen, (pairs,), for users whose choices have no known times.
+
+    A user meets popular items early. So the chance of an item to be the last that its user chose falls with the number
+    of users who chose it, with the exponent LATE_EXPONENT: the draw is one without replacement (Efraimidis and Spirakis
+    2006).
+    """
+    chosen_by = np.bincount(items)[items]
+    return -generator.exponential(size=len(items)) * chosen_by**LATE_EXPONENT

@@ -16,6 +16,7 @@ from recdb.database import Database
 from recdb.distribution import installed_version
 from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.records import Recommendation
+from recdb.replicas import MAX_LAG
 from recdb.schemas import in_schema
 from recdb.service.backend import Backend
 from recdb.service.bodies import (
@@ -46,6 +47,7 @@ from recdb.service.bodies import (
 )
 from recdb.service.metrics import Metrics
 from recdb.service.observe import MAX_BODY, Observe, error_response
+from recdb.service.position import WROTE, Position, give_position, take_position
 from recdb.service.shown import add_impressions
 
 SHOWN_PROBLEMS = 5
@@ -94,12 +96,20 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 log = logging.getLogger("recdb.service")
 
 
-def create_app(database: Database, *, max_connections: int = 8, timeout: float = 5.0) -> FastAPI:
+def create_app(
+    database: Database,
+    *,
+    max_connections: int = 8,
+    timeout: float = 5.0,
+    standby: Database | None = None,
+    max_lag: float = MAX_LAG,
+) -> FastAPI:
     """Make the ASGI application; it connects when it starts, and also starts without a database.
 
-    `max_connections` limits the pool, and `timeout` (seconds) limits how long a request waits for the database.
+    `max_connections` limits the pool, and `timeout` (seconds) limits how long a request waits for the database. It
+    reads from `standby` while that is no more than `max_lag` seconds behind.
     """
-    backend = Backend(database, max_connections=max_connections, timeout=timeout)
+    backend = Backend(database, max_connections=max_connections, timeout=timeout, standby=standby, max_lag=max_lag)
     metrics = Metrics()
 
     @asynccontextmanager
@@ -130,8 +140,9 @@ def create_app(database: Database, *, max_connections: int = 8, timeout: float =
 
 def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
     @app.post("/recommendations/generate", responses=FAILURES, tags=["recommendations"])
-    async def generate(body: RecommendationRequest, request: Request) -> Recommendations:
+    async def generate(body: RecommendationRequest, request: Request, position: Position = "") -> Recommendations:
         """Recommend posts for a user, best first. The list reflects the user's last interaction."""
+        take_position(backend, body.user_id, position)
         rows = await backend.ask(
             lambda client: client.recommend(
                 body.user_id,
@@ -168,8 +179,8 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
         request.scope["state"]["rows"] = len(rows)
         return GuestRecommendations(**_as_posts(rows))
 
-    @app.post("/interactions", status_code=201, responses=FAILURES, tags=["recommendations"])
-    async def record(body: InteractionRequest) -> Recorded:
+    @app.post("/interactions", status_code=201, responses=WROTE | FAILURES, tags=["recommendations"])
+    async def record(body: InteractionRequest, response: Response) -> Recorded:
         """Record an interaction. The user's next recommendations reflect it."""
         number = await backend.ask(
             lambda client: client.track(
@@ -177,6 +188,7 @@ def _add_recommending(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
             )
         )
         metrics.count_interaction()
+        give_position(backend, body.user_id, response)
         return Recorded(interaction_id=number)
 
 
@@ -227,8 +239,9 @@ def _add_exploring(app: FastAPI, backend: Backend) -> None:
         return TrendingPosts(trending=posts, count=len(posts))
 
     @app.post("/recommendations/explain", responses=FAILURES, tags=["recommendations"])
-    async def explain(body: ExplainRequest, request: Request) -> Explanation:
+    async def explain(body: ExplainRequest, request: Request, position: Position = "") -> Explanation:
         """Return why a user gets a post: contributions that add up to its score, the largest first."""
+        take_position(backend, body.user_id, position)
         rows = await backend.ask(lambda client: client.explain(body.user_id, body.post_id))
         request.scope["state"]["rows"] = len(rows)
         reasons = [
@@ -266,7 +279,7 @@ def _add_watching(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
         """Return the metrics as Prometheus text."""
         ready = await backend.why_not_ready() is None
         model = await backend.active_model() if ready else None
-        text = metrics.expose(ready, model, backend.pool.get_stats())
+        text = metrics.expose(ready, model, backend.pool.get_stats(), backend.client.reads())
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -11,8 +11,9 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from recdb.client import AsyncRecommender
-from recdb.database import APPLICATION_NAME, Database
+from recdb.database import APPLICATION_NAME, Database, reasons_of
 from recdb.errors import RecdbError, Unavailable
+from recdb.replicas import MAX_LAG
 from recdb.schemas import with_schema
 from recdb.translate import translate
 
@@ -50,13 +51,27 @@ class ActiveModel:
 
 
 class Backend:
-    """The pool and the client on it; `timeout` (seconds) limits every call, with the wait for a connection."""
+    """The pool and the client on it; `timeout` (seconds) limits every call, with the wait for a connection.
 
-    def __init__(self, database: Database, *, max_connections: int, timeout: float) -> None:
+    `standby` is read from while it is no more than `max_lag` seconds behind.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        max_connections: int,
+        timeout: float,
+        standby: Database | None = None,
+        max_lag: float = MAX_LAG,
+    ) -> None:
         self.database = database
+        self.standby = standby
+        self.max_lag = max_lag
         self.max_connections = max_connections
         self.timeout = timeout
         self._pool: AsyncConnectionPool[Any] | None = None
+        self._client: AsyncRecommender | None = None
         self._probing = asyncio.Lock()
         self._probed_at = -PROBE_KEPT
         self._reason: RecdbError | None = None
@@ -74,12 +89,26 @@ class Backend:
             open=False,
         )
         await self._pool.open()
+        self._client = AsyncRecommender(
+            self._pool,
+            schema=self.database.schema,
+            read_url=self.standby.conninfo if self.standby else None,
+            max_lag=self.max_lag,
+            max_connections=self.max_connections,
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.client.close()
         await self.pool.close()
+
+    @property
+    def client(self) -> AsyncRecommender:
+        """The client that all requests share."""
+        assert self._client is not None
+        return self._client
 
     @property
     def pool(self) -> AsyncConnectionPool[Any]:
@@ -96,7 +125,7 @@ class Backend:
         self._asking += 1
         try:
             async with asyncio.timeout(self.timeout):
-                return await call(AsyncRecommender(self.pool, schema=self.database.schema))
+                return await call(self.client)
         except TimeoutError as error:
             raise Unavailable(
                 f"the database gave no answer within {self.timeout:g} s", "try again, or raise --timeout"
@@ -107,28 +136,30 @@ class Backend:
             self._asking -= 1
 
     async def why_not_ready(self) -> RecdbError | None:
-        """Return the error of a call for an unknown user, None if it succeeds.
+        """Return the error of a call for an unknown user, None if it succeeds; the standby may answer for the primary.
 
         The call does not use the pool, so that a busy pool does not count as an error.
         """
         async with self._probing:
             if time.monotonic() - self._probed_at >= PROBE_KEPT:
-                self._reason = await self._probe()
+                self._reason = await self._probe(self.database)
+                if self._reason and self.standby and await self._probe(self.standby) is None:
+                    self._reason = None
                 self._probed_at = time.monotonic()
             return self._reason
 
-    async def _probe(self) -> RecdbError | None:
+    async def _probe(self, database: Database) -> RecdbError | None:
         try:
             async with asyncio.timeout(PROBE_LIMIT):
                 try:
-                    connection = await psycopg.AsyncConnection.connect(self.database.conninfo, **OPTIONS)
+                    connection = await psycopg.AsyncConnection.connect(database.conninfo, **OPTIONS)
                 except psycopg.OperationalError as error:
-                    reason = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
-                    return Unavailable(f"cannot connect to {self.database}: {reason}", "is the server up?")
+                    reason = "; ".join(reasons_of(error))
+                    return Unavailable(f"cannot connect to {database}: {reason}", "is the server up?")
                 async with connection:
-                    await AsyncRecommender(connection, schema=self.database.schema).recommend("", 1)
+                    await AsyncRecommender(connection, schema=database.schema).recommend("", 1)
         except TimeoutError:
-            return Unavailable(f"{self.database} gave no answer within {PROBE_LIMIT:g} s", "is the server up?")
+            return Unavailable(f"{database} gave no answer within {PROBE_LIMIT:g} s", "is the server up?")
         except psycopg.Error as error:
             return translate(error, self.database.schema)
         except RecdbError as error:

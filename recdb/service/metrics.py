@@ -31,6 +31,13 @@ class Metrics:
         )
         self._rows = Counter("recdb_rows_returned", "Recommended posts, by reason.", ["reason"], registry=registry)
         self._interactions = Counter("recdb_interactions_recorded", "Interactions recorded.", registry=registry)
+        self._counted: dict[str, int] = {}
+        self._reads = Counter(
+            "recdb_reads",
+            "Calls that read, by the server that answered, if the service reads from a standby.",
+            ["server"],
+            registry=registry,
+        )
         self._pool = {
             "pool_size": Gauge("recdb_pool_connections", "Connections in the pool.", registry=registry),
             "pool_available": Gauge("recdb_pool_idle", "Idle connections in the pool.", registry=registry),
@@ -63,8 +70,13 @@ class Metrics:
         """Count a recorded interaction."""
         self._interactions.inc()
 
-    def expose(self, ready: bool, model: ActiveModel | None, pool: Mapping[str, int]) -> bytes:
+    def expose(
+        self, ready: bool, model: ActiveModel | None, pool: Mapping[str, int], reads: Mapping[str, int]
+    ) -> bytes:
         """Return the text that Prometheus reads."""
+        for server, number in reads.items():
+            self._reads.labels(server).inc(number - self._counted.get(server, 0))
+            self._counted[server] = number
         self._ready.set(ready)
         self._model_age.clear()
         if model is not None:

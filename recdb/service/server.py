@@ -9,6 +9,7 @@ import uvicorn
 
 from recdb.database import Database
 from recdb.errors import RecdbError
+from recdb.replicas import MAX_LAG
 from recdb.service import logs
 from recdb.service.app import create_app
 from recdb.service.limits import limits
@@ -21,19 +22,29 @@ BACKLOG = 2048
 log = logging.getLogger("recdb.service")
 
 
-def serve(database: Database, *, host: str, port: int, max_connections: int, timeout: float) -> None:
+def serve(
+    database: Database,
+    *,
+    host: str,
+    port: int,
+    max_connections: int,
+    timeout: float,
+    standby: Database | None = None,
+    max_lag: float = MAX_LAG,
+) -> None:
     """Serve until SIGTERM or SIGINT, and then finish the running requests.
 
     Port 0 means any free port; the log says which. Raises RecdbError if the address is not available.
     """
-    app = create_app(database, max_connections=max_connections, timeout=timeout)
+    app = create_app(database, max_connections=max_connections, timeout=timeout, standby=standby, max_lag=max_lag)
     with listen(host, port) as listening:
         logs.configure()
         # uvicorn finishes requests on SIGTERM and then raises it again, for the handler that was there before.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listening.getsockname()[1]}"
-        log.info("listening", extra={"fields": {"url": url, "database": str(database)}})
+        places = {"database": str(database)} | ({"standby": str(standby)} if standby else {})
+        log.info("listening", extra={"fields": {"url": url} | places})
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from recdb.service.backend import Backend
 from recdb.service.bodies import TEXT, Id, Request, as_whole
+from recdb.service.position import WROTE, give_position
 
 MAX_SHOWN = 1000
 MAX_PLACE = 32_767
@@ -59,8 +60,8 @@ class RecordedImpressions(BaseModel):
 def add_impressions(app: FastAPI, backend: Backend, failures: Mapping[int | str, dict[str, Any]]) -> None:
     """Add the endpoint to the application."""
 
-    @app.post("/impressions", status_code=201, responses=dict(failures), tags=["recommendations"])
-    async def show(body: ImpressionsRequest) -> RecordedImpressions:
+    @app.post("/impressions", status_code=201, responses=WROTE | dict(failures), tags=["recommendations"])
+    async def show(body: ImpressionsRequest, response: Response) -> RecordedImpressions:
         """Record which posts a page shows to a user. It changes no list by itself."""
         recorded = await backend.ask(
             lambda client: client.impressions(
@@ -73,4 +74,5 @@ def add_impressions(app: FastAPI, backend: Backend, failures: Mapping[int | str,
                 propensities=body.propensities,
             )
         )
+        give_position(backend, body.user_id, response)
         return RecordedImpressions(recorded=recorded)

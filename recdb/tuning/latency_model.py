@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from recdb.arrays.events import GOLDEN
+from recdb.arrays.sample import GOLDEN
 from recdb.database import Database, connect
 from recdb.latency import Latency, recommend_with, timed
 
@@ -54,10 +54,11 @@ class Prices:
         return self.latency.most_rows(cost * self.latency.predict(self.default_rows))
 
 
-def median_latency(database: Database, label: str, users: int = USERS) -> float:
+def median_latency(database: Database, label: str, users: int = USERS) -> float | None:
     """Return the median milliseconds of recommend() with a version, over a sample of users.
 
     There are two calls for each user. The second one counts: then the statement is prepared and the cache is warm.
+    None if the database has no users: it learns from those that `recdb gather` brought.
     """
     with connect(database, autocommit=True) as connection:
         sample = [
@@ -67,6 +68,8 @@ def median_latency(database: Database, label: str, users: int = USERS) -> float:
                 [GOLDEN, users],
             )
         ]
+        if not sample:
+            return None
         call = recommend_with(connection, model=label)
         for _ in range(2):
             milliseconds = [each for _, each in timed(call, sample)]

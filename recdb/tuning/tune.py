@@ -246,10 +246,11 @@ def search(
 def calibrate(connection: psycopg.Connection, database: Database, evaluator: OfflineEvaluator) -> LatencyModel:
     """Return a latency model for this server, corrected by a measurement of the active version if there is one."""
     row = connection.execute("select label from recdb.model where active").fetchone()
-    if row is None:
+    measured = median_latency(database, row[0]) if row else None
+    if measured is None:
         return LatencyModel()
     rows = evaluator.rows(active_params(connection), evaluator.few_users)
-    return LatencyModel().corrected(rows, median_latency(database, row[0]))
+    return LatencyModel().corrected(rows, measured)
 
 
 def settle(
@@ -273,7 +274,8 @@ def settle(
         for note in version.notes:
             report(note)
         report("measuring recommend()")
-        measured.append(median_latency(database, version.label))
+        predicted = tuning.prices.milliseconds(tuning.best.rows)
+        measured.append(median_latency(database, version.label) or predicted)
         latency = tuning.prices.latency.corrected(tuning.best.rows, measured[-1])
         tuning = replace(tuning, prices=replace(tuning.prices, latency=latency), measured_ms=measured[-1])
         if allowed.latency_ms is None or measured[-1] <= allowed.latency_ms:

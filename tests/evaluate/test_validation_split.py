@@ -106,3 +106,18 @@ def test_nothing_held_out_is_left_to_learn_from(seed: int) -> None:
     bought = {(user, item) for user, item, kind in left(cut.events) if kind == BUY}
     assert len(cut.items) > 5
     assert not bought & set(zip(cut.users.tolist(), cut.items.tolist(), strict=True))
+
+
+def test_without_times_popular_items_are_held_out_less_often() -> None:
+    """Ten items that everybody chose, and for each user ten of 2,000 others, which few chose: 4,000 users."""
+    generator = np.random.default_rng(1)
+    rare = 10 + np.argsort(generator.random((4000, 200)), axis=1)[:, :10] + 200 * generator.integers(0, 10, (4000, 1))
+    rows = [(user, int(item), BUY, 0) for user in range(4000) for item in (*range(10), *rare[user])]
+
+    cut = split(shop(*rows), most_users=4000)
+
+    assert len(cut.items) == 16_000
+    popular, chosen_by = (cut.items < 10).mean(), 4000 / np.bincount(rare.ravel())[10:].mean()
+    odds = popular / (1 - popular)
+    # The odds of a popular item against a rare one: their numbers of users, to the power of the exponent.
+    assert odds == pytest.approx(chosen_by**-0.15, rel=0.15)

@@ -21,7 +21,8 @@ from recdb.job.lock import job_lock
 
 COMMANDS = (
     "init", "uninstall", "load", "generate", "refresh", "recommend", "models", "activate", "doctor", "demo",
-    "attach", "detach", "psql", "stop", "embed", "trending", "audience", "experiment",
+    "attach", "detach", "psql", "stop", "embed", "trending", "audience", "experiment", "gather", "partition", "size",
+    "distribute",
 )  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def test_every_command_has_help(run: Run, command: str) -> None:
     result = run(command, "--help")
 
     assert result.code == 0 and "Usage:" in result.output
-    assert command in ("stop", "experiment") or "--url" in result.output
+    assert command in ("stop", "size", "experiment") or "--url" in result.output
 
 
 def test_the_version_is_that_of_the_distribution(run: Run) -> None:

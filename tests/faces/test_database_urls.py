@@ -47,6 +47,18 @@ def test_every_spelling_means_the_same_database(url: str) -> None:
         ("postgresql://", {}),
         ("postgresql://[::1]:5432/shop", {"host": "::1", "port": "5432", "dbname": "shop"}),
         ("postgresql://a:1,b:2/shop", {"host": "a,b", "port": "1,2", "dbname": "shop"}),
+        (
+            "postgresql+psycopg://ann@/shop?host=a:1&host=b:2",
+            {"user": "ann", "dbname": "shop", "host": "a,b", "port": "1,2"},
+        ),
+        ("postgresql+psycopg://@/shop?host=a%3A1&host=b", {"dbname": "shop", "host": "a,b", "port": "1,"}),
+        ("postgresql://@/shop?host=a&host=b&port=1&port=2", {"dbname": "shop", "host": "a,b", "port": "1,2"}),
+        ("postgresql://@/shop?host=[::1]:1&host=b:2", {"dbname": "shop", "host": "::1,b", "port": "1,2"}),
+        ("postgresql://@/shop?host=/run/a&host=/run/b", {"dbname": "shop", "host": "/run/a,/run/b"}),
+        (
+            "postgresql://a,b:2/shop?target_session_attrs=read-write",
+            {"dbname": "shop", "host": "a,b", "port": ",2", "target_session_attrs": "read-write"},
+        ),
         ("postgresql://ann@db", {"user": "ann", "host": "db"}),
         ("postgres://db/shop?sslmode=require&schema=app", {"host": "db", "dbname": "shop", "sslmode": "require"}),
         ("host=db password='a://b'", {"host": "db", "password": "a://b"}),
@@ -75,7 +87,17 @@ def test_another_database_systems_url_is_refused_by_its_scheme(url: str) -> None
     assert raised.value.hint == "write postgresql://user:password@host:5432/database"
 
 
-@pytest.mark.parametrize("url", ["shop", "postgresql://db/shop?nonsense=1", "postgresql://db/%zz", "hots=db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "shop",
+        "postgresql://db/shop?nonsense=1",
+        "postgresql://db/%zz",
+        "hots=db",
+        "postgresql://@/shop?host=a:1&port=2",
+        "postgresql://@/shop?host=a&host=b&host=c&port=1&port=2",
+    ],
+)
 def test_what_is_no_url_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(InvalidInput, match="not a PostgreSQL URL") as raised:
         normalize_url(url)
@@ -108,6 +130,9 @@ def test_the_url_given_comes_before_the_environment_and_its_own_variable_before_
 def test_a_database_is_named_without_its_password() -> None:
     assert str(Database(normalize_url("postgresql://ann:s3cret@db:5433/shop"), "x")) == "shop at db:5433 (x)"
     assert str(Database("host=/run/postgresql dbname=shop", "x")) == "shop at /run/postgresql (x)"
+    assert str(Database(normalize_url("postgresql://ann:s3cret@a:1,b:2/shop"), "x")) == "shop at a:1,b:2 (x)"
+    assert str(Database("host=a,b port=1 dbname=shop", "x")) == "shop at a:1,b:1 (x)"
+    assert str(Database("host=a,b dbname=shop", "x")) == "shop at a,b (x)"
 
 
 def test_prismas_mark_of_a_transaction_pooler_turns_prepared_statements_off() -> None:

@@ -69,6 +69,8 @@ def test_without_any_optional_package(
     done = ended(*example_of(command, tmp_path))
     if str(command) == "stop":
         assert done.output.strip() == "no embedded server is running"
+    elif str(command) == "size":
+        assert "1k users, 100 items" in done.output
     else:
         assert done.code == 1 and "pip install 'recdb-postgres[" in done.hints[0], done
 

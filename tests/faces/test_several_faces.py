@@ -69,7 +69,7 @@ def test_every_command_on_a_database_takes_the_schema(command: Command) -> None:
     names = [each.name or each.callback.__name__.replace("_", "-") for each in app.registered_commands if each.callback]
     taking = [name for name in names if "--schema" in command(name, "--help")]
 
-    assert set(names) - set(taking) <= {"demo", "stop"}
+    assert set(names) - set(taking) <= {"demo", "size", "stop"}
     assert [name for name in taking if in_schema(f"recdb {name}", "people") != f"recdb {name} --schema people"] == []
 
 

@@ -36,16 +36,19 @@ def rows_read(db: psycopg.Connection) -> int:
     return int(count)
 
 
-def test_a_training_reads_the_catalogue_twice_and_a_refresh_once(database: Database, db: psycopg.Connection) -> None:
+def test_a_training_reads_the_catalogue_once_and_once_more_to_explore(
+    database: Database, db: psycopg.Connection
+) -> None:
+    """Twice only while a scenario explores."""
     db.execute(COUNTED)
     record(db, tastes(users=60, items=60))
     attach(database, [Source("items", "public.counted", {"item": "id", "title": "title"})])
 
     before = rows_read(db)
     job.run(database)
-    # All rows to learn from them, and all to choose those that scenarios may explore.
-    assert rows_read(db) - before == 70 + 70
+    assert rows_read(db) - before == 70
     assert column(db.execute("select scale > 0 from recdb.model_content")) == [True]
+    assert column(db.execute("select item_key from recdb.little_shown")) == []
 
     db.execute("insert into post values ('new', 'A post about bees')")
     before = rows_read(db)
@@ -55,6 +58,18 @@ def test_a_training_reads_the_catalogue_twice_and_a_refresh_once(database: Datab
     before = rows_read(db)
     db.execute("call recdb.refresh()")
     assert rows_read(db) - before <= 71
+
+    # The first refresh after a scenario began to explore fills its pool; from then on a training does.
+    db.execute("insert into recdb.scenario (name, explore) values ('curious', 0.5)")
+    db.execute("call recdb.refresh()")
+    query = "select count(*) from recommend('u1', 20, scenario => 'curious') where reason = 'explored'"
+    assert column(db.execute(query)) == [10]
+    db.execute("delete from recdb.little_shown")
+    before = rows_read(db)
+    job.run(database, full=True)
+    # All rows to learn from them, and all to choose those that scenarios may explore.
+    assert rows_read(db) - before == 71 + 71
+    assert column(db.execute(query)) == [10]
 
 
 def test_the_newest_of_many_new_items_get_a_key_and_are_read(database: Database, db: psycopg.Connection) -> None:

@@ -16,18 +16,18 @@ ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 LAYERS = (
     ("cli",),
     ("service", "evaluate"),
-    ("tuning", "everyone", "experiments", "demo", "doctor"),
+    ("tuning", "everyone", "experiments", "demo", "doctor", "sizing", "spread"),
     ("job",),
     ("arrays",),
     ("offline",),
     ("learn",),
     ("data",),
     ("client", "migrate"),
-    ("alchemy", "client_impressions", "client_lists", "removal", "sources"),
-    ("alembic", "callers", "calls", "preconditions", "public", "repair", "translate"),
+    ("alchemy", "client_impressions", "client_lists", "client_reasons", "removal", "replicas", "sources"),
+    ("alembic", "callers", "calls", "citus", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
-    ("arguments", "embedded", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
-    ("content_tables", "impression_tables", "steering_tables", "user_tables"),
+    ("arguments", "embedded", "positions", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
+    ("content_tables", "gathered_tables", "impression_tables", "partition_tables", "steering_tables", "user_tables"),
     ("errors", "distribution", "faults", "revisions", "table_types"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -45,7 +45,7 @@ DRIVERS = {"psycopg", "psycopg_pool", "sqlalchemy", "alembic", "pgvector"}
 MOST_LINES = 400
 MOST_FUNCTION_LINES = 80
 # Exceptions to the limits. The head of the file gives the reason, in these words.
-LONG: dict[str, str] = {}
+LONG: dict[str, str] = {"sql/36_greedy.sql": "choose_places() is long"}
 # Every revision may have long functions, and says so in these words.
 LONG_REVISION = "upgrade() is long: it is one SQL script"
 FUNCTION = re.compile(

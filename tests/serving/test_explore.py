@@ -21,8 +21,8 @@ def connection(module_database: Database) -> Iterator[psycopg.Connection]:
     """A model of forty users and sixty items, and a scenario that explores a tenth."""
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
         record(connection, tastes(users=40, items=60, per_user=9))
-        train(module_database, neighbors=15)
         connection.execute("insert into recdb.scenario (name, explore) values ('curious', 0.1)")
+        train(module_database, neighbors=15)
         yield connection
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.data import train
 
 from recdb.database import Database
+from recdb.job.aging import partition
 
 USERS, ITEMS = 5000, 6000
 
@@ -268,3 +269,43 @@ def test_excluded_ids_are_looked_up_in_a_hash_table(shared: psycopg.Connection) 
     lists = [node for node in nodes if node["Node Type"] == "ProjectSet" and node["Actual Rows"] >= 1000]
     assert lists
     assert max(node["Actual Loops"] for node in lists) == 1
+
+
+@pytest.mark.parametrize("statistics", ["none", "analysed"])
+def test_two_years_of_partitions_are_read_by_index(database: Database, db: psycopg.Connection, statistics: str) -> None:
+    """A list reads one index of each month, and a trend or a refresh none but those that can have its rows."""
+    db.execute(
+        "insert into recdb.interaction (user_id, item_id, kind, created_at) "
+        "select 'u' || n % 300, 'i' || n * 7 % 97, 'like', now() - n * interval '35 minutes' "
+        "from generate_series(1, 29000) n"
+    )
+    train(database, dimension=8, neighbors=20)
+    partition(database, "month")
+    if statistics == "none":
+        db.execute("delete from pg_statistic using pg_inherits where starelid = inhrelid "
+                   "and inhparent = 'recdb.interaction'::regclass")  # fmt: skip
+    names = {name for (name,) in db.execute("select name from recdb.interaction_partitions()").fetchall()}
+    assert len(names) >= 24
+    for mode in ("auto", "force_generic_plan", "force_custom_plan"):
+        for call, times in (("a feed", 7), ("an interaction", 2)):
+            with db.transaction():
+                db.execute(f"set local plan_cache_mode = {mode}")
+                plans = Plans(db)
+                for _ in range(times):
+                    nodes = plans.of(CALLS[call])
+                    read = [node for node in nodes if node.get("Relation Name", "").startswith("interaction_2")]
+                    assert call != "a feed" or {node["Relation Name"] for node in read} == names
+                    assert {node["Node Type"] for node in read} <= {
+                        "Index Only Scan", "Index Scan", "Bitmap Heap Scan", "ModifyTable", "Seq Scan"
+                    }  # fmt: skip
+                    full = [node for node in read if node["Node Type"] == "Seq Scan"]
+                    assert all(node["Actual Rows"] <= 1 for node in full)
+        with db.transaction():
+            db.execute(f"set local plan_cache_mode = {mode}")
+            nodes = Plans(db).of("select * from recdb.trending(10, '1 hour')")
+        assert len({node["Relation Name"] for node in nodes if "interaction_2" in node.get("Relation Name", "")}) <= 2
+    with db.transaction():
+        db.execute("set local enable_seqscan = off")  # months of a dozen pages are read as fast without an index
+        nodes = Plans(db).of("call recdb.refresh()")
+    packed = db.execute("select name || '_recorded' from recdb.interaction_partitions() where packed").fetchall()
+    assert {name for (name,) in packed} <= {node.get("Index Name") for node in nodes}

@@ -63,6 +63,7 @@ def connection(module_database: Database) -> Iterator[psycopg.Connection]:
             "select recdb.impressions('u' || n, (select array_agg('i' || m) from generate_series(0, 40 - n) m), "
             "shown_at => now() - interval '60 days') from generate_series(20, 39) n"
         )
+        connection.execute("insert into recdb.scenario (name, explore) values ('curious', 0.1)")
         train(module_database, neighbors=15)
         yield connection
 

@@ -96,8 +96,10 @@ def example_of(command: Command, folder: Path) -> list[str]:
         elif each.param_type_name == "option" and required:
             made += [each.opts[0], known.get(each.name, "x")]
     short: dict[str, list[str]] = {
+        "size": ["--users", "1k", "--items", "100", "--events", "10k"],
         "attach": ["--interactions", "public.clicks", "--user", "u", "--item", "i", "--kind", "k"],
         "generate": ["--count", "20", "--users", "5", "--items", "5", "--yes"],
+        "partition": ["--every", "month"],
         "tune": ["--budget", "1s"],
         "uninstall": ["--yes"],
         "demo": ["--sample", "5"],
@@ -107,5 +109,5 @@ def example_of(command: Command, folder: Path) -> list[str]:
 
 
 # They serve until they are stopped, or need no database.
-LASTING = {"serve", "stop"}
+LASTING = {"serve", "size", "stop"}
 SHORT = tuple(command for command in COMMANDS if str(command) not in LASTING)

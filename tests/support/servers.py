@@ -19,8 +19,10 @@ from psycopg.conninfo import make_conninfo
 
 from recdb.database import Database
 
-# Workers of pytest-xdist have it; recdb's tables that go to a file or a pipe would be as narrow.
+# Workers of pytest-xdist have it; recdb's tables that go to a file or a pipe would be as narrow. The library readline
+# sets it behind the back of os.environ, for the programs that a test starts.
 os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")
 
 GIVEN = "RECDB_TEST_BIN"
 """The environment variable that names the `bin` folder of the server to test on, instead of the embedded one."""

@@ -31,6 +31,19 @@ export async function query<Row extends pg.QueryResultRow>(text: string, values:
   return (await toPool("DATABASE_URL").query<Row>(text, values)).rows;
 }
 
+/** Runs several queries on one connection to the database that a variable names. */
+export async function borrow<Result>(variable: string, work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
+  const client = await toPool(variable).connect();
+  let failed = true;
+  try {
+    const result = await work(client);
+    failed = false;
+    return result;
+  } finally {
+    client.release(failed);
+  }
+}
+
 /** Runs a query as the product team's role, which reads figures of experiments and no user's data. */
 export async function queryFigures<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {
   return (await toPool("PRODUCT_DATABASE_URL").query<Row>(text, values)).rows;

@@ -1,6 +1,6 @@
 import "server-only";
-import { query } from "@/lib/database";
 import { HOME, RECENT } from "@/lib/scenarios";
+import { read } from "@/lib/standby";
 import type { Page, Post } from "@/lib/types";
 
 type Row = Omit<Post, "author" | "created_at"> & {
@@ -71,10 +71,10 @@ function toPage(source: Page["source"], rows: Row[]): Page {
 export async function readFeed(userId: string, { limit, offset, exclude }: Asked): Promise<Page> {
   const values = [userId, offset + limit, exclude, offset];
   try {
-    const rows = await query<Row>(PERSONAL, values);
+    const rows = await read<Row>(PERSONAL, values);
     if (rows.length > 0) return toPage("ml_recommendations", rows);
   } catch (error) {
     console.warn("recommend():", error instanceof Error ? error.message : error);
   }
-  return toPage("random", await query<Row>(FALLBACK, values));
+  return toPage("random", await read<Row>(FALLBACK, values));
 }

@@ -1,0 +1,62 @@
+"""Holding recdb's tables while they move: every other session waits until the transaction ends."""
+
+import time
+
+import psycopg
+from psycopg import sql
+
+from recdb.preconditions import lock_out_installs
+
+LOCK_TIMEOUT, ATTEMPTS, PAUSE = "100ms", 100, 0.2
+
+
+def hold_tables(connection: psycopg.Connection) -> None:
+    """Lock the refresh, and the tables of users; raises psycopg's LockNotAvailable if somebody uses them for long.
+
+    While an attempt waits, readers wait behind it: so an attempt is short, and there are many.
+    """
+    lock_out_installs(connection)
+    connection.execute("select recdb.take_refresh_lock(true)")
+    connection.execute("select set_config('client_min_messages', 'error', true)")
+    for attempt in range(ATTEMPTS):
+        try:
+            with connection.transaction():
+                connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+                connection.execute("lock table recdb.interaction, recdb.user_vector in access exclusive mode")
+            break
+        except psycopg.errors.LockNotAvailable:
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(PAUSE)
+    connection.execute("select set_config('lock_timeout', '0', true)")
+
+
+def partitions_of(connection: psycopg.Connection, table: str) -> list[str]:
+    """Return the tables that hold the rows of a table: itself, or its partitions."""
+    rows = connection.execute(
+        "select c.relname from pg_partition_tree(to_regclass('recdb.' || %s::text)) t "
+        "join pg_class c on c.oid = t.relid where t.isleaf and c.relkind = 'r' order by c.oid",
+        [table],
+    ).fetchall()
+    return [name for (name,) in rows] or ([table] if not is_partitioned(connection, table) else [])
+
+
+def is_partitioned(connection: psycopg.Connection, table: str) -> bool:
+    """Tell whether a table has partitions."""
+    row = connection.execute("select relkind from pg_class where oid = to_regclass('recdb.' || %s::text)", [table])
+    return row.fetchone() == ("p",)
+
+
+def key_columns(connection: psycopg.Connection, table: str, *, with_user: bool) -> sql.Composed:
+    """Return the columns of a table's primary key; those of the interactions with the user or without.
+
+    Citus keeps a key unique only if it names the column that rows are spread by.
+    """
+    rows = connection.execute(
+        "select a.attname from pg_constraint c cross join unnest(c.conkey) with ordinality k(number, place) "
+        "join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.number "
+        "where c.conrelid = to_regclass('recdb.' || %s::text) and c.contype = 'p' order by k.place",
+        [table],
+    ).fetchall()
+    names = [name for (name,) in rows if name != "user_id"] + (["user_id"] if with_user else [])
+    return sql.SQL(", ").join(map(sql.Identifier, names))

@@ -1,0 +1,303 @@
+-- The parts that are different on Citus, where `recdb distribute` has spread the interactions and the vectors of users
+-- over several servers. Without Citus, each function here answers from the catalogue of this server.
+
+
+-- recdb.is_distributed: whether Citus has spread a table over its nodes.
+--   parameters  relation  the table
+--   returns     false also where there is no Citus, or no such table
+--   reads       Citus' catalogue, by name: without Citus it is not there
+create or replace function recdb.is_distributed(relation regclass)
+returns boolean
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    found boolean := false;
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is not null then
+        execute 'select exists (select from pg_catalog.pg_dist_partition d where d.logicalrelid = $1 '
+            'and d.partmethod = ''h'')' into found using relation;
+    end if;
+    return found;
+end
+$$;
+comment on function recdb.is_distributed(regclass) is
+    'Internal: whether Citus has spread a table over its nodes.';
+
+
+-- recdb.count_stored: about how many interactions recdb's own store has.
+--   returns     PostgreSQL's estimate; on Citus, the sum of those of all shards
+--   reads       the system catalogues
+create or replace function recdb.count_stored()
+returns bigint
+language plpgsql stable security definer
+set search_path from current
+as $$
+declare
+    stored bigint;
+begin
+    if recdb.is_distributed(to_regclass('recdb.interaction')) then
+        execute 'select sum(r.result::bigint) from pg_catalog.run_command_on_shards($1, $2) r where r.success'
+        into stored using to_regclass('recdb.interaction'),
+            'select greatest(c.reltuples, 0)::bigint from pg_catalog.pg_class c where c.oid = ''%s''::regclass';
+        return stored;
+    end if;
+    -- pg_partition_tree() gives a table without partitions itself.
+    return (
+        select sum(greatest(c.reltuples, 0))::bigint
+        from pg_catalog.pg_partition_tree(to_regclass('recdb.interaction')) p
+        join pg_catalog.pg_class c on c.oid = p.relid
+        where p.isleaf);
+end
+$$;
+comment on function recdb.count_stored() is
+    'Internal: about how many interactions recdb''s own store has; the view health calls it.';
+
+
+-- recdb.count_vectors: how many users have a vector in a model version.
+--   parameters  model_id  the version
+--   returns     the number; 0 for a version without vectors
+--   reads       user_vector
+create or replace function recdb.count_vectors(model_id integer)
+returns bigint
+language plpgsql stable security definer
+set search_path from current
+as $$
+begin
+    return (select count(*) from recdb.user_vector v where v.model_id = count_vectors.model_id);
+end
+$$;
+comment on function recdb.count_vectors(integer) is
+    'Internal: how many users have a vector in a model version; the view health calls it.';
+
+
+-- recdb.count_bytes: the size of all tables of recdb, with their indexes.
+--   returns     bytes; on Citus, of all nodes
+--   reads       the system catalogues
+create or replace function recdb.count_bytes()
+returns bigint
+language plpgsql stable security definer
+set search_path from current
+as $$
+declare
+    total bigint;
+    spread bigint := 0;
+begin
+    select sum(pg_total_relation_size(c.oid)) into total
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'recdb' and c.relkind in ('r', 'm');
+    if to_regclass('pg_catalog.pg_dist_partition') is not null then
+        execute 'select sum(pg_catalog.citus_total_relation_size(d.logicalrelid)) from pg_catalog.pg_dist_partition d '
+            'join pg_catalog.pg_class c on c.oid = d.logicalrelid '
+            'where c.relnamespace = ''recdb''::regnamespace and c.relkind = ''r'' and d.partmethod = ''h''' into spread;
+    end if;
+    return total + coalesce(spread, 0);
+end
+$$;
+comment on function recdb.count_bytes() is
+    'Internal: the size of all tables of recdb with their indexes; the view health calls it.';
+
+
+-- recdb.await_commits: wait for transactions that have ended on this server, and are still to end on other nodes.
+--   returns     true; false if one has not ended after 10 seconds, such as on a node that is away. Then a row that this
+--               transaction does not see may be of a transaction that it takes for ended
+--   reads       pg_prepared_xacts on every node, if the interactions are spread
+-- Citus commits in two phases: a transaction that wrote on several nodes ends here first.
+create or replace function recdb.await_commits()
+returns boolean
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    question constant text := 'select coalesce(array_agg(p.gid), ''{}'')::text from pg_catalog.pg_prepared_xacts p '
+        'where p.database = pg_catalog.current_database() and p.gid like ''citus_%''';
+    started constant timestamptz := clock_timestamp();
+    awaited text[];
+    open_now text[];
+begin
+    if not recdb.is_distributed(to_regclass('recdb.interaction')) then
+        return true;
+    end if;
+    loop
+        execute 'select array_agg(g.gid) from pg_catalog.run_command_on_all_nodes($1) r '
+            'cross join lateral unnest(r.result::text[]) g(gid) where r.success' into open_now using question;
+        awaited := case when awaited is null then coalesce(open_now, '{}')
+            else array(select a.gid from unnest(awaited) a(gid) where a.gid = any (coalesce(open_now, '{}'))) end;
+        if awaited = '{}' then
+            return true;
+        elsif clock_timestamp() > started + interval '10 seconds' then
+            return false;
+        end if;
+        perform pg_sleep(0.02);
+    end loop;
+end
+$$;
+comment on function recdb.await_commits() is
+    'Internal: on Citus, waits for transactions that have ended here and are still to end on other nodes; false if one '
+    'does not end.';
+
+
+-- recdb.keep_definitions_here: let Citus copy no definition of a function to other nodes until this transaction ends.
+-- recdb's functions run on the coordinator. Citus refuses some, and others after a statement that reached every node.
+create or replace function recdb.keep_definitions_here()
+returns void
+language plpgsql volatile
+as $$
+begin
+    if current_setting('citus.enable_ddl_propagation', true) = 'on' then
+        perform set_config('citus.enable_ddl_propagation', 'off', true);
+    end if;
+end
+$$;
+comment on function recdb.keep_definitions_here() is
+    'Internal: lets Citus copy no definition to other nodes until this transaction ends.';
+
+
+-- recdb.write_reader: give a function that reads interactions its body.
+--   parameters  target   the function
+--               queries  the first reads recdb's own store, and each of the others an attached table
+--   returns     whether anything changed
+-- PostgreSQL inlines a function in SQL. Citus plans a query before that, and would read no row of a spread table:
+-- there, the body is in plpgsql, one statement for each query. Citus' nodes number transactions apart: so bounds of
+-- transactions are values, and rows that were written through another node are found by their time.
+create or replace function recdb.write_reader(target regprocedure, queries text[])
+returns boolean
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    name constant text := (select p.proname from pg_catalog.pg_proc p where p.oid = target);
+    own text := queries[1];
+    declared text := '';
+    settings text := '';
+begin
+    if not recdb.is_distributed(to_regclass('recdb.interaction')) then
+        return recdb.write_body(target,
+            'language sql stable' || case name when 'users_since' then '' else ' parallel safe' end,
+            array_to_string(queries, case name when 'users_since' then ' union ' else ' union all ' end));
+    end if;
+    if name = 'interactions_of' then
+        settings := ' rows 50';
+    elsif name = 'users_since' then
+        declared := 'declare
+    next constant xid8 := pg_snapshot_xmax(pg_current_snapshot());
+    own constant xid8 := pg_current_xact_id_if_assigned();
+';
+        own := replace(replace(own, 'pg_snapshot_xmax(pg_current_snapshot())', 'next'),
+            'pg_current_xact_id_if_assigned()', 'own') || ';
+    -- From two minutes before the last refresh began; since is ten minutes before it.
+    return query select distinct i.user_id from recdb.interaction i
+        where i.created_at >= users_since.since + interval ''8 minutes''';
+    end if;
+    -- A parallel worker cannot ask another node.
+    return recdb.write_body(target, 'language plpgsql stable' || settings
+            || ' set plan_cache_mode = auto set citus.select_opens_transaction_block = off',
+        E'\n#variable_conflict use_column\n' || declared || E'begin\n    return query '
+            || array_to_string(array[own] || queries[2:], E';\n    return query ') || E';\nend\n');
+end
+$$;
+comment on function recdb.write_reader(regprocedure, text[]) is
+    'Internal: gives a function that reads interactions its body: in SQL, or in plpgsql where Citus has spread them.';
+
+
+-- recdb.write_read_interactions: give read_interactions() its body.
+--   returns     whether anything changed
+--   writes      read_interactions(), the interactions that count for others: recdb's own store and all attached tables,
+--               without forgotten users and without those of ignored_user
+-- Its caller is recdb's owner, with whose rights it reads attached tables; analysts have the view interactions.
+create or replace function recdb.write_read_interactions()
+returns boolean
+language plpgsql volatile
+set search_path from current
+as $$
+begin
+    if not recdb.is_distributed(to_regclass('recdb.interaction')) then
+        return recdb.write_body('recdb.read_interactions()', 'language sql stable parallel safe', '
+    select a.user_id, a.item_id, a.kind, a.created_at, a.value
+    from (
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value from recdb.interaction i
+        union all
+        select s.user_id, s.item_id, s.kind, s.created_at, s.value from recdb.attached_interactions() s
+    ) a
+    where not exists (select from recdb.ignored_user g where g.user_id = a.user_id)');
+    end if;
+    return recdb.write_body('recdb.read_interactions()', 'language plpgsql stable rows 1000000', '
+#variable_conflict use_column
+declare
+    ignored constant text[] := array(select g.user_id from recdb.ignored_user g);
+begin
+    return query
+        select i.user_id, i.item_id, i.kind, i.created_at, i.value
+        from recdb.interaction i
+        where i.user_id <> all (ignored);
+    return query
+        select s.user_id, s.item_id, s.kind, s.created_at, s.value
+        from recdb.attached_interactions() s
+        where s.user_id <> all (ignored);
+end');
+end
+$$;
+comment on function recdb.write_read_interactions() is
+    'Internal: gives read_interactions() its body: in SQL, or in plpgsql where Citus has spread the interactions.';
+
+
+-- recdb.fit_functions: let the functions that read spread tables plan as Citus needs it.
+--   writes      the settings of nearest_users() and nearest_strangers(), and the functions that combine_interactions()
+--               writes
+-- A search of the nearest users asks every node, and Citus has no plan for that with open parameters. Without Citus,
+-- one plan for all calls is quicker, and recommend() asks for one. A read needs no transaction on the nodes, unless one
+-- is open there; a call of recommend() would begin and end one on each of them.
+create or replace function recdb.fit_functions()
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    spread constant boolean := recdb.is_distributed(to_regclass('recdb.user_vector'));
+    target regprocedure;
+begin
+    perform recdb.keep_definitions_here();
+    for target in
+        select p.oid from pg_catalog.pg_proc p
+        where p.pronamespace = 'recdb'::regnamespace and p.proname in ('nearest_users', 'nearest_strangers')
+    loop
+        execute format('alter function %s reset all', target);
+        if spread then
+            execute format('alter function %s set search_path = pg_catalog, pg_temp '
+                'set plan_cache_mode = auto set citus.select_opens_transaction_block = off', target);
+        else
+            execute format('alter function %s set search_path = pg_catalog, pg_temp', target);
+        end if;
+    end loop;
+    perform recdb.combine_interactions();
+end
+$$;
+comment on function recdb.fit_functions() is
+    'Internal: lets the functions that read the interactions and the vectors of users plan as Citus needs it, where '
+    '`recdb distribute` has spread these tables.';
+
+
+-- recdb.spread_source: the table of an attached one that Citus has spread over its nodes, or copied to each of them.
+--   parameters  source  a row of attachment
+--   returns     the name of a table that the attached one is, or that it reads; NULL if there is none
+--   reads       the system catalogues and Citus' catalogue
+-- recdb reads attached tables in functions that PostgreSQL inlines after Citus has planned: they would find no row.
+create or replace function recdb.spread_source(source recdb.attachment)
+returns text
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    spread text;
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is not null then
+        execute 'select min(d.logicalrelid::text) from unnest($1) r(name) '
+            'cross join lateral recdb.beneath(to_regclass(r.name)) b(oid) '
+            'join pg_catalog.pg_dist_partition d on d.logicalrelid = b.oid' into spread using source.reads;
+    end if;
+    return spread;
+end
+$$;
+comment on function recdb.spread_source(recdb.attachment) is
+    'Internal: the table under an attached one that Citus has spread over its nodes; NULL if there is none.';
