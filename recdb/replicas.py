@@ -73,7 +73,7 @@ def find_read_database(
     """Find the standby to read from beside the primary `source`: `read_url`, else RECDB_READ_URL, else None.
 
     The variable belongs to the database that the environment names: it counts only without a `source`. A blank text
-    means none. Raises InvalidInput for anything that is no URL, and for a source that reads in a transaction of its own.
+    means none. Raises InvalidInput for anything that is no URL, and for a source that reads in its own transaction.
     """
     environment = os.environ if environment is None else environment
     if isinstance(read_url, sqlalchemy.URL):
