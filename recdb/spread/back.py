@@ -184,6 +184,7 @@ def copy_attributes(connection: psycopg.Connection, table: str) -> None:
         connection.execute(sql.SQL("comment on table {} is {}").format(new, sql.Literal(comment)))
     if options:
         connection.execute(sql.SQL("alter table {} set ({})").format(new, sql.SQL(options)))
+    connection.execute("select recdb.revoke_grants(%s::regclass)", [f"recdb.{table}{SUFFIX}"])
     for grant in grants:
         privilege, _, role = grant.partition(" to ")
         connection.execute(sql.SQL("grant {} on {} to {}").format(sql.SQL(privilege), new, sql.SQL(role)))
@@ -196,6 +197,7 @@ def rename_sequence(connection: psycopg.Connection) -> None:
         "select pg_get_serial_sequence('recdb.interaction', 'interaction_id'), "
         "(select max(i.interaction_id) from recdb.interaction i)",
     )
+    connection.execute("select recdb.revoke_grants(%s::regclass)", [name])
     if last is not None:
         connection.execute("select setval(%s::regclass, %s)", [name, last])
     if not name.endswith(".interaction_interaction_id_seq"):

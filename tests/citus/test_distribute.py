@@ -46,6 +46,9 @@ def test_it_goes_there_and_back_and_leaves_lists_rows_and_definitions(
     with connect(database, autocommit=True) as connection:
         connection.execute("grant select on recdb.interaction to recdb_reader")
         connection.execute("comment on table recdb.interaction is 'mine'")
+        # A new table must not get these.
+        connection.execute("alter default privileges in schema recdb grant select on tables to recdb_writer")
+        connection.execute("alter default privileges in schema recdb grant usage on sequences to recdb_writer")
     migrate.upgrade(database)  # which grants analysts the partitions that the training made
     definitions, expected = schema_of(database), lists(database)
     rows = "select count(*), max(interaction_id), sum(hashtext(i::text)) from recdb.interaction i"
