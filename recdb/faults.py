@@ -49,6 +49,7 @@ POINTS = {
         "swap made",
         "stores swapped",
     ),
+    "distribution": ("spread", "brought back"),
     "attach": ("view made", "views combined", "attached"),
     "uninstall": ("schema dropped",),
     "init": ("prepared", "migrated", "replayed"),

@@ -42,12 +42,12 @@ begin
             'select greatest(c.reltuples, 0)::bigint from pg_catalog.pg_class c where c.oid = ''%s''::regclass';
         return stored;
     end if;
-    -- pg_partition_tree() gives a table without partitions itself.
     return (
         select sum(greatest(c.reltuples, 0))::bigint
-        from pg_catalog.pg_partition_tree(to_regclass('recdb.interaction')) p
-        join pg_catalog.pg_class c on c.oid = p.relid
-        where p.isleaf);
+        from pg_catalog.pg_class c
+        where c.relkind = 'r' and (c.oid = to_regclass('recdb.interaction') or exists (
+            select from pg_catalog.pg_inherits h
+            where h.inhrelid = c.oid and h.inhparent = to_regclass('recdb.interaction'))));
 end
 $$;
 comment on function recdb.count_stored() is
