@@ -184,7 +184,7 @@ def copy_attributes(connection: psycopg.Connection, table: str) -> None:
         connection.execute(sql.SQL("comment on table {} is {}").format(new, sql.Literal(comment)))
     if options:
         connection.execute(sql.SQL("alter table {} set ({})").format(new, sql.SQL(options)))
-    connection.execute("select recdb.revoke_grants(%s::regclass)", [f"recdb.{table}{SUFFIX}"])
+    connection.execute("select recdb.revoke_grants(to_regclass('recdb.' || %s::text))", [f"{table}{SUFFIX}"])
     for grant in grants:
         privilege, _, role = grant.partition(" to ")
         connection.execute(sql.SQL("grant {} on {} to {}").format(sql.SQL(privilege), new, sql.SQL(role)))
