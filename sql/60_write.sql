@@ -82,15 +82,17 @@ begin
         raise exception 'merge_users() needs two different user ids' using errcode = 'invalid_parameter_value';
     end if;
     begin
-        -- Citus changes no user_id in place: another node may hold the rows of the other user.
-        for gone in delete from recdb.interaction i where i.user_id = merge_users.from_id returning i.* loop
-            insert into recdb.interaction
-                (interaction_id, user_id, item_id, kind, created_at, metadata, recorded_in, value)
-            overriding system value
-            values (gone.interaction_id, merge_users.to_id, gone.item_id, gone.kind, gone.created_at, gone.metadata,
-                gone.recorded_in, gone.value);
-            moved := moved + 1;
-        end loop;
+        if recdb.is_distributed('recdb.interaction'::regclass) then
+            -- Citus changes no user_id in place: another node may hold the rows of the other user.
+            for gone in delete from recdb.interaction i where i.user_id = merge_users.from_id returning i.* loop
+                gone.user_id := merge_users.to_id;
+                insert into recdb.interaction overriding system value values (gone.*);
+                moved := moved + 1;
+            end loop;
+        else
+            update recdb.interaction i set user_id = merge_users.to_id where i.user_id = merge_users.from_id;
+            get diagnostics moved = row_count;
+        end if;
     exception when check_violation then
         raise exception
             'the member''s id is too long for an interaction of the guest (with item and kind at most 2600 bytes)'

@@ -87,3 +87,12 @@ def test_an_id_too_long_for_the_guests_interactions_is_refused_by_name(shared: p
     shared.execute("select recdb.track('g', %s, 'view')", ["\N{WAVING HAND SIGN}" * 400])
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="too long"):
         merge(shared, "g", "ä" * 1000)
+
+
+def test_columns_of_the_applications_own_keep_their_values(db: psycopg.Connection) -> None:
+    record(db, [["guest", "i1", "like"]])
+    db.execute("alter table recdb.interaction add column campaign text, add column half double precision "
+               "generated always as (value / 2) stored")  # fmt: skip
+    db.execute("update recdb.interaction set campaign = 'spring', value = 3")
+    assert merge(db, "guest", "member") == 1
+    assert db.execute("select user_id, campaign, half from recdb.interaction").fetchall() == [("member", "spring", 1.5)]
