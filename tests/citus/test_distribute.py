@@ -12,6 +12,7 @@ from support.commands import Ended
 from support.commands import run as run_command
 from support.data import train
 from support.doctor import findings
+from support.nights import die_at
 from support.outside import run
 from support.servers import Server
 
@@ -167,6 +168,24 @@ def test_a_failure_leaves_everything_as_it_was(make: Callable[[], Database], mon
     with pytest.raises(RecdbError, match="spread over nodes"):
         migrate.downgrade(database, "0012")
     assert shards(database, "interaction") == 2
+    assert lists(database) == expected
+
+
+def test_a_command_killed_anywhere_leaves_the_lists_and_goes_on(make: Callable[[], Database]) -> None:
+    database = make()
+    fill(database)
+    expected = lists(database)
+    for point, undo, spread_after in (
+        ("interaction spread", False, 0),
+        ("spread", False, 2),
+        ("interaction copied", True, 2),
+        ("brought back", True, 0),
+    ):
+        die_at(point, database, "distribute", *(["--undo"] if undo else ["--shards", "2"]))
+        assert (shards(database, "interaction"), shards(database, "user_vector")) == (spread_after, spread_after)
+        assert lists(database) == expected
+    spread.distribute(database, 2, silent)
+    spread.undo(database, silent)
     assert lists(database) == expected
 
 
