@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from recdb.errors import InvalidInput
-from recdb.job.indexes import needed_memory
+from recdb.job.indexes import LINKS, needed_memory
+from recdb.job.partitions import USER_VECTOR_FILL
+from recdb.learn import Params
 
 PAGE = 8192
 HEAP_SPACE = PAGE - 24
@@ -17,12 +19,6 @@ INDEX_FILL = 0.9
 """How full the pages of a B-tree index are that grows at its end or was built at once."""
 SCATTERED_FILL = 0.67
 """The same where new entries fall between older ones, so that pages split in halves."""
-VECTOR_FILL = 0.7
-"""The fillfactor of recdb.user_vector."""
-LINKS = 12
-"""m of the HNSW indexes."""
-MOST_OF_A_NEIGHBOR = 80
-"""profile_limit, the most items that a user contributes as a neighbour."""
 PACKED_ROW = 8
 """Bytes of a row in the index of the users of a packed partition."""
 CONTENT_OF_AN_ITEM = 2000
@@ -33,7 +29,7 @@ SPARE_CORES = 0.3
 """The share of the processors that is left to writes, the job and peaks."""
 
 TRAINING_INTERACTIONS = 40_000_000
-"""config.training_interactions: with more pairs, a training learns from a sample of the users."""
+"""The default of config.training_interactions: with more pairs, a training learns from a sample of the users."""
 
 # Seconds on two cores and bytes, fitted to `recdb refresh --full` with the defaults. 10,000 users with 5,000 items and
 # 400,000 interactions took 13 s and 441 MB, 100,000 users with 20,000 items and 4 million 68 s and 1,037 MB. A million
@@ -126,9 +122,9 @@ def parts(load: Load) -> list[Part]:
         # A packed partition has the rows of a user side by side, and a user has one entry in its index.
         store = table + btree(rows, 8, 1.0) + PACKED_ROW * rows
         read = table + PACKED_ROW * rows
-    profile = min(pairs / max(users, 1), MOST_OF_A_NEIGHBOR)
+    profile = min(pairs / max(users, 1), Params().profile_limit)
     vector = 8 + 2 * load.dimension
-    user_vectors = heap(users, 8 + vector + 2 * (24 + 4 * profile) + 4, VECTOR_FILL)
+    user_vectors = heap(users, 8 + vector + 2 * (24 + 4 * profile) + 4, USER_VECTOR_FILL / 100)
     user_vectors += btree(users, 8) + hnsw(users, load.dimension)
     links = min(load.item_neighbors, items)
     item_vectors = heap(items, 8 + vector) + 2 * btree(items, 8) + hnsw(items, load.dimension)

@@ -21,7 +21,8 @@ from recdb.job.memory import lacks_memory, sparing, was_killed
 from recdb.progress import Report
 from recdb.translate import one_line
 
-INDEX_OPTIONS = "m = 12, ef_construction = 128"
+LINKS = 12
+INDEX_OPTIONS = f"m = {LINKS}, ef_construction = 128"
 """The HNSW index: links of each vector, and candidates when a vector is inserted (pgvector's defaults: 16, 64).
 
 Users may form tight groups, and with ef_construction = 64 one search in five ended in a wrong group. With m = 12

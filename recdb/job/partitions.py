@@ -22,6 +22,8 @@ from recdb.progress import Report
 
 LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 USER_BLOCK = 50_000
+USER_VECTOR_FILL = 70
+"""The fillfactor of user_vector: a changed row that stays on its page does not touch the HNSW index."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ def create_partitions(connection: psycopg.Connection, model_id: int) -> None:
         )
         connection.execute(f"select recdb.revoke_grants('recdb.{table}_{model_id}'::regclass)")
     # A high toast_tuple_target keeps long arrays in their rows: reading a row costs one page, and no decompression.
-    # A low fillfactor leaves room for updates: a row that stays on its page does not touch the HNSW index.
     # A refresh changes user_vector, and VACUUM's truncation makes the readers of a standby wait.
-    for table, settings in (("user_vector", "fillfactor = 70, vacuum_truncate = off, "), ("item_neighbor", "")):
+    changing = f"fillfactor = {USER_VECTOR_FILL}, vacuum_truncate = off, "
+    for table, settings in (("user_vector", changing), ("item_neighbor", "")):
         connection.execute(f"alter table recdb.{table}_{model_id} set ({settings}toast_tuple_target = 8160)")
     # Before the rows: an attachment would spread the table too, but copy and index its rows a second time.
     if is_distributed(connection, "user_vector"):

@@ -14,7 +14,7 @@ from recdb.data.generate import generate
 from recdb.database import Database, fetch_row
 from recdb.errors import InvalidInput
 from recdb.job.aging import partition
-from recdb.sizing import Load, Server, make_plan, on_one_server, parts
+from recdb.sizing import TRAINING_INTERACTIONS, Load, Server, make_plan, on_one_server, parts
 
 GB = 10**9
 
@@ -45,7 +45,8 @@ def measured(connection: psycopg.Connection, names: list[str]) -> int:
 
 
 def test_the_figures_are_those_of_a_database_of_100000_users(db: psycopg.Connection, database: Database) -> None:
-    db.execute("update recdb.config set kept_models = 1")
+    (most,) = fetch_row(db, "update recdb.config set kept_models = 1 returning training_interactions")
+    assert most == TRAINING_INTERACTIONS
     generate(database, users=100_000, items=3_000, count=1_000_000, days=720, seed=1)
     job.run(database, full=True)
     users, items, rows, pairs, of_user, of_item, metadata, links = fetch_row(
