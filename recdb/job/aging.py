@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
 
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import InvalidInput, RecdbError
@@ -324,23 +323,18 @@ def require_nothing_in_the_way(connection: psycopg.Connection) -> None:
 
 def store_bytes(connection: psycopg.Connection) -> int:
     """Return the size of the store with its indexes."""
-    (size,) = fetch_row(connection, sql.SQL("select {}").format(of_store("pg_total_relation_size(c.oid)")))
+    (size,) = fetch_row(
+        connection,
+        "select pg_total_relation_size('recdb.interaction') + coalesce(sum(pg_total_relation_size(h.inhrelid)), 0)"
+        "::bigint from pg_inherits h where h.inhparent = 'recdb.interaction'::regclass",
+    )
     return int(size)
 
 
 def estimated_rows(connection: psycopg.Connection) -> int:
     """Return how many rows the store has, as PostgreSQL estimates it."""
-    (rows,) = fetch_row(connection, sql.SQL("select {}").format(of_store("greatest(c.reltuples, 0)")))
+    (rows,) = fetch_row(connection, "select recdb.count_stored()")
     return int(rows)
-
-
-def of_store(expression: str) -> sql.Composable:
-    """Return the SQL for a sum over the store and its partitions."""
-    return sql.SQL(
-        "(select coalesce(sum({}), 0)::bigint from pg_class c where c.relkind = 'r' "
-        "and (c.oid = 'recdb.interaction'::regclass or exists (select from pg_inherits h "
-        "where h.inhrelid = c.oid and h.inhparent = 'recdb.interaction'::regclass)))"
-    ).format(sql.SQL(expression))
 
 
 def summary(connection: psycopg.Connection, rows: int, before: int, began: float, steps: Sequence[str]) -> Partitioned:

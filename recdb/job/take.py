@@ -96,8 +96,7 @@ def find_offer(
     """Read the item half of another database's active version, unless it serves here already and little has changed.
 
     If the other database cannot be read, `otherwise` does the work that needs no other database, and then the error is
-    raised.
-    recdb.refresh_log has a row of a failure, and of a success that leaves nothing to do.
+    raised. recdb.refresh_log has a row of a failure, and of a success that leaves nothing to do.
     """
     began = read_clock(connection)
     try:
