@@ -97,12 +97,12 @@ class Search(Trials):
 
     def run(self) -> Trial | None:
         """Search until the time is up or nothing is left to find, and return the chosen trial."""
-        began = self.clock()
+        self._began = self.clock()
         self.before = self._try(self.start, self.evaluator.few_users)
         whole = 1 - CHECKING
         looking = whole if np.isinf(self.most_rows) else whole - POLISHING
         for phase, share in ((self._look, looking), (self._polish, whole)):
-            self._deadline = began + share * self.seconds
+            self._deadline = self._began + share * self.seconds
             with suppress(OutOfTime):
                 phase()
             # Whatever time it takes: a setting is chosen, and compared with the start, on all users.

@@ -14,10 +14,10 @@ VISIT = 30 * 86400
 """Seconds before a held-out event: other events of the same user and item in this time belong to the same decision."""
 
 
-LATE_EXPONENT = 0.15
-"""How the chance of an item to be chosen late falls with its users, where no times are known.
+INTERESTING = 0.5
+"""Share of the items that interest one user, where no times are known: see draw_times().
 
-Of the last seventh of each user's items the exponent is .28 on films with times, and .05 and .01 in two shops."""
+Chosen on films and a shop with times: how much less popular are a user's last items than the others?"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     when = events.seconds[hiding].astype(np.float64) if timed else np.zeros(len(hiding))
     order = np.lexsort((when, pairs[hiding]))
     chosen, first_event = np.unique(pairs[hiding][order], return_index=True)
-    when = when[order][first_event] if timed else draw_times(chosen % events.shape[1], generator)
+    when = when[order][first_event] if timed else draw_times(chosen, events.shape, generator)
 
     users = chosen // events.shape[1]
     order = np.lexsort((generator.random(len(chosen)), -when, users))
@@ -95,12 +95,26 @@ def split(events: Events, *, most_users: int, seed: int = 0) -> Validation:
     return Validation(kept, chosen[relevant] // events.shape[1], chosen[relevant] % events.shape[1])
 
 
-def draw_times(items: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Draw when each of the chosen items was chosen, (pairs,), for users whose choices have no known times.
+def draw_times(pairs: NDArray[np.int64], shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draw when users chose their items, (pairs,), from 0 to 1, where no times are known.
 
-    A user meets popular items early. So the chance of an item to be the last that its user chose falls with the number
-    of users who chose it, with the exponent LATE_EXPONENT: the draw is one without replacement (Efraimidis and Spirakis
-    2006).
+    A user meets popular items early. INTERESTING of the items interest a user, and each of these comes along at random,
+    as a Poisson process. Its rate is the same for all users: in the time of an average user it reaches the share of the
+    users who chose the item. A user's own time is the one in which as many items come along as the user chose. So the
+    time of a choice is exponential, cut off at the user's time.
+
+    Where users know a small part of the items, all times are nearly alike, and the last items are a random sample.
+    Where they know much of the catalogue, the most popular items come first.
     """
-    chosen_by = np.bincount(items)[items]
-    return -generator.exponential(size=len(items)) * chosen_by**LATE_EXPONENT
+    users, items = pairs // shape[1], pairs % shape[1]
+    lengths, counts = np.bincount(users, minlength=shape[0]), np.bincount(items, minlength=shape[1])
+    share = counts / max(int(np.count_nonzero(lengths)), 1)
+    rates = -np.log1p(-np.minimum(share / INTERESTING, 0.95))
+    interested = np.maximum(share / 0.95, INTERESTING)
+    spans = np.geomspace(1e-4, 1e2, 500)
+    _, alike, number = np.unique(counts, return_index=True, return_counts=True)
+    met = -np.expm1(-np.outer(spans, rates[alike])) @ (interested[alike] * number)
+    span = np.interp(lengths, met, spans)[users]
+    latest = -np.expm1(-rates[items] * span)
+    times: NDArray[np.float64] = -np.log1p(-latest * generator.random(len(pairs))) / (rates[items] * span)
+    return times

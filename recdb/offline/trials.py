@@ -62,6 +62,7 @@ class Trials:
         self.finished = False
         """Whether the search ended because nothing was left to find."""
         self._seen: dict[tuple[Params, int], Trial] = {}
+        self._began = 0.0
         self._deadline = np.inf
 
     def best(self) -> Trial | None:
@@ -107,9 +108,11 @@ class Trials:
     def _try(self, params: Params, validation: ValidationUsers) -> Trial:
         key = params, len(validation.users)
         if key not in self._seen:
-            if self.clock() >= self._deadline:
+            now = self.clock()
+            if now >= self._deadline:
                 raise OutOfTime
-            trial = self._seen[key] = self.evaluator.try_out(params, validation)
+            trial = replace(self.evaluator.try_out(params, validation), seconds=now - self._began)
+            self._seen[key] = trial
             self.trials.append(trial)
             self.report(trial, self.best() or trial)
         return self._seen[key]

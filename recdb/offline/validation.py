@@ -29,6 +29,8 @@ class Trial:
     """How many weights recommend() adds up per call, neighbours' and items', the mean over users."""
     gains: Float32 = field(compare=False, repr=False)
     """(users,): each user's recall plus ndcg."""
+    seconds: float = field(default=0.0, compare=False)
+    """When it began, in seconds of the search's clock."""
 
     @property
     def objective(self) -> float:

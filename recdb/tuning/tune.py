@@ -111,6 +111,7 @@ class Tuning:
             "recall@20": round(trial.recall, 6),
             "ndcg@20": round(trial.ndcg, 6),
             "users": trial.users,
+            "seconds": round(trial.seconds, 1),
             "rows": round(trial.rows),
             "predicted_ms": round(self.prices.milliseconds(trial.rows), 3),
             "changed": changed(self.start.params.to_json(), trial.params),

@@ -87,13 +87,13 @@ def test_a_search_keeps_to_its_cost_and_shows_the_gain_of_a_higher_one(mixed: Ev
     free = searched(mixed, 150)
     cheapest = min(trial.rows for trial in free.frontier())
 
-    bounded = searched(mixed, 150, most_rows=cheapest * 1.2, beyond=True)
+    bounded = searched(mixed, 150, most_rows=cheapest * 1.5, beyond=True)
     chosen, best = bounded.chosen(), bounded.best()
 
     assert chosen is not None and best is not None
-    assert chosen.rows <= best.rows <= cheapest * 1.2
+    assert chosen.rows <= best.rows <= cheapest * 1.5
     assert chosen.objective >= best.objective * 0.982
-    assert max(trial.rows for trial in bounded.trials[1:]) > cheapest * 1.2
+    assert max(trial.rows for trial in bounded.trials[1:]) > cheapest * 1.5
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recdb.learn.events import Events
-from recdb.offline.split import split
+from recdb.offline.split import Validation, split
 
 DAY = 86400
 VIEW, BUY = 0, 1
@@ -108,16 +108,27 @@ def test_nothing_held_out_is_left_to_learn_from(seed: int) -> None:
     assert not bought & set(zip(cut.users.tolist(), cut.items.tolist(), strict=True))
 
 
-def test_without_times_popular_items_are_held_out_less_often() -> None:
-    """Ten items that everybody chose, and for each user ten of 2,000 others, which few chose: 4,000 users."""
+@pytest.mark.parametrize(("number", "least"), [(200, 0.15), (8000, 0.04)])
+def test_without_times_held_out_items_are_as_popular_as_the_last_items_of_each_user(number: int, least: float) -> None:
+    """600 users meet the items that interest them at random, popular ones more often; of 200 items they meet most."""
     generator = np.random.default_rng(1)
-    rare = 10 + np.argsort(generator.random((4000, 200)), axis=1)[:, :10] + 200 * generator.integers(0, 10, (4000, 1))
-    rows = [(user, int(item), BUY, 0) for user in range(4000) for item in (*range(10), *rare[user])]
+    rates = np.exp(generator.normal(0, 1.2, number)) / number
+    interesting = generator.random((600, number)) < 0.5
+    met = generator.exponential(size=(600, number)) / rates
+    seen = interesting & (met < generator.choice([50, 100, 200], (600, 1)))
+    users, items = np.nonzero(seen)
+    popularity = np.log(seen.sum(0).clip(1))
 
-    cut = split(shop(*rows), most_users=4000)
+    def fall(cut: Validation) -> float:
+        """Of the popularity, from a user's items to those held out."""
+        return float(popularity[items].mean() - popularity[cut.items].mean())
 
-    assert len(cut.items) == 16_000
-    popular, chosen_by = (cut.items < 10).mean(), 4000 / np.bincount(rare.ravel())[10:].mean()
-    odds = popular / (1 - popular)
-    # The odds of a popular item against a rare one: their numbers of users, to the power of the exponent.
-    assert odds == pytest.approx(chosen_by**-0.15, rel=0.15)
+    def cut(times: np.ndarray) -> Validation:
+        return split(
+            shop(*zip(users.tolist(), items.tolist(), [BUY] * len(users), times, strict=True)), most_users=2000
+        )
+
+    truth = fall(cut((met[seen] * 100).astype(int).tolist()))
+    drawn = fall(cut([0] * len(users)))
+    assert truth > least
+    assert drawn == pytest.approx(truth, rel=0.15)
