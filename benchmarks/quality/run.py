@@ -37,6 +37,8 @@ from recdb.offline.metrics import Truth, score_lists
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 METRICS = ("recall@20", "ndcg@20")
+MARKS = (30, 60, 120, 180, 240, 300)
+"""Seconds of a search after which the best setting so far is shown."""
 
 
 class Rivals:
@@ -144,33 +146,78 @@ def evaluate(folder: Path, meta: dict[str, Any], *options: str) -> dict[str, Any
     return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 
 
+def curve(trials: list[dict[str, Any]]) -> str:
+    """Say which objective the best setting had on all validation users after so many seconds of the search."""
+    most = max(trial["users"] for trial in trials)
+    whole = [(t["seconds"], (t["recall@20"] * t["ndcg@20"]) ** 0.5) for t in trials if t["users"] == most]
+    found = {end: max((value for began, value in whole if began < end), default=0.0) for end in MARKS}
+    return ", ".join(f"{value:.4f} ({end} s)" for end, value in found.items() if whole[-1][0] >= end or end == MARKS[0])
+
+
+def section(folder: Path, budget: str, rivals: list[str] | None) -> str:
+    """Measure a data set and return its table; `rivals` are the rivals' lines if they are known."""
+    meta = json.loads((folder / "meta.json").read_text())
+    if rivals is None:
+        rivals = [line(name, figures) for name, figures in Rivals(folder, meta).run()]
+    default, tuned = evaluate(folder, meta), evaluate(folder, meta, "--tune", "--cost", "any", "--budget", budget)
+    chosen = {k: v for k, v in tuned["params"].items() if v != Params().to_json()[k]}
+    trials = tuned["tuning"]["curve"]
+    return "\n".join(
+        [
+            f"### {folder.name}: {tuned['users']:,} test users",
+            "",
+            "| | recall@20 | ndcg@20 | recommend() p50 |",
+            "|---|---|---|---|",
+            *rivals,
+            line("**recdb, defaults**", default),
+            line("**recdb, tuned**", tuned),
+            "",
+            f"Tuned in {budget}, {len(trials)} trials, to `{json.dumps(chosen)}`.",
+            "",
+            f"The best objective so far on all validation users: {curve(trials)}.",
+            "",
+        ]
+    )
+
+
+def line(name: str, figures: dict[str, Any]) -> str:
+    """Write a row of a table."""
+    latency = f"{figures['latency_ms']['p50']:.1f} ms" if "latency_ms" in figures else ""
+    return f"| {name} | {figures['recall@20']:.4f} | {figures['ndcg@20']:.4f} | {latency} |"
+
+
 def main() -> None:
-    """Run every data set and rewrite the table in README.md."""
+    """Run data sets and rewrite their tables in README.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--budget", default="5m", help="how long the tuner searches")
+    parser.add_argument("--only", action="append", metavar="NAME", help="a data set; the tables of the others stay")
+    parser.add_argument(
+        "--keep-rivals", action="store_true", help="take the rivals' figures from the tables that are there"
+    )
     arguments = parser.parse_args()
-    tables = []
     for folder in sorted(path.parent for path in arguments.folder.glob("*/meta.json")):
-        meta = json.loads((folder / "meta.json").read_text())
-        results: dict[str, dict[str, Any]] = dict(Rivals(folder, meta).run())
-        results["**recdb, defaults**"] = evaluate(folder, meta)
-        results["**recdb, tuned**"] = tuned = evaluate(
-            folder, meta, "--tune", "--cost", "any", "--budget", arguments.budget
-        )
-        lines = [f"### {folder.name}: {tuned['users']:,} test users", "", "| | recall@20 | ndcg@20 | recommend() p50 |"]
-        lines.append("|---|---|---|---|")
-        for name, figures in results.items():
-            latency = f"{figures['latency_ms']['p50']:.1f} ms" if "latency_ms" in figures else ""
-            lines.append(f"| {name} | {figures['recall@20']:.4f} | {figures['ndcg@20']:.4f} | {latency} |")
-        chosen = {k: v for k, v in tuned["params"].items() if v != Params().to_json()[k]}
-        trials = len(tuned["tuning"]["curve"])
-        lines += ["", f"Tuned in {arguments.budget}, {trials} trials, to `{json.dumps(chosen)}`.", ""]
-        tables += lines
-        print("\n".join(lines), flush=True)
+        if arguments.only and folder.name not in arguments.only:
+            continue
+        before, *tables = read_tables()
+        known = next((table for table in tables if table.startswith(f"### {folder.name}:")), None)
+        rivals = None
+        if arguments.keep_rivals and known:
+            rivals = [row for row in known.splitlines() if row.startswith("| ") and "**" not in row][1:]
+        made = section(folder, arguments.budget, rivals)
+        print(made, flush=True)
+        before, *tables = read_tables()
+        others = [table for table in tables if not table.startswith(f"### {folder.name}:")]
+        after = README.read_text()[README.read_text().index(END) :]
+        README.write_text("\n".join([before, *sorted([*others, made]), after]))
+
+
+def read_tables() -> list[str]:
+    """Return the text of README.md before the tables, and each data set's table."""
     text = README.read_text()
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    README.write_text(f"{before}\n\n" + "\n".join(tables) + f"\n{after}")
+    start = text.index(BEGIN) + len(BEGIN)
+    parts = ("\n" + text[start : text.index(END)].strip("\n")).split("\n### ")[1:]
+    return [text[:start] + "\n", *(f"### {part.rstrip()}\n" for part in parts)]
 
 
 if __name__ == "__main__":
