@@ -191,6 +191,26 @@ end
 $$;
 
 
+-- Impressions have no key. Where they are published for logical replication, as by a publication for all tables,
+-- PostgreSQL refuses to change or delete a row that nothing identifies: so the whole row does. It is more to log only
+-- where wal_level is logical. add_partition() does the same for new partitions.
+do $$
+declare
+    shown regclass;
+begin
+    for shown in
+        select c.oid
+        from pg_catalog.pg_class c
+        left join pg_catalog.pg_inherits h on h.inhrelid = c.oid
+        where c.relkind = 'r' and c.relreplident = 'd'
+          and (c.oid = to_regclass('recdb.impression_new') or h.inhparent = to_regclass('recdb.impression'))
+    loop
+        execute format('alter table %s replica identity full', shown);
+    end loop;
+end
+$$;
+
+
 -- recdb.current_user_id: the user that recommend_me() and explain_me() answer.
 --   returns     the session setting recdb.user_id; NULL for nobody
 -- An installation replaces the body, so that it says who the caller is. No dependency keeps the application from

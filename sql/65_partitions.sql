@@ -58,7 +58,8 @@ comment on function recdb.revoke_grants(regclass) is
 --   parameters  parent        the name of the table
 --               name          of the partition
 --               starts, ends  the time that it holds
---   writes      the partition. It attaches a finished table, so that no reader and no writer waits
+--   writes      the partition, without a key: its rows are their own identity, so that they can be deleted where they
+--               are published for logical replication. It attaches a finished table, so that nobody waits
 create or replace function recdb.add_partition(parent text, name text, starts timestamptz, ends timestamptz)
 returns void
 language plpgsql volatile
@@ -67,6 +68,7 @@ as $$
 begin
     execute format('create table recdb.%I (like recdb.%I including defaults including constraints)', name, parent);
     perform recdb.revoke_grants(format('recdb.%I', name)::regclass);
+    execute format('alter table recdb.%I replica identity full', name);
     execute format('alter table recdb.%I attach partition recdb.%I for values from (%L) to (%L)',
         parent, name, starts, ends);
 end
