@@ -1,7 +1,7 @@
 """Recommendations inside PostgreSQL."""
 
 from recdb.client import AsyncRecommender, Recommender
-from recdb.errors import InvalidInput, ModelNotFound, NotInstalled, NotPermitted, RecdbError, Unavailable
+from recdb.errors import InvalidInput, ModelNotFound, NoStandby, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.records import (
     AudienceUser,
     BatchRecommendation,
@@ -22,6 +22,7 @@ __all__ = [
     "ModelNotFound",
     "Neighbor",
     "NeighborReason",
+    "NoStandby",
     "NotInstalled",
     "NotPermitted",
     "PopularItem",

@@ -33,5 +33,9 @@ class NotPermitted(RecdbError):
     """The role that recdb connects as lacks a grant."""
 
 
+class NoStandby(RecdbError):
+    """`read_url` names another database than the one that is written to."""
+
+
 class Unavailable(RecdbError):
     """The database is not reachable or too busy; the same call may succeed a moment later."""

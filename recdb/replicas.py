@@ -30,6 +30,7 @@ from recdb.arguments import Id, id_of
 from recdb.calls import Call, Name, Row
 from recdb.database import APPLICATION_NAME, KEEPALIVES, Database
 from recdb.errors import InvalidInput, RecdbError, Unavailable
+from recdb.identity import ASKED, BEGIN, COMPARE_WAIT, NOTHING_TO_COMPARE, Comparison
 from recdb.positions import END, Positions, number_of_position, text_of_position
 from recdb.schemas import with_schema
 from recdb.translate import translate
@@ -57,9 +58,11 @@ OPTIONS: Mapping[str, Any] = KEEPALIVES | {
     "tcp_user_timeout": 3_000,
     "prepare_threshold": None,  # named statements do not survive a pgbouncer in transaction mode
 }
-BEGIN = "begin isolation level read committed read only"
 CHECK = "select pg_catalog.set_config('recdb_read.fresh', recdb.replayed(%s::pg_lsn, %s::interval)::text, true)"
 POSITION = Call("select pg_current_wal_insert_lsn()::text as value", [], Name, users=())
+Ask = Callable[[Call[Any]], list[Any]]
+AsyncAsk = Callable[[Call[Any]], Awaitable[list[Any]]]
+IDENTITY = Call(ASKED, [], Name, users=())
 
 log = logging.getLogger("recdb.replicas")
 
@@ -117,6 +120,8 @@ class Reads:
         given = conninfo_to_dict(database.conninfo)
         self._options = {name: value for name, value in OPTIONS.items() if name not in given}
         self._check = with_schema(CHECK, database.schema)
+        self._identity_of = IDENTITY.in_schema(database.schema)
+        self.comparison = Comparison(database)
         self._standby_from = self._primary_from = self._answered_at = 0.0
         self._complaint: str | None = None
         self._lock = threading.Lock()
@@ -194,7 +199,7 @@ class Replica(Reads):
         """Close the connections."""
         self._pool.close()
 
-    def rows(self, call: Call[Row], primary: Callable[[Call[Any]], list[Any]]) -> list[Row]:
+    def rows(self, call: Call[Row], primary: Ask) -> list[Row]:
         """Answer a call; `primary` sends one to the primary."""
         if call.writes:
             rows = primary(call)
@@ -206,28 +211,30 @@ class Replica(Reads):
             return rows
         if not self._rests():
             try:
-                found = self._ask(call, self._needs(call))
+                found = self._ask(call, self._needs(call), primary)
                 if found is not None:
                     return found
             except psycopg.Error as error:
                 self._failed(error)
         if self._primary_rests():
             with suppress(psycopg.Error):
-                return self._ask(call, [None, None]) or []
+                return self._ask(call, [None, None], primary) or []
         try:
             rows = primary(call)
         except Unavailable as error:
             if self._primary_failed(error):
                 with suppress(psycopg.Error):
-                    return self._ask(call, [None, None]) or []
+                    return self._ask(call, [None, None], primary) or []
             raise
         self._count("primary")
         return rows
 
-    def _ask(self, call: Call[Row], needs: list[Any]) -> list[Row] | None:
+    def _ask(self, call: Call[Row], needs: list[Any], primary: Ask) -> list[Row] | None:
         """Ask the standby; None if it is not as far as the call needs it."""
         self._pool.open()
         with self._pool.connection() as connection:
+            if not self.comparison.knows(connection):
+                self._identify(connection, primary)
             with connection.pipeline():
                 connection.execute(BEGIN)
                 fresh = connection.execute(self._check, needs)
@@ -239,6 +246,33 @@ class Replica(Reads):
             rows = cursor.fetchall()
         self._count("standby")
         return rows
+
+    def _identify(self, connection: psycopg.Connection[Any], primary: Ask) -> None:
+        """Compare the database of a new connection with the primary's, unless the primary is away."""
+        connection.execute(BEGIN)
+        try:
+            (found,) = connection.execute(self.comparison.statement).fetchone() or (None,)
+        except NOTHING_TO_COMPARE:
+            return self.comparison.accept(connection)
+        finally:
+            connection.rollback()
+        if found != self.comparison.primary:
+            if self._primary_rests() or not self.comparison.may_ask():
+                return None
+            answers: list[str | None] = []
+
+            def ask() -> None:
+                with suppress(RecdbError):
+                    answers.append(primary(self._identity_of)[0].value)
+
+            # In a thread, since a pool without a connection would hold the read back for longer.
+            thread = threading.Thread(target=ask, daemon=True)
+            thread.start()
+            thread.join(COMPARE_WAIT)
+            if not answers:
+                return self.comparison.no_answer()
+            self.comparison.primary = answers[0]
+        return self.comparison.settle(connection, found)
 
 
 class AsyncReplica(Reads):
@@ -261,7 +295,7 @@ class AsyncReplica(Reads):
         """Close the connections."""
         await self._pool.close()
 
-    async def rows(self, call: Call[Row], primary: Callable[[Call[Any]], Awaitable[list[Any]]]) -> list[Row]:
+    async def rows(self, call: Call[Row], primary: AsyncAsk) -> list[Row]:
         """Answer a call; `primary` sends one to the primary."""
         if call.writes:
             rows = await primary(call)
@@ -273,7 +307,7 @@ class AsyncReplica(Reads):
         if not self._rests():
             began = time.monotonic()
             try:
-                found = await self._ask(call, self._needs(call))
+                found = await self._ask(call, self._needs(call), primary)
                 if found is not None:
                     return found
             except psycopg.Error as error:
@@ -283,21 +317,23 @@ class AsyncReplica(Reads):
                 raise
         if self._primary_rests():
             with suppress(psycopg.Error):
-                return await self._ask(call, [None, None]) or []
+                return await self._ask(call, [None, None], primary) or []
         try:
             rows = await primary(call)
         except Unavailable as error:
             if self._primary_failed(error):
                 with suppress(psycopg.Error):
-                    return await self._ask(call, [None, None]) or []
+                    return await self._ask(call, [None, None], primary) or []
             raise
         self._count("primary")
         return rows
 
-    async def _ask(self, call: Call[Row], needs: list[Any]) -> list[Row] | None:
+    async def _ask(self, call: Call[Row], needs: list[Any], primary: AsyncAsk) -> list[Row] | None:
         """Ask the standby; None if it is not as far as the call needs it."""
         await self._pool.open()
         async with self._pool.connection() as connection:
+            if not self.comparison.knows(connection):
+                await self._identify(connection, primary)
             async with connection.pipeline():
                 await connection.execute(BEGIN)
                 fresh = await connection.execute(self._check, needs)
@@ -309,6 +345,25 @@ class AsyncReplica(Reads):
             rows = await cursor.fetchall()
         self._count("standby")
         return rows
+
+    async def _identify(self, connection: psycopg.AsyncConnection[Any], primary: AsyncAsk) -> None:
+        """Compare the database of a new connection with the primary's, unless the primary is away."""
+        await connection.execute(BEGIN)
+        try:
+            (found,) = await (await connection.execute(self.comparison.statement)).fetchone() or (None,)
+        except NOTHING_TO_COMPARE:
+            return self.comparison.accept(connection)
+        finally:
+            await connection.rollback()
+        if found != self.comparison.primary:
+            if self._primary_rests() or not self.comparison.may_ask():
+                return None
+            try:
+                async with asyncio.timeout(COMPARE_WAIT):
+                    self.comparison.primary = (await primary(self._identity_of))[0].value
+            except (RecdbError, TimeoutError):
+                return self.comparison.no_answer()
+        return self.comparison.settle(connection, found)
 
 
 class PositionCalls:
@@ -332,6 +387,11 @@ class PositionCalls:
         user, number = id_of("user_id", user_id), 0 if position is None else number_of_position(position)
         if self._replica and user is not None and number:
             self._replica.positions.note([user], number)
+
+    @property
+    def refusal(self) -> RecdbError | None:
+        """The error of reads while `read_url` names another database than the one that is written to; else None."""
+        return self._replica.comparison.refusal if self._replica else None
 
     def reads(self) -> dict[str, int]:
         """Return how many reads the standby and the primary answered; nothing without `read_url`."""

@@ -149,19 +149,6 @@ begin
     if to_regclass('recdb.user_item_settled_key') is null then
         create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
     end if;
-    -- Partitions have indexes of their own: 65_partitions makes them.
-    if (select c.relkind from pg_catalog.pg_class c where c.oid = 'recdb.interaction'::regclass) = 'r' then
-        if to_regclass('recdb.interaction_user') is null then
-            create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind, value);
-        end if;
-        if to_regclass('recdb.interaction_recorded') is null then
-            create index interaction_recorded on recdb.interaction using brin ((recorded_in::text::bigint))
-                with (pages_per_range = 32, autosummarize = on);
-        end if;
-        if to_regclass('recdb.interaction_created') is null then
-            create index interaction_created on recdb.interaction (created_at);
-        end if;
-    end if;
     if to_regclass('recdb.user_attributes_attributes') is null then
         create index user_attributes_attributes on recdb.user_attributes using gin (attributes jsonb_path_ops);
     end if;
@@ -187,6 +174,26 @@ begin
     comment on view recdb.user_item is
         'The weighted interactions of all users by integer keys: settled and recent. user_item_weights has them by '
         'ids.';
+end
+$$;
+
+
+-- Impressions have no key. Where they are published for logical replication, as by a publication for all tables,
+-- PostgreSQL refuses to change or delete a row that nothing identifies: so the whole row does. It is more to log only
+-- where wal_level is logical. add_partition() does the same for new partitions.
+do $$
+declare
+    shown regclass;
+begin
+    for shown in
+        select c.oid
+        from pg_catalog.pg_class c
+        left join pg_catalog.pg_inherits h on h.inhrelid = c.oid
+        where c.relkind = 'r' and c.relreplident = 'd'
+          and (c.oid = to_regclass('recdb.impression_new') or h.inhparent = to_regclass('recdb.impression'))
+    loop
+        execute format('alter table %s replica identity full', shown);
+    end loop;
 end
 $$;
 

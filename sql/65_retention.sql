@@ -102,6 +102,9 @@ declare
     since constant timestamptz := recdb.kept_since();
     unread constant bigint := recdb.unread_since();
     kind constant "char" := (select c.relkind from pg_catalog.pg_class c where c.oid = 'recdb.interaction'::regclass);
+    -- The place of a row in its table is the quickest way to it; but each shard of a spread table has such a place.
+    place constant text := case when recdb.is_distributed(to_regclass('recdb.interaction')) then 'interaction_id'
+        else 'ctid' end;
     deleted bigint;
 begin
     if since = '-infinity' or unread is null
@@ -110,9 +113,9 @@ begin
         return 0;
     end if;
     execute format(
-        'delete from recdb.%1$I d where d.ctid in (
-            select i.ctid from recdb.%1$I i where i.created_at < $1 and not (%2$s) order by i.created_at limit $2)',
-        case kind when 'r' then 'interaction' else 'interaction_rest' end, recdb.unread_condition(unread))
+        'delete from recdb.%1$I d where d.%3$I in (
+            select i.%3$I from recdb.%1$I i where i.created_at < $1 and not (%2$s) order by i.created_at limit $2)',
+        case kind when 'r' then 'interaction' else 'interaction_rest' end, recdb.unread_condition(unread), place)
     using since, most;
     get diagnostics deleted = row_count;
     -- A row may come in until the table is locked: so look twice.

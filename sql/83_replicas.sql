@@ -44,3 +44,32 @@ comment on function recdb.replayed(pg_lsn, interval) is
     'Whether a statement after this one sees everything up to a position of the primary''s log, as '
     'pg_current_wal_insert_lsn() gave it there after a commit, and is no further behind than max_lag. A NULL asks for '
     'nothing.';
+
+
+-- recdb.database_identity: a text that this database shares with its standbys and with no other database.
+--   returns     a hash of the server's system identifier, the number of the database, and recdb.secret.salt; without
+--               the first if recdb's owner may not call pg_control_system()
+--   reads       secret
+-- A client asks both servers for it, to find that it would read from another database than it writes to: lists would
+-- come from there, and nothing would say so. A restored dump has the salt, but another number or another server.
+create or replace function recdb.database_identity()
+returns text
+language plpgsql stable security definer
+set search_path from current
+as $$
+declare
+    server text := '';
+begin
+    if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
+        server := (select s.system_identifier::text from pg_catalog.pg_control_system() s);
+    end if;
+    return (
+        select encode(sha256(k.salt || convert_to(concat_ws('/', server, d.oid::text), 'UTF8')), 'hex')
+        from recdb.secret k
+        cross join pg_catalog.pg_database d
+        where d.datname = current_database());
+end
+$$;
+comment on function recdb.database_identity() is
+    'A text that this database shares with its standbys and with no other database. A client that reads from a standby '
+    'compares it with that of the primary.';

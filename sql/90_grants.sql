@@ -120,8 +120,8 @@ grant execute on function
     recdb.explain_me(anynonarray, text)
 to recdb_self;
 
--- Whether a standby is fresh enough: whoever reads or writes may ask.
-grant execute on function recdb.replication_lag(), recdb.replayed(pg_lsn, interval)
+-- Whether a standby is fresh enough, and whose it is: whoever reads or writes may ask.
+grant execute on function recdb.replication_lag(), recdb.replayed(pg_lsn, interval), recdb.database_identity()
 to recdb_self, recdb_reader, recdb_writer, recdb_analyst, recdb_maintainer;
 
 grant execute on procedure recdb.refresh() to recdb_maintainer;

@@ -7,7 +7,8 @@ import typer
 from recdb.cli.common import Url, app, open_database, parse_duration
 from recdb.distribution import install_command
 from recdb.errors import InvalidInput, RecdbError
-from recdb.replicas import MAX_LAG, VARIABLE, find_read_database, read_lag
+from recdb.identity import require_same_database
+from recdb.replicas import MAX_LAG, OPTIONS, VARIABLE, find_read_database, read_lag
 from recdb.terminal import errors
 
 
@@ -49,6 +50,7 @@ def serve(
     standby = find_read_database(read_url, url, database.schema)
     if standby:
         errors.print(f"standby: {standby}", markup=False)
+        require_same_database(database, standby, OPTIONS)
     service.serve(
         database,
         host=host,

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from recdb.database import Database
 from recdb.distribution import installed_version
-from recdb.errors import InvalidInput, NotInstalled, NotPermitted, RecdbError, Unavailable
+from recdb.errors import InvalidInput, NoStandby, NotInstalled, NotPermitted, RecdbError, Unavailable
 from recdb.records import Recommendation
 from recdb.replicas import MAX_LAG
 from recdb.schemas import in_schema
@@ -54,7 +54,7 @@ SHOWN_PROBLEMS = 5
 RETRY_AFTER = {"Retry-After": "2"}
 """Seconds: a pool needs this long to reconnect to a database that is up again."""
 
-NOT_READY: tuple[type[RecdbError], ...] = (Unavailable, NotInstalled, NotPermitted)
+NOT_READY: tuple[type[RecdbError], ...] = (Unavailable, NotInstalled, NotPermitted, NoStandby)
 """Errors that neither the caller nor the service caused: trying again later may help."""
 
 HINTS: dict[type[RecdbError], str] = {

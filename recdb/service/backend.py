@@ -146,7 +146,7 @@ class Backend:
                 if self._reason and self.standby and await self._probe(self.standby) is None:
                     self._reason = None
                 self._probed_at = time.monotonic()
-            return self._reason
+            return self._reason or self.client.refusal
 
     async def _probe(self, database: Database) -> RecdbError | None:
         try:

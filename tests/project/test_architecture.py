@@ -24,7 +24,7 @@ LAYERS = (
     ("data",),
     ("client", "migrate"),
     ("alchemy", "client_impressions", "client_lists", "client_reasons", "removal", "replicas", "sources"),
-    ("alembic", "callers", "calls", "citus", "preconditions", "public", "repair", "translate"),
+    ("alembic", "callers", "calls", "citus", "identity", "preconditions", "public", "repair", "translate"),
     ("database", "terminal"),
     ("arguments", "embedded", "positions", "records", "tables", "latency", "progress", "roles", "schemas", "urls"),
     ("content_tables", "gathered_tables", "impression_tables", "partition_tables", "steering_tables", "user_tables"),

@@ -133,7 +133,7 @@ CALLS += [
     "select * from recdb.recommend_me(5, '[1]'::jsonb)",
     ROW,
     "select recdb.variant(42, 'e')",
-    "select recdb.replayed('0/1', '1 min'), recdb.replication_lag()",
+    "select recdb.replayed('0/1', '1 min'), recdb.replication_lag(), recdb.database_identity()",
     "select recdb.stop_experiment('e')",
     "select * from recdb.profile_of(42)",
     "select * from recdb.recommend(42, 5, '<i1>')",

@@ -71,6 +71,7 @@ GROUPING = {
 FOLLOWING = {
     "replication_lag": "select recdb.replication_lag()",
     "replayed": "select recdb.replayed('0/1', '1 min')",
+    "database_identity": "select recdb.database_identity()",
 }
 EXPLORING = {
     "neighbors, a number": "select * from recdb.neighbors(42)",

@@ -60,28 +60,6 @@ def primary() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def standby(primary: Server) -> Iterator[Server]:
-    """A standby as docs/operate.md proposes it."""
-    with run_standby(primary, hot_standby_feedback="on", wal_receiver_status_interval="1s") as server:
-        yield server
-
-
-@pytest.fixture
-def written(primary: Server) -> Iterator[psycopg.Connection]:
-    """A connection to the primary."""
-    with psycopg.connect(primary.conninfo("shop"), autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def read(standby: Server, written: psycopg.Connection) -> Iterator[psycopg.Connection]:
-    """A connection to the standby, which has caught up."""
-    with psycopg.connect(standby.conninfo("shop"), autocommit=True) as connection:
-        wait_for_replay(written, connection)
-        yield connection
-
-
 def assert_same(written: psycopg.Connection, read: psycopg.Connection) -> None:
     """Every reading function and view gives the same rows on both servers, once the standby has caught up."""
     wait_for_replay(written, read)
