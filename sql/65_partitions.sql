@@ -57,6 +57,7 @@ comment on function recdb.revoke_grants(regclass) is
 -- recdb.setting_list: the SQL of storage options.
 --   parameters  settings  as the catalogue has them: name=value
 --               prefix    before each name
+--   returns     a list with commas; NULL if there is no option
 create or replace function recdb.setting_list(settings text[], prefix text default '')
 returns text
 language sql immutable parallel safe

@@ -118,3 +118,47 @@ def require_one_table(connection: psycopg.Connection) -> None:
             "recdb's interactions are partitioned by time: nothing was changed",
             "recdb partition --undo; then: recdb distribute",
         )
+
+
+def require_nothing_to_lose(connection: psycopg.Connection, tables: tuple[str, ...]) -> None:
+    """Raise RecdbError if others made something on the spread tables that the new tables would not have."""
+    found = [name for (name,) in connection.execute(MADE_BY_OTHERS, [list(tables)]).fetchall()]
+    if found:
+        raise RecdbError(
+            f"recdb's tables have things that recdb cannot give the new ones: {', '.join(found)}: nothing was changed",
+            "take it away, run this, and make it again",
+        )
+
+
+MADE_BY_OTHERS = """
+    with moved as (
+        select p.relid::oid as oid
+        from unnest(%s::text[]) n(name)
+        cross join lateral pg_catalog.pg_partition_tree(to_regclass('recdb.' || n.name)) p
+    )
+    select format('trigger %%I of %%s', t.tgname, t.tgrelid::regclass)
+    from moved m join pg_catalog.pg_trigger t on t.tgrelid = m.oid and not t.tgisinternal
+    union all
+    select format('policy %%I of %%s', p.polname, p.polrelid::regclass)
+    from moved m join pg_catalog.pg_policy p on p.polrelid = m.oid
+    union all
+    select format('row-level security of %%s', c.oid::regclass)
+    from moved m join pg_catalog.pg_class c on c.oid = m.oid and (c.relrowsecurity or c.relforcerowsecurity)
+    union all
+    select format('rule %%I of %%s', r.rulename, r.ev_class::regclass)
+    from moved m join pg_catalog.pg_rewrite r on r.ev_class = m.oid
+    union all
+    select format('publication %%I of %%s', p.pubname, r.prrelid::regclass)
+    from moved m
+    join pg_catalog.pg_publication_rel r on r.prrelid = m.oid
+    join pg_catalog.pg_publication p on p.oid = r.prpubid
+    union all
+    select format('statistics %%I of %%s', s.stxname, s.stxrelid::regclass)
+    from moved m join pg_catalog.pg_statistic_ext s on s.stxrelid = m.oid
+    union all
+    select format('constraint %%I of %%s', n.conname, n.conrelid::regclass)
+    from moved m
+    join pg_catalog.pg_constraint n
+        on n.contype in ('u', 'x') and n.conrelid = m.oid or n.contype = 'f' and m.oid in (n.conrelid, n.confrelid)
+    order by 1
+"""

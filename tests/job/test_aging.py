@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from support.aging import Writers, everything, lists, schema_of, settings_of, spread, whole
+from support.aging import Writers, everything, lists, schema_of, spread, whole
 from support.attached import owned_by_librarian
 from support.data import column, recommend, train
 from support.doctor import find
@@ -56,44 +56,6 @@ def test_partitions_and_back_leave_everything_as_it_was(database: Database, db: 
     assert partition(database, None, undo=True).steps == []
     db.execute("drop owned by aging_reader")
     db.execute("drop role aging_reader")
-
-
-@pytest.fixture
-def tablespace(db: psycopg.Connection) -> Iterator[str]:
-    db.execute("set allow_in_place_tablespaces = on")
-    db.execute("create tablespace aging location ''")
-    yield "aging"
-    db.execute("alter table recdb.interaction set tablespace pg_default")
-    db.execute("alter table all in tablespace aging set tablespace pg_default")
-    db.execute("drop tablespace aging")
-
-
-def test_what_an_administrator_set_comes_along(database: Database, db: psycopg.Connection, tablespace: str) -> None:
-    """To each partition, to those that are packed or made later, and back."""
-    spread(db, months=4)
-    db.execute("alter table recdb.interaction set (fillfactor = 80, toast.autovacuum_enabled = off, "
-               "autovacuum_vacuum_insert_scale_factor = 0.5)")  # fmt: skip
-    db.execute("alter table recdb.interaction alter column user_id set statistics 500, "
-               "alter column item_id set (n_distinct = -0.5), alter column metadata set storage external, "
-               "alter column metadata set compression pglz")  # fmt: skip
-    db.execute(f"alter table recdb.interaction set tablespace {tablespace}")
-    wanted = settings_of(db, "interaction")
-    assert "fillfactor=80" in str(wanted) and tablespace in str(wanted)
-
-    partition(database, "month")
-    db.execute("drop table recdb." + column(db.execute("select max(name) from recdb.interaction_partitions()"))[0])
-    db.execute(
-        "insert into recdb.interaction (user_id, item_id, kind, created_at) "
-        "select 'u' || n, 'i1', 'view', now() - interval '300 days' from generate_series(1, 1200) n"
-    )
-    db.execute("call recdb.refresh()")
-    assert any("split" in step for step in partition(database, "month").steps)
-
-    tables = column(db.execute("select name from recdb.interaction_partitions() union select 'interaction_rest'"))
-    assert len(tables) >= 7
-    assert {table: settings_of(db, table) for table in tables} == dict.fromkeys(tables, wanted)
-    partition(database, None, undo=True)
-    assert settings_of(db, "interaction") == wanted
 
 
 def test_nothing_is_lost_or_doubled_under_writers(database: Database, db: psycopg.Connection) -> None:
