@@ -168,10 +168,8 @@ begin
             limit size + further
         )
         union all
-        select 1000000 + n.number::integer, n.item_key, n.item_id, n.owner_id, n.appeared_at, n.attributes, n.score, true
-        from recdb.steer_filler(
-            given, owner, excluded, filter, profile.hidden_ids, everything, among, missing, profile.segment
-        ) with ordinality n(item_key, item_id, owner_id, appeared_at, attributes, score, number)
+        select 1000000 + row_number() over ()::integer, n.*, true from recdb.steer_filler(
+            given, owner, excluded, filter, profile.hidden_ids, everything, among, missing, profile.segment) n
         where missing > 0
     ), ruled as (
         select o.place, coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
@@ -185,7 +183,7 @@ begin
     select array_agg(s.item_key), coalesce(array_agg(s.item_id), '{}'), array_agg(s.value),
         array_agg((1 - given.diversity) * s.value + given.diversity), array_agg(s.reason), array_agg(s.owner),
         array_agg(s.topic), case when bool_or(s.list is not null) then array_agg(s.list) end,
-        array_agg(s.attributes) filter (where pins), array_agg(s.vector) filter (where given.diversity > 0), (select count(*) from offered o where not o.is_popular)
+        array_agg(s.attributes), array_agg(s.vector), (select count(*) from offered o where not o.is_popular)
     into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
         select v.item_key, v.item_id, v.reason, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
