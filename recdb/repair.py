@@ -16,6 +16,7 @@ LEARNED_TABLES = ("user_vector", "item_vector", "item_neighbor")
 
 # What the tables of a revision have that those of the revision before do not: the newest revision first.
 SIGNS = {
+    "0016": "to_regclass('recdb.segment_popularity') is not null",
     "0015": "to_regclass('recdb.gathered_database') is not null",
     "0014": "to_regclass('recdb.partitioning') is not null",
     "0013": "to_regclass('recdb.arrived_item') is not null",

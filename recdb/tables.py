@@ -32,7 +32,7 @@ from recdb.impression_tables import Experiment, ExperimentVariant, Impression, I
 from recdb.partition_tables import InteractionChange, Partitioning, PartitioningPart, recorded_index
 from recdb.steering_tables import Rule, Scenario
 from recdb.table_types import RANDOM_KEY, XID8, Base
-from recdb.user_tables import ForgottenUser, IgnoredUser, UserAttributes
+from recdb.user_tables import ForgottenUser, IgnoredUser, SegmentPopularity, UserAttributes
 
 __all__ = [
     "ArrivedItem",
@@ -41,7 +41,7 @@ __all__ = [
     "Impression", "ImpressionNew", "ImpressionState", "Interaction", "InteractionChange", "InteractionKind", "Item",
     "ItemEmbedding", "ItemKey", "ItemLink", "ItemNeighbor", "ItemPopularity", "ItemShown", "ItemVector", "LoadLog",
     "Model", "ModelContent", "NewItem", "Partitioning", "PartitioningPart", "RecentUser", "RefreshLock", "RefreshLog",
-    "Rule", "Scenario", "Secret", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
+    "Rule", "Scenario", "Secret", "SegmentPopularity", "UserAttributes", "UserItemRecent", "UserKey", "UserVector",
 ]  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """The models of the tables about users: attributes, and who counts no more; recdb.tables has them with all others."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Double, Index, Integer, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from recdb.table_types import Base
@@ -27,6 +27,24 @@ class UserAttributes(Base):
 
     user_id: Mapped[str] = mapped_column(primary_key=True)
     attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
+class SegmentPopularity(Base):
+    """The items that are popular among the users with one or two attributes, as a refresh counted them."""
+
+    __tablename__ = "segment_popularity"
+    __table_args__ = (CheckConstraint("jsonb_typeof(segment) = 'object'"), CheckConstraint("users >= 0"))
+
+    segment: Mapped[dict[str, Any]] = mapped_column(primary_key=True)
+    users: Mapped[int] = mapped_column(BigInteger)
+    """How many users had these attributes at the last full refresh."""
+    member_keys: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
+    """The users who were counted; NULL, as the other columns: to be counted."""
+    item_keys: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
+    item_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    rates: Mapped[list[float] | None] = mapped_column(ARRAY(Double))
+    counted_at: Mapped[datetime | None]
+    took: Mapped[timedelta | None]
 
 
 class IgnoredUser(Base):

@@ -200,6 +200,19 @@ begin
             given.explore, seed, cardinality(earlier.ids), wanted, targets);
     end if;
     picked := recdb.choose_places(model_id, given, pool, explored, turns, earlier, pinned, wanted);
+    if pinned = '{}' then
+        keys := picked.keys;
+        ids := picked.ids;
+        scores := picked.scores;
+        reasons := picked.reasons;
+        for place in 1 .. coalesce(cardinality(ids), 0) loop
+            if scores[place] >= last_score then
+                scores[place] := case when ids[place] < ids[place - 1] then last_score * (1 - 1e-9) else last_score end;
+            end if;
+            last_score := scores[place];
+        end loop;
+        return;
+    end if;
     next_pick := cardinality(pinned) + 1;
     for place in 1 .. wanted loop
         pick := array_position(targets, place::integer);

@@ -63,43 +63,37 @@ comment on function recdb.explored_places(double precision, bigint, bigint, bigi
 --   reads       little_shown, by an index
 create or replace function recdb.little_shown_part(seed bigint, part integer, among integer[])
 returns table (item_key integer, impressions integer, touched integer)
-language plpgsql stable rows 100
-as $$
-#variable_conflict use_column
-declare
-    start constant integer := hashint8extended(seed, 1::bigint) >> 32;
-begin
-    if cardinality(among) <= 1000 then
-        return query
-        select l.item_key, l.impressions, l.touched
-        from unnest(among) a(item_key)
-        cross join lateral (
-            select l.* from recdb.little_shown l where l.item_key = a.item_key offset 0
-        ) l
-        where part = 0;
-    else
-        return query
-        select l.item_key, l.impressions, l.touched
+language sql stable rows 100
+begin atomic
+    select l.item_key, l.impressions, l.touched
+    from unnest(little_shown_part.among) a(item_key)
+    cross join lateral (
+        select l.* from recdb.little_shown l where l.item_key = a.item_key offset 0
+    ) l
+    where little_shown_part.part = 0 and cardinality(little_shown_part.among) <= 1000
+    union all
+    select u.item_key, u.impressions, u.touched
+    from (
+        select f.item_key, f.impressions, f.touched
         from (
-            select u.item_key, u.impressions, u.touched
-            from (
-                select l.item_key, l.impressions, l.touched from recdb.little_shown l
-                where l.slot >= start and (among is null or l.item_key in (select unnest(among)))
-                order by l.slot, l.item_key
-            ) u
-            union all
-            select u.item_key, u.impressions, u.touched
-            from (
-                select l.item_key, l.impressions, l.touched from recdb.little_shown l
-                where l.slot < start and (among is null or l.item_key in (select unnest(among)))
-                order by l.slot, l.item_key
-            ) u
-            limit case part when 0 then 100 else 2000 end
-            offset case part when 0 then 0 else 100 end
-        ) l;
-    end if;
-end
-$$;
+            select l.item_key, l.impressions, l.touched from recdb.little_shown l
+            where l.slot >= (hashint8extended(little_shown_part.seed, 1::bigint) >> 32)::integer
+              and (little_shown_part.among is null or l.item_key in (select unnest(little_shown_part.among)))
+            order by l.slot, l.item_key
+        ) f
+        union all
+        select f.item_key, f.impressions, f.touched
+        from (
+            select l.item_key, l.impressions, l.touched from recdb.little_shown l
+            where l.slot < (hashint8extended(little_shown_part.seed, 1::bigint) >> 32)::integer
+              and (little_shown_part.among is null or l.item_key in (select unnest(little_shown_part.among)))
+            order by l.slot, l.item_key
+        ) f
+        limit case little_shown_part.part when 0 then 100 else 2000 end
+        offset case little_shown_part.part when 0 then 0 else 100 end
+    ) u
+    where coalesce(cardinality(little_shown_part.among) > 1000, true);
+end;
 comment on function recdb.little_shown_part(bigint, integer, integer[]) is
     'Internal: the part of little_shown from which a list draws.';
 

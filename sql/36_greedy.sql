@@ -18,10 +18,28 @@ create or replace function recdb.arrange(
 language plpgsql stable
 as $$
 #variable_conflict use_column
+declare
+    -- In variables of their own: an element of an array takes as long to find as a distance to compute.
+    one @vector@.halfvec;
+    two @vector@.halfvec;
+    three @vector@.halfvec;
+    four @vector@.halfvec;
+    five @vector@.halfvec;
+    six @vector@.halfvec;
+    seven @vector@.halfvec;
+    eight @vector@.halfvec;
 begin
     places := visits;
     far := fars;
     for low in compared + 1 .. cardinality(above) by 8 loop
+        one := above[low];
+        two := above[low + 1];
+        three := above[low + 2];
+        four := above[low + 3];
+        five := above[low + 4];
+        six := above[low + 5];
+        seven := above[low + 6];
+        eight := above[low + 7];
         select coalesce(array_agg(s.place), '{}'), array_agg(s.bound), array_agg(s.far)
         into arrange.places, arrange.bounds, arrange.far
         from (
@@ -29,10 +47,10 @@ begin
             from (
                 select u.place, least(
                     u.far,
-                    u.vector operator(@vector@.<=>) above[low], u.vector operator(@vector@.<=>) above[low + 1],
-                    u.vector operator(@vector@.<=>) above[low + 2], u.vector operator(@vector@.<=>) above[low + 3],
-                    u.vector operator(@vector@.<=>) above[low + 4], u.vector operator(@vector@.<=>) above[low + 5],
-                    u.vector operator(@vector@.<=>) above[low + 6], u.vector operator(@vector@.<=>) above[low + 7]
+                    u.vector operator(@vector@.<=>) one, u.vector operator(@vector@.<=>) two,
+                    u.vector operator(@vector@.<=>) three, u.vector operator(@vector@.<=>) four,
+                    u.vector operator(@vector@.<=>) five, u.vector operator(@vector@.<=>) six,
+                    u.vector operator(@vector@.<=>) seven, u.vector operator(@vector@.<=>) eight
                 ) as far
                 from (
                     select v.place, v.far, vectors[v.place] as vector
@@ -179,6 +197,9 @@ declare
     number double precision;
     far double precision;
     vector @vector@.halfvec;
+    newest @vector@.halfvec := above[total];
+    newer @vector@.halfvec := above[total - 1];
+    new @vector@.halfvec := above[total - 2];
     member bigint;
 begin
     for turn in 0 .. cardinality(pinned) + wanted loop
@@ -198,24 +219,29 @@ begin
                 compared := total;
                 looks := 0;
             end if;
+            while bounds[starts] = -2 loop
+                starts := starts + 1;
+            end loop;
             for visit in starts .. case when best is null then cardinality(visits) else 0 end loop
                 exit when tops[visit] < number;
+                continue when bounds[visit] < number;
                 place := visits[visit];
                 if closed[place] then
-                    starts := starts + (visit = starts)::integer;
+                    bounds[visit] := -2;
                     continue;
                 end if;
-                continue when bounds[visit] < number;
                 if seens[visit] < total then
-                    far := fars[visit];
                     vector := vectors[place];
-                    for low in seens[visit] + 1 .. total by 4 loop
-                        far := least(
-                            far, vector operator(@vector@.<=>) above[low],
+                    for low in seens[visit] + 1 .. total - 3 by 3 loop
+                        fars[visit] := least(
+                            fars[visit], vector operator(@vector@.<=>) above[low],
                             vector operator(@vector@.<=>) above[low + 1],
-                            vector operator(@vector@.<=>) above[low + 2],
-                            vector operator(@vector@.<=>) above[low + 3]);
+                            vector operator(@vector@.<=>) above[low + 2]);
                     end loop;
+                    -- A distance that is taken twice changes nothing.
+                    far := least(
+                        fars[visit], vector operator(@vector@.<=>) newest,
+                        vector operator(@vector@.<=>) newer, vector operator(@vector@.<=>) new);
                     fars[visit] := far;
                     seens[visit] := total;
                     looks := looks + 1;
@@ -260,6 +286,11 @@ begin
             closed[place] := true;
             above := array_append(above, vector);
             total := total + 1;
+            if diversity > 0 then
+                new := newer;
+                newer := newest;
+                newest := vector;
+            end if;
         end if;
         foreach member in array groups loop
             continue when member is null;

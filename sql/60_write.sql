@@ -153,8 +153,9 @@ comment on function recdb.merge_impressions(text, text) is
 --   returns     how many interactions, impressions, weighted interactions, vectors and rows of attributes were erased
 --   reads       attachment, user_item
 --   writes      interaction, impression_new, impression, ignored_user, user_attributes, changed_user, user_key,
---               user_item_recent, recent_user, user_vector, item_popularity; if interactions or impressions are
---               attached also forgotten_user, a tombstone that keeps the user's rows in attached tables out
+--               user_item_recent, recent_user, user_vector, item_popularity, segment_popularity; if interactions or
+--               impressions are attached also forgotten_user, a tombstone that keeps the user's rows in attached tables
+--               out
 -- It waits for a running refresh. The materialized view user_item_settled keeps rows under the erased integer key,
 -- which no longer leads to a user, until the next full refresh.
 create or replace function recdb.forget_user(user_id text)
@@ -197,6 +198,7 @@ begin
             select count(*) into part from recdb.user_item w where w.user_key = key;
             erased := erased + part;
         end if;
+        perform recdb.uncount_members(array[key]);
         delete from recdb.impression m where m.user_key = key;
         get diagnostics part = row_count;
         erased := erased + part;

@@ -48,15 +48,21 @@ comment on function recdb.popular(bigint, jsonb, jsonb) is
 
 -- recdb.segment_members: the users of a segment whose interactions count for it.
 --   parameters  segment  attributes of users
---               drawn    the first 4,000 users with these attributes, by a hash of their ids
---   returns     the keys of the first 2,000 users with interactions, in that order
---   reads       user_key; user_attributes by index if most of those drawn have no interactions
--- Of a large segment most users are only counted off: their keys, each a look-up of its own, are not read.
-create or replace function recdb.segment_members(segment jsonb, drawn text[])
+--   returns     the keys of the first 2,000 users with interactions, by a hash of their ids
+--   reads       user_attributes by index, user_key
+-- Of a large segment most users are only counted off: their keys, each a look-up of its own, are not read. All are, if
+-- most of the first 4,000 have no interactions.
+create or replace function recdb.segment_members(segment jsonb)
 returns integer[]
 language plpgsql stable
 as $$
 declare
+    drawn constant text[] := array(
+        select a.user_id
+        from recdb.user_attributes a
+        where a.attributes @> segment
+        order by hashtext(a.user_id), a.user_id
+        limit 4000);
     keys integer[] := array(
         select u.user_key
         from unnest(drawn) with ordinality a(user_id, place)
@@ -80,34 +86,27 @@ begin
     return keys;
 end
 $$;
-comment on function recdb.segment_members(jsonb, text[]) is
+comment on function recdb.segment_members(jsonb) is
     'Internal: the keys of the users of a segment whose interactions count for it, at most 2,000.';
 
 
--- recdb.segment_items: the items by their popularity in a segment.
---   parameters  segment  attributes of users
---   returns     the items that users of the segment touched, and the 1,000 most popular of all, by rate: descending,
---               then item_id. No rows if no user with interactions has these attributes
---   reads       user_attributes by index, popularity_of() for at most 2,000 users of the segment, item_popularity
+-- recdb.segment_rates: the items by their popularity among some users.
+--   parameters  members  of segment_members()
+--   returns     the items that these users touched, and the 1,000 most popular of all, by rate: descending, then
+--               item_id. No rows for no users
+--   reads       popularity_of() for the users, item_popularity
 -- The rate is what a user of the segment gives an item on average, as if 10 users of average taste belonged to it:
 --   rate(i) = (sum over the n users of the segment of popularity_weight(u, i) + 10 * total(i) / N) / (n + 10)
--- where total(i) is the popularity among all N users: the m-estimate (Cestnik, Estimating probabilities: a crucial task
--- in machine learning, 1990). Of a larger segment, 2,000 users count, drawn by a hash of their ids.
-create or replace function recdb.segment_items(segment jsonb)
+-- where total(i) is the popularity among all N users, those of the active model, or with a key if there is none: the
+-- m-estimate (Cestnik, Estimating probabilities: a crucial task in machine learning, 1990). Of a larger segment, 2,000 users count, drawn by a hash of their ids.
+create or replace function recdb.segment_rates(members integer[])
 returns table (item_key integer, item_id text, rate double precision)
 language plpgsql stable rows 1000 cost 10000
 as $$
 #variable_conflict use_column
 declare
-    drawn constant text[] := array(
-        select a.user_id
-        from recdb.user_attributes a
-        where a.attributes @> segment
-        order by hashtext(a.user_id), a.user_id
-        limit 4000);
-    members constant integer[] := recdb.segment_members(segment, drawn);
-    everybody constant double precision := greatest(
-        1, cardinality(members), (select m.users from recdb.model m where m.active));
+    everybody constant double precision := greatest(1, cardinality(members), coalesce(
+        (select m.users from recdb.model m where m.active), (select count(*) from recdb.user_key)));
     counted record;
 begin
     if members = '{}' then
@@ -135,9 +134,38 @@ begin
     order by 3 desc, 2;
 end
 $$;
+comment on function recdb.segment_rates(integer[]) is
+    'Internal: the items by their popularity among some users, drawn towards their popularity among all.';
+
+
+-- recdb.segment_items: the items by their popularity in a segment.
+--   parameters  segment  attributes of users
+--   returns     the best 1,000 items of segment_rates() as a refresh counted them, if their counts are kept; else all
+--               items, counted now. No rows if no user with interactions has these attributes
+--   reads       segment_popularity; where it has no counts, as segment_members() and segment_rates()
+create or replace function recdb.segment_items(segment jsonb)
+returns table (item_key integer, item_id text, rate double precision)
+language plpgsql stable rows 1000 cost 10000
+as $$
+#variable_conflict use_column
+declare
+    kept record;
+begin
+    select p.item_keys, p.item_ids, p.rates into kept
+    from recdb.segment_popularity p
+    where p.segment = segment_items.segment and p.item_keys is not null;
+    if found then
+        return query
+        select k.item_key, k.item_id, k.rate
+        from unnest(kept.item_keys, kept.item_ids, kept.rates) k(item_key, item_id, rate);
+    else
+        return query
+        select r.item_key, r.item_id, r.rate from recdb.segment_rates(recdb.segment_members(segment)) r;
+    end if;
+end
+$$;
 comment on function recdb.segment_items(jsonb) is
-    'Internal: the items by their popularity among the users with some attributes, drawn towards their popularity '
-    'among all.';
+    'Internal: the items by their popularity among the users with some attributes, from kept counts or counted now.';
 
 
 -- recdb.popularity_weight: how much one user adds to the popularity of one item.

@@ -214,7 +214,7 @@ comment on function recdb.refresh_vectors(integer[]) is
 
 -- recdb.refresh_queued: weigh the interactions of the users in changed_user again, who have no new interaction.
 --   reads       interactions_of(), ignored_user
---   writes      empties changed_user; user_key, and as refresh_items() and refresh_vectors()
+--   writes      empties changed_user; user_key, and as refresh_items(), refresh_vectors() and uncount_members()
 -- A user who is left without any interaction and impression, such as a guest who became a member, loses the key.
 create or replace function recdb.refresh_queued()
 returns void
@@ -240,6 +240,11 @@ begin
     user_keys := array(select u.user_key from recdb.user_key u where u.user_id = any (queued) order by u.user_key);
     perform recdb.refresh_items(user_keys);
     perform recdb.refresh_vectors(user_keys);
+    perform recdb.uncount_members(array(
+        select u.user_key from recdb.user_key u
+        where u.user_key = any (user_keys) and (
+            exists (select from recdb.ignored_user g where g.user_id = u.user_id)
+            or not exists (select from recdb.interactions_of(u.user_id)))));
     delete from recdb.user_key u
     where u.user_key = any (user_keys) and not exists (select from recdb.interactions_of(u.user_id))
       and not exists (select from recdb.impression m where m.user_key = u.user_key);
@@ -308,6 +313,7 @@ begin
     perform recdb.refresh_queued();
     perform recdb.keep_impressions(recount => false);
     perform recdb.keep_little_shown(refill => false);
+    perform recdb.keep_segments(recount => false);
     perform recdb.end_run('refresh', began, cardinality(user_keys), written, seen => horizon);
     perform recdb.keep_interactions();
     return true;

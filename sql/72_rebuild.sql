@@ -6,7 +6,7 @@
 --   reads       interactions, config, interaction_kind
 --   writes      user_key, item_key, user_item_settled, item_popularity; it empties user_item_recent and recent_user; a
 --               row of refresh_log; config.decay_origin, if it is more than a half-life from the newest interaction; as
---               keep_impressions() and keep_little_shown()
+--               keep_impressions(), keep_little_shown() and keep_segments()
 --   errors      as refuse_hidden_rows() and refuse_loss(), unless force; 55000 for a row that cannot be read
 -- Only a rebuild sees deleted interactions, changed weights and a changed half-life for all users. Moving decay_origin
 -- keeps the weights of new interactions near their kinds' weights; most rebuilds do not move it and change few rows.
@@ -69,6 +69,7 @@ begin
     perform recdb.refresh_queued();
     perform recdb.keep_impressions(recount => true);
     perform recdb.keep_little_shown(refill => true);
+    perform recdb.keep_segments(recount => true);
     select count(*) into written from recdb.user_item_settled;
     perform recdb.end_run('rebuild', began, (select count(*) from recdb.user_key), written, seen => horizon);
     perform recdb.keep_interactions();

@@ -46,8 +46,8 @@ def test_scores_in_a_segment_are_those_of_the_formula(shared: psycopg.Connection
         totals[item] += weight
         if int(user[1:]) % 3 == 1:
             inside[item] += weight
-    # No model has been trained: the segment itself stands for the number of all users.
-    rates = {item: (inside[item] + 10 * total / 50) / 60 for item, total in totals.items()}
+    # No model has been trained: all users are those with a key.
+    rates = {item: (inside[item] + 10 * total / 150) / 60 for item, total in totals.items()}
     top = max(rates.values())
 
     found = dict(shared.execute('select * from recdb.popular(60, segment => \'{"country": "fr"}\')').fetchall())
