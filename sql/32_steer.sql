@@ -100,25 +100,6 @@ comment on function recdb.fade(timestamptz, interval) is
     'Internal: 2 ^ (-age / half), above 0; NULL if either is NULL.';
 
 
--- recdb.is_buried: whether a rule with the factor 0 leaves an item out.
---   parameters  attributes  of the item
---               conditions, paths, factors  of read_scenario()
---   returns     true or false
-create or replace function recdb.is_buried(
-    attributes jsonb, conditions jsonb[], paths jsonpath[], factors double precision[]
-)
-returns boolean
-language sql immutable
-begin atomic
-    select exists (
-        select
-        from unnest(is_buried.conditions, is_buried.paths, is_buried.factors) r(condition, path, factor)
-        where r.factor = 0 and recdb.matches(is_buried.attributes, r.condition, r.path));
-end;
-comment on function recdb.is_buried(jsonb, jsonb[], jsonpath[], double precision[]) is
-    'Internal: whether a rule with the factor 0 leaves an item out.';
-
-
 -- recdb.steer_filler: the popular items for a list that is steered.
 --   parameters  missing     how many
 --               everything  the row of scored_items()
@@ -208,8 +189,9 @@ declare
     -- Of many candidates no keys are read; see rank_among().
     many constant text[] := case when cardinality(among) > 1000 then among end;
     shown constant record := recdb.last_shown(given, owner);
+    lowest constant double precision := recdb.lowest_lifted(given, everything, candidates, top, size);
 begin
-    with offered as materialized (
+    with pooled as materialized (
         (
             select c.place, c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes,
                 round(c.score / top * 1e9) / 1e9 as score, false as is_popular
@@ -230,6 +212,13 @@ begin
         select 1000000 + row_number() over ()::integer, n.*, true from recdb.steer_filler(
             given, owner, excluded, filter, profile.hidden_ids, everything, among, missing, profile.segment) n
         where missing > 0
+    ), offered as materialized (
+        select p.* from pooled p
+        union all
+        select 2000000 + row_number() over ()::integer, n.*, false from recdb.find_named(
+            served, given, profile, owner, filter, among, everything, candidates, top,
+            array(select r.number from unnest(given.factors) with ordinality r(factor, number) where r.factor > 1)) n
+        where lowest is not null and n.item_id not in (select p.item_id from pooled p)
     ), ruled as (
         select o.place, exp(greatest(-230::double precision,  -- 1e-100; other factors follow
                 coalesce(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1), 0)))
@@ -243,7 +232,7 @@ begin
     select array_agg(s.item_key), coalesce(array_agg(s.item_id), '{}'), array_agg(s.value),
         array_agg((1 - given.diversity) * s.value + given.diversity), array_agg(s.reason), array_agg(s.owner),
         array_agg(s.topic), case when bool_or(s.list is not null) then array_agg(s.list) end,
-        array_agg(s.attributes), array_agg(s.vector), (select count(*) from offered o where not o.is_popular)
+        array_agg(s.attributes), array_agg(s.vector), (select count(*) from pooled p where not p.is_popular)
     into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
         select v.item_key, v.item_id, v.reason, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
@@ -256,7 +245,8 @@ begin
                 case when f.lifts > 1 then 'boosted' when o.is_popular then 'popular'
                     else 'collaborative_filtering' end as reason,
                 case when pins then o.attributes end as attributes,
-                o.score * coalesce(recdb.fade(o.appeared_at, given.freshness), 1)
+                greatest(o.score, case when f.lifts > 1 then lowest end)
+                    * coalesce(recdb.fade(o.appeared_at, given.freshness), 1)
                     * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
                     * coalesce(f.lowers, 1) as value,
                 coalesce(f.lifts, 1) as lifts
@@ -265,6 +255,7 @@ begin
             left join unnest(shown.item_keys, shown.times) a(item_key, shown_at)
                 on a.item_key = o.item_key and not coalesce(o.item_key = any (profile.item_keys), false)
             where coalesce(f.lowers, 1) > 0 and o.item_id not in (select unnest(excluded))
+              and (o.place < 2000000 or f.lifts > 1)
               and (o.is_popular or f.reaches
                 or o.place <= coalesce((select n.place from offered n offset size - 1 limit 1), o.place))
             offset 0  -- so that lift() is inlined
@@ -301,69 +292,6 @@ end
 $$;
 comment on function recdb.pool_size(bigint, bigint) is
     'Internal: from how many of the best items the item at a place of a steered list is chosen.';
-
-
--- recdb.descending: the scores of a list, so that sorting by them keeps its order.
---   parameters  ids     the items, in the order of the list
---               scores  one each
---   returns     the scores, above 0. One that does not go on below the score above it is that score, or a trifle less
---               if sorting by id would turn the two around
-create or replace function recdb.descending(ids text[], scores double precision[])
-returns double precision[]
-language plpgsql immutable parallel safe
-as $$
-begin
-    for place in 1 .. cardinality(ids) loop
-        scores[place] := greatest(scores[place], 1e-200);
-        if scores[place] >= scores[place - 1] then
-            scores[place] := scores[place - 1] * case when ids[place] < ids[place - 1] then 1 - 1e-9
-                else 1 end::double precision;
-        end if;
-    end loop;
-    return scores;
-end
-$$;
-comment on function recdb.descending(text[], double precision[]) is
-    'Internal: the scores of a list, so that sorting by them keeps its order.';
-
-
--- recdb.choose_explorers: the items that may get the explored places of a list.
---   parameters  among  the candidates; NULL for all items
---               few    their keys, if they are few; else NULL
---               others as find_explorers()
---   returns     the row of find_explorers(), of the candidates alone; of many candidates those among ten times as many
---               items as are wanted
---   reads       as find_explorers()
-create or replace function recdb.choose_explorers(
-    given record, seed bigint, profile record, owner text, filter jsonb, among text[], few integer[], wanted bigint
-)
-returns record
-language plpgsql stable
-as $$
-#variable_conflict use_column
-declare
-    many constant boolean := among is not null and few is null;
-    explored record;
-begin
-    explored := recdb.find_explorers(
-        given, seed, profile, owner, filter, few, wanted * case when many then 10 else 1 end::bigint);
-    if many then
-        select coalesce(array_agg(x.item_key order by x.number), '{}') as item_keys,
-            coalesce(array_agg(x.item_id order by x.number), '{}') as item_ids,
-            array_agg(x.owner order by x.number) as owners, array_agg(x.topic order by x.number) as topics,
-            array_agg(x.counted order by x.number) as counted, array_agg(x.draw order by x.number) as draws
-        into explored
-        from unnest(
-            explored.item_keys, explored.item_ids, explored.owners, explored.topics, explored.counted, explored.draws
-        ) with ordinality x(item_key, item_id, owner, topic, counted, draw, number)
-        where x.item_id in (select unnest(among));
-    end if;
-    return explored;
-end
-$$;
-comment on function recdb.choose_explorers(
-    record, bigint, record, text, jsonb, text[], integer[], bigint) is
-    'Internal: the items that may get the explored places of a list, of the caller''s candidates alone.';
 
 
 -- recdb.steer_items: a list that a scenario steers.
@@ -434,6 +362,10 @@ begin
             exit when fallback is distinct from 'popular' or size - pool.personal <= missing;
             missing := size - pool.personal;
         end loop;
+        if pins then
+            pool := recdb.add_pins(
+                served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, pool);
+        end if;
         is_last := cardinality(pool.item_ids) + before + done < size;
         list := recdb.choose_list(
             served.model_id, given, pool, explored, seed,

@@ -226,6 +226,30 @@ comment on function recdb.place_pins(record, record, record, text[]) is
     'Internal: the items of a steered list that rules pin, and their places.';
 
 
+-- recdb.descending: the scores of a list, so that sorting by them keeps its order.
+--   parameters  ids     the items, in the order of the list
+--               scores  one each
+--   returns     the scores, above 0. One that does not go on below the score above it is that score, or a trifle less
+--               if sorting by id would turn the two around
+create or replace function recdb.descending(ids text[], scores double precision[])
+returns double precision[]
+language plpgsql immutable parallel safe
+as $$
+begin
+    for place in 1 .. cardinality(ids) loop
+        scores[place] := greatest(scores[place], 1e-200);
+        if scores[place] >= scores[place - 1] then
+            scores[place] := scores[place - 1] * case when ids[place] < ids[place - 1] then 1 - 1e-9
+                else 1 end::double precision;
+        end if;
+    end loop;
+    return scores;
+end
+$$;
+comment on function recdb.descending(text[], double precision[]) is
+    'Internal: the scores of a list, so that sorting by them keeps its order.';
+
+
 -- recdb.choose_list: the steered list from its pool.
 --   parameters  model_id  the model version
 --               given     the row of the scenario, as steer_items()
