@@ -369,12 +369,12 @@ begin
         is_last := cardinality(pool.item_ids) + before + done < size;
         list := recdb.choose_list(
             served.model_id, given, pool, explored, seed,
-            case when is_last then wanted else least(wanted, size * 3 / 5 - before) end - done, excluded || ids, is_last);
+            least(wanted, size * 3 / 5 - before) - done, excluded || ids, is_last);
         keys := keys || list.keys;
         ids := ids || list.ids;
         scores := scores || list.scores;
         reasons := reasons || list.reasons;
-        exit when cardinality(ids) >= wanted or is_last;
+        exit when cardinality(ids) >= wanted or is_last and cardinality(ids) < size * 3 / 5 - before;
         done := cardinality(ids);
         size := size * 2;
     end loop;

@@ -147,7 +147,7 @@ declare
     member bigint;
 begin
     foreach member in array groups loop
-        if cardinality(array_positions(counts, member))
+        if member is not null and cardinality(array_positions(counts, member))
             >= (case when member & 1 = 1 then given.max_per_owner else given.max_per_number end)
         then
             return true;
