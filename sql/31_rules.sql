@@ -1,6 +1,6 @@
 -- The items that the rules of a scenario leave out, and those that they bring into the pool of a list (32_steer) although
 -- the model gives them no score, or one far below: the items of a campaign, which nobody has touched. Only a rule that
--- pins, or that lifts far enough, looks for items.
+-- pins, or that lifts far enough, looks for items. A rule that lifts brings those without a score alone.
 
 
 -- recdb.is_buried: whether a rule with the factor 0 leaves an item out.
@@ -115,13 +115,14 @@ comment on function recdb.named_ids(jsonb, jsonpath) is
 
 -- recdb.find_named: the items that rules name, whatever their score.
 --   parameters  numbers  of the rules, in given
+--               scored   whether items with a score of the model come too
 --               others   as fill_pool()
 --   returns     the items of named_ids() that the list may have, with their scores of the model; those without one with
 --               that of fill_up(), at least unscored()
 --   reads       as named_ids() and among_filler(); eligible()
 create or replace function recdb.find_named(
-    served record, given record, profile record, owner text, filter jsonb, among text[], everything record,
-    candidates record, top double precision, numbers bigint[]
+    given record, profile record, owner text, filter jsonb, among text[], everything record,
+    candidates record, top double precision, numbers bigint[], scored boolean
 )
 returns table (
     item_key integer, item_id text, owner_id text, appeared_at timestamptz, attributes jsonb, score double precision
@@ -143,7 +144,9 @@ begin
     if ids = '{}' then
         return;
     end if;
-    keys := recdb.find_keys(ids);
+    if scored then
+        keys := recdb.find_keys(ids);
+    end if;
     return query
     select c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes, round(c.score / top * 1e9) / 1e9
     from unnest(candidates.item_keys, candidates.scores) c(item_key, score)
@@ -168,8 +171,48 @@ begin
 end
 $$;
 comment on function recdb.find_named(
-    record, record, record, text, jsonb, text[], record, record, double precision, bigint[]) is
+    record, record, text, jsonb, text[], record, record, double precision, bigint[], boolean) is
     'Internal: the items that rules name, whatever their score.';
+
+
+-- recdb.fill_further: the items of a pool that have no score of their own.
+--   parameters  missing  how many popular items
+--               lifts    whether those come too that a rule lifts
+--               others   as fill_pool()
+--   returns     the popular items, and below them the others
+--   reads       as steer_filler() and find_named()
+create or replace function recdb.fill_further(
+    given record, profile record, owner text, excluded text[], filter jsonb, among text[], everything record,
+    candidates record, top double precision, missing bigint, lifts boolean
+)
+returns table (
+    item_key integer, item_id text, owner_id text, appeared_at timestamptz, attributes jsonb, score double precision,
+    is_popular boolean
+)
+language plpgsql stable rows 200 cost 5000
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with filler as materialized (
+        select f.*
+        from recdb.steer_filler(
+            given, owner, excluded, filter, profile.hidden_ids, everything, among, missing, profile.segment) f
+        where missing > 0
+    )
+    select f.*, true from filler f
+    union all
+    select n.*, false
+    from recdb.find_named(
+        given, profile, owner, filter, among, everything, candidates, top,
+        array(select r.number from unnest(given.factors) with ordinality r(factor, number) where r.factor > 1),
+        false) n
+    where lifts and n.item_id not in (select f.item_id from filler f);
+end
+$$;
+comment on function recdb.fill_further(
+    record, record, text, text[], jsonb, text[], record, record, double precision, bigint, boolean) is
+    'Internal: the items of a pool that have no score of their own.';
 
 
 -- recdb.add_pins: a pool with the items that rules pin although it has none of theirs.
@@ -198,7 +241,7 @@ begin
         for named in
             select n.*
             from recdb.find_named(
-                served, given, profile, owner, filter, among, everything, candidates, top, array[number]::bigint[]) n
+                given, profile, owner, filter, among, everything, candidates, top, array[number]::bigint[], true) n
             where n.item_id not in (select unnest(excluded))
               and recdb.matches(n.attributes, given.conditions[number], given.paths[number])
             order by n.score desc, n.item_id

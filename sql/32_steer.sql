@@ -186,12 +186,10 @@ declare
     own_path constant jsonpath := recdb.filter_path(given.filter);
     pins constant boolean := array_remove(given.places, null) <> '{}';
     buries constant boolean := coalesce(0 = any (given.factors), false);
-    -- Of many candidates no keys are read; see rank_among().
-    many constant text[] := case when cardinality(among) > 1000 then among end;
     shown constant record := recdb.last_shown(given, owner);
     lowest constant double precision := recdb.lowest_lifted(given, everything, candidates, top, size);
 begin
-    with pooled as materialized (
+    with offered as materialized (
         (
             select c.place, c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes,
                 round(c.score / top * 1e9) / 1e9 as score, false as is_popular
@@ -199,9 +197,7 @@ begin
             from (select unnest(candidates.item_keys) as item_key, unnest(candidates.scores) as score,
                 generate_subscripts(candidates.item_keys, 1) as place) c
             cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
-            where (many is null or (
-                select t.item_id from recdb.item_key t where t.item_key = c.item_key) in (select unnest(many)))
-              and recdb.matches(o.attributes, filter, path) and recdb.matches(o.attributes, given.filter, own_path)
+            where recdb.matches(o.attributes, filter, path) and recdb.matches(o.attributes, given.filter, own_path)
               and c.score / top >= coalesce(given.minimum_score, 0)
               and (not buries or not exists (
                   select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
@@ -209,16 +205,11 @@ begin
             limit size + further
         )
         union all
-        select 1000000 + row_number() over ()::integer, n.*, true from recdb.steer_filler(
-            given, owner, excluded, filter, profile.hidden_ids, everything, among, missing, profile.segment) n
-        where missing > 0
-    ), offered as materialized (
-        select p.* from pooled p
-        union all
-        select 2000000 + row_number() over ()::integer, n.*, false from recdb.find_named(
-            served, given, profile, owner, filter, among, everything, candidates, top,
-            array(select r.number from unnest(given.factors) with ordinality r(factor, number) where r.factor > 1)) n
-        where lowest is not null and n.item_id not in (select p.item_id from pooled p)
+        select case when n.is_popular then 1000000 else 2000000 end + row_number() over ()::integer, n.*
+        from recdb.fill_further(
+            given, profile, owner, excluded, filter, among, everything, candidates, top, missing,
+            lowest is not null) n
+        where missing > 0 or lowest is not null
     ), ruled as (
         select o.place, exp(greatest(-230::double precision,  -- 1e-100; other factors follow
                 coalesce(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1), 0)))
@@ -232,7 +223,7 @@ begin
     select array_agg(s.item_key), coalesce(array_agg(s.item_id), '{}'), array_agg(s.value),
         array_agg((1 - given.diversity) * s.value + given.diversity), array_agg(s.reason), array_agg(s.owner),
         array_agg(s.topic), case when bool_or(s.list is not null) then array_agg(s.list) end,
-        array_agg(s.attributes), array_agg(s.vector), (select count(*) from pooled p where not p.is_popular)
+        array_agg(s.attributes), array_agg(s.vector), (select count(*) from offered o where o.place < 1000000)
     into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
         select v.item_key, v.item_id, v.reason, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
@@ -319,12 +310,14 @@ declare
     candidates record := everything;
     few constant integer[] := case when cardinality(among) <= 1000 then recdb.find_keys(among) end;
     pins constant boolean := array_remove(given.places, null) <> '{}';
-    before constant bigint := (select count(distinct e.id) from unnest(excluded) e(id));
+    before constant bigint := case when excluded = '{}' then 0 else (
+        select count(distinct e.id) from unnest(excluded) e(id)) end;
     seed constant bigint := case when given.explore > 0 then
         recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text)) end;
     size bigint := recdb.pool_size(given.pool, before + 1);
     further bigint;
     missing bigint;
+    cut bigint;
     done bigint := 0;
     is_last boolean;
     pool record;
@@ -345,6 +338,9 @@ begin
         into candidates
         from unnest(everything.item_keys, everything.scores) c(item_key, score)
         where c.item_key in (select unnest(few));
+    elsif among is not null then
+        cut := 4 * size;
+        candidates := recdb.best_among(everything, among, cut);
     end if;
     select '{}'::text[] as item_ids into explored;
     loop
@@ -359,6 +355,11 @@ begin
             pool := recdb.fill_pool(
                 served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, size,
                 further, missing);
+            if cardinality(candidates.item_keys) = cut and pool.personal < size + further then
+                cut := null;
+                candidates := recdb.best_among(everything, among, null);
+                continue;
+            end if;
             exit when fallback is distinct from 'popular' or size - pool.personal <= missing;
             missing := size - pool.personal;
         end loop;

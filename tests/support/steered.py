@@ -163,7 +163,7 @@ class Choice:
         filled = popular[: max(0, size - len(personal))] if self.fallback else []
         named = []
         if lifting > 1 and (len(of_model) < size or lift(self.lowest / 100, lifting) >= of_model[size - 1][1]):
-            named = [item for item in scores if self.lifted(item)]
+            named = [row[0] for row in plain if row[2] == "popular" and row[0] in scores and self.lifted(row[0])]
         chosen = dict.fromkeys([*personal[:size], *reaching, *filled, *named])
         numbers = {item: self.number(item, scores[item]) for item in chosen if item not in above}
         numbers = dict(sorted(numbers.items(), key=lambda pair: (-float(f"{pair[1]:.10g}"), pair[0])))
