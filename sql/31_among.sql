@@ -50,6 +50,38 @@ comment on function recdb.find_keys(text[]) is
     'Internal: the keys of items; unknown ids are ignored.';
 
 
+-- recdb.best_among: the best of many candidates, of those that a profile gives a score.
+--   parameters  everything  the row of scored_items()
+--               among       the candidates
+--               most        how many; NULL for all
+--   returns     as scored_items()
+--   reads       item_key, from the best item down until there are enough
+create or replace function recdb.best_among(everything record, among text[], most bigint)
+returns record
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    best record;
+begin
+    select coalesce(array_agg(b.item_key order by b.number), '{}') as item_keys,
+        coalesce(array_agg(b.score order by b.number), '{}') as scores
+    into best
+    from (
+        select c.item_key, c.score, c.number
+        -- Not in FROM: so it ends with the limit.
+        from (select unnest(everything.item_keys) as item_key, unnest(everything.scores) as score,
+            generate_subscripts(everything.item_keys, 1) as number) c
+        where (select t.item_id from recdb.item_key t where t.item_key = c.item_key) in (select unnest(among))
+        limit most
+    ) b;
+    return best;
+end
+$$;
+comment on function recdb.best_among(record, text[], bigint) is
+    'Internal: the best of many candidates, of those that a profile gives a score.';
+
+
 -- recdb.rank_among: the best of the caller's candidates.
 --   parameters  served       the row of recdb.serving() for the version
 --               profile      as rank_items()

@@ -49,6 +49,19 @@ comment on function recdb.ages_shown(text, timestamptz) is
     'Internal: when a user was shown each item last.';
 
 
+-- recdb.shown_since: how far back impressions count.
+--   parameters  rotation_time  of the scenario
+--   returns     twenty times that ago, after which a millionth of the effect is left; a thousand years ago at most
+create or replace function recdb.shown_since(rotation_time interval)
+returns timestamptz
+language sql stable parallel safe
+begin atomic
+    select now() - least(20::double precision * shown_since.rotation_time, '1000 years'::interval);
+end;
+comment on function recdb.shown_since(interval) is
+    'Internal: how far back the impressions count that make items sink.';
+
+
 -- recdb.last_shown: when a user was shown items, as far as a scenario has to know it.
 --   parameters  given    of read_scenario()
 --               user_id  as ages_shown()
@@ -63,7 +76,7 @@ as $$
 begin
     if given.rotation_rate > 0 then
         select array_agg(a.item_key), array_agg(a.shown_at) into last_shown.item_keys, last_shown.times
-        from recdb.ages_shown(last_shown.user_id, now() - 20 * given.rotation_time) a;
+        from recdb.ages_shown(last_shown.user_id, recdb.shown_since(given.rotation_time)) a;
     end if;
 end
 $$;
@@ -92,8 +105,10 @@ comment on function recdb.fade(timestamptz, interval) is
 --               everything  the row of scored_items()
 --               segment     as fill_up()
 --               others      as fill_pool() and rank_among()
---   returns     the items of fill_up() that meet the scenario's filter, with their scores
+--   returns     the items of fill_up() that meet both filters and no rule with the factor 0, with their scores. Those
+--               that are excluded are among them, so that each page is chosen from the same items
 --   reads       as fill_up()
+-- fill_up() takes one filter. If others leave items out, it is asked for four times as many until enough are left.
 create or replace function recdb.steer_filler(
     given record, owner text, excluded text[], filter jsonb, hidden_ids text[], everything record, among text[],
     missing bigint, segment jsonb
@@ -106,12 +121,29 @@ as $$
 #variable_conflict use_column
 declare
     own_path constant jsonpath := recdb.filter_path(given.filter);
+    buries constant boolean := coalesce(0 = any (given.factors), false);
+    asked bigint := missing;
     found record;
+    kept text[];
 begin
-    select array_agg(f.item_id) as ids, array_agg(f.score) as scores into found
-    from recdb.fill_up(
-        missing, owner, excluded, coalesce(filter, given.filter), hidden_ids, everything.item_keys,
-        everything.scores, among, segment) f;
+    loop
+        select coalesce(array_agg(f.item_id), '{}') as ids, array_agg(f.score) as scores into found
+        from recdb.fill_up(
+            asked, owner, '{}', coalesce(filter, given.filter), hidden_ids, everything.item_keys, everything.scores,
+            among, segment) f;
+        kept := found.ids;
+        exit when not buries and (filter is null or given.filter is null);
+        kept := array(
+            select f.item_id
+            from unnest(found.ids) with ordinality f(item_id, number)
+            left join lateral recdb.read_item(f.item_id) i on true
+            where recdb.matches(i.attributes, given.filter, own_path)
+              and not recdb.is_buried(i.attributes, given.conditions, given.paths, given.factors)
+            order by f.number
+            limit missing);
+        exit when cardinality(kept) >= missing or cardinality(found.ids) < asked;
+        asked := asked * 4;
+    end loop;
     return query
     select t.item_key, f.item_id, i.owner_id, coalesce(i.published_at, t.first_at), i.attributes, f.score
     from unnest(found.ids, found.scores) f(item_id, score)
@@ -119,7 +151,7 @@ begin
         select t.item_key, t.first_at from recdb.item_key t where t.item_id = f.item_id offset 0
     ) t on true
     left join lateral recdb.read_item(f.item_id) i on true
-    where recdb.matches(i.attributes, given.filter, own_path);
+    where f.item_id in (select unnest(kept));
 end
 $$;
 comment on function recdb.steer_filler(record, text, text[], jsonb, text[], record, text[], bigint, jsonb) is
@@ -153,7 +185,9 @@ declare
     path constant jsonpath := recdb.filter_path(filter);
     own_path constant jsonpath := recdb.filter_path(given.filter);
     pins constant boolean := array_remove(given.places, null) <> '{}';
+    buries constant boolean := coalesce(0 = any (given.factors), false);
     shown constant record := recdb.last_shown(given, owner);
+    lowest constant double precision := recdb.lowest_lifted(given, everything, candidates, top, size);
 begin
     with offered as materialized (
         (
@@ -165,16 +199,22 @@ begin
             cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
             where recdb.matches(o.attributes, filter, path) and recdb.matches(o.attributes, given.filter, own_path)
               and c.score / top >= coalesce(given.minimum_score, 0)
+              and (not buries or not exists (
+                  select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
+                  where r.factor = 0 and recdb.matches(o.attributes, r.condition, r.path)))
             limit size + further
         )
         union all
-        select 1000000 + row_number() over ()::integer, n.*, true from recdb.steer_filler(
-            given, owner, excluded, filter, profile.hidden_ids, everything, among, missing, profile.segment) n
-        where missing > 0
+        select case when n.is_popular then 1000000 else 2000000 end + row_number() over ()::integer, n.*
+        from recdb.fill_further(
+            given, profile, owner, excluded, filter, among, everything, candidates, top, missing,
+            lowest is not null) n
+        where missing > 0 or lowest is not null
     ), ruled as (
-        select o.place, coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
+        select o.place, exp(greatest(-230::double precision,  -- 1e-100; other factors follow
+                coalesce(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1), 0)))
                 * min(case r.factor when 0 then 0 else 1 end) as lowers,
-            coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts,
+            exp(least(230::double precision, coalesce(sum(ln(r.factor)) filter (where r.factor > 1), 0))) as lifts,
             bool_or(coalesce(r.factor > 1, true)) as reaches
         from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
         join offered o on recdb.matches(o.attributes, r.condition, r.path)
@@ -183,7 +223,7 @@ begin
     select array_agg(s.item_key), coalesce(array_agg(s.item_id), '{}'), array_agg(s.value),
         array_agg((1 - given.diversity) * s.value + given.diversity), array_agg(s.reason), array_agg(s.owner),
         array_agg(s.topic), case when bool_or(s.list is not null) then array_agg(s.list) end,
-        array_agg(s.attributes), array_agg(s.vector), (select count(*) from offered o where not o.is_popular)
+        array_agg(s.attributes), array_agg(s.vector), (select count(*) from offered o where o.place < 1000000)
     into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
         select v.item_key, v.item_id, v.reason, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
@@ -196,7 +236,8 @@ begin
                 case when f.lifts > 1 then 'boosted' when o.is_popular then 'popular'
                     else 'collaborative_filtering' end as reason,
                 case when pins then o.attributes end as attributes,
-                o.score * coalesce(recdb.fade(o.appeared_at, given.freshness), 1)
+                greatest(o.score, case when f.lifts > 1 then lowest end)
+                    * coalesce(recdb.fade(o.appeared_at, given.freshness), 1)
                     * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
                     * coalesce(f.lowers, 1) as value,
                 coalesce(f.lifts, 1) as lifts
@@ -205,6 +246,7 @@ begin
             left join unnest(shown.item_keys, shown.times) a(item_key, shown_at)
                 on a.item_key = o.item_key and not coalesce(o.item_key = any (profile.item_keys), false)
             where coalesce(f.lowers, 1) > 0 and o.item_id not in (select unnest(excluded))
+              and (o.place < 2000000 or f.lifts > 1)
               and (o.is_popular or f.reaches
                 or o.place <= coalesce((select n.place from offered n offset size - 1 limit 1), o.place))
             offset 0  -- so that lift() is inlined
@@ -223,13 +265,36 @@ comment on function recdb.fill_pool(
     'Internal: the pool of a steered list, with the scores that the scenario makes.';
 
 
+-- recdb.pool_size: from how many of the best items the item at a place is chosen.
+--   parameters  pool   of the scenario
+--               place  in the list, counted from its first page on
+--   returns     the pool; twice as many from three fifths of it on, and so on. It depends on the place alone, so that
+--               a page is the same part of every list that has it
+create or replace function recdb.pool_size(pool bigint, place bigint)
+returns bigint
+language plpgsql immutable parallel safe
+as $$
+begin
+    while place * 5 > pool * 3 loop
+        pool := pool * 2;
+    end loop;
+    return pool;
+end
+$$;
+comment on function recdb.pool_size(bigint, bigint) is
+    'Internal: from how many of the best items the item at a place of a steered list is chosen.';
+
+
 -- recdb.steer_items: a list that a scenario steers.
 --   parameters  given    of read_scenario()
 --               others   as rank_among(); among may be NULL
 --   returns     as rank_items(), without the version; the reason of an item that a rule has lifted is boosted, of one
 --               that a rule has pinned, pinned, and of one with few impressions in an explored place, explored
 --   reads       as fill_pool(); rule, item_vector and little_shown as far as the scenario needs them
--- The pool has popular items too, if it has too few others, or if the limits of the scenario leave too few of these.
+-- The list is chosen part by part, as its pages are: what was chosen counts as excluded. The next part has a pool twice
+-- as large. It begins at its place, or once the limits of the scenario have nothing left of the pool. With fallback, the
+-- popular items follow the others in the pool. Somebody without a personal list gets none from some explored places
+-- alone.
 create or replace function recdb.steer_items(
     served record, given record, profile record, owner text, own_key integer, wanted bigint, excluded text[],
     fallback text, filter jsonb, among text[]
@@ -243,55 +308,89 @@ declare
     top constant double precision := recdb.best_score(
         everything.item_keys, everything.scores, owner, given.listed_only);
     candidates record := everything;
-    -- So large that two more pages fit, in steps of half a pool: the pages of a list are chosen from the same items.
-    size constant bigint := ceil(given.pool * greatest(
-        1, ceil(6.0 * (wanted + cardinality(excluded)) / given.pool) / 2));
-    -- A rule that lifts reaches below the pool, half as far again, and one that pins further.
-    further constant bigint := case when array_remove(given.places, null) <> '{}' then 2000 when 1 < any (given.factors)
-        then size / 2 else 0 end;
-    among_keys constant integer[] := case when among is not null then recdb.find_keys(among) end;
+    few constant integer[] := case when cardinality(among) <= 1000 then recdb.find_keys(among) end;
+    pins constant boolean := array_remove(given.places, null) <> '{}';
+    before constant bigint := case when excluded = '{}' then 0 else (
+        select count(distinct e.id) from unnest(excluded) e(id)) end;
+    seed constant bigint := case when given.explore > 0 then
+        recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text)) end;
+    size bigint := recdb.pool_size(given.pool, before + 1);
+    further bigint;
+    missing bigint;
+    cut bigint;
+    done bigint := 0;
+    is_last boolean;
     pool record;
     explored record;
-    seed bigint;
-    missing bigint;
     list record;
+    keys integer[];
+    ids text[] := '{}';
+    scores double precision[];
+    reasons text[];
     unseen integer[];
 begin
-    if among is not null then
+    if everything.item_keys = '{}' and fallback is distinct from 'popular' and given.explore < 1 then
+        return;
+    end if;
+    if few is not null then
         select coalesce(array_agg(c.item_key order by c.score desc), '{}') as item_keys,
             coalesce(array_agg(c.score order by c.score desc), '{}') as scores
         into candidates
         from unnest(everything.item_keys, everything.scores) c(item_key, score)
-        where c.item_key in (select unnest(among_keys));
+        where c.item_key in (select unnest(few));
+    elsif among is not null then
+        cut := 4 * size;
+        candidates := recdb.best_among(everything, among, cut);
     end if;
     select '{}'::text[] as item_ids into explored;
-    if given.explore > 0 then
-        seed := recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text));
-        explored := recdb.find_explorers(
-            given, seed, profile, owner, filter, among_keys, ceil(given.explore * size)::bigint);
-    end if;
-    missing := case when fallback = 'popular' then greatest(0, size - cardinality(candidates.item_keys)) else 0 end;
     loop
-        pool := recdb.fill_pool(
-            served, given, profile, owner, excluded, filter, among, everything, candidates, top, size, further,
-            missing);
-        if fallback = 'popular' and size - pool.personal > missing then
-            missing := size - pool.personal;
-            continue;
+        if given.explore > 0 then
+            explored := recdb.choose_explorers(
+                given, seed, profile, owner, filter, among, few, ceil(given.explore * size)::bigint);
         end if;
-        list := recdb.choose_list(served.model_id, given, pool, explored, seed, wanted, excluded);
-        exit when fallback is distinct from 'popular' or missing >= wanted or cardinality(list.ids) >= wanted;
-        missing := wanted;
+        -- A rule that lifts reaches below the pool, half as far again, and one that pins further.
+        further := case when pins then 2000 when 1 < any (given.factors) then size / 2 else 0 end;
+        missing := case when fallback = 'popular' then greatest(0, size - cardinality(candidates.item_keys)) else 0 end;
+        loop
+            pool := recdb.fill_pool(
+                served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, size,
+                further, missing);
+            if cardinality(candidates.item_keys) = cut and pool.personal < size + further then
+                cut := null;
+                candidates := recdb.best_among(everything, among, null);
+                continue;
+            end if;
+            exit when fallback is distinct from 'popular' or size - pool.personal <= missing;
+            missing := size - pool.personal;
+        end loop;
+        if pins then
+            pool := recdb.add_pins(
+                served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, pool);
+        end if;
+        is_last := cardinality(pool.item_ids) + before + done < size;
+        list := recdb.choose_list(
+            served.model_id, given, pool, explored, seed,
+            least(wanted, size * 3 / 5 - before) - done, excluded || ids, is_last);
+        keys := keys || list.keys;
+        ids := ids || list.ids;
+        scores := scores || list.scores;
+        reasons := reasons || list.reasons;
+        exit when cardinality(ids) >= wanted or is_last and cardinality(ids) < size * 3 / 5 - before;
+        done := cardinality(ids);
+        size := size * 2;
     end loop;
+    if done > 0 or scores[cardinality(scores)] < 1e-200 then
+        scores := recdb.descending(ids, scores);
+    end if;
     if served.ranks_new_items then
         unseen := array(
             select w.item_key from recdb.new_item w
-            where w.model_id = served.model_id and w.item_key = any (list.keys) and w.users < 2);
+            where w.model_id = served.model_id and w.item_key = any (keys) and w.users < 2);
     end if;
     return query
     select n.id, n.score, case when n.reason = 'collaborative_filtering' and n.item_key = any (unseen)
         then 'content' else n.reason end
-    from unnest(list.keys, list.ids, list.scores, list.reasons) n(item_key, id, score, reason);
+    from unnest(keys, ids, scores, reasons) n(item_key, id, score, reason);
 end
 $$;
 comment on function recdb.steer_items(

@@ -116,45 +116,138 @@ comment on function recdb.before_list(integer, record, text[]) is
     'Internal: the owners, attribute values and vectors of the items that count as chosen before a list begins.';
 
 
--- recdb.find_pins: the items that rules pin to a place.
---   parameters  given, pool, excluded  as choose_list()
---   returns     the place in the pool of each pinned item and the place in the list, in the order of the rules. A rule
---               pins nothing if the pool has no such item, or if an excluded item meets its condition
+-- recdb.groups_at: the groups for which an item of a pool counts.
+--   parameters  given  the row of the scenario
+--               pool   the row of fill_pool()
+--               place  in the pool
+--   returns     group_of() each; some may be NULL
+create or replace function recdb.groups_at(given record, pool record, place integer)
+returns bigint[]
+language plpgsql immutable
+as $$
+begin
+    return array[pool.owners[place], pool.topics[place]] || case when pool.lists[place] is not null then
+        recdb.groups_of(given, null, pool.lists[place]) end;
+end
+$$;
+comment on function recdb.groups_at(record, record, integer) is
+    'Internal: the owner and the values of the attribute for which an item of a pool counts.';
+
+
+-- recdb.is_full: whether a list may have no more items of a group.
+--   parameters  given   the row of the scenario
+--               groups  some groups, of group_of(), or NULLs
+--               counts  the groups of the items that the list has, one after the other
+--   returns     whether one of groups has its number of items
+create or replace function recdb.is_full(given record, groups bigint[], counts bigint[])
+returns boolean
+language plpgsql immutable
+as $$
+declare
+    member bigint;
+begin
+    foreach member in array groups loop
+        if member is not null and cardinality(array_positions(counts, member))
+            >= (case when member & 1 = 1 then given.max_per_owner else given.max_per_number end)
+        then
+            return true;
+        end if;
+    end loop;
+    return false;
+end
+$$;
+comment on function recdb.is_full(record, bigint[], bigint[]) is
+    'Internal: whether a list may have no more items of an owner or of a value of an attribute.';
+
+
+-- recdb.pin_ended: whether a rule pins nothing any more, because an earlier page has its item.
+--   parameters  given     of read_scenario()
+--               number    of the rule, in given
+--               excluded  the ids that count as chosen
+--               before    how many there are
+--   returns     whether its place is among theirs, and one of them meets its condition
 --   reads       read_item() of what is excluded
-create or replace function recdb.find_pins(given record, pool record, excluded text[])
+create or replace function recdb.pin_ended(given record, number integer, excluded text[], before integer)
+returns boolean
+language plpgsql stable
+as $$
+#variable_conflict use_column
+begin
+    return given.places[number] <= before and exists (
+        select from unnest(excluded) e(id)
+        cross join lateral recdb.read_item(e.id) i
+        where recdb.matches(i.attributes, given.conditions[number], given.paths[number]));
+end
+$$;
+comment on function recdb.pin_ended(record, integer, text[], integer) is
+    'Internal: whether a rule pins nothing any more, because an earlier page has its item.';
+
+
+-- recdb.place_pins: the items that rules pin to a place.
+--   parameters  given, pool, excluded  as choose_list()
+--               earlier  the row of before_list()
+--   returns     the place in the pool of each pinned item and the place in the list, which ascend. The excluded items
+--               count as the places before the list; a place may be beyond its end. A rule pins nothing if it has ended,
+--               or if the pool has no such item of which the list may have one more. Of two rules with one place, the
+--               second one gets the next place
+--   reads       as pin_ended()
+create or replace function recdb.place_pins(given record, pool record, earlier record, excluded text[])
 returns table (place integer, target integer)
 language plpgsql stable rows 5
 as $$
 #variable_conflict use_column
 declare
-    pin record;
+    before constant integer := cardinality(earlier.ids);
+    counts bigint[] := earlier.groups;
     taken integer[] := '{}';
-    found_place integer;
+    last_target integer := 0;
+    candidate integer;
 begin
-    for pin in
-        select r.place, r.condition, r.path
-        from unnest(given.conditions, given.paths, given.places) with ordinality r(condition, path, place, number)
-        where r.place is not null
-        order by r.number
-    loop
-        continue when exists (
-            select from unnest(excluded) e(id)
-            cross join lateral recdb.read_item(e.id) i
-            where recdb.matches(i.attributes, pin.condition, pin.path));
-        select p.place into found_place
-        from unnest(pool.attributes) with ordinality p(attributes, place)
-        where recdb.matches(p.attributes, pin.condition, pin.path) and not p.place = any (taken)
-        order by p.place
-        limit 1;
-        if found then
-            taken := taken || found_place;
-            return query select found_place, pin.place;
-        end if;
+    for number in 1 .. cardinality(given.places) loop
+        continue when given.places[number] is null or recdb.pin_ended(given, number, excluded, before);
+        for candidate in
+            select p.place::integer
+            from unnest(pool.attributes) with ordinality p(attributes, place)
+            where recdb.matches(p.attributes, given.conditions[number], given.paths[number])
+              and not p.place = any (taken)
+            order by p.place
+        loop
+            continue when recdb.is_full(given, recdb.groups_at(given, pool, candidate), counts);
+            counts := counts || recdb.groups_at(given, pool, candidate);
+            taken := taken || candidate;
+            last_target := greatest(given.places[number] - before, last_target + 1);
+            return query select candidate, last_target;
+            exit;
+        end loop;
     end loop;
 end
 $$;
-comment on function recdb.find_pins(record, record, text[]) is
+comment on function recdb.place_pins(record, record, record, text[]) is
     'Internal: the items of a steered list that rules pin, and their places.';
+
+
+-- recdb.descending: the scores of a list, so that sorting by them keeps its order.
+--   parameters  ids     the items, in the order of the list
+--               scores  one each
+--   returns     the scores, above 0. One that does not go on below the score above it is that score, or a trifle less
+--               if sorting by id would turn the two around
+create or replace function recdb.descending(ids text[], scores double precision[])
+returns double precision[]
+language plpgsql immutable parallel safe
+as $$
+begin
+    for place in 1 .. cardinality(ids) loop
+        scores[place] := greatest(scores[place], 1e-200);
+        if scores[place] >= scores[place - 1] then
+            scores[place] := scores[place - 1] * case when ids[place] < ids[place - 1] then 1 - 1e-9
+                else 1 end::double precision;
+        end if;
+    end loop;
+    return scores;
+end
+$$;
+comment on function recdb.descending(text[], double precision[]) is
+    'Internal: the scores of a list, so that sorting by them keeps its order.';
 
 
 -- recdb.choose_list: the steered list from its pool.
@@ -165,14 +258,16 @@ comment on function recdb.find_pins(record, record, text[]) is
 --               seed      of explore_seed(); NULL for no explorers
 --               wanted    how many items
 --               excluded  the ids that count as chosen
+--               is_last   whether nothing is left below the pool: then items that are pinned beyond the end come last
 --   returns     one row: arrays of one length, in the order of the list, NULL for an empty one; scores descend, so that
 --               sorting by them keeps the order
---   reads       as before_list(), find_pins() and choose_places()
+--   reads       as before_list(), place_pins() and choose_places()
 -- A pinned item gets the score of the item above it, or 1; an explored one that of the item which it keeps from its
 -- place. The items below it go on with their own scores, a trifle less where a score would come twice in the wrong
 -- order.
 create or replace function recdb.choose_list(
     model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, excluded text[],
+    is_last boolean,
     out keys integer[], out ids text[], out scores double precision[], out reasons text[]
 )
 language plpgsql stable
@@ -184,17 +279,17 @@ declare
     earlier record;
     picked record;
     turns boolean[];
+    placed integer := 0;
     next_pick integer;
     pick integer;
     score double precision := 1;
     last_score double precision := 1;
 begin
+    earlier := recdb.before_list(model_id, given, excluded);
     if array_remove(given.places, null) <> '{}' then
         select coalesce(array_agg(f.place), '{}'), array_agg(f.target) into pinned, targets
-        from recdb.find_pins(given, pool, excluded) f
-        where f.target <= wanted;
+        from recdb.place_pins(given, pool, earlier, excluded) f;
     end if;
-    earlier := recdb.before_list(model_id, given, excluded);
     if explored.item_ids <> '{}' then
         turns := recdb.explored_places(
             given.explore, seed, cardinality(earlier.ids), wanted, targets);
@@ -215,9 +310,12 @@ begin
     end if;
     next_pick := cardinality(pinned) + 1;
     for place in 1 .. wanted loop
-        pick := array_position(targets, place::integer);
-        if pick is null then
-            pick := next_pick;
+        pick := next_pick;
+        if targets[placed + 1] = place or is_last and picked.ids[pick] is null then
+            placed := placed + 1;
+            exit when placed > cardinality(pinned);
+            pick := placed;
+        else
             next_pick := next_pick + 1;
             exit when picked.ids[pick] is null;
             score := least(last_score, picked.scores[pick]);
@@ -234,5 +332,5 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.choose_list(integer, record, record, record, bigint, bigint, text[]) is
+comment on function recdb.choose_list(integer, record, record, record, bigint, bigint, text[], boolean) is
     'Internal: the steered list from its pool.';
