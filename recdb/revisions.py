@@ -90,8 +90,8 @@ def withdraw(*, keep: Collection[str]) -> None:
     """Drop the views and routines that were replayed from `sql/`, so that a revision can drop its tables.
 
     `keep` names the views and routines that this revision and those before it created. The views attached_N, which
-    `recdb attach` makes, stay too. All are dropped at once and without cascade: if an application's own view depends on
-    one of them, PostgreSQL raises an error that names it.
+    `recdb attach` makes, stay too. The triggers that `sql/` made go with their functions. All are dropped at once and
+    without cascade: if an application's own view depends on one of them, PostgreSQL raises an error that names it.
     """
     statement = """
         select
@@ -107,6 +107,15 @@ def withdraw(*, keep: Collection[str]) -> None:
                     and pg_get_functiondef(p.oid) ~ format('[^a-z0-9_]%%s[.]', 'recdb'))
     """
     cursor = psycopg.Cursor(_connection())
+    # The triggers that `sql/` made: their functions go.
+    triggers = in_schema(
+        "select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass) from pg_trigger t "
+        "join pg_class c on c.oid = t.tgrelid "
+        "where c.relnamespace = 'recdb'::regnamespace and not t.tgisinternal and t.tgname ~ '^replayed_'",
+        _schema(),
+    )
+    for (drop_trigger,) in cursor.execute(triggers).fetchall():
+        cursor.execute(drop_trigger)
     views, routines = cursor.execute(in_schema(statement, _schema()), {"keep": list(keep)}).fetchone() or (None, None)
     if views:
         cursor.execute(f"drop view {views}")

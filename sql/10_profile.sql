@@ -36,8 +36,9 @@
 -- touched it.
 --
 -- The other files: 05_missing makes what went with something that an application dropped, 15_input tells good texts
--- from bad ones, 50_explore has neighbors() and similar_items() for analysts, 55_explain explains a list, 60_write has
--- track(), merge_users() and forget_user(), 61_any_ids_lists and 62_any_ids take ids of other types than text,
+-- from bad ones, 16_stored_filters keeps bad filters out of the tables, 50_explore has neighbors() and similar_items()
+-- for analysts, 55_explain explains a list, 60_write has track(), merge_users() and forget_user(), 61_any_ids_lists and
+-- 62_any_ids take ids of other types than text,
 -- 63_public has recommend() in schema public, 64_me answers for the caller alone, 66_impressions records what was
 -- shown, 66_trending and 68_audience have lists of rising items and of users, 67_oddities finds odd data,
 -- 68_experiments says who gets which variant of a list, 69_guards, 71_runs, 72_rebuild and 73_items belong to the

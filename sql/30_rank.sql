@@ -199,7 +199,8 @@ comment on function recdb.reason_for(integer, text) is
 --               places; NULLs for no rules; model_version, the label that ranks, NULL for the active version. While an
 --               experiment runs on the scenario, those of the user's variant
 --   reads       config, scenario, rule, experiment; experiment_at() while an experiment runs anywhere
---   errors      22023 if no scenario has that name
+--   errors      22023 if no scenario has that name; 55000 if its filter cannot be read
+-- A rule whose condition cannot be read does not act.
 create or replace function recdb.read_scenario(scenario text, user_id text)
 returns record
 language plpgsql stable
@@ -220,12 +221,19 @@ begin
             array_agg(r.place order by r.place, r.rule_id) as places
         from recdb.rule r
         where r.scenario = s.name
+          and recdb.filter_problem(r.condition) is null
           and coalesce(r.valid_from <= now(), true)
           and coalesce(r.valid_to > now(), true)
     ) r;
     if given.name is null and scenario is not null then
         raise exception 'no scenario is named "%"', scenario
             using errcode = 'invalid_parameter_value', hint = 'The scenarios: select name from recdb.scenario.';
+    end if;
+    if given.filter is not null and recdb.filter_problem(given.filter) is not null then
+        raise exception '%', format(
+            'the filter of scenario "%s" cannot be read: %s', given.name, recdb.filter_problem(given.filter))
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = format('Correct it: update recdb.scenario set filter = ... where name = %L.', given.name);
     end if;
     if given.experiments and user_id is not null then
         select v.model_version, s.name into assigned

@@ -9,7 +9,8 @@
 --               places         the place of each item, from 1; NULL: their order
 --               shown_at       when the page was shown, within config.impression_retention and at most a day ahead
 --               model_version  the label of the version that ranked the page; NULL: the one that serves the user now
---               variant        the variant that the user got; NULL: the one of the scenario's experiment at that time
+--               variant        the variant that the user got; NULL: the one of the scenario's experiment at that time;
+--                              if one ran, it has to be one of its variants
 --               propensities   for each item, the probability with which the page showed it at its place: above 0, at
 --                              most 1; NULL, and a NULL in it, is unknown
 --   returns     the number of rows
@@ -39,6 +40,15 @@ begin
     has_week := to_regclass(format('recdb.%I', recdb.impression_week(moment))) is not null;
     select e.experiment, e.variant, e.model_version into running
     from recdb.experiment_at(record_impressions.user_id, place_shown, moment) e;
+    if record_impressions.variant <> running.variant and not exists (
+        select from recdb.experiment_variant v
+        where v.experiment = running.experiment and v.name = record_impressions.variant)
+    then
+        raise exception 'experiment % has no variant "%"', running.experiment, record_impressions.variant
+            using errcode = 'invalid_parameter_value', hint = 'It ran on the scenario at that time. Its variants: '
+                || (select string_agg(v.name, ', ' order by v.name collate "C") from recdb.experiment_variant v
+                    where v.experiment = running.experiment) || '.';
+    end if;
     select u.user_key into viewer from recdb.user_key u where u.user_id = record_impressions.user_id;
 
     with page as (

@@ -110,7 +110,9 @@ comment on function recdb.variant(anynonarray, text) is
 --   reads       experiment_variant, model
 --   writes      experiment.started_at; the row of the scenario if there is none
 --   errors      42704 for an unknown experiment; 55000 if it has started before, has fewer than two variants, names a
---               model version that is not kept or a scenario without a row, or another experiment runs on its scenario
+--               model version that is not kept or a scenario without a row, or if another experiment runs on its
+--               scenario or is named by the scenario's row
+-- Of two that start at once on a scenario, one waits for the other, and then finds it running.
 create or replace function recdb.start_experiment(experiment text)
 returns void
 language plpgsql volatile
@@ -126,6 +128,12 @@ begin
         raise exception 'there is no experiment "%"', start_experiment.experiment
             using errcode = 'undefined_object', hint = 'The experiments: select name from recdb.experiment.';
     end if;
+    insert into recdb.scenario (name) values (found_row.scenario) on conflict (name) do nothing;
+    perform from recdb.scenario s
+    where s.name = found_row.scenario
+       or s.name in (select v.scenario from recdb.experiment_variant v where v.experiment = found_row.name)
+    order by s.name
+    for update;
     problem := case
         when found_row.started_at is not null then 'it has started before: give a new one another name'
         when (select count(*) from recdb.experiment_variant v where v.experiment = found_row.name) < 2 then
@@ -148,6 +156,11 @@ begin
             select format('experiment %s runs on scenario %s', e.name, e.scenario)
             from recdb.experiment e
             where e.scenario = found_row.scenario and e.started_at is not null and e.stopped_at is null
+        ), (
+            select format('the row of scenario %s follows experiment %s: first, update recdb.scenario '
+                'set experiment = null where name = %L', s.name, s.experiment, s.name)
+            from recdb.scenario s
+            where s.name = found_row.scenario and s.experiment <> found_row.name
         ))
     end;
     if problem is not null then
@@ -156,13 +169,12 @@ begin
                 hint = 'Its variants: select * from recdb.experiment_variant. Kept versions: recdb.models.';
     end if;
     update recdb.experiment e set started_at = now() where e.name = found_row.name;
-    insert into recdb.scenario (name) values (found_row.scenario) on conflict (name) do nothing;
 end
 $$;
 comment on function recdb.start_experiment(text) is
     'Lets an experiment begin. Error 55000 if it has started before, has fewer than two variants, names a model '
-    'version that is not kept or a scenario without a row, or if another experiment runs on its scenario; 42704 for an '
-    'unknown experiment.';
+    'version that is not kept or a scenario without a row, or if another experiment runs on its scenario or is named '
+    'by the scenario''s row; 42704 for an unknown experiment.';
 
 
 -- recdb.stop_experiment: let a running experiment end: from then on every user gets the usual list.
@@ -187,3 +199,116 @@ end
 $$;
 comment on function recdb.stop_experiment(text) is
     'Ends a running experiment: from then on every user gets the usual list. Error 55000 if it does not run.';
+
+
+-- recdb.keep_compared: keep a row of scenario as experiments need it.
+--   returns     a trigger of scenario
+--   errors      55000 if a running experiment compares the row that goes or gets another name, runs on it under its old
+--               name, or is not the experiment that the row is to follow; also for one that has stopped; 23503 for an
+--               unknown one
+-- Without it, users would get another list than the one for which their impressions count. Variants of an experiment
+-- that has not started follow a new name. It runs as the owner: whoever may edit the rows has no right on the others.
+create or replace function recdb.keep_compared()
+returns trigger
+language plpgsql security definer
+set search_path from current
+as $$
+declare
+    gone constant text := case when tg_op = 'DELETE' or tg_op = 'UPDATE' and new.name <> old.name then old.name end;
+    follows constant boolean := tg_op <> 'DELETE' and new.experiment is not null
+        and (tg_op = 'INSERT' or (new.experiment, new.name) is distinct from (old.experiment, old.name));
+    problem text;
+begin
+    problem := case
+        when gone is not null then (
+            select format('scenario "%s" stays as long as experiment %s runs', gone, e.name)
+            from recdb.experiment e
+            where e.started_at is not null and e.stopped_at is null
+              and (exists (
+                      select from recdb.experiment_variant v where v.experiment = e.name and v.scenario = gone)
+                  or tg_op = 'UPDATE' and (e.scenario = gone or e.name = old.experiment))
+            order by e.name
+            limit 1)
+        end;
+    if problem is null and follows then
+        problem := (
+            select case when f.stopped_at is not null then format('experiment %s has stopped', f.name)
+                when r.name is not null then format('experiment %s runs on scenario "%s"', r.name, new.name) end
+            from (select new.experiment as name) n
+            left join recdb.experiment f on f.name = n.name
+            left join recdb.experiment r on r.scenario = new.name and r.name <> n.name
+                and r.started_at is not null and r.stopped_at is null);
+        if not exists (select from recdb.experiment e where e.name = new.experiment) then
+            raise exception 'there is no experiment "%"', new.experiment
+                using errcode = 'foreign_key_violation', hint = 'The experiments: select name from recdb.experiment.';
+        end if;
+    end if;
+    if problem is not null then
+        raise exception '%', problem
+            using errcode = 'object_not_in_prerequisite_state', hint = 'To stop one: recdb experiment stop NAME.';
+    end if;
+    if tg_op = 'UPDATE' and gone is not null then
+        update recdb.experiment_variant v set scenario = new.name
+        where v.scenario = gone and exists (
+            select from recdb.experiment e where e.name = v.experiment and e.started_at is null);
+    end if;
+    return case when tg_op = 'DELETE' then old else new end;
+end
+$$;
+comment on function recdb.keep_compared() is
+    'Internal: a trigger of scenario: error 55000 for a change that would give users of a running experiment another '
+    'list than its variants say, or if the row is to follow an experiment that cannot decide there.';
+create or replace trigger replayed_experiments before insert or delete or update of name, experiment on recdb.scenario
+    for each row execute function recdb.keep_compared();
+
+
+-- recdb.follow_experiment: let the rows of scenario follow an experiment that gets another name, or forget one that goes.
+--   returns     a trigger of experiment
+--   writes      scenario.experiment
+create or replace function recdb.follow_experiment()
+returns trigger
+language plpgsql security definer
+set search_path from current
+as $$
+begin
+    update recdb.scenario s set experiment = case when tg_op = 'UPDATE' then new.name end
+    where s.experiment = old.name;
+    return null;
+end
+$$;
+comment on function recdb.follow_experiment() is
+    'Internal: a trigger of experiment: rows of scenario follow its new name, or no experiment if it goes.';
+create or replace trigger replayed_names after delete or update of name on recdb.experiment
+    for each row execute function recdb.follow_experiment();
+
+
+-- recdb.lost_experiments: rows that name an experiment or a scenario that is not there, which an older recdb let in.
+--   returns     such as: scenario "home" follows experiment e_old; the statement that ends it
+--   reads       scenario, experiment, experiment_variant
+create or replace function recdb.lost_experiments()
+returns table (name text, statement text)
+language sql stable
+begin atomic
+    select format('scenario "%s" follows experiment %s, which is not there', s.name, s.experiment),
+        format('update recdb.scenario set experiment = null where name = %L;', s.name)
+    from recdb.scenario s
+    where s.experiment is not null and not exists (select from recdb.experiment e where e.name = s.experiment)
+    union all
+    select format('scenario "%s" follows experiment %s, and not %s, which runs there', s.name, s.experiment, e.name),
+        format('update recdb.scenario set experiment = null where name = %L;', s.name)
+    from recdb.scenario s
+    join recdb.experiment e on e.scenario = s.name and e.name <> s.experiment
+    where e.started_at is not null and e.stopped_at is null
+      and exists (select from recdb.experiment f where f.name = s.experiment)
+    union all
+    select format('variant %s of experiment %s has the list of scenario "%s", which has no row', v.name, e.name,
+            v.scenario),
+        format('select recdb.stop_experiment(%L);', e.name)
+    from recdb.experiment e
+    join recdb.experiment_variant v on v.experiment = e.name
+    where e.started_at is not null and e.stopped_at is null and v.scenario is not null
+      and not exists (select from recdb.scenario s where s.name = v.scenario)
+    order by 1;
+end;
+comment on function recdb.lost_experiments() is
+    'Internal: rows that name an experiment or a scenario that is not there, so that lists do not follow a variant.';

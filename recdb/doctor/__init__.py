@@ -52,6 +52,7 @@ INSTALLATION_CHECKS: Mapping[str, Check] = {
     "user vectors": serving.check_vectors,
     "impressions": shown.check_impressions,
     "pages": shown.check_pages,
+    "steering": shown.check_steering,
     "recall": recall.check_recall,
     "roles": installation.check_roles,
     "grants": installation.check_grants,

@@ -49,6 +49,17 @@ def check_impressions(connection: psycopg.Connection) -> Verdict | None:
     return Verdict("ok", f"{weeks} weeks, {size(total)}")
 
 
+def check_steering(connection: psycopg.Connection) -> Verdict | None:
+    """Every filter of a scenario and every condition of a rule can be read, and lists follow their experiments."""
+    rows = connection.execute("select name, problem, statement from recdb.unread_filters()").fetchall()
+    if not rows:
+        lost = connection.execute("select name, statement from recdb.lost_experiments()").fetchall()
+        return Verdict("warn", some([row[0] for row in lost]), " ".join(row[1] for row in lost)) if lost else None
+    named = [f"{name} ({problem})" for name, problem, _ in rows]
+    fix = f"correct them, or remove them: {' '.join(statement for *_, statement in rows)}"
+    return Verdict("fail", f"lists cannot follow them: {some(named)}", fix)
+
+
 def check_pages(connection: psycopg.Connection) -> Verdict | None:
     """Every row of an attached table of impressions is one. Reads the rows of config.impression_retention."""
     (relations,) = fetch_row(

@@ -3,10 +3,13 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import psycopg
 import pytest
 from support.data import column, recommend, record, tastes, train
+from support.doctor import find, findings
+from support.waiting import until, waits_for_a_lock
 
 from recdb.database import Database
 from recdb.everyone import recommend_all
@@ -92,13 +95,124 @@ def test_lists_follow_the_model_version_of_the_variant(shared: psycopg.Connectio
     assert batch == [(user, *row[:2]) for user in USERS for row in recommend(shared, user, 8)]
 
 
-def test_a_variant_without_its_scenario_gets_the_usual_list(shared: psycopg.Connection) -> None:
-    usual = {user: recommend(shared, user, 8) for user in USERS}
-    shared.execute("insert into recdb.scenario (name, filter) values ('short-lived', '{\"odd\": true}')")
-    start(shared, "lost", "home", ("a", None, "short-lived"), ("b", None, None))
-    assert any(recommend(shared, user, 8, scenario="home") != usual[user] for user in USERS)
+def refuse(connection: psycopg.Connection, statement: str, said: str) -> None:
+    refused = pytest.raises(
+        (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.ForeignKeyViolation), match=said
+    )
+    with refused, connection.transaction():
+        connection.execute(statement)  # type: ignore[call-overload]
+
+
+def test_the_scenario_of_a_variant_stays_while_the_experiment_runs(shared: psycopg.Connection) -> None:
+    shared.execute("insert into recdb.scenario (name, filter) values ('early', '{\"odd\": true}')")
+    shared.execute("insert into recdb.experiment (name, scenario) values ('lost', 'home')")
+    shared.execute("insert into recdb.experiment_variant (experiment, name, scenario) "
+                   "values ('lost', 'a', 'early'), ('lost', 'b', null)")  # fmt: skip
+    shared.execute("update recdb.scenario set name = 'short-lived' where name = 'early'")
+    shared.execute("select recdb.start_experiment('lost')")
+    lists = {user: recommend(shared, user, 8, scenario="home") for user in USERS}
+    assert any(lists[user] != recommend(shared, user, 8) for user in USERS)
+    for statement in (
+        "delete from recdb.scenario where name = 'short-lived'",
+        "update recdb.scenario set name = 'other' where name = 'short-lived'",
+        "update recdb.scenario set name = 'other' where name = 'home'",
+    ):
+        refuse(shared, statement, "stays as long as experiment lost runs")
+    shared.execute("update recdb.scenario set note = 'a', name = name, experiment = experiment")
+    assert {user: recommend(shared, user, 8, scenario="home") for user in USERS} == lists
+    shared.execute("select recdb.stop_experiment('lost')")
+    shared.execute("update recdb.scenario set name = 'other' where name = 'home'")
     shared.execute("delete from recdb.scenario where name = 'short-lived'")
-    assert all(recommend(shared, user, 8, scenario="home") == usual[user] for user in USERS)
+
+
+def test_a_row_follows_an_experiment_that_can_decide_there(shared: psycopg.Connection) -> None:
+    follow = "update recdb.scenario set experiment = %s where name = 'home'"
+    shared.execute("insert into recdb.scenario (name) values ('home'), ('mail')")
+    start(shared, "odd", "mail", ("usual", None, None), ("even", None, "steered"))
+    refuse(shared, "update recdb.scenario set experiment = 'ood' where name = 'home'", 'no experiment "ood"')
+    shared.execute(follow, ["odd"])
+    refused = pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="home follows experiment odd: first, up")
+    with refused, shared.transaction():
+        start(shared, "new", "home", ("usual", None, None), ("even", None, "steered"))
+    shared.execute(follow, [None])
+    start(shared, "new", "home", ("usual", None, None), ("even", None, "steered"))
+    refuse(shared, "update recdb.scenario set experiment = 'odd' where name = 'home'", "new runs on scenario")
+    shared.execute(follow, ["new"])
+    shared.execute("select recdb.stop_experiment('odd')")
+    refuse(shared, "insert into recdb.scenario (name, experiment) values ('search', 'odd')", "odd has stopped")
+
+
+def test_a_row_follows_the_new_name_of_its_experiment(shared: psycopg.Connection) -> None:
+    shared.execute("insert into recdb.experiment (name, scenario) values ('draft', 'mail')")
+    shared.execute("insert into recdb.scenario (name, experiment) values ('home', 'draft')")
+    followed = "select experiment from recdb.scenario where name = 'home'"
+    shared.execute("update recdb.experiment set name = 'ready'")
+    assert column(shared.execute(followed)) == ["ready"]
+    shared.execute("delete from recdb.experiment")
+    assert column(shared.execute(followed)) == [None]
+
+
+def test_doctor_names_rows_of_old_that_keep_lists_from_their_experiment(shared: psycopg.Connection) -> None:
+    start(shared, "odd", "home", ("usual", None, None), ("even", None, "steered"))
+    assert "steering" not in findings(shared)
+    for statement, said in (
+        ("update recdb.scenario set experiment = 'gone' where name = 'home'", "experiment gone, which is not there"),
+        ("delete from recdb.scenario where name = 'steered'", 'scenario "steered", which has no row'),
+    ):
+        shared.execute("set local session_replication_role = replica")
+        shared.execute(statement)  # type: ignore[call-overload]
+        shared.execute("set local session_replication_role = origin")
+        found = find(shared, "steering")
+        assert found.state == "warn" and found.fix is not None and said in found.message
+        shared.execute(found.fix)
+        assert "steering" not in findings(shared)
+
+
+def test_a_variant_that_the_running_experiment_does_not_have_is_an_error(shared: psycopg.Connection) -> None:
+    record = "select recdb.impressions('u1', '{i1}'::text[], 'home', variant => %s)"
+    shared.execute(record, ["zzz"])  # The application's own: no experiment runs.
+    start(shared, "odd", "home", ("usual", None, None), ("even", None, "steered"))
+    for variant in ("usual", "even", None):
+        shared.execute(record, [variant])
+    refused = pytest.raises(psycopg.errors.InvalidParameterValue, match='experiment odd has no variant "zzz"')
+    with refused, shared.transaction():
+        shared.execute(record, ["zzz"])
+    own = variants(shared, "odd")["u1"]
+    recorded = "select experiment, variant from recdb.impression_new where user_id = 'u1' order by experiment, variant"
+    of_odd = sorted([("odd", "even"), ("odd", "usual"), ("odd", own)])
+    assert shared.execute(recorded).fetchall() == [*of_odd, (None, "zzz")]
+
+
+def test_of_two_that_start_at_once_one_is_told_of_the_other(
+    versions: psycopg.Connection, module_database: Database
+) -> None:
+    names = ("first", "second")
+    for name in names:
+        versions.execute("insert into recdb.experiment (name, scenario) values (%s, 'home')", [name])
+        versions.execute(
+            "insert into recdb.experiment_variant (experiment, name) values (%s, 'a'), (%s, 'b')", [name] * 2
+        )
+    said: list[str | None] = []
+
+    def start_second() -> None:
+        with psycopg.connect(module_database.conninfo, application_name="starter") as other:
+            try:
+                other.execute("select recdb.start_experiment('second')")
+            except psycopg.errors.ObjectNotInPrerequisiteState as error:
+                said.append(error.diag.message_primary)
+
+    try:
+        with psycopg.connect(module_database.conninfo) as one:
+            one.execute("select recdb.start_experiment('first')")
+            thread = Thread(target=start_second)
+            thread.start()
+            until(lambda: bool(said) or waits_for_a_lock(versions, "starter"))
+            one.commit()
+            thread.join()
+        assert said == ["experiment second cannot start: experiment first runs on scenario home"]
+    finally:
+        versions.execute("delete from recdb.experiment where name = any (%s)", [list(names)])
+        versions.execute("delete from recdb.scenario where name = 'home'")
 
 
 def test_lists_and_figures_follow_the_same_experiment(shared: psycopg.Connection) -> None:

@@ -337,7 +337,7 @@ def test_wrong_settings_are_refused(connection: psycopg.Connection) -> None:
         "explore = 1.1", "explore_for = '0'", "explore_below = 0", "filter = '1'",
         "filter = '\"price <\"'", "fallback = 'x'", "minimum_score = 2", "pool = 5",
     ):  # fmt: skip
-        with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.SyntaxError)), connection.transaction():
+        with pytest.raises(psycopg.errors.CheckViolation), connection.transaction():
             connection.execute(f"update recdb.scenario set {wrong}")  # type: ignore[call-overload]
     for rule in ("'{}', -1, null", "'{}', null, 0", "'{}', null, null", "'{}', 1, 1", "'[]', 1, null"):
         with pytest.raises(psycopg.errors.CheckViolation), connection.transaction():
