@@ -225,16 +225,24 @@ class OfflineEvaluator:
 
     def rows(self, params: Params, validation: ValidationUsers) -> float:
         """Return how many weights recommend() adds up per call, the mean over users: a call's time grows with it."""
-        rows = 0.0
-        limit = self._limit(params)
-        if params.blend > 0:
-            near = self._nearest(params, validation)
-            lengths = np.diff(self._matrix(0.0, limit).indptr)
-            counted = near.similarities[:, : params.neighbors] > 0
-            rows += float((lengths[near.users[:, : params.neighbors]] * counted).sum())
-        if params.blend < 1:
-            lengths = self._learned(params, validation).neighbors + (self._self_weight(params) > 0)
-            rows += float((self._matrix(0.0, limit)[validation.users] @ lengths).sum())
+        return self.user_rows(params, validation) + self.item_rows(params, validation)
+
+    def user_rows(self, params: Params, validation: ValidationUsers) -> float:
+        """Return how many of these weights are those of the user-based part."""
+        if params.blend == 0:
+            return 0.0
+        near = self._nearest(params, validation)
+        lengths = np.diff(self._matrix(0.0, self._limit(params)).indptr)
+        counted = near.similarities[:, : params.neighbors] > 0
+        rows = float((lengths[near.users[:, : params.neighbors]] * counted).sum())
+        return rows / max(len(validation.users), 1)
+
+    def item_rows(self, params: Params, validation: ValidationUsers) -> float:
+        """Return how many of these weights are those of the item-based part."""
+        if params.blend == 1:
+            return 0.0
+        lengths = self._learned(params, validation).neighbors + (self._self_weight(params) > 0)
+        rows = float((self._matrix(0.0, self._limit(params))[validation.users] @ lengths).sum())
         return rows / max(len(validation.users), 1)
 
     def _limit(self, params: Params) -> int:

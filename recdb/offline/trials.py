@@ -124,21 +124,31 @@ class Trials:
         return None if fitted is None else self._try(fitted, among)
 
     def _fitted(self, params: Params, keep: str, among: ValidationUsers) -> Params | None:
-        """Take fewer score sources, and fewer items of each, until the cost is low enough; `keep` stays as it is."""
+        """Take fewer score sources, and fewer items of each, until the cost is low enough; `keep` stays as it is.
+
+        Of the weights that a call may add up, each part gets at least its share of the score: a part that counts little
+        needs few.
+        """
         most_rows = self.most_rows
         if np.isinf(most_rows):
             return params
         for _ in range(10):
             if self.clock() >= self._deadline:
                 raise OutOfTime
-            rows = self.evaluator.rows(params, among)
-            if rows <= most_rows:
+            rows = {
+                "neighbors": self.evaluator.user_rows(params, among),
+                "item_neighbors": self.evaluator.item_rows(params, among),
+            }
+            total = sum(rows.values())
+            if total <= most_rows:
                 return params
-            factor = max(0.3, 0.97 * most_rows / rows)
-            names = [name for name in ("neighbors", "item_neighbors") if name != keep and matters(params, name)]
-            if all(getattr(params, name) * factor < 8 for name in names):
-                names = [name for name in COSTLY if name != keep]
-            lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * factor)) for name in names}
+            names = [name for name in rows if name != keep and matters(params, name)]
+            share = {"neighbors": params.blend, "item_neighbors": 1 - params.blend} if len(names) > 1 else {}
+            room = {name: max(share.get(name, 0.0) * most_rows, most_rows - total + rows[name]) for name in names}
+            factors = {name: min(1.0, max(0.3, 0.97 * room[name] / max(rows[name], 1))) for name in names}
+            if all(getattr(params, name) * factors[name] < 8 for name in names):
+                factors = {name: max(0.3, 0.97 * most_rows / total) for name in COSTLY if name != keep}
+            lower: dict[str, Any] = {name: max(1, int(getattr(params, name) * by)) for name, by in factors.items()}
             if replace(params, **lower) == params:
                 return None
             params = replace(params, **lower)

@@ -96,6 +96,21 @@ def test_a_search_keeps_to_its_cost_and_shows_the_gain_of_a_higher_one(mixed: Ev
     assert max(trial.rows for trial in bounded.trials[1:]) > cheapest * 1.5
 
 
+def test_a_part_that_counts_little_gives_way_to_the_other_where_the_cost_is_bounded(mixed: Events) -> None:
+    """Each part keeps its share of the weights of a call, and all that the other part leaves."""
+    most = 300.0
+    search = searched(mixed, 60, most_rows=most)
+
+    blended = [params for params in search.proven if 0 < params.blend < 1]
+    assert len(blended) > 2
+    for params in blended:
+        people = search.evaluator.user_rows(params, search.evaluator.all_users)
+        items = search.evaluator.item_rows(params, search.evaluator.all_users)
+        assert people + items <= most
+        assert people <= params.blend * most or items >= 0.6 * (most - people)
+        assert items >= 0.6 * (1 - params.blend) * most or params.item_neighbors in (40, 100, 200, 400)
+
+
 @pytest.mark.parametrize(
     ("passed", "worked", "counted"),
     [(10.0, 15.0, 10.0), (10.0, 7.0, 7.0), (10.0, 1.0, 5.0)],
