@@ -132,9 +132,13 @@ def require_nothing_to_lose(connection: psycopg.Connection, tables: tuple[str, .
 
 MADE_BY_OTHERS = """
     with moved as (
-        select p.relid::oid as oid
+        select m.oid
         from unnest(%s::text[]) n(name)
-        cross join lateral pg_catalog.pg_partition_tree(to_regclass('recdb.' || n.name)) p
+        cross join lateral (
+            select to_regclass('recdb.' || n.name)::oid as oid
+            union
+            select p.relid::oid from pg_catalog.pg_partition_tree(to_regclass('recdb.' || n.name)) p
+        ) m
     )
     select format('trigger %%I of %%s', t.tgname, t.tgrelid::regclass)
     from moved m join pg_catalog.pg_trigger t on t.tgrelid = m.oid and not t.tgisinternal

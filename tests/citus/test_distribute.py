@@ -115,6 +115,7 @@ def test_what_an_administrator_set_comes_back(make: Callable[[], Database]) -> N
             "alter table recdb.user_vector_1 alter column weights set statistics 7",
         ):
             connection.execute(statement)
+    migrate.upgrade(database)  # which grants analysts the partitions that the training made
     definitions = schema_of(database)
     spread.distribute(database, 2, silent)
     with connect(database, autocommit=True) as connection:  # and what is set while the tables are spread
