@@ -154,6 +154,20 @@ comment on function recdb.keep_definitions_here() is
     'Internal: lets Citus copy no definition to other nodes until this transaction ends.';
 
 
+-- recdb.await_move: wait until no `recdb distribute` is moving recdb's tables, nor will before this transaction ends.
+--   reads       no row. It names the tables in a string: what is planned later finds them where they are then
+create or replace function recdb.await_move()
+returns void
+language plpgsql stable
+as $$
+begin
+    execute 'select from recdb.interaction i, recdb.user_vector v where false';
+end
+$$;
+comment on function recdb.await_move() is
+    'Internal: waits until no `recdb distribute` is moving recdb''s tables.';
+
+
 -- recdb.write_reader: give a function that reads interactions its body.
 --   parameters  target   the function
 --               queries  the first reads recdb's own store, and each of the others an attached table
@@ -243,8 +257,8 @@ comment on function recdb.write_read_interactions() is
 
 
 -- recdb.fit_functions: let the functions that read spread tables plan as Citus needs it.
---   writes      the settings of nearest_users() and nearest_strangers(), and the functions that combine_interactions()
---               writes
+--   writes      the settings of nearest_users() and nearest_strangers(), and what they do first; move_interactions();
+--               and the functions that combine_interactions() writes
 -- A search of the nearest users asks every node, and Citus has no plan for that with open parameters. Without Citus,
 -- one plan for all calls is quicker, and recommend() asks for one. A read needs no transaction on the nodes, unless one
 -- is open there; a call of recommend() would begin and end one on each of them.
@@ -270,6 +284,24 @@ begin
             execute format('alter function %s set search_path = pg_catalog, pg_temp', target);
         end if;
     end loop;
+    if recdb.is_distributed(to_regclass('recdb.interaction')) then
+        -- Citus changes no user_id in place: another node may hold the rows of the other user.
+        perform recdb.write_body('recdb.move_interactions(text, text)', 'language plpgsql volatile', '
+declare
+    gone recdb.interaction;
+    moved bigint := 0;
+begin
+    for gone in
+        delete from recdb.interaction i where i.user_id = move_interactions.from_id returning i.*
+    loop
+        gone.user_id := move_interactions.to_id;
+        insert into recdb.interaction overriding system value values (gone.*);
+        moved := moved + 1;
+    end loop;
+    return moved;
+end
+');
+    end if;
     perform recdb.combine_interactions();
 end
 $$;
