@@ -177,6 +177,8 @@ def test_doctor_says_that_a_worker_is_away(three_nodes: Nodes) -> None:
     try:
         fill(database)
         spread.distribute(database, 2, silent)
+        with connect(database, autocommit=True) as connection:
+            whole = findings(connection)
         execute(three_nodes[2], "postgres", "alter database away allow_connections off")
         execute(
             three_nodes[2], "postgres", "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'away'"
@@ -185,6 +187,13 @@ def test_doctor_says_that_a_worker_is_away(three_nodes: Nodes) -> None:
             found = find(connection, "nodes")
             assert found.state == "fail"
             assert three_nodes[2].host in found.message
+            # The others say that they do not know, and advise nothing else.
+            all_found = findings(connection)
+            assert set(whole) <= set(all_found)
+            changed = [name for name in whole if all_found[name].state != whole[name].state and name != "nodes"]
+            assert {"shards", "searches", "durability", "writers"} <= set(changed)
+            assert {all_found[name].state for name in changed} == {"warn"}
+            assert not [name for name in changed if "recdb" in str(all_found[name].fix)]
         with pytest.raises(RecdbError, match="no answer from"):
             spread.distribute(database, None, silent)
     finally:
