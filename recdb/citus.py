@@ -43,6 +43,12 @@ def is_worker(connection: psycopg.Connection) -> bool:
     return bool(found)
 
 
+def require_coordinator(connection: psycopg.Connection) -> None:
+    """Raise RecdbError on a worker of a cluster, where Citus would pass on to all nodes what is dropped or changed."""
+    if is_worker(connection):
+        raise RecdbError("this server is a worker of a Citus cluster", "connect to the coordinator: recdb is there")
+
+
 def keep_definitions_here(connection: psycopg.Connection) -> None:
     """Let Citus copy no definition to other nodes until this transaction ends.
 

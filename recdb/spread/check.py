@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.citus import SPREAD_TABLES, has_citus, is_distributed, is_worker
+from recdb.citus import SPREAD_TABLES, has_citus, is_distributed, require_coordinator
 from recdb.database import fetch_row
 from recdb.errors import InvalidInput, RecdbError
 
@@ -31,8 +31,7 @@ def require_citus(connection: psycopg.Connection) -> None:
             "this database has no extension citus",
             "a superuser runs: create extension citus; on every node, and adds the nodes with citus_add_node()",
         )
-    if is_worker(connection):
-        raise RecdbError("this server is a worker of a Citus cluster", "run this on the coordinator")
+    require_coordinator(connection)
 
 
 def find_cluster(connection: psycopg.Connection) -> Cluster:

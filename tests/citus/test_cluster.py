@@ -7,13 +7,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.citus import ask, drop_database, execute, fill, make_database
+from support.citus import ask, drop_database, execute, fill, lists, make_database
 from support.data import column
 from support.doctor import find, findings
 from support.servers import Server
 from support.waiting import until
 
-from recdb import migrate, spread
+from recdb import job, migrate, spread
+from recdb.data import generate
 from recdb.database import Database, connect
 from recdb.errors import RecdbError
 from recdb.progress import silent
@@ -169,6 +170,28 @@ def test_a_worker_takes_no_installation(three_nodes: Nodes) -> None:
     make_database(three_nodes, "elsewhere")
     with pytest.raises(RecdbError, match="is a worker of a Citus cluster"):
         migrate.upgrade(Database(three_nodes[1].conninfo("elsewhere"), "test"))
+    drop_database(three_nodes, "elsewhere")
+
+
+def test_a_worker_takes_no_command_that_changes_the_cluster(three_nodes: Nodes) -> None:
+    database = make_database(three_nodes, "elsewhere")
+    fill(database)
+    spread.distribute(database, 2, silent)
+    expected = lists(database)
+    worker = Database(three_nodes[1].conninfo("elsewhere"), "test")
+    for command in (
+        lambda: migrate.uninstall(worker),
+        lambda: spread.distribute(worker, 2, silent),
+        lambda: spread.undo(worker, silent),
+        lambda: job.run(worker),
+        lambda: generate.generate(worker, users=3, items=3, count=9, days=9, seed=1),
+    ):
+        with pytest.raises(RecdbError, match="is a worker of a Citus cluster") as refused:
+            command()
+        assert "the coordinator" in str(refused.value.hint)
+    with connect(worker, autocommit=True) as connection:
+        assert "worker of a Citus cluster" in find(connection, "recdb").message
+    assert lists(database) == expected
     drop_database(three_nodes, "elsewhere")
 
 
