@@ -168,6 +168,83 @@ comment on function recdb.await_move() is
     'Internal: waits until no `recdb distribute` is moving recdb''s tables.';
 
 
+-- recdb.read_afresh: let this transaction ask for rows on this server as it asks other nodes.
+-- A statement that began before `recdb distribute` has ended does not see the rows that it moved here. A connection to
+-- this server does.
+create or replace function recdb.read_afresh()
+returns void
+language plpgsql volatile
+as $$
+begin
+    perform set_config('citus.enable_local_execution', 'off', true);
+end
+$$;
+comment on function recdb.read_afresh() is
+    'Internal: lets a statement that began before `recdb distribute` has ended see the rows that it moved.';
+
+
+-- recdb.spread_by: the transaction that spread the vectors of users.
+--   returns     its number, for which the catalogue has the last 32 bits: the newest number that has these, but for
+--               numbers that are still to come; NULL where they are not spread
+--   reads       Citus' catalogue, as of now: that is why it is volatile
+create or replace function recdb.spread_by()
+returns xid8
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    newest constant bigint := coalesce(pg_current_xact_id_if_assigned(), pg_snapshot_xmax(pg_current_snapshot()))
+        ::text::bigint;
+    spread_in bigint;
+begin
+    if recdb.is_distributed(to_regclass('recdb.user_vector')) then
+        execute 'select d.xmin::text::bigint from pg_catalog.pg_dist_partition d where d.logicalrelid = $1'
+        into spread_in using to_regclass('recdb.user_vector');
+    end if;
+    spread_in := (newest >> 32 << 32) + spread_in;
+    return (case when spread_in > newest then spread_in - (1::bigint << 32) else spread_in end)::text::xid8;
+end
+$$;
+comment on function recdb.spread_by() is
+    'Internal: the number of the transaction in which `recdb distribute` spread the vectors of users; NULL without.';
+
+
+-- recdb.spread_guard: the first statement of each function that reads a spread table.
+--   returns     the SQL: it calls read_afresh(), if a statement began before the tables were spread
+--   reads       spread_by()
+create or replace function recdb.spread_guard()
+returns text
+language plpgsql volatile
+set search_path from current
+as $$
+begin
+    return format(E'    if not pg_visible_in_snapshot(%L::xid8, pg_current_snapshot()) then\n'
+        '        perform recdb.read_afresh();\n    end if;\n', recdb.spread_by());
+end
+$$;
+comment on function recdb.spread_guard() is
+    'Internal: the SQL by which functions see the rows that `recdb distribute` moved while their statement waited.';
+
+
+-- recdb.refuse_moved: say that a statement failed because `recdb distribute` moved its tables meanwhile.
+--   parameters  began  the snapshot of the statement
+--   reads       spread_by()
+--   errors      40001, if the statement began before the tables were spread
+create or replace function recdb.refuse_moved(began pg_snapshot)
+returns void
+language plpgsql volatile
+as $$
+begin
+    if not pg_visible_in_snapshot(recdb.spread_by(), refuse_moved.began) then
+        raise exception 'recdb distribute has moved tables that this statement waited for'
+            using errcode = 'serialization_failure', hint = 'Run it again.';
+    end if;
+end
+$$;
+comment on function recdb.refuse_moved(pg_snapshot) is
+    'Internal: error 40001 for a statement that began before `recdb distribute` had ended.';
+
+
 -- recdb.write_reader: give a function that reads interactions its body.
 --   parameters  target   the function
 --               queries  the first reads recdb's own store, and each of the others an attached table
@@ -207,7 +284,7 @@ begin
     -- A parallel worker cannot ask another node.
     return recdb.write_body(target, 'language plpgsql stable' || settings
             || ' set plan_cache_mode = auto set citus.select_opens_transaction_block = off',
-        E'\n#variable_conflict use_column\n' || declared || E'begin\n    return query '
+        E'\n#variable_conflict use_column\n' || declared || E'begin\n' || recdb.spread_guard() || '    return query '
             || array_to_string(array[own] || queries[2:], E';\n    return query ') || E';\nend\n');
 end
 $$;
@@ -241,7 +318,7 @@ begin
 declare
     ignored constant text[] := array(select g.user_id from recdb.ignored_user g);
 begin
-    return query
+' || recdb.spread_guard() || '    return query
         select i.user_id, i.item_id, i.kind, i.created_at, i.value
         from recdb.interaction i
         where i.user_id <> all (ignored);
@@ -280,6 +357,9 @@ begin
         if spread then
             execute format('alter function %s set search_path = pg_catalog, pg_temp '
                 'set plan_cache_mode = auto set citus.select_opens_transaction_block = off', target);
+            if position('read_afresh' in pg_get_functiondef(target)) = 0 then
+                execute replace(pg_get_functiondef(target), E'\nbegin\n', E'\nbegin\n' || recdb.spread_guard());
+            end if;
         else
             execute format('alter function %s set search_path = pg_catalog, pg_temp', target);
         end if;
@@ -291,7 +371,7 @@ declare
     gone recdb.interaction;
     moved bigint := 0;
 begin
-    for gone in
+' || recdb.spread_guard() || '    for gone in
         delete from recdb.interaction i where i.user_id = move_interactions.from_id returning i.*
     loop
         gone.user_id := move_interactions.to_id;

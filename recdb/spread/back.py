@@ -19,9 +19,12 @@ from recdb.job.rebuild import vacuum
 from recdb.migrate import replay_definitions, require_installed
 from recdb.progress import Report
 from recdb.spread.check import find_cluster
-from recdb.spread.hold import hold_tables, key_columns, partitions_of
+from recdb.spread.hold import HOLD_WAIT, hold_tables, key_columns, partitions_of
 
 SUFFIX = "_here"
+NUMBERS = {"interaction": "interaction_id", "user": "user_key"}
+"""The number by which the rows of a table are taken in parts, by the first word of its name."""
+ROWS_A_COPY = 50_000
 COPIED = "including defaults including constraints including storage including comments"
 
 
@@ -58,8 +61,8 @@ def undo(database: Database, report: Report, *, dry_run: bool = False) -> list[s
             lines.append(f"recdb.{table}: {-(-(size or 0) // (1 << 20)):,} MB, from the nodes to the coordinator")
         if dry_run:
             return lines
-        with naming_the_blocker(database), connection.transaction():
-            hold_tables(connection)
+        with naming_the_blocker(database, HOLD_WAIT), connection.transaction():
+            hold_tables(connection, views=True)
             bring_back(connection, cluster.spread, report)
         reach("brought back")
         report("gathering statistics")
@@ -70,6 +73,7 @@ def undo(database: Database, report: Report, *, dry_run: bool = False) -> list[s
 def bring_back(connection: psycopg.Connection, tables: tuple[str, ...], report: Report) -> None:
     """Put a local table in the place of each spread one, with its rows, indexes and rights."""
     made: list[Made] = []
+    place = sequence_place(connection)
     for table in tables:
         report(f"bringing back {table}")
         partitions = partitions_of(connection, table)
@@ -95,7 +99,7 @@ def bring_back(connection: psycopg.Connection, tables: tuple[str, ...], report: 
             rename(connection, f"{one.name}{SUFFIX}", one.name)
         for now, then in one.indexes.items():
             connection.execute(sql.SQL("alter index {} rename to {}").format(named(now), sql.Identifier(then)))
-    rename_sequence(connection)
+    rename_sequence(connection, place)
     connection.execute("select recdb.fit_functions()")
 
 
@@ -132,8 +136,42 @@ def copy_leaf(connection: psycopg.Connection, table: str, *, identity: bool = Fa
     copied = f"{COPIED} including identity" if identity else COPIED
     connection.execute(sql.SQL(f"create table {{}} (like {{}} {copied})").format(new, old))
     copy_attributes(connection, table)
-    connection.execute(sql.SQL("insert into {} overriding system value select * from {}").format(new, old))
+    copy_rows(connection, table)
     return Made(table, make_indexes(connection, table))
+
+
+def copy_rows(connection: psycopg.Connection, table: str) -> None:
+    """Fill the new table from the spread one, frozen: a call that waits for the new table sees rows of no transaction
+    that ended after the call began, but frozen rows.
+
+    They go by way of this process, in parts that its memory holds.
+    """
+    new, old, number = named(f"{table}{SUFFIX}"), named(table), sql.Identifier(NUMBERS[table.partition("_")[0]])
+    columns = sql.SQL(", ").join(
+        sql.Identifier(name)
+        for (name,) in connection.execute(
+            "select a.attname from pg_attribute a where a.attrelid = to_regclass('recdb.' || quote_ident(%s)) "
+            "and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum",
+            [table],
+        ).fetchall()
+    )
+    into = sql.SQL("copy {} ({}) from stdin (format binary, freeze)").format(new, columns)
+    last = -(1 << 31)  # Citus takes it for a number of the column's type
+    while True:
+        numbers = sql.SQL("select {0} as number from {1} where {0} > {2} order by {0} limit {3}").format(
+            number, old, last, ROWS_A_COPY
+        )
+        (end,) = fetch_row(connection, sql.SQL("select max(n.number) from ({}) n").format(numbers))
+        if end is None:
+            return
+        rows = sql.SQL("select {} from {} where {} between {} and {}").format(columns, old, number, last + 1, end)
+        with connection.cursor() as cursor:
+            with cursor.copy(sql.SQL("copy ({}) to stdout (format binary)").format(rows)) as read:
+                parts = list(read)
+            with cursor.copy(into) as write:
+                for part in parts:
+                    write.write(part)
+        last = end
 
 
 def make_indexes(connection: psycopg.Connection, table: str) -> dict[str, str]:
@@ -190,16 +228,21 @@ def copy_attributes(connection: psycopg.Connection, table: str) -> None:
         connection.execute(sql.SQL("grant {} on {} to {}").format(sql.SQL(privilege), new, sql.SQL(role)))
 
 
-def rename_sequence(connection: psycopg.Connection) -> None:
-    """Give the sequence of interaction_id its name and its place back."""
-    (name, last) = fetch_row(
-        connection,
-        "select pg_get_serial_sequence('recdb.interaction', 'interaction_id'), "
-        "(select max(i.interaction_id) from recdb.interaction i)",
-    )
+def sequence_place(connection: psycopg.Connection) -> tuple[int, bool]:
+    """Return the last number of the sequence of interaction_id, and whether a row had it."""
+    (name,) = fetch_row(connection, "select pg_get_serial_sequence('recdb.interaction', 'interaction_id')")
+    (last, used) = fetch_row(connection, f"select s.last_value, s.is_called from {name} s")
+    return last, used
+
+
+def rename_sequence(connection: psycopg.Connection, place: tuple[int, bool]) -> None:
+    """Give the sequence of interaction_id its name and its place back.
+
+    The number of an erased interaction is not given again. Rows that came through a worker have numbers far above.
+    """
+    (name,) = fetch_row(connection, "select pg_get_serial_sequence('recdb.interaction', 'interaction_id')")
     connection.execute("select recdb.revoke_grants(%s::regclass)", [name])
-    if last is not None:
-        connection.execute("select setval(%s::regclass, %s)", [name, last])
+    connection.execute("select setval(%s::regclass, %s, %s)", [name, *place])
     if not name.endswith(".interaction_interaction_id_seq"):
         connection.execute(f"alter sequence {name} rename to interaction_interaction_id_seq")
 
