@@ -17,6 +17,7 @@ from recdb.progress import Report
 from recdb.spread.check import (
     check_number,
     find_cluster,
+    require_free_tables,
     require_nodes,
     require_one_table,
     require_sources_here,
@@ -47,6 +48,7 @@ def distribute(database: Database, shards: int | None, report: Report, *, dry_ru
         require_sources_here(connection)
         require_one_table(connection)
         todo = [table for table in SPREAD_TABLES if table not in cluster.spread]
+        require_free_tables(connection, todo)
         lines = list(plan_lines(connection, todo, number, cluster.nodes))
         if dry_run:
             return lines
