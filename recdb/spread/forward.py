@@ -55,6 +55,8 @@ def distribute(database: Database, shards: int | None, report: Report, *, dry_ru
         if todo:
             with naming_the_blocker(database, HOLD_WAIT), connection.transaction():
                 hold_tables(connection)
+                # Citus keeps one copy of a shard that it hashes; more of them would need as many nodes.
+                connection.execute("select set_config('citus.shard_replication_factor', '1', true)")
                 for table in todo:
                     report(f"spreading {table}")
                     spread(connection, table, number)
