@@ -100,7 +100,7 @@ comment on function recdb.count_bytes() is
 
 
 -- recdb.await_commits: wait for transactions that have ended on this server, and are still to end on other nodes.
---   returns     true; false if one has not ended after 10 seconds, such as on a node that is away. Then a row that this
+--   returns     true; false if one has not ended after 10 seconds, and if a node does not answer. Then a row that this
 --               transaction does not see may be of a transaction that it takes for ended
 --   reads       pg_prepared_xacts on every node, if the interactions are spread
 -- Citus commits in two phases: a transaction that wrote on several nodes ends here first.
@@ -115,13 +115,18 @@ declare
     started constant timestamptz := clock_timestamp();
     awaited text[];
     open_now text[];
+    all_answer boolean;
 begin
     if not recdb.is_distributed(to_regclass('recdb.interaction')) then
         return true;
     end if;
     loop
-        execute 'select array_agg(g.gid) from pg_catalog.run_command_on_all_nodes($1) r '
-            'cross join lateral unnest(r.result::text[]) g(gid) where r.success' into open_now using question;
+        execute 'select array_agg(g.gid), bool_and(r.success) from pg_catalog.run_command_on_all_nodes($1) r '
+            'left join lateral unnest(case when r.success then r.result::text[] end) g(gid) on true'
+        into open_now, all_answer using question;
+        if not all_answer then
+            return false;
+        end if;
         awaited := case when awaited is null then coalesce(open_now, '{}')
             else array(select a.gid from unnest(awaited) a(gid) where a.gid = any (coalesce(open_now, '{}'))) end;
         if awaited = '{}' then

@@ -217,6 +217,8 @@ def test_doctor_says_that_a_worker_is_away(three_nodes: Nodes) -> None:
             assert {"shards", "searches", "durability", "writers"} <= set(changed)
             assert {all_found[name].state for name in changed} == {"warn"}
             assert not [name for name in changed if "recdb" in str(all_found[name].fix)]
+            # What has not ended there is not known either.
+            assert connection.execute("select recdb.await_commits()").fetchone() == (False,)
         with pytest.raises(RecdbError, match="no answer from"):
             spread.distribute(database, None, silent)
     finally:
