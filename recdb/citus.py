@@ -44,7 +44,7 @@ def is_worker(connection: psycopg.Connection) -> bool:
 
 
 def require_coordinator(connection: psycopg.Connection) -> None:
-    """Raise RecdbError on a worker of a cluster, where Citus would pass on to all nodes what is dropped or changed."""
+    """Raise RecdbError on a worker of a cluster, where Citus would pass on each change to all nodes."""
     if is_worker(connection):
         raise RecdbError("this server is a worker of a Citus cluster", "connect to the coordinator: recdb is there")
 

@@ -32,7 +32,7 @@ def ask_nodes(connection: psycopg.Connection, question: str) -> list[tuple[str, 
 
 
 def unanswered(answers: list[tuple[str, bool, str | None]]) -> Verdict | None:
-    """Return a verdict if a node has not answered: what it would say is not known."""
+    """Return a verdict if a node has not answered."""
     away = [name for name, success, _ in answers if not success]
     return Verdict("warn", f"no answer from {some(away)}", START) if away else None
 

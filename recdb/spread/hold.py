@@ -47,6 +47,8 @@ def hold_views(connection: psycopg.Connection) -> None:
     for (view,) in views:
         # No view of recdb has this option; PostgreSQL locks the view to take it away.
         connection.execute(sql.SQL("alter view recdb.{} reset (check_option)").format(sql.Identifier(view)))
+    # The tables' names are to change on every node.
+    connection.execute("select set_config('citus.enable_ddl_propagation', 'on', true)")
 
 
 def partitions_of(connection: psycopg.Connection, table: str) -> list[str]:
