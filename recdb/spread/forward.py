@@ -104,6 +104,8 @@ def spread(connection: psycopg.Connection, table: str, shards: int) -> None:
         "colocate_with => 'none')",
         [table, KEYS[table], shards],
     )
+    if table != "interaction":  # whose rows here a call may still read, see drop_copied()
+        empty(connection, leaves)
     for leaf in slow:
         build_spread_index(connection, leaf)
 
@@ -111,8 +113,8 @@ def spread(connection: psycopg.Connection, table: str, shards: int) -> None:
 def drop_copied(connection: psycopg.Connection, report: Report) -> None:
     """Empty the tables here whose rows were copied to the nodes.
 
-    Not in the transaction that copies them: a call that waited for it may still have the plan that reads the rows here.
-    Such a call holds the table, and so this waits until it has its rows.
+    Not in the transaction that copies the interactions: a call that waited for it may still have the plan that reads
+    the rows here. Such a call holds the table, and so this waits until it has its rows.
     """
     leaves = [
         leaf
@@ -125,12 +127,16 @@ def drop_copied(connection: psycopg.Connection, report: Report) -> None:
     report("emptying the tables on the coordinator")
     with connection.transaction():
         hold_tables(connection)
-        for leaf in leaves:
-            connection.execute(
-                "select pg_catalog.truncate_local_data_after_distributing_table(to_regclass("
-                "'recdb.' || quote_ident(%s)))",
-                [leaf],
-            )
+        empty(connection, leaves)
+
+
+def empty(connection: psycopg.Connection, tables: list[str]) -> None:
+    """Remove the rows of spread tables that are still here."""
+    for table in tables:
+        connection.execute(
+            "select pg_catalog.truncate_local_data_after_distributing_table(to_regclass('recdb.' || quote_ident(%s)))",
+            [table],
+        )
 
 
 def drop_hnsw(connection: psycopg.Connection, table: str) -> bool:
