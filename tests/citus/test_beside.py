@@ -69,7 +69,11 @@ def test_the_page_says_what_citus_refuses(application: Database, statement: str)
 )
 def test_a_join_with_the_catalogue_leaves_the_session_open(application: Database, statement: str) -> None:
     with psycopg.connect(application.conninfo, autocommit=True) as connection:
-        connection.execute("insert into recdb.item (item_id, embedding) values ('i1', '[1,2]')")
+        # One row would be read before any is sent to another node.
+        connection.execute(
+            "insert into recdb.item (item_id, embedding) "
+            "select 'i' || n, format('[%s,1]', n)::vector from generate_series(0, 59) n"
+        )
         assert connection.execute(statement).fetchall()
         assert connection.execute("select 1").fetchone() == (1,)
     assert ask(application, "select count(*) from recdb.items") > 0
