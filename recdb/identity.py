@@ -44,7 +44,7 @@ def no_standby(database: Database) -> NoStandby:
     )
 
 
-class Comparison:
+class SameDatabase:
     """The connections that lead to a standby of the primary: each is compared once, so a call costs nothing."""
 
     def __init__(self, database: Database) -> None:

@@ -30,7 +30,7 @@ from recdb.arguments import Id, id_of
 from recdb.calls import Call, Name, Row
 from recdb.database import APPLICATION_NAME, KEEPALIVES, Database
 from recdb.errors import InvalidInput, RecdbError, Unavailable
-from recdb.identity import ASKED, BEGIN, COMPARE_WAIT, NOTHING_TO_COMPARE, Comparison
+from recdb.identity import ASKED, BEGIN, COMPARE_WAIT, NOTHING_TO_COMPARE, SameDatabase
 from recdb.positions import END, Positions, number_of_position, text_of_position
 from recdb.schemas import with_schema
 from recdb.translate import translate
@@ -121,7 +121,7 @@ class Reads:
         self._options = {name: value for name, value in OPTIONS.items() if name not in given}
         self._check = with_schema(CHECK, database.schema)
         self._identity_of = IDENTITY.in_schema(database.schema)
-        self.comparison = Comparison(database)
+        self.comparison = SameDatabase(database)
         self._standby_from = self._primary_from = self._answered_at = 0.0
         self._complaint: str | None = None
         self._lock = threading.Lock()

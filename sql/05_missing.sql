@@ -149,19 +149,6 @@ begin
     if to_regclass('recdb.user_item_settled_key') is null then
         create unique index user_item_settled_key on recdb.user_item_settled (user_key, position);
     end if;
-    -- Partitions have indexes of their own: 65_partitions makes them.
-    if (select c.relkind from pg_catalog.pg_class c where c.oid = 'recdb.interaction'::regclass) = 'r' then
-        if to_regclass('recdb.interaction_user') is null then
-            create index interaction_user on recdb.interaction (user_id, created_at) include (item_id, kind, value);
-        end if;
-        if to_regclass('recdb.interaction_recorded') is null then
-            create index interaction_recorded on recdb.interaction using brin ((recorded_in::text::bigint))
-                with (pages_per_range = 32, autosummarize = on);
-        end if;
-        if to_regclass('recdb.interaction_created') is null then
-            create index interaction_created on recdb.interaction (created_at);
-        end if;
-    end if;
     if to_regclass('recdb.user_attributes_attributes') is null then
         create index user_attributes_attributes on recdb.user_attributes using gin (attributes jsonb_path_ops);
     end if;

@@ -47,8 +47,8 @@
 -- tables, 78_broken says what is missing until `recdb init` has repaired it, 79_attached_impressions copies
 -- impressions from an application's own table, 79_failing and 79_failing_items find the rows of attached tables that
 -- cannot be read, 79_items reads embeddings and shows the catalogue, 80_views has the views for analysts,
--- 81_online_metrics and 82_logged the figures of what was shown, 83_replicas says whether a standby is fresh enough, and whose,
--- and 90_grants grants all of this to five roles.
+-- 81_online_metrics and 82_logged the figures of what was shown, 83_replicas says whether a standby is fresh enough,
+-- and whose it is, and 90_grants grants all of this to five roles.
 -- 65_partitions has the partitions of recdb's own interactions, 65_retention deletes old ones; 83_partitioning and
 -- 84_partitioned are the steps of `recdb partition`, and 83_obstacles says what it may not do.
 --

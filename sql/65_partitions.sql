@@ -54,6 +54,69 @@ comment on function recdb.revoke_grants(regclass) is
     'Internal: takes all grants on a new table or sequence back, such as those of default privileges.';
 
 
+-- recdb.setting_list: the SQL of storage options.
+--   parameters  settings  as the catalogue has them: name=value
+--               prefix    before each name
+--   returns     a list with commas; NULL if there is no option
+create or replace function recdb.setting_list(settings text[], prefix text default '')
+returns text
+language sql immutable parallel safe
+begin atomic
+    select string_agg(
+        format('%s%I = %L', setting_list.prefix, split_part(s.setting, '=', 1),
+            substr(s.setting, strpos(s.setting, '=') + 1)), ', ')
+    from unnest(setting_list.settings) s(setting);
+end;
+comment on function recdb.setting_list(text[], text) is
+    'Internal: the SQL of storage options, from the form that the catalogue has.';
+
+
+-- recdb.copy_settings: give a table that takes the place of another one the settings that an administrator made there.
+--   parameters  source  the table that has them
+--               target  the new one, still without rows
+--   writes      its storage options and tablespace, and the statistics targets and options of its columns. A
+--               tablespace that recdb's owner may not use stays behind
+create or replace function recdb.copy_settings(source regclass, target regclass)
+returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    statement text;
+begin
+    for statement in
+        select format('alter table %s set (%s)', copy_settings.target,
+            concat_ws(', ', recdb.setting_list(c.reloptions), recdb.setting_list(t.reloptions, 'toast.')))
+        from pg_catalog.pg_class c
+        left join pg_catalog.pg_class t on t.oid = c.reltoastrelid
+        where c.oid = copy_settings.source::oid and coalesce(c.reloptions, t.reloptions) is not null
+          and (select n.relkind from pg_catalog.pg_class n where n.oid = copy_settings.target::oid) = 'r'
+        union all
+        select format('alter table %s set tablespace %I', copy_settings.target, s.spcname)
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_tablespace s on s.oid = c.reltablespace
+        where c.oid = copy_settings.source::oid and has_tablespace_privilege(s.oid, 'create')
+        union all
+        select format('alter table %s alter column %I set statistics %s', copy_settings.target, a.attname,
+            a.attstattarget)
+        from pg_catalog.pg_attribute a
+        where a.attrelid = copy_settings.source::oid and a.attnum > 0 and not a.attisdropped
+          and a.attstattarget::integer >= 0
+        union all
+        select format('alter table %s alter column %I set (%s)', copy_settings.target, a.attname,
+            recdb.setting_list(a.attoptions))
+        from pg_catalog.pg_attribute a
+        where a.attrelid = copy_settings.source::oid and a.attnum > 0 and not a.attisdropped
+          and a.attoptions is not null
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+comment on function recdb.copy_settings(regclass, regclass) is
+    'Internal: gives a new table the storage options, the tablespace and the statistics targets of another one.';
+
+
 -- recdb.add_partition: make a partition by time of a table without a default partition.
 --   parameters  parent        the name of the table
 --               name          of the partition
@@ -170,38 +233,66 @@ comment on function recdb.interaction_partitions() is
     'Internal: the partitions of interaction, with the time that each of them holds.';
 
 
--- recdb.index_interactions: make the indexes of a table that holds interactions.
+-- recdb.index_interactions: make the indexes of a table that holds interactions, as far as they are missing.
 --   parameters  name    the table
 --               packed  true: its rows are in the order of their users, so that the entries of a user share one list,
 --                       and the rows of a user one page or two. False: rows come in as they happen; the index of the
---                       users holds all columns that a list reads, and the times are nearly in order
+--                       users holds all columns that a list reads, and the times are nearly in order. NULL: it is the
+--                       whole store, with a primary key, where rows of any time may come in
 create or replace function recdb.index_interactions(name text, packed boolean)
 returns void
 language plpgsql volatile
 set search_path from current
 as $$
+declare
+    made record;
 begin
-    if packed then
-        execute format('create index %I on recdb.%I (user_id) with (fillfactor = 100)', name || '_user', name);
-        execute format('create unique index %I on recdb.%I (interaction_id) with (fillfactor = 100)', name || '_id',
-            name);
-    else
-        execute format('create index %I on recdb.%I (user_id, created_at) include (item_id, kind, value)',
-            name || '_user', name);
-        execute format('create unique index %I on recdb.%I (interaction_id)', name || '_id', name);
-        execute format('create index %I on recdb.%I using brin (created_at) '
-            'with (pages_per_range = 32, autosummarize = on)', name || '_created', name);
+    for made in
+        select format('%I', index_interactions.name || '_' || d.suffix) as index, d.uniqueness, d.definition
+        from (values
+            ('user', index_interactions.packed, '', '(user_id) with (fillfactor = 100)'),
+            ('user', index_interactions.packed is not true, '',
+                '(user_id, created_at) include (item_id, kind, value)'),
+            ('id', index_interactions.packed, 'unique ', '(interaction_id) with (fillfactor = 100)'),
+            ('id', not index_interactions.packed, 'unique ', '(interaction_id)'),
+            ('created', not index_interactions.packed, '',
+                'using brin (created_at) with (pages_per_range = 32, autosummarize = on)'),
+            ('created', index_interactions.packed is null, '', '(created_at)'),
+            ('recorded', true, '', 'using brin ((recorded_in::text::bigint)) '
+                'with (pages_per_range = 32, autosummarize = on)')
+        ) d(suffix, here, uniqueness, definition)
+        where d.here
+    loop
+        if to_regclass('recdb.' || made.index) is null then
+            execute format('create %sindex %s on recdb.%I %s', made.uniqueness, made.index, name, made.definition);
+        end if;
+    end loop;
+    if packed is null then
+        return;
     end if;
-    execute format('create index %I on recdb.%I using brin ((recorded_in::text::bigint)) '
-        'with (pages_per_range = 32, autosummarize = on)', name || '_recorded', name);
     -- For a subscriber of logical replication: interaction has no primary key.
     execute format('alter table recdb.%I replica identity using index %I', name, name || '_id');
     -- Index-only scans need pages that VACUUM has visited.
-    execute format('alter table recdb.%I set (autovacuum_vacuum_insert_scale_factor = 0.02)', name);
+    if not exists (
+        select from pg_catalog.pg_class c, unnest(c.reloptions) o(setting)
+        where c.oid = to_regclass(format('recdb.%I', index_interactions.name))
+          and starts_with(o.setting, 'autovacuum_vacuum_insert_scale_factor='))
+    then
+        execute format('alter table recdb.%I set (autovacuum_vacuum_insert_scale_factor = 0.02)', name);
+    end if;
 end
 $$;
 comment on function recdb.index_interactions(text, boolean) is
-    'Internal: makes the indexes of a table that holds interactions.';
+    'Internal: makes the indexes of a table that holds interactions, as far as they are missing.';
+
+-- Those that an application dropped. Partitions have theirs from the functions that make them.
+do $$
+begin
+    if (select c.relkind from pg_catalog.pg_class c where c.oid = to_regclass('recdb.interaction')) = 'r' then
+        perform recdb.index_interactions('interaction', null);
+    end if;
+end
+$$;
 
 
 -- recdb.add_interaction_partitions: make the partitions of interaction that are needed soon.
@@ -238,9 +329,10 @@ begin
         then
             return 0;
         end if;
-        execute format('create table recdb.%I (like recdb.interaction including defaults including constraints)',
-            part.name);
+        execute format('create table recdb.%I (like recdb.interaction including defaults including constraints '
+            'including storage including compression)', part.name);
         perform recdb.revoke_grants(format('recdb.%I', part.name)::regclass);
+        perform recdb.copy_settings('recdb.interaction_rest'::regclass, format('recdb.%I', part.name)::regclass);
         select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into columns
         from pg_catalog.pg_attribute a
         where a.attrelid = 'recdb.interaction'::regclass and a.attnum > 0 and not a.attisdropped

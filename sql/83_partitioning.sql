@@ -167,29 +167,40 @@ begin
         return false;
     end if;
     if begin_partitioning.source = 'interaction_rest' then
-        execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints) '
-            'partition by range (created_at)';
+        execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints '
+            'including storage including compression) partition by range (created_at)';
         execute 'create table recdb.interaction_next_rest partition of recdb.interaction_next default';
         perform recdb.revoke_grants('recdb.interaction_next_rest'::regclass);
+        perform recdb.copy_settings('recdb.interaction_rest'::regclass, 'recdb.interaction_next_rest'::regclass);
         perform recdb.index_interactions('interaction_next_rest', false);
     elsif begin_partitioning.source <> 'interaction' then
-        execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints)';
+        execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints '
+            'including storage including compression)';
         execute format('alter table recdb.interaction_next add constraint interaction_span '
             'check (created_at >= %L and created_at < %L)', part.starts, part.ends);
     else
         execute 'create table recdb.interaction_next (like recdb.interaction including defaults including constraints '
-            'including comments including identity including generated)'
+            'including comments including identity including generated including storage including compression)'
             || case when begin_partitioning.target = 'none' then '' else ' partition by range (created_at)' end;
         execute format('comment on table recdb.interaction_next is %L',
             obj_description('recdb.interaction'::regclass, 'pg_class'));
     end if;
     perform recdb.revoke_grants('recdb.interaction_next'::regclass);
+    if begin_partitioning.source <> 'interaction_rest' then
+        perform recdb.copy_settings(format('recdb.%I', begin_partitioning.source)::regclass,
+            'recdb.interaction_next'::regclass);
+    end if;
+    if begin_partitioning.target = 'none' then
+        -- The settings of a table that is partitioned are those of its columns only.
+        perform recdb.copy_settings('recdb.interaction_rest'::regclass, 'recdb.interaction_next'::regclass);
+    end if;
     if begin_partitioning.source = 'interaction' then
         perform recdb.revoke_grants(pg_get_serial_sequence('recdb.interaction_next', 'interaction_id')::regclass);
     end if;
     if begin_partitioning.source = 'interaction' and begin_partitioning.target <> 'none' then
         execute 'create table recdb.interaction_rest partition of recdb.interaction_next default';
         perform recdb.revoke_grants('recdb.interaction_rest'::regclass);
+        perform recdb.copy_settings('recdb.interaction'::regclass, 'recdb.interaction_rest'::regclass);
         perform recdb.index_interactions('interaction_rest', false);
     end if;
     execute format('create trigger note_change after insert or update or delete on recdb.%I '
@@ -237,6 +248,8 @@ begin
         execute format('create table recdb.%I partition of recdb.interaction_next for values from (%L) to (%L)',
             destination, part.starts, part.ends);
         perform recdb.revoke_grants(format('recdb.%I', destination)::regclass);
+        perform recdb.copy_settings(format('recdb.%I', state.source)::regclass,
+            format('recdb.%I', destination)::regclass);
     end if;
     perform set_config('work_mem', current_setting('maintenance_work_mem'), true);
     execute format(
@@ -274,12 +287,7 @@ begin
         return;
     end if;
     execute 'alter table recdb.interaction_next add constraint interaction_next_pkey primary key (interaction_id)';
-    execute 'create index interaction_next_user on recdb.interaction_next (user_id, created_at) '
-        'include (item_id, kind, value)';
-    execute 'create index interaction_next_recorded on recdb.interaction_next '
-        'using brin ((recorded_in::text::bigint)) with (pages_per_range = 32, autosummarize = on)';
-    execute 'create index interaction_next_created on recdb.interaction_next (created_at)';
-    execute 'alter table recdb.interaction_next set (autovacuum_vacuum_insert_scale_factor = 0.02)';
+    perform recdb.index_interactions('interaction_next', null);
 end
 $$;
 comment on function recdb.index_one_table() is

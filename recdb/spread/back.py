@@ -17,15 +17,18 @@ from recdb.faults import reach
 from recdb.job.lock import job_lock, naming_the_blocker
 from recdb.job.rebuild import vacuum
 from recdb.migrate import replay_definitions, require_installed
+from recdb.preconditions import check_owner
 from recdb.progress import Report
-from recdb.spread.check import find_cluster
+from recdb.spread.check import find_cluster, require_nothing_to_lose
 from recdb.spread.hold import HOLD_WAIT, hold_tables, key_columns, partitions_of
 
 SUFFIX = "_here"
 NUMBERS = {"interaction": "interaction_id", "user": "user_key"}
 """The number by which the rows of a table are taken in parts, by the first word of its name."""
 ROWS_A_COPY = 50_000
-COPIED = "including defaults including constraints including storage including comments"
+COPIED = "including defaults including constraints including storage including compression including comments"
+IDENTITIES = {"f": "full", "n": "nothing"}
+"""The replica identities that name no index."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,11 @@ def undo(database: Database, report: Report, *, dry_run: bool = False) -> list[s
         if connection is None:
             raise RecdbError("a training is running: nothing was changed", "try again when it is done")
         require_installed(connection)
+        check_owner(connection)
         cluster = find_cluster(connection)
         if not cluster.spread:
             raise RecdbError("recdb is not spread over nodes: nothing was changed")
+        require_nothing_to_lose(connection, cluster.spread)
         lines = []
         for table in cluster.spread:
             (size,) = fetch_row(
@@ -73,7 +78,7 @@ def undo(database: Database, report: Report, *, dry_run: bool = False) -> list[s
 def bring_back(connection: psycopg.Connection, tables: tuple[str, ...], report: Report) -> None:
     """Put a local table in the place of each spread one, with its rows, indexes and rights."""
     made: list[Made] = []
-    place = sequence_place(connection)
+    sequence = read_sequence(connection)
     for table in tables:
         report(f"bringing back {table}")
         partitions = partitions_of(connection, table)
@@ -99,7 +104,8 @@ def bring_back(connection: psycopg.Connection, tables: tuple[str, ...], report: 
             rename(connection, f"{one.name}{SUFFIX}", one.name)
         for now, then in one.indexes.items():
             connection.execute(sql.SQL("alter index {} rename to {}").format(named(now), sql.Identifier(then)))
-    rename_sequence(connection, place)
+    if "interaction" in tables:
+        give_sequence(connection, sequence)
     connection.execute("select recdb.fit_functions()")
 
 
@@ -177,74 +183,115 @@ def copy_rows(connection: psycopg.Connection, table: str) -> None:
 def make_indexes(connection: psycopg.Connection, table: str) -> dict[str, str]:
     """Make a table's indexes on the new table; return their names for now and the names that they get."""
     rows = connection.execute(
-        "select c.relname, pg_get_indexdef(i.indexrelid), i.indisprimary from pg_index i "
-        "join pg_class c on c.oid = i.indexrelid where i.indrelid = to_regclass('recdb.' || %s::text) order by c.oid",
+        "select c.relname, pg_get_indexdef(i.indexrelid), i.indisprimary, i.indisunique, coalesce(s.spcname, ''), "
+        "obj_description(c.oid, 'pg_class'), r.relreplident::text = 'i' and i.indisreplident "
+        "from pg_index i join pg_class c on c.oid = i.indexrelid join pg_class r on r.oid = i.indrelid "
+        "left join pg_tablespace s on s.oid = c.reltablespace "
+        "where i.indrelid = to_regclass('recdb.' || %s::text) order by c.oid",
         [table],
     ).fetchall()
     names = {}
-    for place, (name, definition, primary) in enumerate(rows):
+    new = named(f"{table}{SUFFIX}")
+    for place, (name, definition, primary, unique, tablespace, comment, identity) in enumerate(rows):
+        now = f"{table}{SUFFIX}_{place}"
+        connection.execute("select set_config('default_tablespace', %s, true)", [tablespace])
         if primary:
             columns = key_columns(connection, table, with_user=False)
             connection.execute(
-                sql.SQL("alter table {} add constraint {} primary key ({})").format(
-                    named(f"{table}{SUFFIX}"), sql.Identifier(f"{table}{SUFFIX}_{place}"), columns
-                )
+                sql.SQL("alter table {} add constraint {} primary key ({})").format(new, sql.Identifier(now), columns)
             )
         else:
             _, _, rest = definition.partition(" USING ")
+            create = sql.SQL("create unique index {} on {} using " if unique else "create index {} on {} using ")
+            connection.execute(create.format(sql.Identifier(now), new) + sql.SQL(rest))
+        if comment:
+            connection.execute(sql.SQL("comment on index {} is {}").format(named(now), sql.Literal(comment)))
+        if identity:
             connection.execute(
-                sql.SQL("create index {} on {} using ").format(
-                    sql.Identifier(f"{table}{SUFFIX}_{place}"), named(f"{table}{SUFFIX}")
-                )
-                + sql.SQL(rest)
+                sql.SQL("alter table {} replica identity using index {}").format(new, sql.Identifier(now))
             )
-        names[f"{table}{SUFFIX}_{place}"] = name
+        names[now] = name
+    connection.execute("select set_config('default_tablespace', '', true)")
     return names
 
 
 def copy_attributes(connection: psycopg.Connection, table: str) -> None:
-    """Give the new table the comment, the storage parameters and the rights of the spread one."""
-    comment, options, grants = fetch_row(
+    """Give the new table the comment, the settings, the rights and the replica identity of the spread one."""
+    new = named(f"{table}{SUFFIX}")
+    connection.execute("select recdb.revoke_grants(to_regclass('recdb.' || %s::text))", [f"{table}{SUFFIX}"])
+    connection.execute(
+        "select recdb.copy_settings(to_regclass('recdb.' || %s::text), to_regclass('recdb.' || %s::text))",
+        [table, f"{table}{SUFFIX}"],
+    )
+    comment, identity, grants = fetch_row(
         connection,
         """
-        select obj_description(c.oid, 'pg_class'), array_to_string(c.reloptions, ', '),
-            array(
-                select format('%%s to %%s%%s', a.privilege_type,
-                    case when a.grantee = 0 then 'public' else a.grantee::regrole::text end,
-                    case when a.is_grantable then ' with grant option' else '' end)
-                from aclexplode(c.relacl) a where a.grantee <> c.relowner)
+        select obj_description(c.oid, 'pg_class'), c.relreplident::text, array(
+            select concat(a.privilege_type, a.columns, ' on recdb.', quote_ident(%s), ' to ',
+                case when a.grantee = 0 then 'public' else a.grantee::regrole::text end,
+                case when a.is_grantable then ' with grant option' end)
+            from (
+                select g.privilege_type, g.grantee, g.is_grantable, null as columns from aclexplode(c.relacl) g
+                union all
+                select g.privilege_type, g.grantee, g.is_grantable, format(' (%%I)', t.attname)
+                from pg_attribute t cross join lateral aclexplode(t.attacl) g
+                where t.attrelid = c.oid and t.attnum > 0 and not t.attisdropped
+            ) a
+            where a.grantee <> c.relowner)
         from pg_class c where c.oid = to_regclass('recdb.' || %s::text)
         """,
-        [table],
+        [f"{table}{SUFFIX}", table],
     )
-    new = named(f"{table}{SUFFIX}")
     if comment:
         connection.execute(sql.SQL("comment on table {} is {}").format(new, sql.Literal(comment)))
-    if options:
-        connection.execute(sql.SQL("alter table {} set ({})").format(new, sql.SQL(options)))
-    connection.execute("select recdb.revoke_grants(to_regclass('recdb.' || %s::text))", [f"{table}{SUFFIX}"])
+    if identity in IDENTITIES:
+        connection.execute(sql.SQL("alter table {} replica identity ").format(new) + sql.SQL(IDENTITIES[identity]))
     for grant in grants:
-        privilege, _, role = grant.partition(" to ")
-        connection.execute(sql.SQL("grant {} on {} to {}").format(sql.SQL(privilege), new, sql.SQL(role)))
+        connection.execute(sql.SQL("grant ") + sql.SQL(grant))
 
 
-def sequence_place(connection: psycopg.Connection) -> tuple[int, bool]:
-    """Return the last number of the sequence of interaction_id, and whether a row had it."""
+@dataclass(frozen=True)
+class Sequence:
+    """The sequence of interaction_id: where it is, and who may use it."""
+
+    last: int
+    called: bool
+    grants: list[str]
+
+
+def read_sequence(connection: psycopg.Connection) -> Sequence:
+    """Read the sequence of interaction_id."""
     (name,) = fetch_row(connection, "select pg_get_serial_sequence('recdb.interaction', 'interaction_id')")
-    (last, used) = fetch_row(connection, f"select s.last_value, s.is_called from {name} s")
-    return last, used
+    last, called = fetch_row(connection, f"select last_value, is_called from {name}")
+    rows = connection.execute(
+        "select concat(g.privilege_type, ' on sequence recdb.interaction_interaction_id_seq to ', "
+        "case when g.grantee = 0 then 'public' else g.grantee::regrole::text end, "
+        "case when g.is_grantable then ' with grant option' end) "
+        "from pg_class c cross join lateral aclexplode(c.relacl) g "
+        "where c.oid = %s::regclass and g.grantee <> c.relowner",
+        [name],
+    ).fetchall()
+    return Sequence(last, called, [grant for (grant,) in rows])
 
 
-def rename_sequence(connection: psycopg.Connection, place: tuple[int, bool]) -> None:
-    """Give the sequence of interaction_id its name and its place back.
+def give_sequence(connection: psycopg.Connection, before: Sequence) -> None:
+    """Give the new sequence of interaction_id the name, the place and the rights of the one before.
 
-    The number of an erased interaction is not given again. Rows that came through a worker have numbers far above.
+    A row that an application numbered itself may have a higher number. Rows that came through a worker have numbers
+    from 2^48 on, which the sequence never reaches.
     """
-    (name,) = fetch_row(connection, "select pg_get_serial_sequence('recdb.interaction', 'interaction_id')")
+    (name, highest) = fetch_row(
+        connection,
+        "select pg_get_serial_sequence('recdb.interaction', 'interaction_id'), "
+        "(select coalesce(max(i.interaction_id), 0) from recdb.interaction i where i.interaction_id < 1::bigint << 48)",
+    )
     connection.execute("select recdb.revoke_grants(%s::regclass)", [name])
-    connection.execute("select setval(%s::regclass, %s, %s)", [name, *place])
-    if not name.endswith(".interaction_interaction_id_seq"):
-        connection.execute(f"alter sequence {name} rename to interaction_interaction_id_seq")
+    beyond = highest > before.last
+    place = [name, highest if beyond else before.last, beyond or before.called]
+    connection.execute("select setval(%s::regclass, %s, %s)", place)
+    connection.execute(f"alter sequence {name} rename to interaction_interaction_id_seq")
+    for grant in before.grants:
+        connection.execute(sql.SQL("grant ") + sql.SQL(grant))
 
 
 def rename(connection: psycopg.Connection, before: str, after: str) -> None:

@@ -154,3 +154,51 @@ def require_free_tables(connection: psycopg.Connection, tables: list[str]) -> No
         raise RecdbError(
             f"Citus spreads no table with {', '.join(found)}: nothing was changed", "drop them, and run this again"
         )
+
+
+def require_nothing_to_lose(connection: psycopg.Connection, tables: tuple[str, ...]) -> None:
+    """Raise RecdbError if others made something on the spread tables that the new tables would not have."""
+    found = [name for (name,) in connection.execute(MADE_BY_OTHERS, [list(tables)]).fetchall()]
+    if found:
+        raise RecdbError(
+            f"recdb's tables have things that recdb cannot give the new ones: {', '.join(found)}: nothing was changed",
+            "take it away, run this, and make it again",
+        )
+
+
+MADE_BY_OTHERS = """
+    with moved as (
+        select m.oid
+        from unnest(%s::text[]) n(name)
+        cross join lateral (
+            select to_regclass('recdb.' || n.name)::oid as oid
+            union
+            select p.relid::oid from pg_catalog.pg_partition_tree(to_regclass('recdb.' || n.name)) p
+        ) m
+    )
+    select format('trigger %%I of %%s', t.tgname, t.tgrelid::regclass)
+    from moved m join pg_catalog.pg_trigger t on t.tgrelid = m.oid and not t.tgisinternal
+    union all
+    select format('policy %%I of %%s', p.polname, p.polrelid::regclass)
+    from moved m join pg_catalog.pg_policy p on p.polrelid = m.oid
+    union all
+    select format('row-level security of %%s', c.oid::regclass)
+    from moved m join pg_catalog.pg_class c on c.oid = m.oid and (c.relrowsecurity or c.relforcerowsecurity)
+    union all
+    select format('rule %%I of %%s', r.rulename, r.ev_class::regclass)
+    from moved m join pg_catalog.pg_rewrite r on r.ev_class = m.oid
+    union all
+    select format('publication %%I of %%s', p.pubname, r.prrelid::regclass)
+    from moved m
+    join pg_catalog.pg_publication_rel r on r.prrelid = m.oid
+    join pg_catalog.pg_publication p on p.oid = r.prpubid
+    union all
+    select format('statistics %%I of %%s', s.stxname, s.stxrelid::regclass)
+    from moved m join pg_catalog.pg_statistic_ext s on s.stxrelid = m.oid
+    union all
+    select format('constraint %%I of %%s', n.conname, n.conrelid::regclass)
+    from moved m
+    join pg_catalog.pg_constraint n
+        on n.contype in ('u', 'x') and n.conrelid = m.oid or n.contype = 'f' and m.oid in (n.conrelid, n.confrelid)
+    order by 1
+"""

@@ -13,6 +13,7 @@ from recdb.job.indexes import build_spread_index
 from recdb.job.lock import job_lock, naming_the_blocker
 from recdb.job.rebuild import vacuum
 from recdb.migrate import require_whole
+from recdb.preconditions import check_owner
 from recdb.progress import Report
 from recdb.spread.check import (
     check_number,
@@ -37,6 +38,7 @@ def distribute(database: Database, shards: int | None, report: Report, *, dry_ru
         if connection is None:
             raise RecdbError("a training is running: nothing was changed", "try again when it is done")
         require_whole(connection)
+        check_owner(connection)
         cluster = find_cluster(connection)
         number = check_number(shards, cluster)
         require_nodes(connection, cluster)

@@ -1,6 +1,6 @@
 """`recdb distribute` and its way back: what they change, and what they refuse."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,16 @@ def call(
     server = psycopg.conninfo.conninfo_to_dict(database.conninfo)
     url = f"postgresql://{server['user']}@/{server['dbname']}?host={server['host']}&port={server['port']}"
     return run_command(list(arguments), monkeypatch, capsys, url)
+
+
+@pytest.fixture(scope="module")
+def shop(one_node: Nodes) -> Iterator[Database]:
+    """A database that is spread already."""
+    database = make_database(one_node, "shop")
+    migrate.upgrade(database)
+    spread.distribute(database, 2, silent)
+    yield database
+    drop_database(one_node, "shop")
 
 
 def test_it_goes_there_and_back_and_leaves_lists_rows_and_definitions(
@@ -86,6 +96,76 @@ def test_it_goes_there_and_back_and_leaves_lists_rows_and_definitions(
     with connect(database, autocommit=True) as connection:  # the next number is one that no row has
         assert connection.execute("select recdb.track('u1', 'i1', 'like')").fetchone()[0] > stored[1]
     assert ask(database, "select count(*) from recdb.broken()") == 0
+
+
+def test_what_an_administrator_set_comes_back(make: Callable[[], Database]) -> None:
+    database = make()
+    fill(database)
+    with connect(database, autocommit=True) as connection:
+        for statement in (
+            "alter table recdb.interaction set (fillfactor = 80, toast.autovacuum_enabled = off)",
+            "alter table recdb.interaction alter column user_id set statistics 500",
+            "alter table recdb.interaction alter column item_id set (n_distinct = -0.5)",
+            "alter table recdb.interaction alter column metadata set storage external",
+            "alter table recdb.interaction alter column metadata set compression pglz",
+            "alter table recdb.interaction replica identity full",
+            "comment on column recdb.interaction.kind is 'my kinds'",
+            "create unique index mine on recdb.interaction (user_id, interaction_id) where kind = 'like'",
+            "comment on index recdb.mine is 'my index'",
+            "alter table recdb.user_vector_1 alter column weights set statistics 7",
+        ):
+            connection.execute(statement)
+    migrate.upgrade(database)  # which grants analysts the partitions that the training made
+    definitions = schema_of(database)
+    spread.distribute(database, 2, silent)
+    with connect(database, autocommit=True) as connection:  # and what is set while the tables are spread
+        for grant in (
+            "grant select (user_id, kind), update (kind) on recdb.interaction to recdb_reader with grant option",
+            "grant select (user_key) on recdb.user_vector to recdb_writer",
+            "grant select (user_key) on recdb.user_vector_1 to public",
+            "grant usage, select on sequence recdb.interaction_interaction_id_seq to recdb_writer",
+        ):
+            connection.execute(grant)
+        (last,) = connection.execute("select recdb.track('u1', 'i1', 'like')").fetchone() or (0,)
+        connection.execute("delete from recdb.interaction where interaction_id = %s", [last])
+    spread.undo(database, silent)
+
+    after = schema_of(database)
+    assert sorted(set(after) - set(definitions)) == [
+        "GRANT SELECT(kind),UPDATE(kind) ON TABLE recdb.interaction TO recdb_reader WITH GRANT OPTION;",
+        "GRANT SELECT(user_id) ON TABLE recdb.interaction TO recdb_reader WITH GRANT OPTION;",
+        "GRANT SELECT(user_key) ON TABLE recdb.user_vector TO recdb_writer;",
+        "GRANT SELECT(user_key) ON TABLE recdb.user_vector_1 TO PUBLIC;",
+        "GRANT SELECT,USAGE ON SEQUENCE recdb.interaction_interaction_id_seq TO recdb_writer;",
+    ]
+    assert set(definitions) <= set(after)
+    # No interaction gets the number of one that was deleted.
+    assert ask(database, "select recdb.track('u1', 'i1', 'like')") == last + 1
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        ("create policy mine on recdb.interaction using (true)", "policy mine of recdb.interaction"),
+        ("alter table recdb.interaction enable row level security", "row-level security of recdb.interaction"),
+        ("create publication mine for table recdb.interaction", "publication mine of recdb.interaction"),
+        ("create statistics public.mine on user_id, item_id from recdb.interaction", "statistics mine of"),
+        ("alter table recdb.interaction add constraint mine unique (user_id, interaction_id)", "constraint mine of"),
+        (
+            "set citus.enable_unsafe_triggers = on; create function public.nothing() returns trigger language plpgsql "
+            "as 'begin return null; end'; create trigger mine after insert on recdb.interaction for each row "
+            "execute function public.nothing()",
+            "trigger mine of recdb.interaction",
+        ),
+    ],
+)
+def test_what_cannot_come_back_is_named_before_anything_changes(shop: Database, made: str, named: str) -> None:
+    with connect(shop, autocommit=True) as connection:
+        connection.execute(made)
+    with pytest.raises(RecdbError, match="cannot give the new ones") as refused:
+        spread.undo(shop, silent)
+    assert named in str(refused.value)
+    assert shards(shop, "interaction") == 2
 
 
 def test_what_a_cluster_lacks_is_refused_and_named(

@@ -57,6 +57,22 @@ def schema_of(db: psycopg.Connection) -> list[Any]:
     ).fetchall()
 
 
+def settings_of(db: psycopg.Connection, table: str) -> list[Any]:
+    """The settings of a table that an administrator may make: storage options, tablespace, and those of its columns."""
+    return db.execute(
+        """
+        select c.reloptions::text, t.reloptions::text, s.spcname, array(
+            select concat_ws(' ', a.attname, a.attstorage, a.attcompression, a.attstattarget, a.attoptions)
+            from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 order by a.attnum)
+        from pg_class c
+        left join pg_class t on t.oid = c.reltoastrelid
+        left join pg_tablespace s on s.oid = c.reltablespace
+        where c.oid = to_regclass('recdb.' || %s::text)
+        """,
+        [table],
+    ).fetchall()
+
+
 def whole(db: psycopg.Connection) -> bool:
     """Nothing of a conversion is left: no table, trigger, noted change or step to go on with."""
     row = db.execute(
