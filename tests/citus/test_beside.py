@@ -10,7 +10,6 @@ from recdb import spread
 from recdb.database import Database
 from recdb.progress import silent
 
-USERS = "(select id from app_users where id <= 'u12' offset 0) u"
 FAILING = (
     "select r.* from app_users u, lateral recommend(u.id, 3) r where u.id = 'u1'",
     "select recdb.track(u.id, 'i1', 'view') from app_users u",
@@ -42,12 +41,17 @@ def test_the_ways_round_of_the_page_work(application: Database) -> None:
             "select p.id from posts p where p.id = any (array(select r.item_id from recommend('u1', 3) r))",
         ):
             assert sorted(connection.execute(statement).fetchall()) == expected
-        lists = connection.execute(f"select u.id, r.item_id from {USERS} cross join lateral recommend(u.id, 3) r")
-        assert sorted((item,) for user, item in lists if user == "u1") == expected
-        assert len(connection.execute(f"select recdb.track(u.id, 'i1', 'view') from {USERS}").fetchall()) == 5
-        connection.execute("create temp table asked as select id from app_users")
-        lists = connection.execute("select u.id, r.item_id from asked u cross join lateral recommend(u.id, 3) r")
-        assert len(lists.fetchall()) == 120
+        for users in ("id = 'u1'", "true"):
+            expected = sorted(connection.execute("select item_id from recommend('u1', 3)").fetchall())
+            connection.execute(f"create temp table asked as select id from app_users where {users}")
+            lists = connection.execute("select a.id, r.item_id from asked a cross join lateral recommend(a.id, 3) r")
+            assert sorted((item,) for user, item in lists if user == "u1") == expected
+            (users_asked, tracked) = connection.execute(
+                "select count(*), count(recdb.track(a.id, 'i1', 'view')) from asked a"
+            ).fetchone() or (0, 1)
+            assert users_asked == tracked
+            connection.execute("drop table asked")
+        assert users_asked == 40
 
 
 @pytest.mark.parametrize("statement", FAILING)
