@@ -43,14 +43,24 @@ def is_worker(connection: psycopg.Connection) -> bool:
     return bool(found)
 
 
+def require_coordinator(connection: psycopg.Connection) -> None:
+    """Raise RecdbError on a worker of a cluster, where Citus would pass on each change to all nodes."""
+    if is_worker(connection):
+        raise RecdbError("this server is a worker of a Citus cluster", "connect to the coordinator: recdb is there")
+
+
 def keep_definitions_here(connection: psycopg.Connection) -> None:
     """Let Citus copy no definition to other nodes until this transaction ends.
 
     recdb's functions and views run on the coordinator only. Citus would copy each of them, and refuses some: a function
-    in SQL that names itself before a parameter depends on itself, for Citus.
+    in SQL that names itself before a parameter depends on itself, for Citus. A new table is nobody's but this server's,
+    also where Citus is set to manage all tables.
     """
     if has_citus(connection):
-        connection.execute("select set_config('citus.enable_ddl_propagation', 'off', true)")
+        connection.execute(
+            "select set_config('citus.enable_ddl_propagation', 'off', true), "
+            "set_config('citus.use_citus_managed_tables', 'off', true)"
+        )
 
 
 def spread_partition(connection: psycopg.Connection, table: str) -> None:
@@ -99,6 +109,12 @@ def use_connections(connection: psycopg.Connection) -> None:
 
 
 def lift_result_limit(connection: psycopg.Connection) -> None:
-    """Let the queries of this session bring any number of interactions to the coordinator: Citus stops them at 1 GB."""
+    """Let the queries of this session bring any number of interactions to the coordinator: Citus stops them at 1 GB.
+
+    And let Citus leave the tables alone that this session makes.
+    """
     if has_citus(connection):
-        connection.execute("select set_config('citus.max_intermediate_result_size', '-1', false)")
+        connection.execute(
+            "select set_config('citus.max_intermediate_result_size', '-1', false), "
+            "set_config('citus.use_citus_managed_tables', 'off', false)"
+        )

@@ -20,7 +20,7 @@ import sqlalchemy
 from psycopg import sql
 
 from recdb.callers import find_owner_as_caller
-from recdb.citus import SPREAD_TABLES, is_distributed, is_worker, keep_definitions_here
+from recdb.citus import SPREAD_TABLES, is_distributed, keep_definitions_here, require_coordinator
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.errors import InvalidInput, NotInstalled, RecdbError
@@ -241,6 +241,7 @@ def require_installed(connection: psycopg.Connection) -> None:
     """Raise NotInstalled unless the database is at this package's newest revision."""
     found, wanted = installed_revision(connection), newest_revision()
     if found is None:
+        require_coordinator(connection)
         raise NotInstalled(f"recdb is not installed in {describe_place(connection)}", "run: recdb init")
     if found != wanted:
         hint = "recdb init" if knows_revision(found) else UPGRADE_COMMAND
@@ -277,8 +278,7 @@ def prepare(
     raw.execute("set local search_path = pg_catalog, pg_temp")
     require_primary(raw)
     lock_out_installs(raw)
-    if is_worker(raw):
-        raise RecdbError("this server is a worker of a Citus cluster", "run recdb init on the coordinator")
+    require_coordinator(raw)
     keep_definitions_here(raw)
     raw.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     reach("prepared")

@@ -3,6 +3,7 @@
 import psycopg
 from psycopg import sql
 
+from recdb.citus import require_coordinator
 from recdb.database import require_primary
 from recdb.errors import NotInstalled, RecdbError
 from recdb.faults import reach
@@ -21,6 +22,7 @@ def remove(connection: psycopg.Connection, lock_timeout: str) -> list[str]:
     if not connection.execute("select 1 from pg_namespace where nspname = 'recdb'").fetchone():
         raise NotInstalled(f"recdb is not installed in {describe_place(connection)}")
     require_primary(connection)
+    require_coordinator(connection)
     check_schema_is_ours(connection)
     lock_out_installs(connection)
     connection.execute("select set_config('lock_timeout', %s, true)", [lock_timeout])

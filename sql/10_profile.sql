@@ -42,7 +42,8 @@
 -- 63_public has recommend() in schema public, 64_me answers for the caller alone, 66_impressions records what was
 -- shown, 66_trending and 68_audience have lists of rising items and of users, 67_oddities finds odd data,
 -- 68_experiments says who gets which variant of a list, 69_guards, 71_runs, 72_rebuild and 73_items belong to the
--- refresh, 74_citus has the parts that differ where Citus has spread recdb over several servers,
+-- refresh, 74_citus has the parts that differ where Citus has spread recdb over several servers, and 74_moving those of
+-- calls that wait while it does,
 -- 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these
 -- tables, 78_broken says what is missing until `recdb init` has repaired it, 79_attached_impressions copies
 -- impressions from an application's own table, 79_failing and 79_failing_items find the rows of attached tables that

@@ -72,8 +72,7 @@ language plpgsql volatile security definer
 set search_path from current
 as $$
 declare
-    gone recdb.interaction;
-    moved bigint := 0;
+    moved bigint;
 begin
     if coalesce(length(from_id), 0) not between 1 and 1000 or coalesce(length(to_id), 0) not between 1 and 1000 then
         raise exception 'merge_users() needs two user ids of 1 to 1000 characters'
@@ -81,18 +80,9 @@ begin
     elsif from_id = to_id then
         raise exception 'merge_users() needs two different user ids' using errcode = 'invalid_parameter_value';
     end if;
+    perform recdb.await_move();
     begin
-        if recdb.is_distributed('recdb.interaction'::regclass) then
-            -- Citus changes no user_id in place: another node may hold the rows of the other user.
-            for gone in delete from recdb.interaction i where i.user_id = merge_users.from_id returning i.* loop
-                gone.user_id := merge_users.to_id;
-                insert into recdb.interaction overriding system value values (gone.*);
-                moved := moved + 1;
-            end loop;
-        else
-            update recdb.interaction i set user_id = merge_users.to_id where i.user_id = merge_users.from_id;
-            get diagnostics moved = row_count;
-        end if;
+        moved := recdb.move_interactions(merge_users.from_id, merge_users.to_id);
     exception when check_violation then
         raise exception
             'the member''s id is too long for an interaction of the guest (with item and kind at most 2600 bytes)'
@@ -114,6 +104,28 @@ comment on function recdb.merge_users(text, text) is
     'their number. The member''s recommend() counts them at once; vectors, weights and popularity of both follow with '
     'the next refresh. Calling it again moves the rows that came since. In attached tables, change the ids yourself. '
     'Error 22023 for a missing or empty id, or for twice the same.';
+
+
+-- recdb.move_interactions: give the interactions of a guest to the member, in recdb's own store.
+--   parameters  from_id, to_id  as merge_users()
+--   returns     how many
+--   writes      interaction
+-- fit_functions() writes another body where Citus has spread the interactions. The body is chosen when this function is
+-- called, so the caller holds the table before: a plan for the other kind of table must not run.
+create or replace function recdb.move_interactions(from_id text, to_id text)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    moved bigint;
+begin
+    update recdb.interaction i set user_id = move_interactions.to_id where i.user_id = move_interactions.from_id;
+    get diagnostics moved = row_count;
+    return moved;
+end
+$$;
+comment on function recdb.move_interactions(text, text) is
+    'Internal: gives the interactions of a guest to the member, in recdb''s own store; merge_users() calls it.';
 
 
 -- recdb.merge_impressions: give the impressions of a guest to the member.

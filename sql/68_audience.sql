@@ -157,6 +157,7 @@ declare
     wanted_key integer;
 begin
     perform recdb.check_sources();
+    perform recdb.await_move();
     select v.* into served from recdb.serving(null) v;
     select t.item_key into wanted_key
     from recdb.item_key t

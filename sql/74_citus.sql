@@ -100,7 +100,7 @@ comment on function recdb.count_bytes() is
 
 
 -- recdb.await_commits: wait for transactions that have ended on this server, and are still to end on other nodes.
---   returns     true; false if one has not ended after 10 seconds, such as on a node that is away. Then a row that this
+--   returns     true; false if one has not ended after 10 seconds, and if a node does not answer. Then a row that this
 --               transaction does not see may be of a transaction that it takes for ended
 --   reads       pg_prepared_xacts on every node, if the interactions are spread
 -- Citus commits in two phases: a transaction that wrote on several nodes ends here first.
@@ -115,13 +115,18 @@ declare
     started constant timestamptz := clock_timestamp();
     awaited text[];
     open_now text[];
+    all_answer boolean;
 begin
     if not recdb.is_distributed(to_regclass('recdb.interaction')) then
         return true;
     end if;
     loop
-        execute 'select array_agg(g.gid) from pg_catalog.run_command_on_all_nodes($1) r '
-            'cross join lateral unnest(r.result::text[]) g(gid) where r.success' into open_now using question;
+        execute 'select array_agg(g.gid), bool_and(r.success) from pg_catalog.run_command_on_all_nodes($1) r '
+            'left join lateral unnest(case when r.success then r.result::text[] end) g(gid) on true'
+        into open_now, all_answer using question;
+        if not all_answer then
+            return false;
+        end if;
         awaited := case when awaited is null then coalesce(open_now, '{}')
             else array(select a.gid from unnest(awaited) a(gid) where a.gid = any (coalesce(open_now, '{}'))) end;
         if awaited = '{}' then
@@ -193,7 +198,7 @@ begin
     -- A parallel worker cannot ask another node.
     return recdb.write_body(target, 'language plpgsql stable' || settings
             || ' set plan_cache_mode = auto set citus.select_opens_transaction_block = off',
-        E'\n#variable_conflict use_column\n' || declared || E'begin\n    return query '
+        E'\n#variable_conflict use_column\n' || declared || E'begin\n' || recdb.spread_guard() || '    return query '
             || array_to_string(array[own] || queries[2:], E';\n    return query ') || E';\nend\n');
 end
 $$;
@@ -227,7 +232,7 @@ begin
 declare
     ignored constant text[] := array(select g.user_id from recdb.ignored_user g);
 begin
-    return query
+' || recdb.spread_guard() || '    return query
         select i.user_id, i.item_id, i.kind, i.created_at, i.value
         from recdb.interaction i
         where i.user_id <> all (ignored);
@@ -243,8 +248,8 @@ comment on function recdb.write_read_interactions() is
 
 
 -- recdb.fit_functions: let the functions that read spread tables plan as Citus needs it.
---   writes      the settings of nearest_users() and nearest_strangers(), and the functions that combine_interactions()
---               writes
+--   writes      the settings of nearest_users() and nearest_strangers(), and what they do first; move_interactions();
+--               and the functions that combine_interactions() writes
 -- A search of the nearest users asks every node, and Citus has no plan for that with open parameters. Without Citus,
 -- one plan for all calls is quicker, and recommend() asks for one. A read needs no transaction on the nodes, unless one
 -- is open there; a call of recommend() would begin and end one on each of them.
@@ -266,10 +271,31 @@ begin
         if spread then
             execute format('alter function %s set search_path = pg_catalog, pg_temp '
                 'set plan_cache_mode = auto set citus.select_opens_transaction_block = off', target);
+            if position('read_afresh' in pg_get_functiondef(target)) = 0 then
+                execute replace(pg_get_functiondef(target), E'\nbegin\n', E'\nbegin\n' || recdb.spread_guard());
+            end if;
         else
             execute format('alter function %s set search_path = pg_catalog, pg_temp', target);
         end if;
     end loop;
+    if recdb.is_distributed(to_regclass('recdb.interaction')) then
+        -- Citus changes no user_id in place: another node may hold the rows of the other user.
+        perform recdb.write_body('recdb.move_interactions(text, text)', 'language plpgsql volatile', '
+declare
+    gone recdb.interaction;
+    moved bigint := 0;
+begin
+' || recdb.spread_guard() || '    for gone in
+        delete from recdb.interaction i where i.user_id = move_interactions.from_id returning i.*
+    loop
+        gone.user_id := move_interactions.to_id;
+        insert into recdb.interaction overriding system value values (gone.*);
+        moved := moved + 1;
+    end loop;
+    return moved;
+end
+');
+    end if;
     perform recdb.combine_interactions();
 end
 $$;

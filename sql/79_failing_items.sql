@@ -4,7 +4,7 @@
 -- recdb.refuse_failing: raise a clear error in the place of one that an attached table may have raised.
 --   parameters  state    the SQLSTATE of the error
 --               user_id  the user whose rows were read; NULL if nobody's
---   errors      55000 with what name_failure() says, or as refuse_broken()
+--   errors      55000 with what name_failure() says, or as refuse_broken() and refuse_moved()
 create or replace function recdb.refuse_failing(state text, user_id text)
 returns void
 language plpgsql stable
@@ -14,6 +14,9 @@ declare
 begin
     if left(state, 2) in ('42', '3F') then
         perform recdb.refuse_broken();
+    end if;
+    if state = 'XX000' or state = '0A000' or state = '42P18' then
+        perform recdb.refuse_moved(pg_current_snapshot());
     end if;
     if refuse_failing.user_id is not null then
         select f.problem, f.hint into failure from recdb.name_failure(state, refuse_failing.user_id) f;

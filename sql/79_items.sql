@@ -114,11 +114,32 @@ comment on function recdb.as_embedding(text, regtype) is
 -- recdb.show_embedding: the embedding of an item, for the view that analysts read.
 --   parameters  id  the item
 --   returns     as read_item(), with the rights of recdb's owner
---   errors      as refuse_broken()
+--   errors      as refuse_broken(), but where there is Citus
+-- Citus ends a session in which a function with an exception block runs while it sends rows to another node. So there,
+-- an embedding that cannot be read has PostgreSQL's own error; the view has read the rest of the catalogue before.
 create or replace function recdb.show_embedding(id text)
 returns real[]
 language plpgsql stable security definer cost 1000
 set search_path from current
+as $$
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is null then
+        return recdb.try_embedding(id);
+    end if;
+    perform recdb.check_sources();
+    return (select s.embedding from recdb.read_item(id) s limit 1);
+end
+$$;
+comment on function recdb.show_embedding(text) is
+    'Internal: the embedding of an item, for the view items.';
+
+
+-- recdb.try_embedding: show_embedding() where there is no Citus.
+--   parameters, returns  as show_embedding()
+--   errors      as refuse_broken()
+create or replace function recdb.try_embedding(id text)
+returns real[]
+language plpgsql stable cost 1000
 as $$
 begin
     perform recdb.check_sources();
@@ -129,8 +150,8 @@ exception when others then
     raise;
 end
 $$;
-comment on function recdb.show_embedding(text) is
-    'Internal: the embedding of an item, for the view items.';
+comment on function recdb.try_embedding(text) is
+    'Internal: the embedding of an item, where there is no Citus.';
 
 
 -- recdb.refuse_lost_items: refuse_broken() for a reader of the catalogue: a lost table of interactions is named only

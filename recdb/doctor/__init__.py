@@ -140,6 +140,8 @@ def _run(connection: psycopg.Connection, name: str, check: Check, seconds: int) 
         hint = error.diag.message_hint or "run recdb doctor as the owner of schema recdb"
         verdict = Verdict("warn", message, hint)
     except psycopg.errors.DatabaseError as error:
+        if nodes.AWAY.search(str(error)):
+            return Finding(name, "warn", "not checked: a node that it asks does not answer", "see the check nodes")
         if not isinstance(error, (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)):
             missing = isinstance(error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable))
             fix = "recdb init" if missing else error.diag.message_hint

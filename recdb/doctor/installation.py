@@ -2,6 +2,7 @@
 
 import psycopg
 
+from recdb.citus import is_worker
 from recdb.database import fetch_row
 from recdb.distribution import UPGRADE_COMMAND
 from recdb.doctor.verdict import Verdict, some
@@ -65,6 +66,8 @@ def _update(available: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 def check_revision(connection: psycopg.Connection) -> Verdict:
     """The database is at the newest revision that this package knows."""
     found, wanted = installed_revision(connection), newest_revision()
+    if found is None and is_worker(connection):
+        return Verdict("fail", "this server is a worker of a Citus cluster", "run recdb doctor on the coordinator")
     if found is None:
         return Verdict("fail", "recdb is not installed in this database", "recdb init")
     if found > wanted:

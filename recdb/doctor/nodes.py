@@ -3,12 +3,17 @@
 Without Citus, and before `recdb distribute`, none of them applies.
 """
 
+import re
+
 import psycopg
 
 from recdb.citus import SPREAD_TABLES, is_distributed
 from recdb.database import fetch_row
 from recdb.doctor.verdict import Verdict, some
 
+AWAY = re.compile(r"connection to the remote node|could not connect to \S+:\d+|connection not open")
+"""What Citus says in the error of a query that needs a node which is away."""
+START = "start these nodes"
 NODE = "n.nodename || ':' || n.nodeport"
 
 
@@ -26,6 +31,12 @@ def ask_nodes(connection: psycopg.Connection, question: str) -> list[tuple[str, 
     ).fetchall()
 
 
+def unanswered(answers: list[tuple[str, bool, str | None]]) -> Verdict | None:
+    """Return a verdict if a node has not answered."""
+    away = [name for name, success, _ in answers if not success]
+    return Verdict("warn", f"no answer from {some(away)}", START) if away else None
+
+
 def check_cluster_nodes(connection: psycopg.Connection) -> Verdict | None:
     """Every node answers, and all have the same pgvector."""
     if not is_spread(connection):
@@ -37,7 +48,7 @@ def check_cluster_nodes(connection: psycopg.Connection) -> Verdict | None:
     ).fetchall()
     if away:
         names = some([name for (name,) in away])
-        return Verdict("fail", f"no answer from {names}: every call of recommend() fails", "start these nodes")
+        return Verdict("fail", f"no answer from {names}: every call of recommend() fails", START)
     versions = ask_nodes(connection, "select extversion from pg_catalog.pg_extension where extname = 'vector'")
     if len({version for _, _, version in versions}) > 1:
         listed = some([f"{name} ({version or 'none'})" for name, _, version in versions])
@@ -52,7 +63,15 @@ def check_vector_shards(connection: psycopg.Connection) -> Verdict | None:
     missing = [table for table in SPREAD_TABLES if not is_distributed(connection, table)]
     if missing:
         return Verdict("warn", f"recdb.{missing[0]} is not spread, and the other tables are", "recdb distribute")
-    bare, shards = [], 0
+    (left,) = fetch_row(
+        connection,
+        "select coalesce(sum(pg_relation_size(d.logicalrelid)), 0)::bigint from pg_catalog.pg_dist_partition d "
+        "join pg_class c on c.oid = d.logicalrelid where c.relnamespace = 'recdb'::regnamespace",
+    )
+    if left:
+        size = f"{-(-left // (1 << 20)):,} MB"
+        return Verdict("warn", f"{size} of rows that were copied to the nodes are still here", "recdb distribute")
+    bare, silent, shards = [], [], 0
     partitions = connection.execute(
         "select 'user_vector_' || m.model_id from recdb.model m where m.state = 'ready' order by m.model_id"
     ).fetchall()
@@ -67,13 +86,16 @@ def check_vector_shards(connection: psycopg.Connection) -> Verdict | None:
             ],
         ).fetchall()
         shards = len(rows)
-        bare += [f"recdb.{partition}_{shard}" for shard, success, indexes in rows if not success or indexes == "0"]
+        bare += [f"recdb.{partition}_{shard}" for shard, success, indexes in rows if success and indexes == "0"]
+        silent += [f"recdb.{partition}_{shard}" for shard, success, _ in rows if not success]
     if bare:
         return Verdict(
             "fail",
             f"shards without a valid HNSW index, so each search scans them: {some(bare)}",
             "recdb refresh --full",
         )
+    if silent:
+        return Verdict("warn", f"no answer from the nodes of {some(silent)}", "start the nodes of the check nodes")
     return Verdict("ok", f"{shards} of vectors, each with its index" if partitions else "no vectors yet")
 
 
@@ -82,7 +104,7 @@ def check_searches(connection: psycopg.Connection) -> Verdict | None:
     if not is_spread(connection):
         return None
     answers = ask_nodes(connection, "select coalesce(pg_catalog.current_setting('hnsw.iterative_scan', true), '')")
-    short = [name for name, _, value in answers if value != "strict_order"]
+    short = [name for name, success, value in answers if success and value != "strict_order"]
     if short:
         (database,) = fetch_row(connection, "select quote_ident(current_database())")
         return Verdict(
@@ -91,7 +113,7 @@ def check_searches(connection: psycopg.Connection) -> Verdict | None:
             f"recdb distribute; or as a superuser there: load 'vector'; alter database {database} "
             "set hnsw.iterative_scan = 'strict_order';",
         )
-    return Verdict("ok", "hnsw.iterative_scan is strict_order on every node")
+    return unanswered(answers) or Verdict("ok", "hnsw.iterative_scan is strict_order on every node")
 
 
 def check_durability(connection: psycopg.Connection) -> Verdict | None:
@@ -119,7 +141,9 @@ def check_durability(connection: psycopg.Connection) -> Verdict | None:
             "before citus_rebalance_start(), on these nodes: alter system set synchronous_commit = on; "
             "select pg_reload_conf();",
         )
-    return Verdict("ok", "shards are moving" if moving else "writes are on disk before they are acknowledged")
+    return unanswered(answers) or Verdict(
+        "ok", "shards are moving" if moving else "writes are on disk before they are acknowledged"
+    )
 
 
 def check_writers(connection: psycopg.Connection) -> Verdict | None:

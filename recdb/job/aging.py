@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from recdb.citus import is_distributed
 from recdb.database import Database, connect, fetch_row, require_primary
 from recdb.errors import InvalidInput, RecdbError
 from recdb.faults import reach
@@ -314,6 +315,11 @@ def read_partitioning(connection: psycopg.Connection) -> State:
 def require_nothing_in_the_way(connection: psycopg.Connection) -> None:
     """Raise RecdbError if something depends on the table that would not go with it."""
     found = [name for (name,) in connection.execute("select recdb.partitioning_obstacles()").fetchall()]
+    if is_distributed(connection, "interaction"):
+        raise RecdbError(
+            "Citus has spread recdb.interaction over its nodes: nothing was changed",
+            "recdb distribute --undo; then: recdb partition",
+        )
     if found:
         raise RecdbError(
             f"recdb.interaction has things that recdb cannot give the new table: {', '.join(found)}",

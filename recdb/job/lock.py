@@ -76,8 +76,8 @@ def be_patient(connection: psycopg.Connection) -> None:
 
 
 @contextmanager
-def naming_the_blocker(database: Database) -> Iterator[None]:
-    """Turn a lock timeout into an error that names the other transaction."""
+def naming_the_blocker(database: Database, waited: str = LOCK_WAIT) -> Iterator[None]:
+    """Turn a lock timeout into an error that names the other transaction, and how long it was waited for."""
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
@@ -85,7 +85,7 @@ def naming_the_blocker(database: Database) -> Iterator[None]:
         with suppress(psycopg.Error, RecdbError):
             blocker = find_blocker(database)
         raise RecdbError(
-            f"recdb's tables have been in use by {blocker or 'another transaction'} for {LOCK_WAIT}: the run stopped",
+            f"recdb's tables have been in use by {blocker or 'another transaction'} for {waited}: the run stopped",
             "end that transaction, and run this again",
         ) from error
 

@@ -20,9 +20,12 @@ from recdb.migrate import replay_definitions, require_installed
 from recdb.preconditions import check_owner
 from recdb.progress import Report
 from recdb.spread.check import find_cluster, require_nothing_to_lose
-from recdb.spread.hold import hold_tables, key_columns, partitions_of
+from recdb.spread.hold import HOLD_WAIT, hold_tables, key_columns, partitions_of
 
 SUFFIX = "_here"
+NUMBERS = {"interaction": "interaction_id", "user": "user_key"}
+"""The number by which the rows of a table are taken in parts, by the first word of its name."""
+ROWS_A_COPY = 50_000
 COPIED = "including defaults including constraints including storage including compression including comments"
 IDENTITIES = {"f": "full", "n": "nothing"}
 """The replica identities that name no index."""
@@ -63,8 +66,8 @@ def undo(database: Database, report: Report, *, dry_run: bool = False) -> list[s
             lines.append(f"recdb.{table}: {-(-(size or 0) // (1 << 20)):,} MB, from the nodes to the coordinator")
         if dry_run:
             return lines
-        with naming_the_blocker(database), connection.transaction():
-            hold_tables(connection)
+        with naming_the_blocker(database, HOLD_WAIT), connection.transaction():
+            hold_tables(connection, views=True)
             bring_back(connection, cluster.spread, report)
         reach("brought back")
         report("gathering statistics")
@@ -139,8 +142,42 @@ def copy_leaf(connection: psycopg.Connection, table: str, *, identity: bool = Fa
     copied = f"{COPIED} including identity" if identity else COPIED
     connection.execute(sql.SQL(f"create table {{}} (like {{}} {copied})").format(new, old))
     copy_attributes(connection, table)
-    connection.execute(sql.SQL("insert into {} overriding system value select * from {}").format(new, old))
+    copy_rows(connection, table)
     return Made(table, make_indexes(connection, table))
+
+
+def copy_rows(connection: psycopg.Connection, table: str) -> None:
+    """Fill the new table from the spread one, frozen: a call that waits for the new table sees rows of no transaction
+    that ended after the call began, but frozen rows.
+
+    They go by way of this process, in parts that its memory holds.
+    """
+    new, old, number = named(f"{table}{SUFFIX}"), named(table), sql.Identifier(NUMBERS[table.partition("_")[0]])
+    columns = sql.SQL(", ").join(
+        sql.Identifier(name)
+        for (name,) in connection.execute(
+            "select a.attname from pg_attribute a where a.attrelid = to_regclass('recdb.' || quote_ident(%s)) "
+            "and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum",
+            [table],
+        ).fetchall()
+    )
+    into = sql.SQL("copy {} ({}) from stdin (format binary, freeze)").format(new, columns)
+    last = -(1 << 31)  # Citus takes it for a number of the column's type
+    while True:
+        numbers = sql.SQL("select {0} as number from {1} where {0} > {2} order by {0} limit {3}").format(
+            number, old, last, ROWS_A_COPY
+        )
+        (end,) = fetch_row(connection, sql.SQL("select max(n.number) from ({}) n").format(numbers))
+        if end is None:
+            return
+        rows = sql.SQL("select {} from {} where {} between {} and {}").format(columns, old, number, last + 1, end)
+        with connection.cursor() as cursor:
+            with cursor.copy(sql.SQL("copy ({}) to stdout (format binary)").format(rows)) as read:
+                parts = list(read)
+            with cursor.copy(into) as write:
+                for part in parts:
+                    write.write(part)
+        last = end
 
 
 def make_indexes(connection: psycopg.Connection, table: str) -> dict[str, str]:
@@ -240,12 +277,13 @@ def read_sequence(connection: psycopg.Connection) -> Sequence:
 def give_sequence(connection: psycopg.Connection, before: Sequence) -> None:
     """Give the new sequence of interaction_id the name, the place and the rights of the one before.
 
-    A row that was written through a worker may have a higher number than the coordinator's sequence gave.
+    A row that an application numbered itself may have a higher number. Rows that came through a worker have numbers
+    from 2^48 on, which the sequence never reaches.
     """
     (name, highest) = fetch_row(
         connection,
         "select pg_get_serial_sequence('recdb.interaction', 'interaction_id'), "
-        "(select coalesce(max(i.interaction_id), 0) from recdb.interaction i)",
+        "(select coalesce(max(i.interaction_id), 0) from recdb.interaction i where i.interaction_id < 1::bigint << 48)",
     )
     connection.execute("select recdb.revoke_grants(%s::regclass)", [name])
     beyond = highest > before.last

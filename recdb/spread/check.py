@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from recdb.citus import SPREAD_TABLES, has_citus, is_distributed, is_worker
+from recdb.citus import SPREAD_TABLES, has_citus, is_distributed, require_coordinator
 from recdb.database import fetch_row
 from recdb.errors import InvalidInput, RecdbError
 
@@ -31,8 +31,7 @@ def require_citus(connection: psycopg.Connection) -> None:
             "this database has no extension citus",
             "a superuser runs: create extension citus; on every node, and adds the nodes with citus_add_node()",
         )
-    if is_worker(connection):
-        raise RecdbError("this server is a worker of a Citus cluster", "run this on the coordinator")
+    require_coordinator(connection)
 
 
 def find_cluster(connection: psycopg.Connection) -> Cluster:
@@ -117,6 +116,43 @@ def require_one_table(connection: psycopg.Connection) -> None:
         raise RecdbError(
             "recdb's interactions are partitioned by time: nothing was changed",
             "recdb partition --undo; then: recdb distribute",
+        )
+
+
+OBSTACLES = """
+    with stores as (
+        select c.oid, c.oid::regclass::text as name from pg_class c
+        where c.oid = any (select to_regclass('recdb.' || n) from unnest(%s::text[]) n)
+    )
+    select format('foreign key %%I of %%s to %%s', n.conname, n.conrelid::regclass, n.confrelid::regclass)
+    from pg_constraint n
+    where n.contype = 'f' and n.conparentid = 0
+      and (n.confrelid in (select s.oid from stores s) or n.conrelid in (select s.oid from stores s))
+    union all
+    select format('trigger %%I on %%s', t.tgname, s.name)
+    from stores s join pg_trigger t on t.tgrelid = s.oid and not t.tgisinternal
+    union all
+    select format('unique index %%I on %%s, without %%s', x.relname, s.name, k.name)
+    from stores s
+    cross join lateral (select case s.name when 'recdb.interaction' then 'user_id' else 'user_key' end as name) k
+    join pg_index i on i.indrelid = s.oid and i.indisunique and not i.indisprimary
+    join pg_class x on x.oid = i.indexrelid
+    where not exists (
+        select from pg_attribute a where a.attrelid = s.oid and a.attname = k.name
+            and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+    union all
+    select format('constraint %%I on %%s', n.conname, s.name)
+    from stores s join pg_constraint n on n.conrelid = s.oid and n.contype = 'x'
+    order by 1
+"""
+
+
+def require_free_tables(connection: psycopg.Connection, tables: list[str]) -> None:
+    """Raise RecdbError if the application added something to recdb's tables with which Citus spreads none."""
+    found = [name for (name,) in connection.execute(OBSTACLES, [tables]).fetchall()]
+    if found:
+        raise RecdbError(
+            f"Citus spreads no table with {', '.join(found)}: nothing was changed", "drop them, and run this again"
         )
 
 

@@ -15,8 +15,15 @@ from recdb.job.rebuild import vacuum
 from recdb.migrate import require_whole
 from recdb.preconditions import check_owner
 from recdb.progress import Report
-from recdb.spread.check import check_number, find_cluster, require_nodes, require_one_table, require_sources_here
-from recdb.spread.hold import hold_tables, key_columns, partitions_of
+from recdb.spread.check import (
+    check_number,
+    find_cluster,
+    require_free_tables,
+    require_nodes,
+    require_one_table,
+    require_sources_here,
+)
+from recdb.spread.hold import HOLD_WAIT, hold_tables, key_columns, partitions_of
 
 KEYS = {"interaction": "user_id", "user_vector": "user_key"}
 
@@ -43,12 +50,15 @@ def distribute(database: Database, shards: int | None, report: Report, *, dry_ru
         require_sources_here(connection)
         require_one_table(connection)
         todo = [table for table in SPREAD_TABLES if table not in cluster.spread]
+        require_free_tables(connection, todo)
         lines = list(plan_lines(connection, todo, number, cluster.nodes))
         if dry_run:
             return lines
         if todo:
-            with naming_the_blocker(database), connection.transaction():
+            with naming_the_blocker(database, HOLD_WAIT), connection.transaction():
                 hold_tables(connection)
+                # Citus keeps one copy of a shard that it hashes; more of them would need as many nodes.
+                connection.execute("select set_config('citus.shard_replication_factor', '1', true)")
                 for table in todo:
                     report(f"spreading {table}")
                     spread(connection, table, number)
@@ -57,7 +67,10 @@ def distribute(database: Database, shards: int | None, report: Report, *, dry_ru
             reach("spread")
         report("gathering statistics")
         vacuum(connection)
-        return [*lines, *set_iterative_scan(connection)]
+        lines += set_iterative_scan(connection)
+        with naming_the_blocker(database, HOLD_WAIT):
+            drop_copied(connection, report)
+        return lines
 
 
 def plan_lines(connection: psycopg.Connection, todo: list[str], shards: int, nodes: int) -> Iterator[str]:
@@ -93,12 +106,39 @@ def spread(connection: psycopg.Connection, table: str, shards: int) -> None:
         "colocate_with => 'none')",
         [table, KEYS[table], shards],
     )
-    for leaf in leaves:
-        connection.execute(
-            "select pg_catalog.truncate_local_data_after_distributing_table(('recdb.' || %s::text)::regclass)", [leaf]
-        )
+    if table != "interaction":  # whose rows here a call may still read, see drop_copied()
+        empty(connection, leaves)
     for leaf in slow:
         build_spread_index(connection, leaf)
+
+
+def drop_copied(connection: psycopg.Connection, report: Report) -> None:
+    """Empty the tables here whose rows were copied to the nodes.
+
+    Not in the transaction that copies the interactions: a call that waited for it may still have the plan that reads
+    the rows here. Such a call holds the table, and so this waits until it has its rows.
+    """
+    leaves = [
+        leaf
+        for table in SPREAD_TABLES
+        for leaf in partitions_of(connection, table)
+        if fetch_row(connection, "select pg_relation_size(to_regclass('recdb.' || quote_ident(%s)))", [leaf])[0]
+    ]
+    if not leaves:
+        return
+    report("emptying the tables on the coordinator")
+    with connection.transaction():
+        hold_tables(connection)
+        empty(connection, leaves)
+
+
+def empty(connection: psycopg.Connection, tables: list[str]) -> None:
+    """Remove the rows of spread tables that are still here."""
+    for table in tables:
+        connection.execute(
+            "select pg_catalog.truncate_local_data_after_distributing_table(to_regclass('recdb.' || quote_ident(%s)))",
+            [table],
+        )
 
 
 def drop_hnsw(connection: psycopg.Connection, table: str) -> bool:

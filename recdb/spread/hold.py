@@ -5,15 +5,19 @@ import time
 import psycopg
 from psycopg import sql
 
+from recdb.citus import keep_definitions_here
 from recdb.preconditions import lock_out_installs
 
 LOCK_TIMEOUT, ATTEMPTS, PAUSE = "100ms", 100, 0.2
+HOLD_WAIT = "30 s"
+"""How long hold_tables() tries at least, for messages."""
 
 
-def hold_tables(connection: psycopg.Connection) -> None:
+def hold_tables(connection: psycopg.Connection, *, views: bool = False) -> None:
     """Lock the refresh, and the tables of users; raises psycopg's LockNotAvailable if somebody uses them for long.
 
-    While an attempt waits, readers wait behind it: so an attempt is short, and there are many.
+    While an attempt waits, readers wait behind it: so an attempt is short, and there are many. With `views`, it locks
+    recdb's views too, before the tables, as a reader of a view does.
     """
     lock_out_installs(connection)
     connection.execute("select recdb.take_refresh_lock(true)")
@@ -22,6 +26,8 @@ def hold_tables(connection: psycopg.Connection) -> None:
         try:
             with connection.transaction():
                 connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+                if views:
+                    hold_views(connection)
                 connection.execute("lock table recdb.interaction, recdb.user_vector in access exclusive mode")
             break
         except psycopg.errors.LockNotAvailable:
@@ -29,6 +35,20 @@ def hold_tables(connection: psycopg.Connection) -> None:
                 raise
             time.sleep(PAUSE)
     connection.execute("select set_config('lock_timeout', '0', true)")
+
+
+def hold_views(connection: psycopg.Connection) -> None:
+    """Lock recdb's views alone: LOCK would lock the tables under them, too."""
+    keep_definitions_here(connection)
+    views = connection.execute(
+        "select c.relname from pg_class c where c.relnamespace = 'recdb'::regnamespace and c.relkind = 'v' "
+        "order by c.relname"
+    ).fetchall()
+    for (view,) in views:
+        # No view of recdb has this option; PostgreSQL locks the view to take it away.
+        connection.execute(sql.SQL("alter view recdb.{} reset (check_option)").format(sql.Identifier(view)))
+    # The tables' names are to change on every node.
+    connection.execute("select set_config('citus.enable_ddl_propagation', 'on', true)")
 
 
 def partitions_of(connection: psycopg.Connection, table: str) -> list[str]:

@@ -7,13 +7,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.citus import ask, drop_database, execute, fill, make_database
+from support.citus import ask, drop_database, execute, fill, lists, make_database
 from support.data import column
 from support.doctor import find, findings
 from support.servers import Server
 from support.waiting import until
 
-from recdb import migrate, spread
+from recdb import job, migrate, spread
+from recdb.data import generate
 from recdb.database import Database, connect
 from recdb.errors import RecdbError
 from recdb.progress import silent
@@ -172,11 +173,35 @@ def test_a_worker_takes_no_installation(three_nodes: Nodes) -> None:
     drop_database(three_nodes, "elsewhere")
 
 
+def test_a_worker_takes_no_command_that_changes_the_cluster(three_nodes: Nodes) -> None:
+    database = make_database(three_nodes, "elsewhere")
+    fill(database)
+    spread.distribute(database, 2, silent)
+    expected = lists(database)
+    worker = Database(three_nodes[1].conninfo("elsewhere"), "test")
+    for command in (
+        lambda: migrate.uninstall(worker),
+        lambda: spread.distribute(worker, 2, silent),
+        lambda: spread.undo(worker, silent),
+        lambda: job.run(worker),
+        lambda: generate.generate(worker, users=3, items=3, count=9, days=9, seed=1),
+    ):
+        with pytest.raises(RecdbError, match="is a worker of a Citus cluster") as refused:
+            command()
+        assert "the coordinator" in str(refused.value.hint)
+    with connect(worker, autocommit=True) as connection:
+        assert "worker of a Citus cluster" in find(connection, "recdb").message
+    assert lists(database) == expected
+    drop_database(three_nodes, "elsewhere")
+
+
 def test_doctor_says_that_a_worker_is_away(three_nodes: Nodes) -> None:
     database = make_database(three_nodes, "away")
     try:
         fill(database)
         spread.distribute(database, 2, silent)
+        with connect(database, autocommit=True) as connection:
+            whole = findings(connection)
         execute(three_nodes[2], "postgres", "alter database away allow_connections off")
         execute(
             three_nodes[2], "postgres", "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'away'"
@@ -185,6 +210,15 @@ def test_doctor_says_that_a_worker_is_away(three_nodes: Nodes) -> None:
             found = find(connection, "nodes")
             assert found.state == "fail"
             assert three_nodes[2].host in found.message
+            # The others say that they do not know, and advise nothing else.
+            all_found = findings(connection)
+            assert set(whole) <= set(all_found)
+            changed = [name for name in whole if all_found[name].state != whole[name].state and name != "nodes"]
+            assert {"shards", "searches", "durability", "writers"} <= set(changed)
+            assert {all_found[name].state for name in changed} == {"warn"}
+            assert not [name for name in changed if "recdb" in str(all_found[name].fix)]
+            # What has not ended there is not known either.
+            assert connection.execute("select recdb.await_commits()").fetchone() == (False,)
         with pytest.raises(RecdbError, match="no answer from"):
             spread.distribute(database, None, silent)
     finally:
