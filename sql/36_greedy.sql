@@ -197,6 +197,7 @@ declare
     number double precision;
     far double precision;
     vector @vector@.halfvec;
+    -- The last three of above, which most items are compared with.
     newest @vector@.halfvec := above[total];
     newer @vector@.halfvec := above[total - 1];
     new @vector@.halfvec := above[total - 2];
@@ -227,7 +228,7 @@ begin
                 continue when bounds[visit] < number;
                 place := visits[visit];
                 if closed[place] then
-                    bounds[visit] := -2;
+                    bounds[visit] := -2;  -- so that its bound alone passes it over
                     continue;
                 end if;
                 if seens[visit] < total then
