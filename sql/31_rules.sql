@@ -16,7 +16,7 @@ begin atomic
     select exists (
         select
         from unnest(is_buried.conditions, is_buried.paths, is_buried.factors) r(condition, path, factor)
-        where r.factor = 0 and recdb.matches(is_buried.attributes, r.condition, r.path));
+        where r.factor = 0::double precision and recdb.matches(is_buried.attributes, r.condition, r.path));
 end;
 comment on function recdb.is_buried(jsonb, jsonb[], jsonpath[], double precision[]) is
     'Internal: whether a rule with the factor 0 leaves an item out.';

@@ -239,8 +239,8 @@ begin
     for place in 1 .. cardinality(ids) loop
         scores[place] := greatest(scores[place], 1e-200);
         if scores[place] >= scores[place - 1] then
-            scores[place] := scores[place - 1] * case when ids[place] < ids[place - 1] then 1 - 1e-9
-                else 1 end::double precision;
+            scores[place] := scores[place - 1]
+                * case when ids[place] < ids[place - 1] then 0.999999999 else 1 end::double precision;
         end if;
     end loop;
     return scores;

@@ -137,7 +137,7 @@ def test_a_campaign_comes_before_anybody_has_touched_its_item(
 ) -> None:
     connection.execute(
         "insert into recdb.item (item_id, attributes, published_at, available) values "
-        "('new', '{\"campaign\": \"xmas\", \"topic\": 1}', now(), true), "
+        '(\'new\', \'{"campaign": "xmas", "topic": 1}\', now(), true), '
         "('gone', '{\"campaign\": \"xmas\"}', now(), false)"
     )
     write(connection, "", (condition, factor, place))
