@@ -253,6 +253,7 @@ declare
     few constant integer[] := case when cardinality(among) <= 1000 then recdb.find_keys(among) end;
     before constant bigint := case when excluded = '{}' then 0 else (
         select count(distinct e.id) from unnest(excluded) e(id)) end;
+    many constant boolean := among is not null and few is null;
     pins constant boolean := array_remove(given.places, null) <> '{}';
     seed constant bigint := case when given.explore > 0 then
         recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text)) end;
@@ -283,8 +284,8 @@ begin
         if given.explore > 0 then
             explored := recdb.find_explorers(
                 given, seed, profile, owner, filter, few,
-                ceil(given.explore * size)::bigint * case when among is null or few is not null then 1 else 10 end::bigint);
-            if among is not null and few is null then
+                ceil(given.explore * size)::bigint * case when many then 10 else 1 end::bigint);
+            if many then
                 explored := recdb.keep_explorers(explored, among);
             end if;
         end if;

@@ -25,8 +25,8 @@ CALLS = {
     "candidates": "select * from recommend('u7', 20, among => '{i1,i2,i3,i700}', fallback => 'popular')",
     "a scenario": "select * from recommend('u7', 10, scenario => 'steered')",
     "a campaign": "select * from recommend('u7', 10, scenario => 'campaign')",
-    "candidates of a scenario": "select * from recommend('u7', 10, scenario => 'campaign', among => array(select 'i' || n from "
-    "generate_series(0, 2000) n))",
+    "candidates of a scenario": "select * from recommend('u7', 10, scenario => 'campaign', "
+    "among => array(select 'i' || n from generate_series(0, 2000) n))",
     "a stranger": "select * from recommend('nobody', 20, fallback => 'popular')",
     "a guest": "select * from recdb.recommend_for_items(array['i1', 'i2'], 10)",
     "popular": "select * from recdb.popular(10)",
