@@ -50,13 +50,14 @@ comment on function recdb.find_keys(text[]) is
     'Internal: the keys of items; unknown ids are ignored.';
 
 
--- recdb.best_among: the best of many candidates, of those that a profile gives a score.
+-- recdb.best_among: the best of the caller's candidates, of those that a profile gives a score.
 --   parameters  everything  the row of scored_items()
 --               among       the candidates
---               most        how many; NULL for all
+--               few         their keys, if they are few; else NULL
+--               most        how many of many candidates; NULL for all
 --   returns     as scored_items()
---   reads       item_key, from the best item down until there are enough
-create or replace function recdb.best_among(everything record, among text[], most bigint)
+--   reads       of many candidates item_key, from the best item down until there are enough
+create or replace function recdb.best_among(everything record, among text[], few integer[], most bigint)
 returns record
 language plpgsql stable
 as $$
@@ -64,6 +65,14 @@ as $$
 declare
     best record;
 begin
+    if few is not null then
+        select coalesce(array_agg(c.item_key order by c.score desc), '{}') as item_keys,
+            coalesce(array_agg(c.score order by c.score desc), '{}') as scores
+        into best
+        from unnest(everything.item_keys, everything.scores) c(item_key, score)
+        where c.item_key in (select unnest(few));
+        return best;
+    end if;
     select coalesce(array_agg(b.item_key order by b.number), '{}') as item_keys,
         coalesce(array_agg(b.score order by b.number), '{}') as scores
     into best
@@ -78,8 +87,8 @@ begin
     return best;
 end
 $$;
-comment on function recdb.best_among(record, text[], bigint) is
-    'Internal: the best of many candidates, of those that a profile gives a score.';
+comment on function recdb.best_among(record, text[], integer[], bigint) is
+    'Internal: the best of the caller''s candidates, of those that a profile gives a score.';
 
 
 -- recdb.rank_among: the best of the caller's candidates.

@@ -1,6 +1,6 @@
--- The items that the rules of a scenario leave out, and those that they bring into the pool of a list (32_steer) although
--- the model gives them no score, or one far below: the items of a campaign, which nobody has touched. Only a rule that
--- pins, or that lifts far enough, looks for items. A rule that lifts brings those without a score alone.
+-- The items that the rules of a scenario leave out, and those that they bring into the pool of a list (32_steer)
+-- although the model gives them no score: the items of a campaign, which nobody has touched. Only a rule that pins, or
+-- that lifts far enough, looks for items. A rule that lifts brings those without a score alone.
 
 
 -- recdb.is_buried: whether a rule with the factor 0 leaves an item out.
@@ -16,7 +16,7 @@ begin atomic
     select exists (
         select
         from unnest(is_buried.conditions, is_buried.paths, is_buried.factors) r(condition, path, factor)
-        where r.factor = 0 and recdb.matches(is_buried.attributes, r.condition, r.path));
+        where r.factor = 0::double precision and recdb.matches(is_buried.attributes, r.condition, r.path));
 end;
 comment on function recdb.is_buried(jsonb, jsonb[], jsonpath[], double precision[]) is
     'Internal: whether a rule with the factor 0 leaves an item out.';
@@ -70,8 +70,8 @@ comment on function recdb.lowest_lifted(record, record, record, double precision
 
 -- recdb.named_ids: the items of recdb's own catalogue that a condition names.
 --   parameters  condition, path  of a rule
---   returns     their ids, the hundred newest. Of an object the first thousand items are considered that the index of the
---               attributes has; of a path, and of an object without attributes, the thousand newest items
+--   returns     their ids, the hundred newest. Of an object the first thousand items are considered that the index of
+--               the attributes has; of a path, and of an object without attributes, the thousand newest items
 --   reads       item, by an index
 create or replace function recdb.named_ids(condition jsonb, path jsonpath)
 returns text[]

@@ -6,6 +6,7 @@
 -- owner or attribute has its number already is passed over. With a diversity d, the next item is the one with the
 -- largest (1 - d) s + d (1 - the largest cosine with an item that is chosen already): maximal marginal relevance. What
 -- is excluded counts as chosen: so the pages fit together. The score in the list is what the choice compared.
+-- fill_pool() is long: it is one statement; steer_items() is: a function that hands a pool on would copy it.
 
 
 -- recdb.lift: the score of an item after the rules that lift it.
@@ -98,64 +99,6 @@ begin atomic
 end;
 comment on function recdb.fade(timestamptz, interval) is
     'Internal: 2 ^ (-age / half), above 0; NULL if either is NULL.';
-
-
--- recdb.steer_filler: the popular items for a list that is steered.
---   parameters  missing     how many
---               everything  the row of scored_items()
---               segment     as fill_up()
---               others      as fill_pool() and rank_among()
---   returns     the items of fill_up() that meet both filters and no rule with the factor 0, with their scores. Those
---               that are excluded are among them, so that each page is chosen from the same items
---   reads       as fill_up()
--- fill_up() takes one filter. If others leave items out, it is asked for four times as many until enough are left.
-create or replace function recdb.steer_filler(
-    given record, owner text, excluded text[], filter jsonb, hidden_ids text[], everything record, among text[],
-    missing bigint, segment jsonb
-)
-returns table (
-    item_key integer, item_id text, owner_id text, appeared_at timestamptz, attributes jsonb, score double precision
-)
-language plpgsql stable rows 200 cost 5000
-as $$
-#variable_conflict use_column
-declare
-    own_path constant jsonpath := recdb.filter_path(given.filter);
-    buries constant boolean := coalesce(0 = any (given.factors), false);
-    asked bigint := missing;
-    found record;
-    kept text[];
-begin
-    loop
-        select coalesce(array_agg(f.item_id), '{}') as ids, array_agg(f.score) as scores into found
-        from recdb.fill_up(
-            asked, owner, '{}', coalesce(filter, given.filter), hidden_ids, everything.item_keys, everything.scores,
-            among, segment) f;
-        kept := found.ids;
-        exit when not buries and (filter is null or given.filter is null);
-        kept := array(
-            select f.item_id
-            from unnest(found.ids) with ordinality f(item_id, number)
-            left join lateral recdb.read_item(f.item_id) i on true
-            where recdb.matches(i.attributes, given.filter, own_path)
-              and not recdb.is_buried(i.attributes, given.conditions, given.paths, given.factors)
-            order by f.number
-            limit missing);
-        exit when cardinality(kept) >= missing or cardinality(found.ids) < asked;
-        asked := asked * 4;
-    end loop;
-    return query
-    select t.item_key, f.item_id, i.owner_id, coalesce(i.published_at, t.first_at), i.attributes, f.score
-    from unnest(found.ids, found.scores) f(item_id, score)
-    left join lateral (
-        select t.item_key, t.first_at from recdb.item_key t where t.item_id = f.item_id offset 0
-    ) t on true
-    left join lateral recdb.read_item(f.item_id) i on true
-    where f.item_id in (select unnest(kept));
-end
-$$;
-comment on function recdb.steer_filler(record, text, text[], jsonb, text[], record, text[], bigint, jsonb) is
-    'Internal: the popular items for a list that is steered.';
 
 
 -- recdb.fill_pool: the pool of a steered list, with the scores that the scenario makes.
@@ -292,9 +235,8 @@ comment on function recdb.pool_size(bigint, bigint) is
 --               that a rule has pinned, pinned, and of one with few impressions in an explored place, explored
 --   reads       as fill_pool(); rule, item_vector and little_shown as far as the scenario needs them
 -- The list is chosen part by part, as its pages are: what was chosen counts as excluded. The next part has a pool twice
--- as large. It begins at its place, or once the limits of the scenario have nothing left of the pool. With fallback, the
--- popular items follow the others in the pool. Somebody without a personal list gets none from some explored places
--- alone.
+-- as large. It begins at its place, or once the limits of the scenario have nothing left of the pool. Somebody without
+-- a personal list gets none from some explored places alone.
 create or replace function recdb.steer_items(
     served record, given record, profile record, owner text, own_key integer, wanted bigint, excluded text[],
     fallback text, filter jsonb, among text[]
@@ -309,16 +251,17 @@ declare
         everything.item_keys, everything.scores, owner, given.listed_only);
     candidates record := everything;
     few constant integer[] := case when cardinality(among) <= 1000 then recdb.find_keys(among) end;
-    pins constant boolean := array_remove(given.places, null) <> '{}';
     before constant bigint := case when excluded = '{}' then 0 else (
         select count(distinct e.id) from unnest(excluded) e(id)) end;
+    many constant boolean := among is not null and few is null;
+    pins constant boolean := array_remove(given.places, null) <> '{}';
     seed constant bigint := case when given.explore > 0 then
         recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text)) end;
     size bigint := recdb.pool_size(given.pool, before + 1);
     further bigint;
     missing bigint;
-    cut bigint;
-    done bigint := 0;
+    most bigint;
+    done bigint;
     is_last boolean;
     pool record;
     explored record;
@@ -332,21 +275,19 @@ begin
     if everything.item_keys = '{}' and fallback is distinct from 'popular' and given.explore < 1 then
         return;
     end if;
-    if few is not null then
-        select coalesce(array_agg(c.item_key order by c.score desc), '{}') as item_keys,
-            coalesce(array_agg(c.score order by c.score desc), '{}') as scores
-        into candidates
-        from unnest(everything.item_keys, everything.scores) c(item_key, score)
-        where c.item_key in (select unnest(few));
-    elsif among is not null then
-        cut := 4 * size;
-        candidates := recdb.best_among(everything, among, cut);
+    if among is not null then
+        most := 4 * size;
+        candidates := recdb.best_among(everything, among, few, most);
     end if;
     select '{}'::text[] as item_ids into explored;
     loop
         if given.explore > 0 then
-            explored := recdb.choose_explorers(
-                given, seed, profile, owner, filter, among, few, ceil(given.explore * size)::bigint);
+            explored := recdb.find_explorers(
+                given, seed, profile, owner, filter, few,
+                ceil(given.explore * size)::bigint * case when many then 10 else 1 end::bigint);
+            if many then
+                explored := recdb.keep_explorers(explored, among);
+            end if;
         end if;
         -- A rule that lifts reaches below the pool, half as far again, and one that pins further.
         further := case when pins then 2000 when 1 < any (given.factors) then size / 2 else 0 end;
@@ -355,9 +296,9 @@ begin
             pool := recdb.fill_pool(
                 served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, size,
                 further, missing);
-            if cardinality(candidates.item_keys) = cut and pool.personal < size + further then
-                cut := null;
-                candidates := recdb.best_among(everything, among, null);
+            if cardinality(candidates.item_keys) = most and pool.personal < size + further then
+                most := null;
+                candidates := recdb.best_among(everything, among, few, most);
                 continue;
             end if;
             exit when fallback is distinct from 'popular' or size - pool.personal <= missing;
@@ -367,6 +308,7 @@ begin
             pool := recdb.add_pins(
                 served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, pool);
         end if;
+        done := cardinality(ids);
         is_last := cardinality(pool.item_ids) + before + done < size;
         list := recdb.choose_list(
             served.model_id, given, pool, explored, seed,
@@ -376,7 +318,6 @@ begin
         scores := scores || list.scores;
         reasons := reasons || list.reasons;
         exit when cardinality(ids) >= wanted or is_last and cardinality(ids) < size * 3 / 5 - before;
-        done := cardinality(ids);
         size := size * 2;
     end loop;
     if done > 0 or scores[cardinality(scores)] < 1e-200 then

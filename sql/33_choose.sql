@@ -187,9 +187,9 @@ comment on function recdb.pin_ended(record, integer, text[], integer) is
 --   parameters  given, pool, excluded  as choose_list()
 --               earlier  the row of before_list()
 --   returns     the place in the pool of each pinned item and the place in the list, which ascend. The excluded items
---               count as the places before the list; a place may be beyond its end. A rule pins nothing if it has ended,
---               or if the pool has no such item of which the list may have one more. Of two rules with one place, the
---               second one gets the next place
+--               count as the places before the list; a place may be beyond its end. A rule pins nothing if it has
+--               ended, or if the pool has no such item of which the list may have one more. Of two rules with one
+--               place, the second one gets the next place
 --   reads       as pin_ended()
 create or replace function recdb.place_pins(given record, pool record, earlier record, excluded text[])
 returns table (place integer, target integer)
@@ -239,8 +239,8 @@ begin
     for place in 1 .. cardinality(ids) loop
         scores[place] := greatest(scores[place], 1e-200);
         if scores[place] >= scores[place - 1] then
-            scores[place] := scores[place - 1] * case when ids[place] < ids[place - 1] then 1 - 1e-9
-                else 1 end::double precision;
+            scores[place] := scores[place - 1]
+                * case when ids[place] < ids[place - 1] then 0.999999999 else 1 end::double precision;
         end if;
     end loop;
     return scores;

@@ -191,40 +191,29 @@ comment on function recdb.find_explorers(record, bigint, record, text, jsonb, in
     'Internal: the items that may get the explored places of a list, with the numbers drawn for them.';
 
 
--- recdb.choose_explorers: the items that may get the explored places of a list.
---   parameters  among  the candidates; NULL for all items
---               few    their keys, if they are few; else NULL
---               others as find_explorers()
---   returns     the row of find_explorers(), of the candidates alone; of many candidates those among ten times as many
---               items as are wanted
---   reads       as find_explorers()
-create or replace function recdb.choose_explorers(
-    given record, seed bigint, profile record, owner text, filter jsonb, among text[], few integer[], wanted bigint
-)
+-- recdb.keep_explorers: the caller's candidates among the items that may get the explored places of a list.
+--   parameters  explored  the row of find_explorers()
+--               among     the candidates
+--   returns     the row, of these alone
+create or replace function recdb.keep_explorers(explored record, among text[])
 returns record
 language plpgsql stable
 as $$
 #variable_conflict use_column
 declare
-    many constant boolean := among is not null and few is null;
-    explored record;
+    kept record;
 begin
-    explored := recdb.find_explorers(
-        given, seed, profile, owner, filter, few, wanted * case when many then 10 else 1 end::bigint);
-    if many then
-        select coalesce(array_agg(x.item_key order by x.number), '{}') as item_keys,
-            coalesce(array_agg(x.item_id order by x.number), '{}') as item_ids,
-            array_agg(x.owner order by x.number) as owners, array_agg(x.topic order by x.number) as topics,
-            array_agg(x.counted order by x.number) as counted, array_agg(x.draw order by x.number) as draws
-        into explored
-        from unnest(
-            explored.item_keys, explored.item_ids, explored.owners, explored.topics, explored.counted, explored.draws
-        ) with ordinality x(item_key, item_id, owner, topic, counted, draw, number)
-        where x.item_id in (select unnest(among));
-    end if;
-    return explored;
+    select coalesce(array_agg(x.item_key order by x.number), '{}') as item_keys,
+        coalesce(array_agg(x.item_id order by x.number), '{}') as item_ids,
+        array_agg(x.owner order by x.number) as owners, array_agg(x.topic order by x.number) as topics,
+        array_agg(x.counted order by x.number) as counted, array_agg(x.draw order by x.number) as draws
+    into kept
+    from unnest(
+        explored.item_keys, explored.item_ids, explored.owners, explored.topics, explored.counted, explored.draws
+    ) with ordinality x(item_key, item_id, owner, topic, counted, draw, number)
+    where x.item_id in (select unnest(among));
+    return kept;
 end
 $$;
-comment on function recdb.choose_explorers(
-    record, bigint, record, text, jsonb, text[], integer[], bigint) is
-    'Internal: the items that may get the explored places of a list, of the caller''s candidates alone.';
+comment on function recdb.keep_explorers(record, text[]) is
+    'Internal: the caller''s candidates among the items that may get the explored places of a list.';

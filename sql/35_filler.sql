@@ -91,3 +91,61 @@ $$;
 comment on function recdb.popular_filler(
     bigint, text, text[], jsonb, text[], integer[], double precision[]) is
     'Internal: the popular items that fill a list up for fallback => ''popular'', with scores below the personal ones.';
+
+
+-- recdb.steer_filler: the popular items for a list that is steered.
+--   parameters  missing     how many
+--               everything  the row of scored_items()
+--               segment     as fill_up()
+--               others      as fill_pool() and rank_among()
+--   returns     the items of fill_up() that meet both filters and no rule with the factor 0, with their scores. Those
+--               that are excluded are among them, so that each page is chosen from the same items
+--   reads       as fill_up()
+-- fill_up() takes one filter. If others leave items out, it is asked for four times as many until enough are left.
+create or replace function recdb.steer_filler(
+    given record, owner text, excluded text[], filter jsonb, hidden_ids text[], everything record, among text[],
+    missing bigint, segment jsonb
+)
+returns table (
+    item_key integer, item_id text, owner_id text, appeared_at timestamptz, attributes jsonb, score double precision
+)
+language plpgsql stable rows 200 cost 5000
+as $$
+#variable_conflict use_column
+declare
+    own_path constant jsonpath := recdb.filter_path(given.filter);
+    buries constant boolean := coalesce(0 = any (given.factors), false);
+    asked bigint := missing;
+    found record;
+    kept text[];
+begin
+    loop
+        select coalesce(array_agg(f.item_id), '{}') as ids, array_agg(f.score) as scores into found
+        from recdb.fill_up(
+            asked, owner, '{}', coalesce(filter, given.filter), hidden_ids, everything.item_keys, everything.scores,
+            among, segment) f;
+        kept := found.ids;
+        exit when not buries and (filter is null or given.filter is null);
+        kept := array(
+            select f.item_id
+            from unnest(found.ids) with ordinality f(item_id, number)
+            left join lateral recdb.read_item(f.item_id) i on true
+            where recdb.matches(i.attributes, given.filter, own_path)
+              and not recdb.is_buried(i.attributes, given.conditions, given.paths, given.factors)
+            order by f.number
+            limit missing);
+        exit when cardinality(kept) >= missing or cardinality(found.ids) < asked;
+        asked := asked * 4;
+    end loop;
+    return query
+    select t.item_key, f.item_id, i.owner_id, coalesce(i.published_at, t.first_at), i.attributes, f.score
+    from unnest(found.ids, found.scores) f(item_id, score)
+    left join lateral (
+        select t.item_key, t.first_at from recdb.item_key t where t.item_id = f.item_id offset 0
+    ) t on true
+    left join lateral recdb.read_item(f.item_id) i on true
+    where f.item_id in (select unnest(kept));
+end
+$$;
+comment on function recdb.steer_filler(record, text, text[], jsonb, text[], record, text[], bigint, jsonb) is
+    'Internal: the popular items for a list that is steered.';

@@ -99,11 +99,13 @@ WRITTEN = [
     f"select recdb.track({ids}, 'view'::interaction_type)" for ids in ("'u1', 'i9'", "42, 'i9'", "'u1', 7", "42, 7.0")
 ]
 SEGMENT = 'segment => \'{"country": "de"}\''
+MANY = ",".join(f"i{number}" for number in range(1001))
 STEERED = [
     "select * from recdb.recommend('u1', 5, among => '{i1,i2,i3,i9}', fallback => 'popular', filter => '\"1 == 1\"')",
     "select * from recdb.recommend('u1', 5, '{i1}'::text[], fallback => 'popular', scenario => 'here')",
     "select e.* from recdb.explain('u1', 'i9', scenario => 'here') e",
     "select * from recdb.recommend(42, 5, among => array[1, 2], scenario => 'here')",
+    f"select * from recdb.recommend('u1', 90, among => '{{{MANY}}}', fallback => 'popular', scenario => 'here')",
     f"select * from recdb.recommend('u1', 5, fallback => 'popular', {SEGMENT})",
     f"select * from recdb.recommend('u1', 5, among => '{{i1,i9}}', fallback => 'popular', {SEGMENT})",
     f"select * from recdb.recommend_for_items(array[1, 2], 5, among => array[3], {SEGMENT})",
@@ -118,7 +120,8 @@ SCENARIO = [
     "insert into recdb.scenario (name, freshness, max_per_owner, max_per_attribute, max_per_number, diversity, "
     "rotation_rate, filter, minimum_score) values ('here', '1 day', 3, 'topic', 5, 0.5, 0.5, '{}', 0)",
     "insert into recdb.rule (scenario, condition, factor, place) "
-    "values ('here', '{}', 2, null), ('here', '\"1 == 1\"', 0.5, null), ('here', '{}', null, 2)",
+    "values ('here', '{}', 2, null), ('here', '\"1 == 1\"', 0.5, null), ('here', '{}', null, 2), "
+    "('here', '{\"a\": 1}', 1e6, null), ('here', '{\"a\": 2}', null, 2), ('here', '{\"a\": 3}', 0, null)",
 ]
 CALLS += [
     "insert into recdb.user_attributes values ('u1', '{\"country\": \"de\"}'), ('u2', '{\"country\": \"de\"}')",

@@ -24,6 +24,9 @@ CALLS = {
     "filled up": "select * from recommend('u7', 20, fallback => 'popular')",
     "candidates": "select * from recommend('u7', 20, among => '{i1,i2,i3,i700}', fallback => 'popular')",
     "a scenario": "select * from recommend('u7', 10, scenario => 'steered')",
+    "a campaign": "select * from recommend('u7', 10, scenario => 'campaign')",
+    "candidates of a scenario": "select * from recommend('u7', 10, scenario => 'campaign', "
+    "among => array(select 'i' || n from generate_series(0, 2000) n))",
     "a stranger": "select * from recommend('nobody', 20, fallback => 'popular')",
     "a guest": "select * from recdb.recommend_for_items(array['i1', 'i2'], 10)",
     "popular": "select * from recdb.popular(10)",
@@ -61,6 +64,12 @@ def trained(module_database: Database) -> None:
         connection.execute(
             "insert into recdb.scenario (name, freshness, max_per_owner, max_per_attribute, max_per_number, diversity, "
             "rotation_rate, explore, fallback) values ('steered', '1 day', 2, 'parity', 8, 0.3, 0.5, 0.2, 'popular')"
+        )
+        connection.execute("insert into recdb.scenario (name, explore) values ('campaign', 0.2)")
+        connection.execute(
+            "insert into recdb.rule (scenario, condition, factor, place) values "
+            "('campaign', '{\"parity\": 7}', 1e6, null), ('campaign', '{\"parity\": 8}', null, 1), "
+            "('campaign', '\"$.parity == 9\"', null, 2), ('campaign', '{\"parity\": 6}', 0, null)"
         )
     for _ in range(2):
         train(module_database, dimension=8, neighbors=20)

@@ -152,7 +152,9 @@ class Choice:
         steering = self.steering
         minimum = steering.minimum_score or 0
         of_model = [row for row in plain if row[2] != "popular"]
-        scores = {row[0]: row[1] for row in plain if self.may_come(row[0]) and (row[2] == "popular" or row[1] >= minimum)}
+        scores = {
+            row[0]: row[1] for row in plain if self.may_come(row[0]) and (row[2] == "popular" or row[1] >= minimum)
+        }
         personal = [row[0] for row in of_model if row[0] in scores]
         popular = [row[0] for row in plain if row[2] == "popular" and row[0] in scores]
         if len(personal) > size and scores[personal[size - 1]] - scores[personal[size]] < CLOSE:
