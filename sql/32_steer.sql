@@ -169,7 +169,9 @@ begin
         array_agg(s.attributes), array_agg(s.vector), (select count(*) from offered o where o.place < 1000000)
     into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
-        select v.item_key, v.item_id, v.reason, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
+        select v.item_key, v.item_id, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
+            case when v.reason = 'boosted' and recdb.lift(v.value, v.lifts) < v.value / v.lowers * (1 - 1e-9)
+                then case when v.is_popular then 'popular' else 'collaborative_filtering' end else v.reason end as reason,
             recdb.group_of(v.owner_id, 1) as owner, case when jsonb_typeof(v.counted) not in ('array', 'null')
                 then recdb.group_of(v.counted #>> '{}', 2) end as topic,
             case when jsonb_typeof(v.counted) = 'array' then v.counted end as list
@@ -183,7 +185,7 @@ begin
                     * coalesce(recdb.fade(o.appeared_at, given.freshness), 1)
                     * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
                     * coalesce(f.lowers, 1) as value,
-                coalesce(f.lifts, 1) as lifts
+                coalesce(f.lifts, 1) as lifts, coalesce(f.lowers, 1) as lowers, o.is_popular
             from offered o
             left join ruled f on f.place = o.place
             left join unnest(shown.item_keys, shown.times) a(item_key, shown_at)
@@ -231,8 +233,9 @@ comment on function recdb.pool_size(bigint, bigint) is
 -- recdb.steer_items: a list that a scenario steers.
 --   parameters  given    of read_scenario()
 --               others   as rank_among(); among may be NULL
---   returns     as rank_items(), without the version; the reason of an item that a rule has lifted is boosted, of one
---               that a rule has pinned, pinned, and of one with few impressions in an explored place, explored
+--   returns     as rank_items(), without the version; the reason of an item that the rules together have lifted is
+--               boosted, of one that a rule has pinned, pinned, and of one with few impressions in an explored place,
+--               explored
 --   reads       as fill_pool(); rule, item_vector and little_shown as far as the scenario needs them
 -- The list is chosen part by part, as its pages are: what was chosen counts as excluded. The next part has a pool twice
 -- as large. It begins at its place, or once the limits of the scenario have nothing left of the pool. Somebody without

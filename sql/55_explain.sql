@@ -72,14 +72,77 @@ comment on function recdb.contributions(text, text, text) is
     'Internal: the contribution of each score source (an item of the user''s own, or a neighbour) to an item''s score.';
 
 
+-- recdb.explain_places: the places of a list that an item may get whatever its score.
+--   parameters  given             of read_scenario()
+--               profile           of profile()
+--               user_id, item_id
+--   returns     pinned, with the place to which a rule pins the best of the items with this one's attributes; explored,
+--               with the number drawn for the item. A list of the caller's own candidates may draw for items that are
+--               in no part of the pool
+--   reads       the item, little_shown
+create or replace function recdb.explain_places(given record, profile record, user_id text, item_id text)
+returns table (source text, value double precision)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    seed bigint;
+    keys constant integer[] := array(select t.item_key from recdb.item_key t where t.item_id = explain_places.item_id);
+begin
+    return query
+    select 'pinned', min(r.place)::double precision
+    from unnest(given.conditions, given.paths, given.places) r(condition, path, place)
+    cross join lateral recdb.read_item(explain_places.item_id) i
+    where r.place is not null and recdb.matches(i.attributes, r.condition, r.path)
+    having min(r.place) is not null;
+    if given.explore > 0 then
+        seed := recdb.explore_seed(given, explain_places.user_id);
+        return query
+        select 'explored', d.draw - case when exists (
+            select from recdb.little_shown_part(seed, 1, null) l where l.item_key = any (keys)) then 0.5 else 0 end
+        from recdb.find_explorers(given, seed, profile, explain_places.user_id, null, keys, 1) x
+        cross join lateral unnest(x.draws) d(draw);
+    end if;
+end
+$$;
+comment on function recdb.explain_places(record, record, text, text) is
+    'Internal: the places of a list that an item may get whatever its score: pinned and explored ones.';
+
+
+-- recdb.filler_score: the score of an item that popular items fill a list up with.
+--   parameters  as explain_places()
+--   returns     the score before the scenario acts; NULL if the item is no such item
+--   reads       as scored_items() and fill_up()
+create or replace function recdb.filler_score(given record, profile record, user_id text, item_id text)
+returns double precision
+language plpgsql stable
+as $$
+declare
+    served record;
+    everything record;
+begin
+    select v.* into served from recdb.serving(given.model_version) v;
+    everything := recdb.scored_items(served, profile, (
+        select u.user_key from recdb.user_key u where u.user_id = filler_score.user_id));
+    return (
+        select f.score
+        from recdb.fill_up(
+            1, filler_score.user_id, '{}', given.filter, profile.hidden_ids, everything.item_keys, everything.scores,
+            array[filler_score.item_id], null) f);
+end
+$$;
+comment on function recdb.filler_score(record, record, text, text) is
+    'Internal: the score of an item that popular items fill a list up with, before a scenario acts.';
+
+
 -- recdb.explain_steering: by how much a scenario changes the score of an item.
 --   parameters  user_id, item_id
 --               score     of the model, in 0..1; NULL if the item has none
 --               scenario  as recommend()
 --   returns     one row for each of freshness, rotation and rules that acts: the difference that it makes, in the order
---               of 32_steer. One row, explored, with the number drawn for an item that may get an explored place: it is
---               no part of the score. Diversity and the numbers per owner and attribute depend on the list, and have
---               no row
+--               of 32_steer. If one acts on an item without a score of the model, popular is the score that it changes.
+--               The rows of explain_places(). Diversity and the numbers per owner and attribute depend on the list, and
+--               have no row
 --   reads       scenario, rule, the item, impression, little_shown
 create or replace function recdb.explain_steering(
     user_id text, item_id text, score double precision, scenario text
@@ -92,18 +155,17 @@ declare
     given constant record := recdb.read_scenario(scenario, user_id);
     factors record;
     profile record;
+    is_popular constant boolean := score is null;
 begin
-    if given.explore > 0 then
-        select p.* into profile from recdb.profile(explain_steering.user_id) p;
-        return query
-        select 'explored', d.draw
-        from recdb.find_explorers(
-            given, recdb.explore_seed(given, explain_steering.user_id), profile, explain_steering.user_id, null, null,
-            ceil(given.explore * given.pool)::bigint) x
-        cross join lateral unnest(x.item_ids, x.draws) d(item_id, draw)
-        where d.item_id = explain_steering.item_id;
+    if not (given.acts or given.conditions is not null) then
+        return;
     end if;
-    if score is null or not (given.acts or given.conditions is not null) then
+    select p.* into profile from recdb.profile(explain_steering.user_id) p;
+    return query select p.source, p.value from recdb.explain_places(given, profile, user_id, item_id) p;
+    if is_popular and given.fallback is distinct from 'none' then
+        score := recdb.filler_score(given, profile, user_id, item_id);
+    end if;
+    if score is null then
         return;
     end if;
     select
@@ -114,7 +176,11 @@ begin
             from recdb.ages_shown(
                 case when given.rotation_rate > 0 then explain_steering.user_id end, now() - 20 * given.rotation_time) a
             join recdb.item_key t on t.item_key = a.item_key
-            where t.item_id = explain_steering.item_id), given.rotation_time), 1) as rotated,
+            where t.item_id = explain_steering.item_id
+              -- What was touched does not sink. Of a hidden item the interaction is ignored.
+              and not (coalesce(t.item_key = any (profile.item_keys), false)
+                  and not t.item_key = any (profile.hidden_keys))
+            ), given.rotation_time), 1) as rotated,
         f.lowers, f.lifts
     into factors
     from (select explain_steering.item_id as id) n
@@ -127,14 +193,20 @@ begin
         where r.factor is not null and recdb.matches(i.attributes, r.condition, r.path)
     ) f;
     return query
-    select s.source, s.contribution
-    from (values
-        ('freshness', score * factors.fresh - score),
-        ('rotation', score * factors.fresh * (factors.rotated - 1)),
-        ('rule', recdb.lift(score * factors.fresh * factors.rotated * factors.lowers, factors.lifts)
-            - score * factors.fresh * factors.rotated)
-    ) s(source, contribution)
-    where s.contribution <> 0;
+    with changes as (
+        select c.source, c.contribution
+        from (values
+            ('freshness', score * factors.fresh - score),
+            ('rotation', score * factors.fresh * (factors.rotated - 1)),
+            ('rule', recdb.lift(score * factors.fresh * factors.rotated * factors.lowers, factors.lifts)
+                - score * factors.fresh * factors.rotated)
+        ) c(source, contribution)
+        -- A score of 1 that a rule lifts stays 1.
+        where c.contribution <> 0 or c.source = 'rule' and factors.lifts > 1
+    )
+    select c.source, c.contribution from changes c
+    union all
+    select 'popular', score where is_popular and exists (select from changes);
 end
 $$;
 comment on function recdb.explain_steering(text, text, double precision, text) is
@@ -149,9 +221,10 @@ comment on function recdb.explain_steering(text, text, double precision, text) i
 --               because_id is NULL. Of an item that recommend() gives with the reason content: source 'content', the
 --               item is like because_id, or 'author', it is by the owner of because_id. Of a scenario: sources
 --               'freshness', 'rotation' and 'rule', the differences that they make. The contributions add up to
---               the item's score before the choice of the list, the largest first. Source 'explored', which does not
---               count for the sum: the number drawn for an item that may get an explored place. No rows if recommend()
---               does not give the item, or gives it as popular filler
+--               the item's score before the choice of the list, the largest first. Two sources do not count for the
+--               sum: 'explored', the number drawn for an item that may get an explored place, and 'pinned', the place
+--               to which a rule pins the best item with such attributes. No rows if recommend() does not give the item,
+--               or gives it as popular filler; if a scenario acts on such filler, source 'popular' has its score
 --   reads       the same as recommend()
 --   errors      42704 for an unknown model
 -- If the user has already seen the item, the explanation ignores that interaction.
@@ -208,8 +281,9 @@ comment on function recdb.explain(text, text, text, text) is
     'model has not seen is there because it is like an item of the user''s (source content) or by the same owner '
     '(source author). No rows if the '
     'item is not recommended, or only as popular filler. A scenario adds the sources freshness, rotation and rule, '
-    'with the differences that they make, and the source explored with the number drawn for an item that may get an '
-    'explored place, which does not count for the sum. If the user has already seen the item, the explanation '
+    'with the differences that they make; source popular has the score of popular filler that they change. Two sources '
+    'do not count for the sum: explored, the number drawn for an item that may get an explored place, and pinned, the '
+    'place to which a rule pins the best item with such attributes. If the user has already seen the item, the explanation '
     'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 
 

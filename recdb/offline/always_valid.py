@@ -13,14 +13,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import chdtrc
-
 ALPHA = 0.05
 PLANNED_USERS = 10_000
 """The number of users at which the intervals are as narrow as they can be; they hold at any number."""
 LEAST_USERS = 100
 LEAST_CONVERTED = 10
 """A variant with fewer users, or fewer of them who followed an impression, has no interval: the sums are not normal."""
+CONCENTRATION = 1000.0
+"""How close to the planned split the mixture of other splits is: those of so many users drawn by the planned one."""
 MISMATCH = 0.001
 """A split of users that is less likely than this under the planned shares is a mistake somewhere."""
 
@@ -90,10 +90,15 @@ def difference(control: Sums, other: Sums, alpha: float = ALPHA) -> Range | None
 
 
 def split_chance(users: Sequence[int], weights: Sequence[float]) -> float:
-    """Return the p-value of the chi-square test that users were split by these weights: a sample-ratio mismatch."""
-    total, whole = sum(users), sum(weights)
-    if not total:
-        return 1.0
-    expected = [total * weight / whole for weight in weights]
-    distance = sum((seen - due) ** 2 / due for seen, due in zip(users, expected, strict=True))
-    return float(chdtrc(len(users) - 1, distance))
+    """Return the p-value that users were split by these weights, which holds at every look: a sample-ratio mismatch.
+
+    It is 1 by the Bayes factor of a mixture of splits, drawn from a Dirichlet distribution around the planned one,
+    against the planned split (Lindon and Malek 2022, Anytime-valid inference for multinomial count data, NeurIPS 35).
+    If users come as planned, the probability that it is ever p or less, at any look, is at most p.
+    """
+    whole = sum(weights)
+    prior = [CONCENTRATION * weight / whole for weight in weights]
+    log_factor = math.lgamma(CONCENTRATION) - math.lgamma(CONCENTRATION + sum(users))
+    for seen, due, weight in zip(users, prior, weights, strict=True):
+        log_factor += math.lgamma(due + seen) - math.lgamma(due) - seen * math.log(weight / whole)
+    return math.exp(-max(0.0, log_factor))

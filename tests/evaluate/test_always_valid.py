@@ -109,9 +109,28 @@ def test_a_split_that_is_not_the_planned_one_is_noticed() -> None:
     assert split_chance([5000, 5080], [1, 1]) > 0.1
     assert split_chance([5000, 5500], [1, 1]) < MISMATCH
     assert split_chance([9000, 1010], [0.9, 0.1]) > 0.1
+    assert split_chance([300_000, 100_000, 102_000], [3, 1, 1]) < MISMATCH
     assert split_chance([0, 0], [1, 1]) == 1
-    # By hand: (60 - 50)^2 / 50 * 2 = 4, which one degree of freedom exceeds in 4.55 % of cases.
-    assert split_chance([60, 40], [1, 1]) == pytest.approx(0.0455, abs=1e-4)
+    # By hand, of one user in each of two variants: the mixture has the chance 2 * 500 / (1000 * 1001) * 500 of it, the
+    # plan 1/2; the factor is a trifle below 1.
+    assert split_chance([1, 1], [1, 1]) == 1
+    assert split_chance([2, 0], [1, 1]) == pytest.approx(0.25 * 1000 * 1001 / (500 * 501))
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (9.0, 1.0), (2.0, 1.0, 1.0)])
+def test_looking_after_every_user_finds_no_wrong_split_where_none_is(weights: tuple[float, ...]) -> None:
+    """The usual test of one look finds one in many experiments, if one looks after each hundred users."""
+    generator = np.random.default_rng(11)
+    repeats, shares = 400, np.array(weights) / sum(weights)
+    wrong = usual = 0
+    for _ in range(repeats):
+        arms = generator.choice(len(weights), 10_000, p=shares)
+        counts = np.cumsum(np.eye(len(weights), dtype=int)[arms], axis=0)[99::100]
+        wrong += any(split_chance(row.tolist(), weights) <= ALPHA for row in counts)
+        due = counts.sum(axis=1, keepdims=True) * shares
+        usual += bool(np.any(((counts - due) ** 2 / due).sum(axis=1) > {2: 3.84, 3: 5.99}[len(weights)]))
+    assert wrong / repeats <= ALPHA
+    assert usual / repeats > 2 * ALPHA
 
 
 # Off-policy estimates -----------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ const PLANNED_USERS = 10_000;
 /** A variant with fewer users, or fewer of them who did it, has no interval: their sums are not normal yet. */
 export const LEAST_USERS = 100;
 export const LEAST_CONVERTED = 10;
+/** How close to the planned split the mixture of other splits is: those of so many users drawn by the planned one. */
+const CONCENTRATION = 1000;
 /** A split of users that is less likely than this under the planned shares is a mistake somewhere. */
 export const MISMATCH = 0.001;
 
@@ -67,38 +69,25 @@ export function toChange(control: Sums, other: Sums, alpha: number): Range | nul
   return { value, low: value - radius, high: value + radius };
 }
 
-/** The logarithm of the gamma function for half an integer or an integer above 0. */
+/** The logarithm of the gamma function for a number above 0: Stirling's series. */
 function logGamma(value: number): number {
-  if (value === 0.5) return Math.log(Math.PI) / 2;
-  return value === 1 ? 0 : Math.log(value - 1) + logGamma(value - 1);
+  if (value < 10) return logGamma(value + 1) - Math.log(value);
+  const series = 1 / (12 * value) - 1 / (360 * value ** 3) + 1 / (1260 * value ** 5);
+  return (value - 0.5) * Math.log(value) - value + Math.log(2 * Math.PI) / 2 + series;
 }
 
-/** The upper tail of the chi-square distribution, by the series of the incomplete gamma function or its fraction. */
-export function toTail(distance: number, freedom: number): number {
-  const [a, x] = [freedom / 2, distance / 2];
-  if (x <= 0) return 1;
-  const scale = Math.exp(a * Math.log(x) - x - logGamma(a));
-  if (x < a + 1) {
-    let [term, sum] = [1 / a, 1 / a];
-    for (let n = 1; term > sum * 1e-15; n++) {
-      term *= x / (a + n);
-      sum += term;
-    }
-    return Math.max(0, 1 - scale * sum);
-  }
-  let fraction = 0;
-  for (let n = 200; n > 0; n--) fraction = (n * (n - a)) / (x + 2 * n + 1 - a - fraction);
-  return scale / (x + 1 - a - fraction);
-}
-
-/** The p-value of the chi-square test that users were split by these weights. */
+/**
+ * The p-value that users were split by these weights, which holds at every look: 1 by the Bayes factor of a Dirichlet
+ * mixture of splits around the planned one (Lindon and Malek 2022, Anytime-valid inference for multinomial count data).
+ */
 export function toSplitChance(users: number[], weights: number[]): number {
   const total = users.reduce((sum, count) => sum + count, 0);
   const whole = weights.reduce((sum, weight) => sum + weight, 0);
   if (total === 0 || users.length < 2) return 1;
-  const distance = users.reduce((sum, seen, index) => {
-    const due = (total * (weights[index] ?? 0)) / whole;
-    return sum + (seen - due) ** 2 / due;
-  }, 0);
-  return toTail(distance, users.length - 1);
+  const factor = users.reduce((sum, seen, index) => {
+    const share = (weights[index] ?? 0) / whole;
+    const prior = CONCENTRATION * share;
+    return sum + logGamma(prior + seen) - logGamma(prior) - seen * Math.log(share);
+  }, logGamma(CONCENTRATION) - logGamma(CONCENTRATION + total));
+  return Math.exp(-Math.max(0, factor));
 }
