@@ -219,6 +219,7 @@ def test_neighbours_cut_after_learning_are_those_of_a_smaller_number(mixed: Even
         for source, power in ((0.0, 1.0), (0.7, 1.3))
         for learner in ("cooccurrence", "ease")
     ]
+    several += [Params(blend=0.0, item_neighbors=5, learner="ease", ease_refit=1, recount_exponent=0.4)]
     shared = OfflineEvaluator(mixed, 500)
     for params in several:
         together, alone = shared.try_out(params), OfflineEvaluator(mixed, 500).try_out(params)
