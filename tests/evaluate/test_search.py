@@ -108,7 +108,7 @@ def test_a_part_that_counts_little_gives_way_to_the_other_where_the_cost_is_boun
         items = search.evaluator.item_rows(params, search.evaluator.all_users)
         assert people + items <= most
         assert people <= params.blend * most or items >= 0.6 * (most - people)
-        assert items >= 0.6 * (1 - params.blend) * most or params.item_neighbors in (40, 100, 200, 400)
+        assert items >= 0.6 * (1 - params.blend) * most or params.item_neighbors in (40, 50, 100, 200, 400)
 
 
 @pytest.mark.parametrize(
