@@ -26,6 +26,7 @@ from recdb.learn.matrix import (
 from recdb.learn.parallel import CORES, in_threads
 from recdb.learn.params import Params
 from recdb.learn.recount import predicting_items, recount
+from recdb.learn.refit import refit, regularization, regularized_gram
 
 BLOCK_PRODUCTS = 1 << 22
 EASE_ITEMS = 20_000
@@ -162,6 +163,11 @@ def connected_items(weights: sparse.csr_array) -> NDArray[np.int32] | None:
     return parts if len(np.unique(parts[np.unique(weights.indices)])) > 1 else None
 
 
+def refits(params: Params, items: int) -> bool:
+    """Tell whether the weights of so many items are solved again."""
+    return params.learner == "ease" and params.ease_refit > 0 and items <= EASE_ITEMS
+
+
 def fit_item_neighbors(
     rows: Rows,
     params: Params,
@@ -170,23 +176,31 @@ def fit_item_neighbors(
     spectrum: Spectrum | None = None,
     sources: NDArray[np.integer] | None = None,
 ) -> Iterator[ItemNeighbors]:
-    """Learn item neighbours by `params.learner`, a block of items at a time, and recount.
+    """Learn item neighbours by `params.learner`, a block of items at a time, solve EASE's again, and recount.
 
     `rows` are those of rows_to_learn_from(). `spectrum` is that of find_spectrum() with at least `spectral_rank`; it is
     found here if it is None and a filter needs it. With `sources` only these items' neighbours are learned.
     """
     known = np.flatnonzero(rows.item_sums() > 0)
     wanted = known if sources is None else np.intersect1d(known, sources)
-    if params.recount_exponent == 0:
+    again = refits(params, len(known))
+    if params.recount_exponent == 0 and not again:
         yield from fit_blocks(rows, params, known, wanted, spectrum, progress)
         return
-    needed = np.union1d(wanted, predicting_items(rows))
-    learned = list(fit_blocks(rows, params, known, np.intersect1d(known, needed), spectrum, progress))
-    factors = recount(to_matrix(learned, rows.weights.shape[1]), rows, params.recount_exponent)
+    needed = known if again else np.intersect1d(known, np.union1d(wanted, predicting_items(rows)))
+    learned = list(fit_blocks(rows, params, known, needed, spectrum, progress))
+    matrix = to_matrix(learned, rows.weights.shape[1])
+    if again:
+        if progress:
+            progress("item neighbours, solving again")
+        matrix = refit(matrix, rows, params)
+        learned = [replace(block, weights=matrix[block.items]) for block in learned]
+    factors = recount(matrix, rows, params.recount_exponent) if params.recount_exponent else None
     for block in learned:
         chosen = np.isin(block.items, wanted)
         weights = block.weights[chosen]
-        weights.data *= factors[weights.indices]
+        if factors is not None:
+            weights.data *= factors[weights.indices]
         if chosen.any():
             yield ItemNeighbors(block.items[chosen], weights)
 
@@ -283,9 +297,7 @@ def fit_ease(
     of its strongest neighbour.
     """
     scaled = spectral_rows(rows, params.item_user_exponent, params.target_exponent)
-    squares = np.bincount(scaled.indices, scaled.data.astype(np.float64) ** 2, minlength=scaled.shape[1])
-    added = params.ease_regularization * squares.sum() / max(len(known), 1)
-    added = added + params.ease_dropout / (1 - params.ease_dropout) * squares
+    added = regularization(scaled, params, len(known))
     if len(known) > EASE_ITEMS:
         return decomposed_ease(scaled, added, params, wanted, progress)
     if progress:
@@ -306,12 +318,8 @@ def fit_ease(
 
 def exact_ease(scaled: sparse.csr_array, added: Float64) -> Float32:
     """Return -P / diag(P) without its diagonal and without noise, (items, items), dense."""
-    gram = np.empty((scaled.shape[1], scaled.shape[1]), dtype=np.float32)
-    transposed, step = scaled.T.tocsr(), 1 + BLOCK_PRODUCTS // max(scaled.shape[1], 1)
-    for start in range(0, len(gram), step):
-        gram[start : start + step] = (transposed[start : start + step] @ scaled).toarray()
-    gram[np.diag_indices_from(gram)] += added.astype(np.float32)
-    learned = inverted(gram)
+    learned = inverted(regularized_gram(scaled, added))
+    step = 1 + BLOCK_PRODUCTS // max(len(learned), 1)
     learned /= -np.diag(learned)
     np.fill_diagonal(learned, 0)
     smallest = NOISE * max(learned.max(initial=0), -learned.min(initial=0))

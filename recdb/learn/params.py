@@ -87,6 +87,8 @@ class Params:
     """EASE's lambda, in units of the mean diagonal of W'W."""
     ease_dropout: float = _number(0.0, 0, 0.99)
     """EDLAE's p: the share of interactions that EASE drops while it learns."""
+    ease_refit: int = _number(0, 0, 1)
+    """1: EASE's weights are solved again for the neighbours that are kept, with up to 20,000 items; 0: they are not."""
     recount_exponent: float = _number(0.4, 0, 2)
     """g': the weights that item i is given are multiplied by (d_i / d'_i)^g', with the degrees d' after adding the best
     predicted links: see recdb/learn/recount.py."""

@@ -70,6 +70,7 @@ LEARNING = (
     "spectral_rank",
     "ease_regularization",
     "ease_dropout",
+    "ease_refit",
     "item_neighbors",
     "recount_exponent",
     "session_weight",

@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recdb.learn.filters import Spectrum
-from recdb.learn.item_neighbors import fit_item_neighbors, to_matrix
+from recdb.learn.item_neighbors import fit_item_neighbors, refits, to_matrix
 from recdb.learn.limits import Rows
 from recdb.learn.matrix import Float32, Float64, absolute_sums, inverse_power, row_numbers, signed_power
 from recdb.learn.params import Params
 from recdb.learn.recount import recount
+from recdb.learn.refit import refit
 
 MOST_KEPT = 400
 """Neighbours are learned at this number, and cut to the numbers of a search."""
@@ -20,7 +21,7 @@ FILTER = ("spectral_filter", "spectral_power", "spectral_rank")
 """Hyper-parameters of a spectral filter, without an effect where its weight is 0."""
 COOCCURRENCE = ("source_exponent", "cooccurrence_power", "spectral_weight", *FILTER)
 """Hyper-parameters that only the learner 'cooccurrence' reads."""
-EASE = ("ease_regularization", "ease_dropout")
+EASE = ("ease_regularization", "ease_dropout", "ease_refit")
 """Hyper-parameters that only the learner 'ease' reads."""
 
 
@@ -80,7 +81,7 @@ def shared(params: Params) -> Params:
     if rescales(params):
         params = replace(params, source_exponent=0.0, cooccurrence_power=1.0)
     defaults = Params()
-    plain = {name: getattr(defaults, name) for name in idle}
+    plain = {name: getattr(defaults, name) for name in idle | {"ease_refit"}}
     most = max(MOST_KEPT, params.item_neighbors)
     return replace(params, **plain, item_neighbors=most, self_weight=1.0, recount_exponent=0.0)
 
@@ -120,6 +121,8 @@ def prune(
         numbers = row_numbers(weights)
         by_row = inverse_power(wide.item_sums, params.source_exponent * params.cooccurrence_power)
         weights.data = signed_power(weights.data, params.cooccurrence_power) * by_row[numbers]
+    if refits(params, int(np.count_nonzero(wide.item_sums))):
+        weights = refit(weights, rows, params)
     weights.data[places == 0] *= np.float32(self_weight)
     if params.recount_exponent:
         weights.data *= recount(weights, rows, params.recount_exponent, predicting)[weights.indices]

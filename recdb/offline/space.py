@@ -25,6 +25,7 @@ ITEM_LEARNING: Space = {
     "spectral_rank": (64, 128, 256, 512),
     "ease_regularization": (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6),
     "ease_dropout": (0.0, 0.2, 0.35, 0.5, 0.65),
+    "ease_refit": (0, 1),
     "item_neighbors": (12, 25, 50, 100, 200, 400),
     "recount_exponent": (0.0, 0.2, 0.4, 0.7, 1.0),
     "session_weight": (0.0, 10.0, 50.0),

@@ -114,6 +114,11 @@ ALWAYS: Sequence[Mapping[str, Any]] = (
         "spectrum_exponent": 0.25, "dimension": 64, "similarity_exponent": 4.0,
     },
     {
+        **WIDE, "learner": "ease", "ease_refit": 1, "item_neighbors": 50, "profile_recency": 0.3, "neighbors": 40,
+        "item_user_exponent": 0.125, "target_exponent": 0.15, "ease_regularization": 1.6, "dimension": 64,
+        "similarity_exponent": 4.0,
+    },
+    {
         **WIDE, "blend": 0.2, "item_user_exponent": 0.0, "source_exponent": 0.4, "target_exponent": 0.1,
         "spectral_filter": "ridge", "spectral_weight": 4.0, "spectral_rank": 512,
     },

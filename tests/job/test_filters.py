@@ -193,10 +193,55 @@ def test_ease_of_all_eigenvectors_is_exact_and_of_few_is_close(monkeypatch: pyte
     assert np.corrcoef(few.ravel(), exact.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("recount", [0.0, 0.5])
+def test_weights_that_are_solved_again_are_the_regression_on_the_kept_neighbours(
+    dropout: float, recount: float
+) -> None:
+    """SLIM with the choice of EASE: of item i on S, those that keep it and itself, (G + L)_SS^-1 G_Si."""
+    rows = some_rows(seed=12)
+    params = replace(
+        PLAIN, learner="ease", ease_dropout=dropout, ease_regularization=0.4, target_exponent=0.2, self_weight=0.5
+    )
+    cut, again = (learned(rows, replace(params, item_neighbors=5, ease_refit=value)) for value in (0, 1))
+    scaled, sums = normalized(rows, 0.25, 0.2)
+    gram = scaled.T @ scaled
+    added = 0.4 * np.trace(gram) / np.count_nonzero(sums) + dropout / (1 - dropout) * np.diag(gram)
+
+    expected = np.diag(np.diag(cut))
+    for item, kept in enumerate((without_diagonal(cut) != 0).T):
+        chosen = np.append(np.flatnonzero(kept), item)
+        solved = np.linalg.solve((gram + np.diag(added))[np.ix_(chosen, chosen)], gram[chosen, item])
+        expected[kept, item] = solved[:-1]
+
+    np.testing.assert_allclose(again, expected, atol=1e-4)
+    assert np.abs(again - cut).max() > 0.01
+    recounted = learned(rows, replace(params, item_neighbors=5, ease_refit=1, recount_exponent=recount))
+    assert np.array_equal(recounted != 0, again != 0)
+    assert np.allclose(recounted, again) == (recount == 0)
+
+
+def test_a_regression_of_too_many_variables_has_those_of_the_largest_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all neighbours kept, it scales EASE's weights of an item by one factor."""
+    rows = some_rows(seed=13)
+    params = replace(PLAIN, learner="ease", target_exponent=0.2)
+    cut, whole = learned(rows, params), learned(rows, replace(params, ease_refit=1))
+    known = np.abs(cut).sum(axis=0) > 0
+    factors = np.abs(whole).sum(axis=0)[known] / np.abs(cut).sum(axis=0)[known]
+    np.testing.assert_allclose(whole[:, known], cut[:, known] * factors, atol=1e-4)
+
+    monkeypatch.setattr("recdb.learn.refit.MOST_SOURCES", 15)
+    again = learned(rows, replace(params, ease_refit=1))
+
+    assert 0 < np.abs(again - whole).max() < 0.3 * np.abs(whole).max()
+    assert np.corrcoef(again.ravel(), whole.ravel())[0, 1] > 0.95
+
+
 def test_the_neighbours_of_some_items_are_learned_alone() -> None:
     rows = some_rows(seed=9)
     some = np.array([2, 3, 11, 24])
-    for params in (PLAIN, replace(PLAIN, spectral_weight=1.0), replace(PLAIN, learner="ease")):
+    ease = replace(PLAIN, learner="ease")
+    for params in (PLAIN, replace(PLAIN, spectral_weight=1.0), ease, replace(ease, ease_refit=1, item_neighbors=5)):
         whole = learned(rows, params)
         found = to_matrix(fit_item_neighbors(rows, params, sources=some), whole.shape[1]).toarray()
 
