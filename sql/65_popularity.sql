@@ -98,7 +98,8 @@ comment on function recdb.segment_members(jsonb) is
 -- The rate is what a user of the segment gives an item on average, as if 10 users of average taste belonged to it:
 --   rate(i) = (sum over the n users of the segment of popularity_weight(u, i) + 10 * total(i) / N) / (n + 10)
 -- where total(i) is the popularity among all N users, those of the active model, or with a key if there is none: the
--- m-estimate (Cestnik, Estimating probabilities: a crucial task in machine learning, 1990). Of a larger segment, 2,000 users count, drawn by a hash of their ids.
+-- m-estimate (Cestnik, Estimating probabilities: a crucial task in machine learning, 1990). Of a larger segment, 2,000
+-- users count, drawn by a hash of their ids.
 create or replace function recdb.segment_rates(members integer[])
 returns table (item_key integer, item_id text, rate double precision)
 language plpgsql stable rows 1000 cost 10000
