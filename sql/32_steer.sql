@@ -257,7 +257,7 @@ declare
     pins constant boolean := array_remove(given.places, null) <> '{}';
     seed constant bigint := case when given.explore > 0 then
         recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text)) end;
-    size bigint := recdb.pool_size(given.pool, before + 1);
+    size bigint := recdb.pool_size(coalesce(given.pool, 100)::bigint, before + 1);
     further bigint;
     missing bigint;
     most bigint;
