@@ -130,7 +130,8 @@ declare
     pins constant boolean := array_remove(given.places, null) <> '{}';
     buries constant boolean := coalesce(0 = any (given.factors), false);
     shown constant record := recdb.last_shown(given, owner);
-    lowest constant double precision := recdb.lowest_lifted(given, everything, candidates, top, size);
+    lowest constant double precision := recdb.lowest_lifted(
+        given.factors, everything.scores, candidates.scores, top, size);
 begin
     with offered as materialized (
         (
