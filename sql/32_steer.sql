@@ -276,6 +276,13 @@ begin
     if everything.item_keys = '{}' and fallback is distinct from 'popular' and given.explore < 1 then
         return;
     end if;
+    -- So little changes nothing, and a product with it may be too small for a number.
+    if given.diversity > 0 and given.diversity < 1e-9::double precision then
+        given.diversity := 0;
+    end if;
+    if given.rotation_rate > 0 and given.rotation_rate < 1e-9::double precision then
+        given.rotation_rate := 0;
+    end if;
     if among is not null then
         most := 4 * size;
         candidates := recdb.best_among(everything, among, few, most);
