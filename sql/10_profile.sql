@@ -29,9 +29,10 @@
 -- refreshed, and sum_popularity() sums the popularity of all items. After that, `recdb refresh --full` trains a model
 -- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
--- A list that a scenario steers: 31_among ranks the caller's own candidates, 32_steer makes the pool of the list and
--- changes its scores, 33_choose and 36_greedy choose the list from the pool, and 34_explore draws the items of
--- explored places. Items that a version does not know: 26_tokens takes the words and values of an item, 27_content
+-- A list that a scenario steers: 31_among ranks the caller's own candidates, 31_rules finds the items that rules name,
+-- 32_steer makes the pool of the list and changes its scores, 33_choose and 36_greedy choose the list from the pool,
+-- and 34_explore draws the items of explored places. Items that a version does not know: 26_tokens takes the words and
+-- values of an item, 27_content
 -- places it among the known items by them, 28_new_items links it to these, and 29_touched links it by the users who
 -- touched it.
 --

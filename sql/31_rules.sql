@@ -23,27 +23,31 @@ comment on function recdb.is_buried(jsonb, jsonb[], jsonpath[], double precision
 
 
 -- recdb.unscored: the score of an item that has none of its own, where a rule lifts or pins it.
---   parameters  everything  the row of scored_items()
---               top         best_score() of all items
+--   parameters  scores  of scored_items()
+--               top     best_score() of all items
 --   returns     a hundredth of the lowest score; .01 if there is none
-create or replace function recdb.unscored(everything record, top double precision)
+create or replace function recdb.unscored(scores double precision[], top double precision)
 returns double precision
 language plpgsql stable
 as $$
 begin
-    return 0.01::double precision * least(1, coalesce(everything.scores[cardinality(everything.scores)] / top, 1));
+    return 0.01::double precision * least(1, coalesce(scores[cardinality(scores)] / top, 1));
 end
 $$;
-comment on function recdb.unscored(record, double precision) is
+comment on function recdb.unscored(double precision[], double precision) is
     'Internal: the score of an item that has none of its own, where a rule lifts or pins it.';
 
 
 -- recdb.lowest_lifted: the score of an item that has none of its own, if rules lift it into the pool.
---   parameters  as fill_pool()
+--   parameters  factors           of read_scenario()
+--               scores            of all items
+--               candidate_scores  of the candidates
+--               others            as fill_pool()
 --   returns     unscored(); NULL if no rule lifts, or if all of them together lift it less far than the last item of
 --               the pool: then no such item is looked for
 create or replace function recdb.lowest_lifted(
-    given record, everything record, candidates record, top double precision, size bigint
+    factors double precision[], scores double precision[], candidate_scores double precision[],
+    top double precision, size bigint
 )
 returns double precision
 language plpgsql stable
@@ -52,19 +56,20 @@ declare
     lowest double precision;
     factor double precision := 1;
 begin
-    if 1 < any (given.factors) then
-        lowest := recdb.unscored(everything, top);
-        for number in 1 .. cardinality(given.factors) loop
-            factor := least(factor * greatest(given.factors[number], 1), 1e100::double precision);
+    if 1 < any (factors) then
+        lowest := recdb.unscored(scores, top);
+        for number in 1 .. cardinality(factors) loop
+            factor := least(factor * greatest(factors[number], 1), 1e100::double precision);
         end loop;
-        if recdb.lift(lowest, factor) < candidates.scores[size] / top then
+        if recdb.lift(lowest, factor) < candidate_scores[size] / top then
             lowest := null;
         end if;
     end if;
     return lowest;
 end
 $$;
-comment on function recdb.lowest_lifted(record, record, record, double precision, bigint) is
+comment on function recdb.lowest_lifted(
+    double precision[], double precision[], double precision[], double precision, bigint) is
     'Internal: the score of an item that has none of its own, if rules lift it into the pool.';
 
 
@@ -156,7 +161,7 @@ begin
       and recdb.matches(o.attributes, given.filter, own_path)
       and c.score / top >= coalesce(given.minimum_score, 0)
       and not recdb.is_buried(o.attributes, given.conditions, given.paths, given.factors);
-    lowest := recdb.unscored(everything, top);
+    lowest := recdb.unscored(everything.scores, top);
     return query
     select t.item_key, f.item_id, i.owner_id, coalesce(i.published_at, t.first_at), i.attributes,
         greatest(f.score, lowest)

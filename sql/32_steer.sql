@@ -130,7 +130,8 @@ declare
     pins constant boolean := array_remove(given.places, null) <> '{}';
     buries constant boolean := coalesce(0 = any (given.factors), false);
     shown constant record := recdb.last_shown(given, owner);
-    lowest constant double precision := recdb.lowest_lifted(given, everything, candidates, top, size);
+    lowest constant double precision := recdb.lowest_lifted(
+        given.factors, everything.scores, candidates.scores, top, size);
 begin
     with offered as materialized (
         (
@@ -260,7 +261,7 @@ declare
     pins constant boolean := array_remove(given.places, null) <> '{}';
     seed constant bigint := case when given.explore > 0 then
         recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text)) end;
-    size bigint := recdb.pool_size(given.pool, before + 1);
+    size bigint := recdb.pool_size(coalesce(given.pool, 100)::bigint, before + 1);
     further bigint;
     missing bigint;
     most bigint;
@@ -277,6 +278,13 @@ declare
 begin
     if everything.item_keys = '{}' and fallback is distinct from 'popular' and given.explore < 1 then
         return;
+    end if;
+    -- So little changes nothing, and a product with it may be too small for a number.
+    if given.diversity > 0 and given.diversity < 1e-9::double precision then
+        given.diversity := 0;
+    end if;
+    if given.rotation_rate > 0 and given.rotation_rate < 1e-9::double precision then
+        given.rotation_rate := 0;
     end if;
     if among is not null then
         most := 4 * size;

@@ -191,6 +191,20 @@ def test_any_number_of_rules_may_overlap(connection: psycopg.Connection, factor:
     assert len(rows) == 10 and all(0 < row[1] <= 1 for row in rows)
 
 
+def test_the_smallest_numbers_change_nothing(connection: psycopg.Connection) -> None:
+    plain = [row[:2] for row in recommend(connection, "u6", 40)]
+    connection.execute(
+        "select recdb.impressions('u6', %s::text[], shown_at => now() - interval '40 days')",
+        [[row[0] for row in plain]],
+    )
+    write(
+        connection, "diversity = 5e-324, rotation_rate = 5e-324, explore = 5e-324, minimum_score = 5e-324, "
+        "freshness = '1000 years'",
+    )  # fmt: skip
+    rows = recommend(connection, "u6", 40, scenario="here")
+    assert [row[0] for row in rows] == [row[0] for row in plain]
+
+
 def test_some_explored_places_are_no_list(connection: psycopg.Connection) -> None:
     write(connection, "explore = .4")
     connection.execute("call recdb.refresh()")
