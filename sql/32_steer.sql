@@ -198,7 +198,7 @@ begin
                 case when f.lifts > 1 then 'boosted' when o.is_popular then 'popular'
                     else 'collaborative_filtering' end as reason,
                 case when pins then o.attributes end as attributes,
-                o.score * coalesce(recdb.fade(o.appeared_at, given.freshness), 1)
+                o.score * coalesce(recdb.fade(o.appeared_at + given.later, given.freshness), 1)
                     * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
                     * coalesce(f.lowers, 1) as value,
                 coalesce(f.lifts, 1) as lifts, coalesce(f.lowers, 1) as lowers, o.is_popular
