@@ -196,8 +196,9 @@ comment on function recdb.reason_for(integer, text) is
 --               user_id   whose list it is; NULL for nobody
 --   returns     the row of the scenario, NULLs if there is no row default; listed_only of config; the rules that are
 --               valid now, by place and number, in four arrays: conditions, paths (filter_path() of each), factors and
---               places; NULLs for no rules; model_version, the label that ranks, NULL for the active version. While an
---               experiment runs on the scenario, those of the user's variant
+--               places; NULLs for no rules; model_version, the label that ranks, NULL for the active version; later,
+--               how long after the moment of the list it is made. While an experiment runs on the scenario, those of
+--               the user's variant; experiments tells whether one runs anywhere
 --   reads       config, scenario, rule, experiment; experiment_at() while an experiment runs anywhere
 --   errors      22023 if no scenario has that name; 55000 if its filter cannot be read
 -- A rule whose condition cannot be read does not act.
@@ -209,7 +210,7 @@ declare
     given record;
     assigned record;
 begin
-    select s.*, c.listed_only, r.*, null::text as model_version,
+    select s.*, c.listed_only, r.*, null::text as model_version, interval '0' as later,
         exists (select from recdb.experiment e where e.started_at is not null and e.stopped_at is null) as experiments
     into given
     from recdb.config c

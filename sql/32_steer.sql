@@ -171,22 +171,21 @@ begin
     into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
         select v.item_key, v.item_id, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
-            case when v.reason = 'boosted' and recdb.lift(v.value, v.lifts) < v.value / v.lowers * (1 - 1e-9)
-                then case when v.is_popular then 'popular' else 'collaborative_filtering' end else v.reason end as reason,
+            case when v.lifts > 1 and recdb.lift(v.value, v.lifts) >= v.value / v.lowers * (1 - 1e-9) then 'boosted'
+                else v.reason end as reason,
             recdb.group_of(v.owner_id, 1) as owner, case when jsonb_typeof(v.counted) not in ('array', 'null')
                 then recdb.group_of(v.counted #>> '{}', 2) end as topic,
             case when jsonb_typeof(v.counted) = 'array' then v.counted end as list
         from (
             select o.item_key, o.item_id, o.attributes -> given.max_per_attribute as counted,
                 case when given.max_per_owner is not null then o.owner_id end as owner_id,
-                case when f.lifts > 1 then 'boosted' when o.is_popular then 'popular'
-                    else 'collaborative_filtering' end as reason,
+                case when o.is_popular then 'popular' else 'collaborative_filtering' end as reason,
                 case when pins then o.attributes end as attributes,
                 greatest(o.score, case when f.lifts > 1 then lowest end)
-                    * coalesce(recdb.fade(o.appeared_at, given.freshness), 1)
+                    * coalesce(recdb.fade(o.appeared_at + given.later, given.freshness), 1)
                     * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
                     * coalesce(f.lowers, 1) as value,
-                coalesce(f.lifts, 1) as lifts, coalesce(f.lowers, 1) as lowers, o.is_popular
+                coalesce(f.lifts, 1) as lifts, coalesce(f.lowers, 1) as lowers
             from offered o
             left join ruled f on f.place = o.place
             left join unnest(shown.item_keys, shown.times) a(item_key, shown_at)

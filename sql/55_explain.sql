@@ -283,7 +283,8 @@ comment on function recdb.explain(text, text, text, text) is
     'item is not recommended, or only as popular filler. A scenario adds the sources freshness, rotation and rule, '
     'with the differences that they make; source popular has the score of popular filler that they change. Two sources '
     'do not count for the sum: explored, the number drawn for an item that may get an explored place, and pinned, the '
-    'place to which a rule pins the best item with such attributes. If the user has already seen the item, the explanation '
+    'place to which a rule pins the best item with such attributes. If the user has already seen the item, the '
+    'explanation '
     'ignores that interaction. model: a version''s label, NULL for the active one; error 42704 for an unknown one.';
 
 

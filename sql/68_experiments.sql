@@ -262,7 +262,7 @@ create or replace trigger replayed_experiments before insert or delete or update
     for each row execute function recdb.keep_compared();
 
 
--- recdb.follow_experiment: let the rows of scenario follow an experiment that gets another name, or forget one that goes.
+-- recdb.follow_experiment: let rows of scenario follow an experiment that gets another name, or forget one that goes.
 --   returns     a trigger of experiment
 --   writes      scenario.experiment
 create or replace function recdb.follow_experiment()

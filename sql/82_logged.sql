@@ -7,10 +7,13 @@
 --               k        how many items
 --               model    the version's label
 --               scenario  the page's; it steers if it has a row in recdb.scenario
---   returns     the items from the best down; the weights of today's kinds count, and today's catalogue
+--   returns     the items from the best down; the weights of today's kinds count, today's catalogue, and the scenario's
+--               row and rules of today, with the ages of the moment
 --   reads       as list_for_user()
 --   errors      as list_for_user()
--- At the time of the impression, what the user has followed since was not hidden yet.
+-- At the time of the impression, what the user has followed since was not hidden yet. Nothing rotates: the page itself
+-- and later ones would push down what they showed. No place is explored, since draws are no list of the version. No
+-- experiment decides: the list is that of the version in the scenario.
 create or replace function recdb.list_then(user_id text, moment timestamptz, k bigint, model text, scenario text)
 returns table (item_id text)
 language plpgsql stable rows 50 cost 10000
@@ -18,16 +21,32 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
+    place constant text := (select s.name from recdb.scenario s where s.name = list_then.scenario);
+    own_key constant integer := (select u.user_key from recdb.user_key u where u.user_id = list_then.user_id);
+    given record := recdb.read_scenario(place, null);
+    served record;
     profile record;
 begin
     select p.*, null::jsonb as segment into profile from recdb.profile_at(list_then.user_id, list_then.moment) p;
+    if not (coalesce(given.acts, false) or given.conditions is not null or given.experiments) then
+        return query
+        select r.item_id
+        from recdb.rank_items(
+            profile, list_then.user_id, own_key, list_then.k, '{}', coalesce(given.fallback, 'none'), null,
+            list_then.model, null, place) r;
+        return;
+    end if;
+    given.later := now() - list_then.moment;
+    given.rotation_rate := 0;
+    given.explore := 0;
+    given.diversity := coalesce(given.diversity, 0);
+    given.pool := coalesce(given.pool, 100);
+    select v.* into served from recdb.serving(list_then.model) v;
     return query
     select r.item_id
-    from recdb.rank_items(
-        profile, list_then.user_id,
-        (select u.user_key from recdb.user_key u where u.user_id = list_then.user_id),
-        list_then.k, '{}', 'none', null, list_then.model, null,
-        (select s.name from recdb.scenario s where s.name = list_then.scenario)) r;
+    from recdb.steer_items(
+        served, given, profile, list_then.user_id, own_key, list_then.k, '{}', coalesce(given.fallback, 'none'), null,
+        null) r;
 end
 $$;
 comment on function recdb.list_then(text, timestamptz, bigint, text, text) is

@@ -182,7 +182,7 @@ def print_estimate(estimated: VersionEstimate) -> None:
     found = estimated.found
     rows = [("logged lists", found.logged), (f"{estimated.model}, IPS", found.ips), ("the same, SNIPS", found.snips)]
     cells = [
-        (name, percent(each.value), percents(each)) if each.value == each.value else (name, "unknown", "")
+        (name, percent(min(1.0, each.value)), percents(each)) if each.value == each.value else (name, "unknown", "")
         for name, each in rows
     ]
     output.print(narrowed(("lists", ">rate", "95 % interval"), cells))

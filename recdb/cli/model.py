@@ -1,6 +1,7 @@
 """Commands for the model: refresh, recommend, models, activate."""
 
 import json
+from contextlib import suppress
 from typing import Annotated, Any
 
 import psycopg
@@ -135,7 +136,10 @@ def recommend(
 
 
 def read_filter(text: str | None) -> dict[str, Any] | str | None:
-    """Read the option --filter: a JSON object, or a JSON path."""
+    """Read the option --filter: a JSON object, or a JSON path, which may be a JSON string as in SQL."""
+    if text is not None and text.lstrip().startswith('"'):
+        with suppress(ValueError):
+            return str(json.loads(text))
     if text is None or not text.lstrip().startswith("{"):
         return text
     try:

@@ -73,6 +73,8 @@ def estimate_version(
 def doubts_of(found: OffPolicy) -> list[str]:
     """Say why an estimate is not to be trusted."""
     doubts = []
+    if found.ips.value > 1:
+        doubts.append("IPS is above 100 %, which no rate is: read SNIPS")
     if found.effective < LEAST_EFFECTIVE:
         doubts.append(
             f"the effective sample size is {found.effective:.0f}: too few logged impressions are like the version's"

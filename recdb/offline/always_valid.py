@@ -19,7 +19,7 @@ PLANNED_USERS = 10_000
 LEAST_USERS = 100
 LEAST_CONVERTED = 10
 """A variant with fewer users, or fewer of them who followed an impression, has no interval: the sums are not normal."""
-CONCENTRATION = 1000.0
+CONCENTRATION = 100.0
 """How close to the planned split the mixture of other splits is: those of so many users drawn by the planned one."""
 MISMATCH = 0.001
 """A split of users that is less likely than this under the planned shares is a mistake somewhere."""

@@ -81,4 +81,6 @@ def _ratio(
     rests = np.bincount(owners, weights=numerators - value * denominators)
     count = len(rests)
     error = math.sqrt(float((rests**2).sum()) * count / max(1, count - 1)) / whole if count > 1 else math.inf
-    return Estimate(value, value - Z * error, value + Z * error)
+    # It is a rate, whose interval has no end beyond 0 and 1. The value of IPS may be beyond.
+    low, high = (min(1.0, max(0.0, value + sign * Z * error)) for sign in (-1, 1))
+    return Estimate(value, low, high)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from recdb.experiments.estimate import doubts_of
 from recdb.offline.always_valid import (
     ALPHA,
     MISMATCH,
@@ -111,10 +112,10 @@ def test_a_split_that_is_not_the_planned_one_is_noticed() -> None:
     assert split_chance([9000, 1010], [0.9, 0.1]) > 0.1
     assert split_chance([300_000, 100_000, 102_000], [3, 1, 1]) < MISMATCH
     assert split_chance([0, 0], [1, 1]) == 1
-    # By hand, of one user in each of two variants: the mixture has the chance 2 * 500 / (1000 * 1001) * 500 of it, the
-    # plan 1/2; the factor is a trifle below 1.
+    # By hand, of two users: the mixture gives both to the first variant with the chance 50 / 100 * 51 / 101, and the
+    # plan with 1/4. One each is less probable by the mixture.
     assert split_chance([1, 1], [1, 1]) == 1
-    assert split_chance([2, 0], [1, 1]) == pytest.approx(0.25 * 1000 * 1001 / (500 * 501))
+    assert split_chance([2, 0], [1, 1]) == pytest.approx(0.25 * 100 * 101 / (50 * 51))
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (9.0, 1.0), (2.0, 1.0, 1.0)])
@@ -183,6 +184,15 @@ def test_the_log_itself_has_the_rate_of_the_log() -> None:
 
     assert found.ips == found.snips == found.logged
     assert (found.overlap, found.effective) == (1, 2500)
+
+
+def test_the_interval_of_a_rate_ends_at_one() -> None:
+    log, _ = simulate_log(np.random.default_rng(1), 500, 0.5)
+    found = estimate_lists(**(log | {"followed": np.ones(2500, dtype=bool), "propensities": np.full(2500, 0.02)}))
+
+    assert found.ips.value > 1
+    assert 0 <= found.ips.low <= found.ips.high <= 1
+    assert "IPS is above 100 %, which no rate is: read SNIPS" in doubts_of(found)
 
 
 def test_lists_that_the_log_never_shows_have_no_estimate() -> None:

@@ -287,7 +287,7 @@ def test_a_wrong_split_and_users_of_two_variants_are_said(database: Database, ru
     running.execute("select recdb.merge_users('user-1', 'user-2'), recdb.merge_users('user-3', 'user-5')")
     running.execute("update recdb.impression set variant = 'red' where user_key = "
                     "(select user_key from recdb.user_key where user_id = 'user-7') and place = 1")  # fmt: skip
-    running.execute("delete from recdb.impression where variant = 'red' and user_key % 3 = 0")
+    running.execute("delete from recdb.impression where variant = 'red' and user_key % 2 = 0")
     figures = json.loads(recdb(database, "show", "colours", "--json").partition("\n")[2])
 
     assert figures["split_p_value"] < 0.001

@@ -9,6 +9,7 @@ from support.data import column, recommend, record, tastes, train
 from support.doctor import find, findings
 
 from recdb import Recommender, Unavailable
+from recdb.cli.model import read_filter
 from recdb.database import Database
 
 BAD = [
@@ -149,3 +150,10 @@ def test_a_filter_that_is_neither_object_nor_path_is_an_error(
         with refused, connection.transaction():
             connection.execute(f"select * from {call}", [filter])  # type: ignore[call-overload]
     assert column(connection.execute("select count(*) from recdb.recommend('u6', 5, filter => null)")) == [5]
+
+
+def test_the_command_line_takes_a_path_in_the_spelling_of_sql_too() -> None:
+    path = '$.topic == "birds"'
+    assert read_filter(path) == read_filter('"$.topic == \\"birds\\""') == path
+    assert read_filter('"birds" == $.topic') == '"birds" == $.topic'
+    assert read_filter('{"topic": "birds"}') == {"topic": "birds"}

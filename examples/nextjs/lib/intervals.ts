@@ -13,7 +13,7 @@ const PLANNED_USERS = 10_000;
 export const LEAST_USERS = 100;
 export const LEAST_CONVERTED = 10;
 /** How close to the planned split the mixture of other splits is: those of so many users drawn by the planned one. */
-const CONCENTRATION = 1000;
+const CONCENTRATION = 100;
 /** A split of users that is less likely than this under the planned shares is a mistake somewhere. */
 export const MISMATCH = 0.001;
 
