@@ -54,8 +54,7 @@ comment on function recdb.path_without_texts(jsonpath) is
 -- recdb.filter_path: the JSON path that a filter is.
 --   parameters  filter  the caller's argument
 --   returns     the path, as a condition, if the filter is a JSON string; NULL if it is none
---   errors      22023 if it is neither an object nor a string, if the string is not a JSON path, or if the path has a
---               variable
+--   errors      22023 if the string is not a JSON path, or if the path has a variable
 -- A path that ends with a filter expression, ? (...), is no condition: it becomes one, which is true if it finds
 -- anything. A path is tried once, but a variable may be in a part that an item without attributes does not reach: so it
 -- is looked for in the text of the path.
@@ -67,11 +66,8 @@ declare
     path jsonpath;
     found boolean;
 begin
-    if filter is null or jsonb_typeof(filter) = 'object' then
+    if filter is null or jsonb_typeof(filter) <> 'string' then
         return null;
-    elsif jsonb_typeof(filter) <> 'string' then
-        raise exception 'it is %', case jsonb_typeof(filter) when 'null' then 'null' when 'array' then 'an array'
-            else 'a ' || jsonb_typeof(filter) end;
     end if;
     path := (filter #>> '{}'::text[])::jsonpath;
     if path::text ~ '^(strict )?[$].*[?][(].*[)]$' then
@@ -83,15 +79,14 @@ begin
     found := '{}'::jsonb @@ path;
     return path;
 exception when others then
-    raise exception 'filter is not % JSON path: %',
-        case when jsonb_typeof(filter) = 'string' then 'a' else 'an object or a' end, sqlerrm
+    raise exception 'filter is not a JSON path: %', sqlerrm
         using errcode = 'invalid_parameter_value',
             hint = 'A path is a condition, such as $.price < 20 && $.lang == "de". An object is compared as it is.';
 end
 $$;
 comment on function recdb.filter_path(jsonb) is
-    'Internal: the JSON path that a filter is, as a condition; NULL if the filter is an object. Error 22023 if it is '
-    'neither an object nor a JSON path.';
+    'Internal: the JSON path that a filter is, as a condition; NULL if the filter is no JSON string. Error 22023 if the '
+    'string is not a JSON path.';
 
 
 -- recdb.matches: tell whether an item's attributes meet a filter.

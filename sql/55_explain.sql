@@ -174,7 +174,8 @@ begin
         coalesce(1 - given.rotation_rate * recdb.fade((
             select a.shown_at
             from recdb.ages_shown(
-                case when given.rotation_rate > 0 then explain_steering.user_id end, now() - 20 * given.rotation_time) a
+                case when given.rotation_rate > 0 then explain_steering.user_id end,
+                recdb.shown_since(given.rotation_time)) a
             join recdb.item_key t on t.item_key = a.item_key
             where t.item_id = explain_steering.item_id
               -- What was touched does not sink. Of a hidden item the interaction is ignored.
@@ -186,9 +187,10 @@ begin
     from (select explain_steering.item_id as id) n
     left join lateral recdb.read_item(n.id) i on true
     cross join lateral (
-        select coalesce(exp(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1)), 1)
+        select exp(greatest(-230::double precision,
+                    coalesce(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1), 0)))
                 * coalesce(min(case r.factor when 0 then 0 else 1 end), 1) as lowers,
-            coalesce(exp(sum(ln(r.factor)) filter (where r.factor > 1)), 1) as lifts
+            exp(least(230::double precision, coalesce(sum(ln(r.factor)) filter (where r.factor > 1), 0))) as lifts
         from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
         where r.factor is not null and recdb.matches(i.attributes, r.condition, r.path)
     ) f;

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from support.data import column, recommend, record, tastes, train
+from support.data import recommend, record, tastes, train
 from support.doctor import find, findings
 
 from recdb import Recommender, Unavailable
@@ -133,23 +133,6 @@ def test_a_client_does_not_take_a_bad_row_for_its_own_filter(module_database: Da
                 client.recommend("u6", scenario="broken")
         finally:
             other.execute("delete from recdb.scenario where name = 'broken'")
-
-
-@pytest.mark.parametrize(
-    ("filter", "kind"), [("5", "a number"), ("true", "a boolean"), ('["birds"]', "an array"), ("null", "null")]
-)
-def test_a_filter_that_is_neither_object_nor_path_is_an_error(
-    connection: psycopg.Connection, filter: str, kind: str
-) -> None:
-    for call in (
-        "recdb.recommend('u6', filter => %s::jsonb)", "recdb.recommend_for_items(array['i1'], filter => %s::jsonb)",
-        "recdb.recommend_batch(array['u6'], filter => %s::jsonb)", "recdb.popular(filter => %s::jsonb)",
-        "recdb.trending(filter => %s::jsonb)",
-    ):  # fmt: skip
-        refused = pytest.raises(psycopg.errors.InvalidParameterValue, match=f"is not an object or .* it is {kind}")
-        with refused, connection.transaction():
-            connection.execute(f"select * from {call}", [filter])  # type: ignore[call-overload]
-    assert column(connection.execute("select count(*) from recdb.recommend('u6', 5, filter => null)")) == [5]
 
 
 def test_the_command_line_takes_a_path_in_the_spelling_of_sql_too() -> None:
