@@ -85,8 +85,8 @@ exception when others then
 end
 $$;
 comment on function recdb.filter_path(jsonb) is
-    'Internal: the JSON path that a filter is, as a condition; NULL if the filter is no JSON string. Error 22023 if the '
-    'string is not a JSON path.';
+    'Internal: the JSON path that a filter is, as a condition; NULL if the filter is no JSON string. Error 22023 if '
+    'the string is not a JSON path.';
 
 
 -- recdb.matches: tell whether an item's attributes meet a filter.

@@ -171,8 +171,8 @@ begin
     into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
         select v.item_key, v.item_id, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
-            case when v.lifts > 1 and recdb.lift(v.value, v.lifts) >= v.value / nullif(v.lowers, 0) * (1 - 1e-9) then 'boosted'
-                else v.reason end as reason,
+            case when v.lifts > 1 and recdb.lift(v.value, v.lifts) >= v.value / nullif(v.lowers, 0) * (1 - 1e-9)
+                then 'boosted' else v.reason end as reason,
             recdb.group_of(v.owner_id, 1) as owner, case when jsonb_typeof(v.counted) not in ('array', 'null')
                 then recdb.group_of(v.counted #>> '{}', 2) end as topic,
             case when jsonb_typeof(v.counted) = 'array' then v.counted end as list

@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "spectral": {"spectral_weight": 0.5, "cooccurrence_power": 0.7, "source_exponent": 0.3, "target_exponent": 0.8},
     "ridge": {"spectral_weight": 9.0, "spectral_filter": "ridge", "source_exponent": 0.6, "target_exponent": 0.2},
     "ease": {"learner": "ease", "item_neighbors": 30, "ease_dropout": 0.5},
+    "ease, solved again": {"learner": "ease", "item_neighbors": 9, "ease_refit": 1},
     "recounted": {"recount_exponent": 1.0},
     "ease without sessions": {"learner": "ease", "session_weight": 0.0, "self_weight": 0.0, "blend": 0.0},
 }
