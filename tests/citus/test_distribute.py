@@ -122,7 +122,7 @@ def test_what_an_administrator_set_comes_back(make: Callable[[], Database]) -> N
         for grant in (
             "grant select (user_id, kind), update (kind) on recdb.interaction to recdb_reader with grant option",
             "grant select (user_key) on recdb.user_vector to recdb_writer",
-            "grant select (user_key) on recdb.user_vector_1 to public",
+            "grant select (user_key) on recdb.user_vector_1 to recdb_writer",
             "grant usage, select on sequence recdb.interaction_interaction_id_seq to recdb_writer",
         ):
             connection.execute(grant)
@@ -135,7 +135,7 @@ def test_what_an_administrator_set_comes_back(make: Callable[[], Database]) -> N
         "GRANT SELECT(kind),UPDATE(kind) ON TABLE recdb.interaction TO recdb_reader WITH GRANT OPTION;",
         "GRANT SELECT(user_id) ON TABLE recdb.interaction TO recdb_reader WITH GRANT OPTION;",
         "GRANT SELECT(user_key) ON TABLE recdb.user_vector TO recdb_writer;",
-        "GRANT SELECT(user_key) ON TABLE recdb.user_vector_1 TO PUBLIC;",
+        "GRANT SELECT(user_key) ON TABLE recdb.user_vector_1 TO recdb_writer;",
         "GRANT SELECT,USAGE ON SEQUENCE recdb.interaction_interaction_id_seq TO recdb_writer;",
     ]
     assert set(definitions) <= set(after)
@@ -152,16 +152,17 @@ def test_what_an_administrator_set_comes_back(make: Callable[[], Database]) -> N
         ("create statistics public.mine on user_id, item_id from recdb.interaction", "statistics mine of"),
         ("alter table recdb.interaction add constraint mine unique (user_id, interaction_id)", "constraint mine of"),
         (
-            "set citus.enable_unsafe_triggers = on; create function public.nothing() returns trigger language plpgsql "
-            "as 'begin return null; end'; create trigger mine after insert on recdb.interaction for each row "
-            "execute function public.nothing()",
+            "create function public.nothing() returns trigger language plpgsql as 'begin return null; end';\n"
+            "set citus.enable_unsafe_triggers = on;\n"
+            "create trigger mine after insert on recdb.interaction for each row execute function public.nothing()",
             "trigger mine of recdb.interaction",
         ),
     ],
 )
 def test_what_cannot_come_back_is_named_before_anything_changes(shop: Database, made: str, named: str) -> None:
     with connect(shop, autocommit=True) as connection:
-        connection.execute(made)
+        for statement in made.split(";\n"):
+            connection.execute(statement)
     with pytest.raises(RecdbError, match="cannot give the new ones") as refused:
         spread.undo(shop, silent)
     assert named in str(refused.value)
