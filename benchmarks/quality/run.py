@@ -151,7 +151,8 @@ def curve(trials: list[dict[str, Any]]) -> str:
     most = max(trial["users"] for trial in trials)
     whole = [(t["seconds"], (t["recall@20"] * t["ndcg@20"]) ** 0.5) for t in trials if t["users"] == most]
     found = {end: max((value for began, value in whole if began < end), default=0.0) for end in MARKS}
-    return ", ".join(f"{value:.4f} ({end} s)" for end, value in found.items() if whole[-1][0] >= end or end == MARKS[0])
+    shown = [(end, value) for end, value in found.items() if value and whole[-1][0] >= end]
+    return ", ".join(f"{value:.4f} ({end} s)" for end, value in shown)
 
 
 def section(folder: Path, budget: str, rivals: list[str] | None) -> str:
