@@ -378,7 +378,9 @@ begin
         perform recdb.log_failure('refresh', began, message);
         raise warning '%', message using errcode = state, detail = details;
         commit;
-    elsif alone and not worked then
+    elsif alone then
+        -- The run found nothing to do, or another one began before it had the lock and took it for lost: the work then
+        -- has a row of its own.
         perform recdb.fail_run(run, null, null);
     end if;
     if failed and advice <> '' then

@@ -50,7 +50,7 @@ def test_all_figures_are_those_of_the_same_pages_recorded_by_a_call(
     )
     moment = column(db.execute("select now()"))[0]
     for number, (user, items) in enumerate(shown):
-        arm = "c" if number % 9 == 0 else None
+        arm = "b" if number % 9 == 0 else None
         chances = [0.5, 0.25, None, 1.0, 0.1]
         db.execute(
             f"select recdb.impressions(%s, %s::{ids}[], 'home', null, %s, null, %s, %s::real[])",

@@ -140,6 +140,6 @@ def test_json_has_the_whole_curve(database: Database, loaded: psycopg.Connection
     found = json.loads(answer.stdout)
 
     assert found["model"] == "collaborative_filtering_v1"
-    assert {"recall@20", "ndcg@20", "users", "rows", "predicted_ms", "changed"} == set(found["curve"][0])
+    assert {"recall@20", "ndcg@20", "users", "rows", "seconds", "predicted_ms", "changed"} == set(found["curve"][0])
     assert found["curve"][0]["changed"] == {}
     assert found["frontier"][-1]["ndcg@20"] >= found["ndcg@20"]

@@ -219,3 +219,18 @@ def test_a_run_left_open_by_an_earlier_server_is_lost(database: Database, traine
         "succeeded",
         "lost",
     ]
+
+
+def test_a_refresh_that_another_one_took_for_lost_leaves_one_row_that_succeeded(trained: psycopg.Connection) -> None:
+    """Between the row of its start and its lock, another run may begin."""
+    trained.execute("alter function recdb.refresh_changed() rename to then_refresh")
+    trained.execute("""
+        create function recdb.refresh_changed() returns boolean language plpgsql as $$
+        begin
+            update recdb.refresh_log set state = 'lost' where state = 'running';
+            return recdb.then_refresh();
+        end $$""")
+    trained.execute("select recdb.track('u1', 'brand-new', 'like')")
+    before = runs(trained)
+    trained.execute("call recdb.refresh()")
+    assert runs(trained) == [*before, ("refresh", "succeeded", True)]
