@@ -196,12 +196,14 @@ comment on function recdb.reason_for(integer, text) is
 --               user_id   whose list it is; NULL for nobody
 --   returns     the row of the scenario, NULLs if there is no row default; listed_only of config; the rules that are
 --               valid now, by place and number, in four arrays: conditions, paths (filter_path() of each), factors and
---               places; NULLs for no rules; model_version, the label that ranks, NULL for the active version; later,
+--               places; NULLs for no rules; pins and buries, whether one has a place or the factor 0; own_path,
+--               filter_path() of the filter; model_version, the label that ranks, NULL for the active version; later,
 --               how long after the moment of the list it is made. While an experiment runs on the scenario, those of
 --               the user's variant; experiments tells whether one runs anywhere
 --   reads       config, scenario, rule, experiment; experiment_at() while an experiment runs anywhere
 --   errors      22023 if no scenario has that name; 55000 if its filter cannot be read
--- A rule whose condition cannot be read does not act.
+-- A rule whose condition cannot be read does not act. A diversity or rotation_rate below 1e-9 is 0: it changes nothing,
+-- and a product with it may be too small for a number.
 create or replace function recdb.read_scenario(scenario text, user_id text)
 returns record
 language plpgsql stable
@@ -210,7 +212,9 @@ declare
     given record;
     assigned record;
 begin
-    select s.*, c.listed_only, r.*, null::text as model_version, interval '0' as later,
+    select s.*, c.listed_only, r.*, array_remove(r.places, null) <> '{}' as pins,
+        coalesce(0 = any (r.factors), false) as buries, null::jsonpath as own_path, null::text as model_version,
+        interval '0' as later,
         exists (select from recdb.experiment e where e.started_at is not null and e.stopped_at is null) as experiments
     into given
     from recdb.config c
@@ -236,6 +240,9 @@ begin
             using errcode = 'object_not_in_prerequisite_state',
                 hint = format('Correct it: update recdb.scenario set filter = ... where name = %L.', given.name);
     end if;
+    given.own_path := recdb.filter_path(given.filter);
+    given.diversity := case when given.diversity < 1e-9::double precision then 0 else given.diversity end;
+    given.rotation_rate := case when given.rotation_rate < 1e-9::double precision then 0 else given.rotation_rate end;
     if given.experiments and user_id is not null then
         select v.model_version, s.name into assigned
         from recdb.experiment_at(read_scenario.user_id, coalesce(read_scenario.scenario, 'default'), now()) v

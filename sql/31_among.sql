@@ -52,7 +52,7 @@ comment on function recdb.find_keys(text[]) is
 
 -- recdb.best_among: the best of the caller's candidates, of those that a profile gives a score.
 --   parameters  everything  the row of scored_items()
---               among       the candidates
+--               among       the candidates; NULL for all items
 --               few         their keys, if they are few; else NULL
 --               most        how many of many candidates; NULL for all
 --   returns     as scored_items()
@@ -65,7 +65,9 @@ as $$
 declare
     best record;
 begin
-    if few is not null then
+    if among is null then
+        return everything;
+    elsif few is not null then
         select coalesce(array_agg(c.item_key order by c.score desc), '{}') as item_keys,
             coalesce(array_agg(c.score order by c.score desc), '{}') as scores
         into best

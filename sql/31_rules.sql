@@ -137,7 +137,6 @@ as $$
 #variable_conflict use_column
 declare
     path constant jsonpath := recdb.filter_path(filter);
-    own_path constant jsonpath := recdb.filter_path(given.filter);
     ids constant text[] := array(
         select distinct i.id
         from unnest(numbers) n(number)
@@ -158,7 +157,7 @@ begin
     cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
     where c.item_key in (select unnest(keys))
       and recdb.matches(o.attributes, filter, path)
-      and recdb.matches(o.attributes, given.filter, own_path)
+      and recdb.matches(o.attributes, given.filter, given.own_path)
       and c.score / top >= coalesce(given.minimum_score, 0)
       and not recdb.is_buried(o.attributes, given.conditions, given.paths, given.factors);
     lowest := recdb.unscored(everything.scores, top);
@@ -171,7 +170,7 @@ begin
         select t.item_key, t.first_at from recdb.item_key t where t.item_id = f.item_id offset 0
     ) t on true
     left join lateral recdb.read_item(f.item_id) i on true
-    where recdb.matches(i.attributes, given.filter, own_path)
+    where recdb.matches(i.attributes, given.filter, given.own_path)
       and not recdb.is_buried(i.attributes, given.conditions, given.paths, given.factors);
 end
 $$;
@@ -260,8 +259,7 @@ begin
             pool.reasons := array_append(pool.reasons, 'pinned');
             pool.owners := array_append(
                 pool.owners, case when given.max_per_owner is not null then recdb.group_of(named.owner_id, 1) end);
-            pool.topics := array_append(pool.topics, case when jsonb_typeof(counted) not in ('array', 'null')
-                then recdb.group_of(counted #>> '{}', 2) end);
+            pool.topics := array_append(pool.topics, recdb.topic_of(counted));
             if pool.lists is not null or jsonb_typeof(counted) = 'array' then
                 pool.lists := array_append(
                     coalesce(pool.lists, array_fill(null::jsonb, array[cardinality(pool.item_ids) - 1])),

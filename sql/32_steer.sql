@@ -6,7 +6,6 @@
 -- owner or attribute has its number already is passed over. With a diversity d, the next item is the one with the
 -- largest (1 - d) s + d (1 - the largest cosine with an item that is chosen already): maximal marginal relevance. What
 -- is excluded counts as chosen: so the pages fit together. The score in the list is what the choice compared.
--- fill_pool() is long: it is one statement; steer_items() is: a function that hands a pool on would copy it.
 
 
 -- recdb.lift: the score of an item after the rules that lift it.
@@ -114,6 +113,7 @@ comment on function recdb.fade(timestamptz, interval) is
 --               or value; lists has the values of an item with a list of them, and is NULL if none has. attributes are
 --               there if a rule pins items, and vectors with diversity. personal: how many items are no popular filler
 --   reads       as eligible() and steer_filler(); impression and item_vector as far as the scenario needs them
+-- The arrays of the best items are not unnested in FROM: so the statement ends with its limit.
 create or replace function recdb.fill_pool(
     served record, given record, profile record, owner text, excluded text[], filter jsonb, among text[],
     everything record, candidates record, top double precision, size bigint, further bigint, missing bigint,
@@ -126,24 +126,19 @@ as $$
 #variable_conflict use_column
 declare
     path constant jsonpath := recdb.filter_path(filter);
-    own_path constant jsonpath := recdb.filter_path(given.filter);
-    pins constant boolean := array_remove(given.places, null) <> '{}';
-    buries constant boolean := coalesce(0 = any (given.factors), false);
     shown constant record := recdb.last_shown(given, owner);
     lowest constant double precision := recdb.lowest_lifted(
         given.factors, everything.scores, candidates.scores, top, size);
 begin
-    with offered as materialized (
-        (
+    with offered as materialized ((
             select c.place, c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes,
                 round(c.score / top * 1e9) / 1e9 as score, false as is_popular
-            -- Not in FROM: so it ends with the limit.
             from (select unnest(candidates.item_keys) as item_key, unnest(candidates.scores) as score,
                 generate_subscripts(candidates.item_keys, 1) as place) c
             cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
-            where recdb.matches(o.attributes, filter, path) and recdb.matches(o.attributes, given.filter, own_path)
-              and c.score / top >= coalesce(given.minimum_score, 0)
-              and (not buries or not exists (
+            where c.score / top >= coalesce(given.minimum_score, 0) and recdb.matches(o.attributes, filter, path)
+              and recdb.matches(o.attributes, given.filter, given.own_path)
+              and (not given.buries or not exists (
                   select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
                   where r.factor = 0 and recdb.matches(o.attributes, r.condition, r.path)))
             limit size + further
@@ -151,13 +146,11 @@ begin
         union all
         select case when n.is_popular then 1000000 else 2000000 end + row_number() over ()::integer, n.*
         from recdb.fill_further(
-            given, profile, owner, excluded, filter, among, everything, candidates, top, missing,
-            lowest is not null) n
+            given, profile, owner, excluded, filter, among, everything, candidates, top, missing, lowest is not null) n
         where missing > 0 or lowest is not null
     ), ruled as (
         select o.place, exp(greatest(-230::double precision,  -- 1e-100; other factors follow
-                coalesce(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1), 0)))
-                * min(case r.factor when 0 then 0 else 1 end) as lowers,
+                coalesce(sum(ln(r.factor)) filter (where r.factor between 1e-300 and 1), 0))) as lowers,
             exp(least(230::double precision, coalesce(sum(ln(r.factor)) filter (where r.factor > 1), 0))) as lifts,
             bool_or(coalesce(r.factor > 1, true)) as reaches
         from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
@@ -171,16 +164,15 @@ begin
     into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
     from (
         select v.item_key, v.item_id, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
-            case when v.lifts > 1 and recdb.lift(v.value, v.lifts) >= v.value / nullif(v.lowers, 0) * (1 - 1e-9)
+            case when v.lifts > 1 and recdb.lift(v.value, v.lifts) >= v.value / v.lowers * (1 - 1e-9)
                 then 'boosted' else v.reason end as reason,
-            recdb.group_of(v.owner_id, 1) as owner, case when jsonb_typeof(v.counted) not in ('array', 'null')
-                then recdb.group_of(v.counted #>> '{}', 2) end as topic,
+            recdb.group_of(v.owner_id, 1) as owner, recdb.topic_of(v.counted) as topic,
             case when jsonb_typeof(v.counted) = 'array' then v.counted end as list
         from (
             select o.item_key, o.item_id, o.attributes -> given.max_per_attribute as counted,
                 case when given.max_per_owner is not null then o.owner_id end as owner_id,
                 case when o.is_popular then 'popular' else 'collaborative_filtering' end as reason,
-                case when pins then o.attributes end as attributes,
+                case when given.pins then o.attributes end as attributes,
                 greatest(o.score, case when f.lifts > 1 then lowest end)
                     * coalesce(recdb.fade(o.appeared_at + given.later, given.freshness), 1)
                     * coalesce(1 - given.rotation_rate * recdb.fade(a.shown_at, given.rotation_time), 1)
@@ -190,7 +182,7 @@ begin
             left join ruled f on f.place = o.place
             left join unnest(shown.item_keys, shown.times) a(item_key, shown_at)
                 on a.item_key = o.item_key and not coalesce(o.item_key = any (profile.item_keys), false)
-            where coalesce(f.lowers, 1) > 0 and o.item_id not in (select unnest(excluded))
+            where o.item_id not in (select unnest(excluded))
               and (o.place < 2000000 or f.lifts > 1)
               and (o.is_popular or f.reaches
                 or o.place <= coalesce((select n.place from offered n offset size - 1 limit 1), o.place))
@@ -198,11 +190,8 @@ begin
         ) v
         left join lateral (
             select i.embedding as vector from recdb.item_vector i
-            where given.diversity > 0 and i.model_id = served.model_id and i.item_key = v.item_key
-            offset 0
-        ) e on true
-        order by value desc, v.item_id
-    ) s;
+            where given.diversity > 0 and i.model_id = served.model_id and i.item_key = v.item_key offset 0) e on true
+        order by value desc, v.item_id) s;
 end
 $$;
 comment on function recdb.fill_pool(
@@ -230,6 +219,35 @@ comment on function recdb.pool_size(bigint, bigint) is
     'Internal: from how many of the best items the item at a place of a steered list is chosen.';
 
 
+-- recdb.name_content: the rows of a list, with the reason content for the items that the model has not seen.
+--   parameters  keys, ids, scores, reasons  arrays of one length
+--   returns     a row for each, in this order
+--   reads       new_item
+create or replace function recdb.name_content(
+    served record, keys integer[], ids text[], scores double precision[], reasons text[]
+)
+returns table (item_id text, score double precision, reason text)
+language plpgsql stable rows 50
+as $$
+#variable_conflict use_column
+declare
+    unseen integer[];
+begin
+    if served.ranks_new_items then
+        unseen := array(
+            select w.item_key from recdb.new_item w
+            where w.model_id = served.model_id and w.item_key = any (keys) and w.users < 2);
+    end if;
+    return query
+    select n.id, n.score, case when n.reason = 'collaborative_filtering' and n.item_key = any (unseen)
+        then 'content' else n.reason end
+    from unnest(keys, ids, scores, reasons) n(item_key, id, score, reason);
+end
+$$;
+comment on function recdb.name_content(record, integer[], text[], double precision[], text[]) is
+    'Internal: the rows of a list, with the reason content for the items that the model has not seen.';
+
+
 -- recdb.steer_items: a list that a scenario steers.
 --   parameters  given    of read_scenario()
 --               others   as rank_among(); among may be NULL
@@ -239,7 +257,8 @@ comment on function recdb.pool_size(bigint, bigint) is
 --   reads       as fill_pool(); rule, item_vector and little_shown as far as the scenario needs them
 -- The list is chosen part by part, as its pages are: what was chosen counts as excluded. The next part has a pool twice
 -- as large. It begins at its place, or once the limits of the scenario have nothing left of the pool. Somebody without
--- a personal list gets none from some explored places alone.
+-- a personal list gets none from some explored places alone. A rule that lifts reaches below the pool, half as far
+-- again, and one that pins further.
 create or replace function recdb.steer_items(
     served record, given record, profile record, owner text, own_key integer, wanted bigint, excluded text[],
     fallback text, filter jsonb, among text[]
@@ -250,20 +269,17 @@ as $$
 #variable_conflict use_column
 declare
     everything constant record := recdb.scored_items(served, profile, own_key);
-    top constant double precision := recdb.best_score(
-        everything.item_keys, everything.scores, owner, given.listed_only);
-    candidates record := everything;
+    top double precision := recdb.best_score(everything.item_keys, everything.scores, owner, given.listed_only);
+    candidates record;
     few constant integer[] := case when cardinality(among) <= 1000 then recdb.find_keys(among) end;
-    before constant bigint := case when excluded = '{}' then 0 else (
-        select count(distinct e.id) from unnest(excluded) e(id)) end;
+    before constant bigint := (select count(distinct e.id) from unnest(excluded) e(id));
     many constant boolean := among is not null and few is null;
-    pins constant boolean := array_remove(given.places, null) <> '{}';
     seed constant bigint := case when given.explore > 0 then
         recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text)) end;
     size bigint := recdb.pool_size(coalesce(given.pool, 100)::bigint, before + 1);
     further bigint;
     missing bigint;
-    most bigint;
+    most bigint := case when among is not null then 4 * size end;
     done bigint;
     is_last boolean;
     pool record;
@@ -273,34 +289,21 @@ declare
     ids text[] := '{}';
     scores double precision[];
     reasons text[];
-    unseen integer[];
 begin
     if everything.item_keys = '{}' and fallback is distinct from 'popular' and given.explore < 1 then
         return;
     end if;
-    -- So little changes nothing, and a product with it may be too small for a number.
-    if given.diversity > 0 and given.diversity < 1e-9::double precision then
-        given.diversity := 0;
-    end if;
-    if given.rotation_rate > 0 and given.rotation_rate < 1e-9::double precision then
-        given.rotation_rate := 0;
-    end if;
-    if among is not null then
-        most := 4 * size;
-        candidates := recdb.best_among(everything, among, few, most);
-    end if;
+    candidates := recdb.best_among(everything, among, few, most);
     select '{}'::text[] as item_ids into explored;
     loop
         if given.explore > 0 then
-            explored := recdb.find_explorers(
-                given, seed, profile, owner, filter, few,
-                ceil(given.explore * size)::bigint * case when many then 10 else 1 end::bigint);
-            if many then
-                explored := recdb.keep_explorers(explored, among);
-            end if;
+            explored := recdb.keep_explorers(
+                recdb.find_explorers(
+                    given, seed, profile, owner, filter, few,
+                    ceil(given.explore * size)::bigint * case when many then 10 else 1 end::bigint),
+                case when many then among end);
         end if;
-        -- A rule that lifts reaches below the pool, half as far again, and one that pins further.
-        further := case when pins then 2000 when 1 < any (given.factors) then size / 2 else 0 end;
+        further := case when given.pins then 2000 when 1 < any (given.factors) then size / 2 else 0 end;
         missing := case when fallback = 'popular' then greatest(0, size - cardinality(candidates.item_keys)) else 0 end;
         loop
             pool := recdb.fill_pool(
@@ -314,7 +317,7 @@ begin
             exit when fallback is distinct from 'popular' or size - pool.personal <= missing;
             missing := size - pool.personal;
         end loop;
-        if pins then
+        if given.pins then
             pool := recdb.add_pins(
                 served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, pool);
         end if;
@@ -333,15 +336,7 @@ begin
     if done > 0 or scores[cardinality(scores)] < 1e-200 then
         scores := recdb.descending(ids, scores);
     end if;
-    if served.ranks_new_items then
-        unseen := array(
-            select w.item_key from recdb.new_item w
-            where w.model_id = served.model_id and w.item_key = any (keys) and w.users < 2);
-    end if;
-    return query
-    select n.id, n.score, case when n.reason = 'collaborative_filtering' and n.item_key = any (unseen)
-        then 'content' else n.reason end
-    from unnest(keys, ids, scores, reasons) n(item_key, id, score, reason);
+    return query select n.* from recdb.name_content(served, keys, ids, scores, reasons) n;
 end
 $$;
 comment on function recdb.steer_items(

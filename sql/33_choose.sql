@@ -33,6 +33,20 @@ comment on function recdb.group_of(text, bigint) is
     'Internal: an owner, or a value of an attribute, as a number: odd for owners.';
 
 
+-- recdb.topic_of: the number that counts for the most of one value of an attribute.
+--   parameters  value  the item's value of the attribute
+--   returns     group_of() it; NULL for none and for a list of values
+create or replace function recdb.topic_of(value jsonb)
+returns bigint
+language sql immutable parallel safe
+begin atomic
+    select case when jsonb_typeof(topic_of.value) not in ('array', 'null')
+        then recdb.group_of(topic_of.value #>> '{}'::text[], 2::bigint) end;
+end;
+comment on function recdb.topic_of(jsonb) is
+    'Internal: the number by which the most of one value of an attribute are counted; NULL for a list of values.';
+
+
 -- recdb.groups_of: the owner and the values of the attribute for which an item counts.
 --   parameters  given     the row of the scenario
 --               owner_id  of the item
@@ -286,7 +300,7 @@ declare
     last_score double precision := 1;
 begin
     earlier := recdb.before_list(model_id, given, excluded);
-    if array_remove(given.places, null) <> '{}' then
+    if given.pins then
         select coalesce(array_agg(f.place), '{}'), array_agg(f.target) into pinned, targets
         from recdb.place_pins(given, pool, earlier, excluded) f;
     end if;

@@ -123,7 +123,6 @@ as $$
 #variable_conflict use_column
 declare
     path constant jsonpath := recdb.filter_path(filter);
-    own_path constant jsonpath := recdb.filter_path(given.filter);
     found record;
 begin
     item_keys := '{}';
@@ -136,8 +135,7 @@ begin
         exit when cardinality(item_keys) >= wanted;
         select array_agg(f.item_key) as item_keys, array_agg(f.item_id) as item_ids,
             array_agg(case when given.max_per_owner is not null then recdb.group_of(f.owner_id, 1) end) as owners,
-            array_agg(case when jsonb_typeof(f.counted) not in ('array', 'null')
-                then recdb.group_of(f.counted #>> '{}', 2) end) as topics,
+            array_agg(recdb.topic_of(f.counted)) as topics,
             array_agg(f.counted) as counted, array_agg(f.draw) as draws
         into found
         from (
@@ -172,7 +170,7 @@ begin
             ) d
             cross join lateral recdb.eligible(d.item_key, owner, given.listed_only) o
             where recdb.matches(o.attributes, filter, path)
-              and recdb.matches(o.attributes, given.filter, own_path)
+              and recdb.matches(o.attributes, given.filter, given.own_path)
               and not exists (
                   select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
                   where r.factor = 0 and recdb.matches(o.attributes, r.condition, r.path))
@@ -193,7 +191,7 @@ comment on function recdb.find_explorers(record, bigint, record, text, jsonb, in
 
 -- recdb.keep_explorers: the caller's candidates among the items that may get the explored places of a list.
 --   parameters  explored  the row of find_explorers()
---               among     the candidates
+--               among     the candidates; NULL for all items
 --   returns     the row, of these alone
 create or replace function recdb.keep_explorers(explored record, among text[])
 returns record
@@ -203,6 +201,9 @@ as $$
 declare
     kept record;
 begin
+    if among is null then
+        return explored;
+    end if;
     select coalesce(array_agg(x.item_key order by x.number), '{}') as item_keys,
         coalesce(array_agg(x.item_id order by x.number), '{}') as item_ids,
         array_agg(x.owner order by x.number) as owners, array_agg(x.topic order by x.number) as topics,

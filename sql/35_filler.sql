@@ -113,8 +113,6 @@ language plpgsql stable rows 200 cost 5000
 as $$
 #variable_conflict use_column
 declare
-    own_path constant jsonpath := recdb.filter_path(given.filter);
-    buries constant boolean := coalesce(0 = any (given.factors), false);
     asked bigint := missing;
     found record;
     kept text[];
@@ -125,12 +123,12 @@ begin
             asked, owner, '{}', coalesce(filter, given.filter), hidden_ids, everything.item_keys, everything.scores,
             among, segment) f;
         kept := found.ids;
-        exit when not buries and (filter is null or given.filter is null);
+        exit when not given.buries and (filter is null or given.filter is null);
         kept := array(
             select f.item_id
             from unnest(found.ids) with ordinality f(item_id, number)
             left join lateral recdb.read_item(f.item_id) i on true
-            where recdb.matches(i.attributes, given.filter, own_path)
+            where recdb.matches(i.attributes, given.filter, given.own_path)
               and not recdb.is_buried(i.attributes, given.conditions, given.paths, given.factors)
             order by f.number
             limit missing);
