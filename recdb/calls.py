@@ -192,11 +192,16 @@ def similar_items(item_id: Id | None, k: int | None) -> Call[SimilarItem]:
     )
 
 
-def explain(user_id: Id | None, item_id: Id | None, model: str | None) -> Call[Reason]:
+def explain(user_id: Id | None, item_id: Id | None, model: str | None, scenario: str | None) -> Call[Reason]:
     """Call recdb.explain()."""
     return Call(
-        "select source, because_id, contribution from recdb.explain(%s::text, %s::text, %s::text)",
-        [id_of("user_id", user_id), id_of("item_id", item_id), text_of("model", model)],
+        "select source, because_id, contribution from recdb.explain(%s::text, %s::text, %s::text, %s::text)",
+        [
+            id_of("user_id", user_id),
+            id_of("item_id", item_id),
+            text_of("model", model),
+            text_of("scenario", scenario),
+        ],
         Reason,
     )
 

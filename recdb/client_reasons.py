@@ -20,9 +20,12 @@ class ReasonCalls:
         """Return the `k` items most like an item, nearest first."""
         return self._rows(calls.similar_items(item_id, k))
 
-    def explain(self, user_id: Id, item_id: Id, model: str | None = None) -> list[Reason]:
-        """Return why a user gets an item: contributions that add up to its score, the largest first."""
-        return self._rows(calls.explain(user_id, item_id, model))
+    def explain(self, user_id: Id, item_id: Id, model: str | None = None, scenario: str | None = None) -> list[Reason]:
+        """Return why a user gets an item: contributions that add up to its score, the largest first.
+
+        The sources `explored` and `pinned` are no part of the sum.
+        """
+        return self._rows(calls.explain(user_id, item_id, model, scenario))
 
     def explain_neighbors(self, user_id: Id, item_id: Id, model: str | None = None) -> list[NeighborReason]:
         """Return the contribution of each neighbour to the score of a recommended item, the largest first."""
@@ -43,9 +46,14 @@ class AsyncReasonCalls:
         """Return the `k` items most like an item, nearest first."""
         return await self._rows(calls.similar_items(item_id, k))
 
-    async def explain(self, user_id: Id, item_id: Id, model: str | None = None) -> list[Reason]:
-        """Return why a user gets an item: contributions that add up to its score, the largest first."""
-        return await self._rows(calls.explain(user_id, item_id, model))
+    async def explain(
+        self, user_id: Id, item_id: Id, model: str | None = None, scenario: str | None = None
+    ) -> list[Reason]:
+        """Return why a user gets an item: contributions that add up to its score, the largest first.
+
+        The sources `explored` and `pinned` are no part of the sum.
+        """
+        return await self._rows(calls.explain(user_id, item_id, model, scenario))
 
     async def explain_neighbors(self, user_id: Id, item_id: Id, model: str | None = None) -> list[NeighborReason]:
         """Return the contribution of each neighbour to the score of a recommended item, the largest first."""

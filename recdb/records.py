@@ -51,11 +51,12 @@ class Reason:
     """One contribution to the score of a recommended item."""
 
     source: str
-    """'item', or 'neighbors' for all neighbours together."""
+    """'item', or 'neighbors' for all neighbours together; 'content' or 'author', if the model has not seen the item. Of a
+    scenario: 'freshness', 'rotation', 'rule', 'popular', 'explored' and 'pinned'."""
     because_id: str | None
-    """The user's own item that contributes; None for the neighbours."""
+    """The user's own item that contributes; None for all others."""
     contribution: float
-    """The contributions of all rows add up to the item's score."""
+    """The contributions of all rows but 'explored' and 'pinned' add up to the item's score."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,14 +98,33 @@ comment on function recdb.score_sources(record, record, integer) is
     'items, each with the items and weights that it contributes.';
 
 
+-- recdb.was_touched: whether somebody touched an item that has no popularity.
+--   parameters  item_key, first_at  of item_key
+--   returns     true if it has had an interaction, or a kept model version learned from some; false for one that only
+--               was in a catalogue, or was shown
+--   reads       model_content, new_item; model and knows()
+create or replace function recdb.was_touched(item_key integer, first_at timestamptz)
+returns boolean
+language sql stable
+begin atomic
+    select not exists (
+            select from recdb.model_content c
+            join recdb.new_item n on n.model_id = c.model_id and n.item_key = was_touched.item_key)
+        and (was_touched.first_at is not null or exists (
+            select from recdb.model m where m.state = 'ready' and recdb.knows(m.model_id, was_touched.item_key)));
+end;
+comment on function recdb.was_touched(integer, timestamptz) is
+    'Internal: whether somebody touched an item that has no popularity: then it is more than a row of the catalogue.';
+
+
 -- recdb.eligible: an item, if it may be recommended to a user.
 --   parameters  item_key     the item
 --               owner        the user, whose own items are not eligible; NULL for a guest
 --               listed_only  config.listed_only: whether an item that no catalogue has is not eligible
 --   returns     one row, or none if the item is not eligible; attributes are NULL if no catalogue has the item;
 --               appeared_at is when it was published, else its first interaction
---   reads       item_key, read_item() (an index of each source); where no catalogue has the item, item_popularity and
---               new_item
+--   reads       item_key, read_item() (an index of each source); where no catalogue has the item, item_popularity, and
+--               was_touched()
 -- An item that nobody has touched is in the catalogue alone: deleted there, it is gone.
 create or replace function recdb.eligible(item_key integer, owner text, listed_only boolean)
 returns table (item_id text, attributes jsonb, owner_id text, appeared_at timestamptz)
@@ -117,9 +136,7 @@ begin atomic
     where t.item_key = eligible.item_key
       and case when i.item_id is not null then i.available else not eligible.listed_only and (
           exists (select from recdb.item_popularity p where p.item_key = eligible.item_key)
-          or not exists (
-              select from recdb.model_content c
-              join recdb.new_item n on n.model_id = c.model_id and n.item_key = eligible.item_key)) end
+          or recdb.was_touched(eligible.item_key, t.first_at)) end
       and coalesce(i.published_at <= now(), true)
       and (eligible.owner is null or i.owner_id is distinct from eligible.owner)
     offset 0;

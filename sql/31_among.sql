@@ -338,7 +338,7 @@ comment on function recdb.among_filler(
 --               others   as among_filler()
 --   returns     at most missing rows, newest first, those without a date last and by item_id; with the scores of
 --               popular_filler()
---   reads       the catalogue and item_key by id, item_popularity by key
+--   reads       the catalogue and item_key by id, item_popularity by key; was_touched() where no catalogue has the item
 create or replace function recdb.among_untouched(
     missing bigint, lowest double precision, owner text, excluded text[], filter jsonb, hidden_ids text[],
     candidate_keys integer[], among text[], listed_only boolean
@@ -354,9 +354,9 @@ begin
     select a.id, lowest * 1e-9 * coalesce(
         least(greatest((date_part('epoch', i.published_at) + 2 ^ 37) / 2 ^ 38, 0), 1), 0)
     from (select distinct u.id from unnest(among) u(id)) a
-    left join lateral (select t.item_key from recdb.item_key t where t.item_id = a.id offset 0) t on true
+    left join lateral (select t.item_key, t.first_at from recdb.item_key t where t.item_id = a.id offset 0) t on true
     left join lateral recdb.read_item(a.id) i on true
-    where (i.item_id is not null or t.item_key is not null)
+    where (i.item_id is not null or recdb.was_touched(t.item_key, t.first_at))
       and coalesce(i.available, not listed_only)
       and coalesce(i.published_at <= now(), true)
       and (owner is null or i.owner_id is distinct from owner)

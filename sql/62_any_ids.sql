@@ -50,7 +50,8 @@ comment on function recdb.audience(anynonarray, bigint) is
 --   parameters  user_id, item_id  of any type; others as explain()
 --   returns, reads, writes, errors  as explain()
 create or replace function recdb.explain(
-    user_id anynonarray, item_id anycompatiblenonarray, model text default null
+    user_id anynonarray, item_id anycompatiblenonarray, model text default null,
+    scenario text default null
 )
 returns table (source text, because_id text, contribution double precision)
 language sql stable rows 10
@@ -58,9 +59,9 @@ as $$
     select r.source, r.because_id, r.contribution
     from recdb.explain(
         recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)),
-        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3) r
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3, $4) r
 $$;
-comment on function recdb.explain(anynonarray, anycompatiblenonarray, text) is
+comment on function recdb.explain(anynonarray, anycompatiblenonarray, text, text) is
     'explain() for a first id that is no text, such as a bigint or a uuid; the second is of any type.';
 
 
@@ -68,7 +69,8 @@ comment on function recdb.explain(anynonarray, anycompatiblenonarray, text) is
 --   parameters  item_id  of any type; others as explain()
 --   returns, reads, writes, errors  as explain()
 create or replace function recdb.explain(
-    user_id text, item_id anynonarray, model text default null
+    user_id text, item_id anynonarray, model text default null,
+    scenario text default null
 )
 returns table (source text, because_id text, contribution double precision)
 language sql stable rows 10
@@ -76,9 +78,9 @@ as $$
     select r.source, r.because_id, r.contribution
     from recdb.explain(
         $1,
-        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3) r
+        recdb.id_text($2::pg_catalog.text, pg_catalog.pg_typeof($2)), $3, $4) r
 $$;
-comment on function recdb.explain(text, anynonarray, text) is
+comment on function recdb.explain(text, anynonarray, text, text) is
     'explain() for a text as first id, and a second one that is no text.';
 
 

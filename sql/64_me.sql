@@ -152,20 +152,22 @@ comment on function recdb.recommend_me(bigint, jsonb, text, jsonb, text, anycomp
 
 
 -- recdb.explain_me: why recommend_me() gives the caller an item.
---   parameters  item_id; model, as explain()
+--   parameters  item_id; model, scenario, as explain()
 --   returns     as explain(): the caller's own items one by one, and all neighbours in one row, so that it shows
 --               nothing of another user. No rows if current_user_id() is NULL
 --   reads       current_user_id(); the rest as explain()
 --   errors      as explain() and asking_user()
-create or replace function recdb.explain_me(item_id text, model text default null)
+create or replace function recdb.explain_me(
+    item_id text, model text default null, scenario text default null
+)
 returns table (source text, because_id text, contribution double precision)
 language sql stable security definer rows 10 cost 10000
 set search_path from current
 as $$
     select r.source, r.because_id, r.contribution
-    from recdb.explain(recdb.asking_user(), explain_me.item_id, explain_me.model) r
+    from recdb.explain(recdb.asking_user(), explain_me.item_id, explain_me.model, explain_me.scenario) r
 $$;
-comment on function recdb.explain_me(text, text) is
+comment on function recdb.explain_me(text, text, text) is
     'explain() for the caller, who is the user that current_user_id() names: why recommend_me() gives an item. All '
     'neighbours together are one row.';
 
@@ -173,12 +175,14 @@ comment on function recdb.explain_me(text, text) is
 -- recdb.explain_me for an item id of any type.
 --   parameters  item_id  of any type; model, as explain()
 --   returns, reads, errors  as explain_me()
-create or replace function recdb.explain_me(item_id anynonarray, model text default null)
+create or replace function recdb.explain_me(
+    item_id anynonarray, model text default null, scenario text default null
+)
 returns table (source text, because_id text, contribution double precision)
 language sql stable rows 10
 as $$
     select r.source, r.because_id, r.contribution
-    from recdb.explain_me(recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2) r
+    from recdb.explain_me(recdb.id_text($1::pg_catalog.text, pg_catalog.pg_typeof($1)), $2, $3) r
 $$;
-comment on function recdb.explain_me(anynonarray, text) is
+comment on function recdb.explain_me(anynonarray, text, text) is
     'explain_me() for an item id that is no text, such as a bigint or a uuid.';

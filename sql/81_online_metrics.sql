@@ -8,7 +8,8 @@
 --               experiment    only impressions of this experiment; NULL for all
 --   returns     a row with kind NULL for each user, day (UTC), scenario, variant and version, and a row for each kind
 --               that followed: impressions is the same in all of them, touched the number that an interaction of the
---               kind followed. An interaction counts for the last impression before it
+--               kind followed. An interaction counts for the last impression before it, and so for none of these if
+--               that one is of a later time or of another place
 --   reads       impression, read_interactions(). Users of ignored_user and kinds of weight 0 do not count
 -- A partition of impression has no statistics until the server analyses it. PostgreSQL would then expect a single
 -- impression, and compare each of many with each interaction: so it may not loop.
@@ -27,11 +28,17 @@ as $$
         select row_number() over () as number, m.user_key, m.item_key, m.shown_at, d.day, m.scenario, m.experiment,
             m.variant, m.model_version,
             dense_rank() over (
-                order by m.user_key, d.day, m.scenario, m.experiment, m.variant, m.model_version) as cell
+                order by m.user_key, d.day, m.scenario, m.experiment, m.variant, m.model_version) as cell,
+            m.shown_at < impression_outcomes.until and coalesce(
+                m.experiment = impression_outcomes.experiment, impression_outcomes.experiment is null) as counts
         from recdb.impression m
         cross join lateral (select (m.shown_at at time zone 'UTC')::date as day) d
-        where m.shown_at >= impression_outcomes.since and m.shown_at < impression_outcomes.until
-          and (impression_outcomes.experiment is null or m.experiment = impression_outcomes.experiment)
+        where m.shown_at >= impression_outcomes.since
+          and m.shown_at < impression_outcomes.until + impression_outcomes.attribution
+          and (impression_outcomes.experiment is null or m.user_key in (
+              select x.user_key from recdb.impression x
+              where x.experiment = impression_outcomes.experiment and x.shown_at >= impression_outcomes.since
+                and x.shown_at < impression_outcomes.until))
           and not exists (
               select from recdb.ignored_user g join recdb.user_key u on u.user_id = g.user_id
               where u.user_key = m.user_key)
@@ -44,7 +51,7 @@ as $$
         where i.created_at >= impression_outcomes.since
           and coalesce(k.weight, (select c.default_weight from recdb.config c)) <> 0
     ), followed as (
-        select distinct on (i.user_key, i.item_key, i.kind, i.created_at) s.number, s.cell, i.kind
+        select distinct on (i.user_key, i.item_key, i.kind, i.created_at) s.number, s.cell, s.counts, i.kind
         from interaction i
         join shown s on s.user_key = i.user_key and s.item_key = i.item_key
             and s.shown_at <= i.created_at and i.created_at < s.shown_at + impression_outcomes.attribution
@@ -52,6 +59,7 @@ as $$
     ), cells as materialized (
         select s.cell, s.user_key, s.day, s.scenario, s.experiment, s.variant, s.model_version, count(*) as impressions
         from shown s
+        where s.counts
         group by s.cell, s.user_key, s.day, s.scenario, s.experiment, s.variant, s.model_version
     )
     select c.user_key, c.day, c.scenario, c.experiment, c.variant, c.model_version, null::text, c.impressions, 0::bigint
@@ -59,7 +67,10 @@ as $$
     union all
     select c.user_key, c.day, c.scenario, c.experiment, c.variant, c.model_version, f.kind, c.impressions, f.touched
     from (
-        select f.cell, f.kind, count(distinct f.number) as touched from followed f group by f.cell, f.kind
+        select f.cell, f.kind, count(distinct f.number) as touched
+        from followed f
+        where f.counts
+        group by f.cell, f.kind
     ) f
     join cells c on c.cell = f.cell
 $$;

@@ -85,8 +85,8 @@ grant execute on function recdb.show_interactions(), recdb.show_items(), recdb.s
 -- Ids of other types than text: the functions above, and what these forms call.
 grant execute on function
     recdb.similar_items(anynonarray, bigint),
-    recdb.explain(anynonarray, anycompatiblenonarray, text),
-    recdb.explain(text, anynonarray, text)
+    recdb.explain(anynonarray, anycompatiblenonarray, text, text),
+    recdb.explain(text, anynonarray, text, text)
 to recdb_reader, recdb_analyst;
 grant execute on function
     recdb.neighbors(anynonarray, bigint),
@@ -116,8 +116,8 @@ grant execute on function
     recdb.recommend_me(bigint, text, text, jsonb, text, anycompatiblearray, text, jsonb),
     recdb.recommend_me(bigint, jsonb, text, jsonb, text, anycompatiblearray, text, jsonb),
     recdb.list_for_me(bigint, text[], text, jsonb, text, text[], text, jsonb),
-    recdb.explain_me(text, text),
-    recdb.explain_me(anynonarray, text)
+    recdb.explain_me(text, text, text),
+    recdb.explain_me(anynonarray, text, text)
 to recdb_self;
 
 -- Whether a standby is fresh enough, and whose it is: whoever reads or writes may ask.

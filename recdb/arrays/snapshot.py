@@ -147,7 +147,8 @@ def read_catalogue(connection: psycopg.Connection) -> dict[str, NDArray[Any]]:
         connection,
         """
         select t.item_key, row_number() over (order by t.item_id),
-            (case when i.item_id is not null then i.available else not c.listed_only and p.item_key is not null end
+            (case when i.item_id is not null then i.available
+                else not c.listed_only and (p.item_key is not null or recdb.was_touched(t.item_key, t.first_at)) end
                 and coalesce(i.published_at <= now(), true))::integer,
             coalesce(u.user_key, 0)
         from recdb.item_key t

@@ -51,6 +51,8 @@ from recdb.service.position import WROTE, Position, give_position, take_position
 from recdb.service.shown import add_impressions
 
 SHOWN_PROBLEMS = 5
+NO_PART_OF_THE_SCORE = ("explored", "pinned")
+"""The sources of recdb.explain() that do not count for the sum."""
 RETRY_AFTER = {"Retry-After": "2"}
 """Seconds: a pool needs this long to reconnect to a database that is up again."""
 
@@ -242,13 +244,13 @@ def _add_exploring(app: FastAPI, backend: Backend) -> None:
     async def explain(body: ExplainRequest, request: Request, position: Position = "") -> Explanation:
         """Return why a user gets a post: contributions that add up to its score, the largest first."""
         take_position(backend, body.user_id, position)
-        rows = await backend.ask(lambda client: client.explain(body.user_id, body.post_id))
+        rows = await backend.ask(lambda client: client.explain(body.user_id, body.post_id, scenario=body.scenario))
         request.scope["state"]["rows"] = len(rows)
         reasons = [
             Contribution(source=row.source, because_post_id=row.because_id, contribution=row.contribution)
             for row in rows
         ]
-        score = sum(row.contribution for row in rows)
+        score = sum(row.contribution for row in rows if row.source not in NO_PART_OF_THE_SCORE)
         return Explanation(user_id=body.user_id, post_id=body.post_id, score=score, reasons=reasons, count=len(reasons))
 
 

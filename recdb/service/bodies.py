@@ -215,6 +215,7 @@ class ExplainRequest(Request):
 
     user_id: Id
     post_id: Id
+    scenario: Scenario = None
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "user-42", "post_id": "post-7"}]})
 
@@ -335,8 +336,13 @@ class TrendingPosts(BaseModel):
 class Contribution(BaseModel):
     """A part of a post's score."""
 
-    source: str = Field(description="`item`: one of the user's own posts; `neighbors`: all similar users together.")
-    because_post_id: str | None = Field(description="The user's own post that contributes; null for `neighbors`.")
+    source: str = Field(
+        description="`item`: one of the user's own posts; `neighbors`: all similar users together; `content`, "
+        "`author`: a post of the user's that this one is like, or that is by the same owner. Of a scenario: "
+        "`freshness`, `rotation`, `rule`, `popular`; `explored`, the number drawn, and `pinned`, the place, are no "
+        "part of the score."
+    )
+    because_post_id: str | None = Field(description="The user's own post that contributes; null for all others.")
     contribution: float
 
 
@@ -345,7 +351,7 @@ class Explanation(BaseModel):
 
     user_id: str
     post_id: str
-    score: float = Field(description="The post's score in the user's list: the sum of the contributions.")
+    score: float = Field(description="The post's score before the choice of the list: the sum of the contributions.")
     reasons: list[Contribution]
     count: int = Field(ge=0)
 

@@ -217,7 +217,7 @@ LISTERS = {
     "profile_of": ["recdb.profile_of({user})"], "audience": ["recdb.audience({item})", "recdb.audience({item}, 3)"],
     "similar_items": ["recdb.similar_items({item})", "recdb.similar_items({item}, 3)"],
     "explain": ["recdb.explain({user}, {item})", "recdb.explain({user}, {item}, null)",
-                "recdb.explain({user}, item_id => {item}, model => null)"],
+                "recdb.explain({user}, item_id => {item}, model => null, scenario => null)"],
     "explain_neighbors": ["recdb.explain_neighbors({user}, {item})", "recdb.explain_neighbors({user}, {item}, null)"],
     "recommend_for_items": [
         "recdb.recommend_for_items({items})", "recdb.recommend_for_items({items}, 5)",
