@@ -51,8 +51,8 @@ class Reason:
     """One contribution to the score of a recommended item."""
 
     source: str
-    """'item', or 'neighbors' for all neighbours together; 'content' or 'author', if the model has not seen the item. Of a
-    scenario: 'freshness', 'rotation', 'rule', 'popular', 'explored' and 'pinned'."""
+    """'item', or 'neighbors' for all neighbours together; 'content' or 'author', if the model has not seen the item.
+    Of a scenario: 'freshness', 'rotation', 'rule', 'popular', 'explored' and 'pinned'."""
     because_id: str | None
     """The user's own item that contributes; None for all others."""
     contribution: float

@@ -18,7 +18,8 @@ def fill(db: psycopg.Connection, database: Database) -> None:
     db.execute(
         "insert into recdb.item (item_id, title, attributes) "
         "select 'i' || n, 'A song of topic ' || n % 3, jsonb_build_object('topic', n % 3) "
-        "from generate_series(0, 49) n union all values ('bare', null, '{}'::jsonb), ('shown', null, '{}'), ('titled', 'A song of topic 1', '{}')"
+        "from generate_series(0, 49) n "
+        "union all values ('bare', null, '{}'::jsonb), ('shown', null, '{}'), ('titled', 'A song of topic 1', '{}')"
     )
     db.execute("insert into recdb.scenario (name, explore) values ('curious', 1)")
     train(database)
