@@ -2,6 +2,20 @@
 -- places. 36_greedy chooses.
 
 
+-- recdb.text_of_value: a value of an attribute as a text.
+--   parameters  value  no list
+--   returns     the text; of a number one text, however it is written: 1.0 is 1. NULL for a JSON null
+create or replace function recdb.text_of_value(value jsonb)
+returns text
+language sql immutable parallel safe
+begin atomic
+    select case when jsonb_typeof(text_of_value.value) = 'number'
+        then trim_scale(text_of_value.value::numeric)::text else text_of_value.value #>> '{}'::text[] end;
+end;
+comment on function recdb.text_of_value(jsonb) is
+    'Internal: a value of an attribute as a text; numbers that are equal have one text.';
+
+
 -- recdb.values_of: the values of an attribute that are counted.
 --   parameters  attribute  a value of the catalogue's attributes; NULL for none
 --   returns     the elements of a list, once each; else the value
@@ -9,11 +23,11 @@ create or replace function recdb.values_of(attribute jsonb)
 returns table (value text)
 language sql immutable parallel safe
 begin atomic
-    select distinct e.value
-    from jsonb_array_elements_text(
+    select distinct recdb.text_of_value(e.value)
+    from jsonb_array_elements(
         case jsonb_typeof(values_of.attribute) when 'array' then values_of.attribute
             else jsonb_build_array(values_of.attribute) end) e(value)
-    where e.value is not null;
+    where jsonb_typeof(e.value) <> 'null';
 end;
 comment on function recdb.values_of(jsonb) is
     'Internal: the values of an attribute: the elements of a list, or the value itself.';
@@ -41,7 +55,7 @@ returns bigint
 language sql immutable parallel safe
 begin atomic
     select case when jsonb_typeof(topic_of.value) not in ('array', 'null')
-        then recdb.group_of(topic_of.value #>> '{}'::text[], 2::bigint) end;
+        then recdb.group_of(recdb.text_of_value(topic_of.value), 2::bigint) end;
 end;
 comment on function recdb.topic_of(jsonb) is
     'Internal: the number by which the most of one value of an attribute are counted; NULL for a list of values.';

@@ -210,3 +210,18 @@ def test_some_explored_places_are_no_list(connection: psycopg.Connection) -> Non
     connection.execute("call recdb.refresh()")
     assert here(connection, "nobody", 20) == []
     assert len(here(connection, "nobody", 20, fallback="popular")) == 20
+
+
+def test_equal_numbers_are_one_value(connection: psycopg.Connection) -> None:
+    """However the catalogue writes them, alone and in a list: a JSON number keeps the zeros after its point."""
+    connection.execute(
+        "update recdb.item set attributes = attributes || case substr(item_id, 2)::integer % 4 "
+        "when 0 then '{\"size\": 1}' when 1 then '{\"size\": 1.0}' when 2 then '{\"size\": [1.00]}' "
+        "else '{\"size\": [10e-1, null]}' end::jsonb"
+    )
+    write(connection, "max_per_attribute = 'size', max_per_number = 3, fallback = 'popular'", ({"size": 1.0}, None, 2))
+    for options in ({}, {"exclude": ["i4"]}, {"exclude": ["i5", "i6"]}):
+        assert len(here(connection, "u6", 20, **options)) == 3 - len(options.get("exclude", []))
+    connection.execute("update recdb.scenario set explore = 1 where name = 'here'")
+    connection.execute("call recdb.refresh()")
+    assert len(here(connection, "u6", 20)) == 3

@@ -128,7 +128,7 @@ class Choice:
             found.append(("owner", thing.owner, steering.max_per_owner))
         value = (thing.attributes or {}).get(steering.max_per_attribute or "")
         if steering.max_per_number and value is not None:
-            values = {str(one) for one in value} if isinstance(value, list) else {str(value)}
+            values = {f"{one:g}" if isinstance(one, float) else str(one) for one in as_list(value)}
             found += [("attribute", one, steering.max_per_number) for one in values]
         return found
 
@@ -278,6 +278,10 @@ class Choice:
             item for item in self.drawn[: int(np.ceil(share * pool.size))]
             if item not in others and self.is_open(item, counts)
         ), None)  # fmt: skip
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def lift(score: float, factor: float) -> float:
