@@ -254,6 +254,32 @@ comment on function recdb.place_pins(record, record, record, text[]) is
     'Internal: the items of a steered list that rules pin, and their places.';
 
 
+-- recdb.attributes_left: what rules pin on a page that begins beyond the end of the list.
+--   parameters  given, pool, excluded  as choose_list()
+--   returns     attributes of the pool, without those of the items that add_pins() brought for a rule whose condition an
+--               excluded item meets: the page before had that one last, and each further page would have another one
+--   reads       read_item() of what is excluded
+create or replace function recdb.attributes_left(given record, pool record, excluded text[])
+returns jsonb[]
+language plpgsql stable
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select case when p.reason <> 'pinned' or not exists (
+            select from unnest(given.conditions, given.paths, given.places) r(condition, path, target)
+            cross join unnest(excluded) e(id)
+            cross join lateral recdb.read_item(e.id) i
+            where r.target is not null and recdb.matches(p.attributes, r.condition, r.path)
+              and recdb.matches(i.attributes, r.condition, r.path)) then p.attributes end
+        from unnest(pool.attributes, pool.reasons) with ordinality p(attributes, reason, place)
+        order by p.place);
+end
+$$;
+comment on function recdb.attributes_left(record, record, text[]) is
+    'Internal: what rules pin on a page that begins beyond the end of a steered list.';
+
+
 -- recdb.descending: the scores of a list, so that sorting by them keeps its order.
 --   parameters  ids     the items, in the order of the list
 --               scores  one each
@@ -323,6 +349,12 @@ begin
             given.explore, seed, cardinality(earlier.ids), wanted, targets);
     end if;
     picked := recdb.choose_places(model_id, given, pool, explored, turns, earlier, pinned, wanted);
+    if is_last and cardinality(picked.ids) = cardinality(pinned) then
+        pool.attributes := recdb.attributes_left(given, pool, excluded);
+        select coalesce(array_agg(f.place), '{}'), array_agg(f.target) into pinned, targets
+        from recdb.place_pins(given, pool, earlier, excluded) f;
+        picked := recdb.choose_places(model_id, given, pool, explored, turns, earlier, pinned, 0);
+    end if;
     if pinned = '{}' then
         keys := picked.keys;
         ids := picked.ids;

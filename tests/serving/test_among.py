@@ -80,8 +80,8 @@ def test_somebody_without_a_history_gets_the_candidates_by_popularity(shared: ps
 
 
 def test_a_candidate_that_recdb_knows_and_nobody_counts_comes_too(shared: psycopg.Connection) -> None:
-    shared.execute("insert into recdb.item_key (item_id) values ('known')")
-    assert ids(recommend(shared, "u6", among=["known", "unknown"], fallback="popular")) == ["known"]
+    shared.execute("insert into recdb.item_key (item_id, first_at) values ('known', now()), ('shown', null)")
+    assert ids(recommend(shared, "u6", among=["known", "shown", "unknown"], fallback="popular")) == ["known"]
     shared.execute("update recdb.config set listed_only = true")
     assert recommend(shared, "u6", among=["known", "unknown"], fallback="popular") == []
 

@@ -225,3 +225,21 @@ def test_equal_numbers_are_one_value(connection: psycopg.Connection) -> None:
     connection.execute("update recdb.scenario set explore = 1 where name = 'here'")
     connection.execute("call recdb.refresh()")
     assert len(here(connection, "u6", 20)) == 3
+
+
+def test_no_page_begins_beyond_the_end(connection: psycopg.Connection) -> None:
+    """Of a rule that pins further down than the list is long, one item comes last, whatever the pages."""
+    connection.execute(
+        "insert into recdb.item (item_id, attributes) select 'new' || n, '{\"topic\": 7}' from generate_series(1, 4) n"
+    )
+    for columns in (
+        "max_per_attribute = 'topic', max_per_number = 3, minimum_score = .2",
+        "filter = '\"$.topic == 1 || $.topic == 7\"', minimum_score = .2",
+    ):
+        write(connection, columns, ({"topic": 7}, None, 30), ({"topic": 1}, None, 40))
+        long = here(connection, "u6", 60)
+        assert [row[2] for row in recommend(connection, "u6", 60, scenario="here")][-1] == "pinned"
+        assert len([item for item in long if item.startswith("new")]) == 1
+        for k in (1, 3, len(long)):
+            assert pages(connection, "u6", k, 45 // k + 1) == long
+        connection.execute("delete from recdb.scenario where name = 'here'")

@@ -227,8 +227,16 @@ class Choice:
         begin = len(above)
         counts = Counter(group for item in above for group in self.groups(item))
         pins = self.pins(pool, above, counts)
-        waiting = list(pins)
         left = {item: number for item, number in pool.numbers.items() if item not in pins}
+        if (
+            pool.is_last
+            and not any(self.is_open(item, counts) for item in left)
+            and (self.explorer(pool, above, {*above, *pins}, counts) is None)
+        ):
+            numbers = {item: one for item, one in pool.numbers.items() if not self.came_last(item, pool, above)}
+            counts = Counter(group for item in above for group in self.groups(item))
+            pins = self.pins(Pool(pool.size, numbers, True), above, counts)
+        waiting = list(pins)
         share = self.steering.diversity
         ended = False
         for place in range(1, places + 1):
@@ -265,6 +273,13 @@ class Choice:
             above.append(row[0])
             counts.update(self.groups(row[0]))
         assert len(above) - begin == places
+
+    def came_last(self, item: str, pool: Pool, above: Collection[str]) -> bool:
+        """Tell whether an item without a score is pinned by a rule that had one at the end of the list before."""
+        return pool.numbers[item] == 0 and any(
+            meets(self.thing(item), condition) and any(meets(self.thing(other), condition) for other in above)
+            for condition, _ in self.steering.pins
+        )
 
     def explorer(
         self, pool: Pool, above: Sequence[str], others: Collection[str], counts: Counter[tuple[str, str, int]]
