@@ -254,10 +254,10 @@ comment on function recdb.place_pins(record, record, record, text[]) is
     'Internal: the items of a steered list that rules pin, and their places.';
 
 
--- recdb.attributes_left: what rules pin on a page that begins beyond the end of the list.
+-- recdb.attributes_left: the attributes by which rules pin on a page that begins beyond the end of the list.
 --   parameters  given, pool, excluded  as choose_list()
---   returns     attributes of the pool, without those of the items that add_pins() brought for a rule whose condition an
---               excluded item meets: the page before had that one last, and each further page would have another one
+--   returns     those of the pool; NULL for an item that add_pins() brought for a rule whose condition an excluded item
+--               meets: the page before had that one last, and each further page would have another one
 --   reads       read_item() of what is excluded
 create or replace function recdb.attributes_left(given record, pool record, excluded text[])
 returns jsonb[]
@@ -277,7 +277,7 @@ begin
 end
 $$;
 comment on function recdb.attributes_left(record, record, text[]) is
-    'Internal: what rules pin on a page that begins beyond the end of a steered list.';
+    'Internal: the attributes by which rules pin on a page that begins beyond the end of a steered list.';
 
 
 -- recdb.descending: the scores of a list, so that sorting by them keeps its order.
