@@ -198,14 +198,13 @@ comment on function recdb.pin_ended(record, integer, text[], integer) is
 
 
 -- recdb.place_pins: the items that rules pin to a place.
---   parameters  given, pool, excluded  as choose_list()
---               earlier  the row of before_list()
+--   parameters  given, pool, earlier  as choose_list()
 --   returns     the place in the pool of each pinned item and the place in the list, which ascend. The excluded items
 --               count as the places before the list; a place may be beyond its end. A rule pins nothing if it has
 --               ended, or if the pool has no such item of which the list may have one more. Of two rules with one
 --               place, the second one gets the next place
 --   reads       as pin_ended()
-create or replace function recdb.place_pins(given record, pool record, earlier record, excluded text[])
+create or replace function recdb.place_pins(given record, pool record, earlier record)
 returns table (place integer, target integer)
 language plpgsql stable rows 5
 as $$
@@ -218,7 +217,7 @@ declare
     candidate integer;
 begin
     for number in 1 .. cardinality(given.places) loop
-        continue when given.places[number] is null or recdb.pin_ended(given, number, excluded, before);
+        continue when given.places[number] is null or recdb.pin_ended(given, number, earlier.ids, before);
         for candidate in
             select p.place::integer
             from unnest(pool.attributes) with ordinality p(attributes, place)
@@ -236,7 +235,7 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.place_pins(record, record, record, text[]) is
+comment on function recdb.place_pins(record, record, record) is
     'Internal: the items of a steered list that rules pin, and their places.';
 
 
@@ -271,18 +270,19 @@ comment on function recdb.descending(text[], double precision[]) is
 --               explored  the row of find_explorers(); its item_ids are an empty array for none
 --               seed      of explore_seed(); NULL for no explorers
 --               wanted    how many items
---               excluded  the ids that count as chosen
+--               earlier   the row of before_list()
 --               is_last   whether nothing is left below the pool: then items that are pinned beyond the end come last
 --   returns     one row: arrays of one length, in the order of the list, NULL for an empty one; scores descend, so that
---               sorting by them keeps the order
---   reads       as before_list(), place_pins() and choose_places()
+--               sorting by them keeps the order. groups and vectors go on with those of earlier; NULL if a rule pins
+--   reads       as place_pins() and choose_places()
 -- A pinned item gets the score of the item above it, or 1; an explored one that of the item which it keeps from its
 -- place. The items below it go on with their own scores, a trifle less where a score would come twice in the wrong
 -- order.
 create or replace function recdb.choose_list(
-    model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, excluded text[],
+    model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, earlier record,
     is_last boolean,
-    out keys integer[], out ids text[], out scores double precision[], out reasons text[]
+    out keys integer[], out ids text[], out scores double precision[], out reasons text[], out groups bigint[],
+    out vectors @vector@.halfvec[]
 )
 language plpgsql stable
 as $$
@@ -290,7 +290,6 @@ as $$
 declare
     pinned integer[] := '{}';
     targets integer[];
-    earlier record;
     picked record;
     turns boolean[];
     placed integer := 0;
@@ -299,10 +298,9 @@ declare
     score double precision := 1;
     last_score double precision := 1;
 begin
-    earlier := recdb.before_list(model_id, given, excluded);
     if given.pins then
         select coalesce(array_agg(f.place), '{}'), array_agg(f.target) into pinned, targets
-        from recdb.place_pins(given, pool, earlier, excluded) f;
+        from recdb.place_pins(given, pool, earlier) f;
     end if;
     if explored.item_ids <> '{}' then
         turns := recdb.explored_places(
@@ -314,6 +312,8 @@ begin
         ids := picked.ids;
         scores := picked.scores;
         reasons := picked.reasons;
+        groups := picked.counts;
+        vectors := picked.above;
         for place in 1 .. coalesce(cardinality(ids), 0) loop
             if scores[place] >= last_score then
                 scores[place] := case when ids[place] < ids[place - 1] then last_score * (1 - 1e-9) else last_score end;
@@ -346,5 +346,5 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.choose_list(integer, record, record, record, bigint, bigint, text[], boolean) is
+comment on function recdb.choose_list(integer, record, record, record, bigint, bigint, record, boolean) is
     'Internal: the steered list from its pool.';
