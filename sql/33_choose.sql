@@ -174,6 +174,29 @@ comment on function recdb.is_full(record, bigint[], bigint[]) is
     'Internal: whether a list may have no more items of an owner or of a value of an attribute.';
 
 
+-- recdb.full_groups: the groups of which a list may have no more items.
+--   parameters  given   the row of the scenario
+--               groups  the groups of what was chosen, one after the other
+--   returns     those that have their number; NULL for none
+create or replace function recdb.full_groups(given record, groups bigint[])
+returns bigint[]
+language plpgsql immutable
+as $$
+begin
+    return case when groups <> '{}' then (
+        select array_agg(c.number)
+        from (
+            select g.number
+            from unnest(groups) g(number)
+            group by g.number
+            having count(*) >= case when g.number & 1 = 1 then given.max_per_owner else given.max_per_number end
+        ) c) end;
+end
+$$;
+comment on function recdb.full_groups(record, bigint[]) is
+    'Internal: the owners and values of the attribute of which a list may have no more items.';
+
+
 -- recdb.pin_ended: whether a rule pins nothing any more, because an earlier page has its item.
 --   parameters  given     of read_scenario()
 --               number    of the rule, in given
@@ -273,7 +296,8 @@ comment on function recdb.descending(text[], double precision[]) is
 --               earlier   the row of before_list()
 --               is_last   whether nothing is left below the pool: then items that are pinned beyond the end come last
 --   returns     one row: arrays of one length, in the order of the list, NULL for an empty one; scores descend, so that
---               sorting by them keeps the order. groups and vectors go on with those of earlier; NULL if a rule pins
+--               sorting by them keeps the order. groups and vectors go on with those of earlier; NULL if a rule pins.
+--               ran_out: whether explorers were missing
 --   reads       as place_pins() and choose_places()
 -- A pinned item gets the score of the item above it, or 1; an explored one that of the item which it keeps from its
 -- place. The items below it go on with their own scores, a trifle less where a score would come twice in the wrong
@@ -282,7 +306,7 @@ create or replace function recdb.choose_list(
     model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, earlier record,
     is_last boolean,
     out keys integer[], out ids text[], out scores double precision[], out reasons text[], out groups bigint[],
-    out vectors @vector@.halfvec[]
+    out vectors @vector@.halfvec[], out ran_out boolean
 )
 language plpgsql stable
 as $$
@@ -307,6 +331,7 @@ begin
             given.explore, seed, cardinality(earlier.ids), wanted, targets);
     end if;
     picked := recdb.choose_places(model_id, given, pool, explored, turns, earlier, pinned, wanted);
+    ran_out := given.explore > 0 and (picked.ran_out or turns is null);
     if pinned = '{}' then
         keys := picked.keys;
         ids := picked.ids;

@@ -157,7 +157,8 @@ comment on function recdb.next_explorer(integer, record, record, integer, text[]
 --               wanted    how many to choose beside those
 --   returns     the items in the order of the choice, the pinned ones first; the number by which each was chosen, and
 --               its reason. The number of an explored item is that of the best other one; if there is none, next to 0.
---               counts and above: the groups and the vectors of earlier and of these items
+--               counts and above: the groups and the vectors of earlier and of these items.
+--               ran_out: whether an explored place had no explorer
 -- An item's bound only sinks while others are chosen. So what is below the best so far needs no other look, and an item
 -- is compared with those above it only when its turn may have come. Once a quarter of the pool was looked at like this,
 -- all are compared at once, which is quicker, and sorted again. An owner or a value that has its number closes all its
@@ -166,7 +167,7 @@ create or replace function recdb.choose_places(
     model_id integer, given record, pool record, explored record, turns boolean[], earlier record,
     pinned integer[], wanted bigint,
     out keys integer[], out ids text[], out scores double precision[], out reasons text[], out counts bigint[],
-    out above @vector@.halfvec[]
+    out above @vector@.halfvec[], out ran_out boolean
 )
 language plpgsql stable
 as $$
@@ -205,6 +206,7 @@ declare
 begin
     counts := '{}';
     above := earlier.vectors;
+    ran_out := false;
     for turn in 0 .. cardinality(pinned) + wanted loop
         -- The first turn only counts what is excluded.
         if turn > 0 then
@@ -260,6 +262,7 @@ begin
                 explorer := recdb.next_explorer(
                     model_id, given, explored, explored_to + 1, earlier.ids || ids, counts);
                 explores := explorer.number is not null;
+                ran_out := ran_out or not explores;
             end if;
             if explores then
                 explored_to := explorer.number;
