@@ -40,6 +40,35 @@ comment on function recdb.weigh_beside(integer, integer[], integer[], integer[],
     'Internal: how much users have of the neighbours of some items, beside these items.';
 
 
+-- recdb.kept_links: the weights of a new item that a training would keep.
+--   parameters  model_id     the version
+--               source_keys  the items that give the weights
+--               weights      as many
+--   returns     source_key, weight: where the item has fewer stronger neighbours than an item keeps in this version
+--   reads       model; item_neighbor and new_item by key
+-- Without it, many small weights would lead a new item to everybody. The links to items that nobody had touched come
+-- beside the neighbours that an item keeps.
+create or replace function recdb.kept_links(
+    model_id integer, source_keys integer[], weights double precision[]
+)
+returns table (source_key integer, weight double precision)
+language sql stable rows 100
+begin atomic
+    select l.source_key, l.weight
+    from unnest(kept_links.source_keys, kept_links.weights) l(source_key, weight)
+    where (
+        select count(*)
+        from recdb.item_neighbor r
+        cross join lateral unnest(r.neighbor_keys, r.weights) n(item_key, weight)
+        where r.model_id = kept_links.model_id and r.item_key = l.source_key and n.item_key <> l.source_key
+          and abs(n.weight) > l.weight
+          and n.item_key not in (select w.item_key from recdb.new_item w where w.model_id = kept_links.model_id)
+    ) < (select (m.params ->> 'item_neighbors')::integer from recdb.model m where m.model_id = kept_links.model_id);
+end;
+comment on function recdb.kept_links(integer, integer[], double precision[]) is
+    'Internal: the weights of a new item that a training would keep beside the neighbours of each item.';
+
+
 -- recdb.new_keys: the items among some that a kept model version does not know.
 --   parameters  item_keys  the items; NULL for none
 --   returns     item keys, each once
@@ -185,7 +214,8 @@ comment on function recdb.touched_items(integer[], boolean) is
 --   N_ji = total_j n_ij / n_j * sum over u of w_ui n_i^-y / sum over u and k of w_uk n_k^-y
 -- where n is a number of users, and w and y are as in the training. So a user adds at most total_j / n_j to any weight,
 -- and a single one adds nothing: two users have to touch an item. What its content says counts less with each of them,
--- and more again if they take it back. 100 users of an item, with 50 items each, are enough.
+-- and more again if they take it back. 100 users of an item, with 50 items each, are enough. kept_links() leaves out
+-- small weights.
 create or replace function recdb.link_touched(item_keys integer[], everybody boolean default false)
 returns bigint
 language plpgsql volatile
@@ -250,11 +280,14 @@ begin
         ) s;
 
         insert into recdb.item_link (model_id, source_key, item_key, touched, weight)
-        select fresh.model_id, s.item_key, fresh.item_key, true,
-            s.total * s.of_new / greatest(b.weight, s.of_all / 20, s.of_new)
-        from unnest(sources.items, sources.totals, sources.of_new, sources.of_all) s(item_key, total, of_new, of_all)
-        left join recdb.weigh_beside(
-            fresh.model_id, sources.items, held.users, held.items, held.weights) b on b.item_key = s.item_key;
+        select fresh.model_id, l.source_key, fresh.item_key, true, l.weight
+        from recdb.kept_links(fresh.model_id, sources.items, array(
+            select s.total * s.of_new / greatest(b.weight, s.of_all / 20, s.of_new)
+            from unnest(sources.items, sources.totals, sources.of_new, sources.of_all)
+                with ordinality s(item_key, total, of_new, of_all, place)
+            left join recdb.weigh_beside(
+                fresh.model_id, sources.items, held.users, held.items, held.weights) b on b.item_key = s.item_key
+            order by s.place)) l;
         linked := linked + 1;
     end loop;
     return linked;

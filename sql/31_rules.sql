@@ -277,3 +277,30 @@ $$;
 comment on function recdb.add_pins(
     record, record, record, text, text[], jsonb, text[], record, record, double precision, record) is
     'Internal: a pool with the items that rules pin although it has none of theirs.';
+
+
+-- recdb.attributes_left: the attributes by which rules pin on a page that begins beyond the end of the list.
+--   parameters  given, pool  as choose_list()
+--               excluded     the ids that count as chosen
+--   returns     those of the pool; NULL for an item that add_pins() brought for a rule whose condition an excluded item
+--               meets: the page before had that one last, and each further page would have another one
+--   reads       read_item() of what is excluded
+create or replace function recdb.attributes_left(given record, pool record, excluded text[])
+returns jsonb[]
+language plpgsql stable
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select case when p.reason <> 'pinned' or not exists (
+            select from unnest(given.conditions, given.paths, given.places) r(condition, path, target)
+            cross join unnest(excluded) e(id)
+            cross join lateral recdb.read_item(e.id) i
+            where r.target is not null and recdb.matches(p.attributes, r.condition, r.path)
+              and recdb.matches(i.attributes, r.condition, r.path)) then p.attributes end
+        from unnest(pool.attributes, pool.reasons) with ordinality p(attributes, reason, place)
+        order by p.place);
+end
+$$;
+comment on function recdb.attributes_left(record, record, text[]) is
+    'Internal: the attributes by which rules pin on a page that begins beyond the end of a steered list.';

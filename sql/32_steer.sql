@@ -101,47 +101,54 @@ comment on function recdb.fade(timestamptz, interval) is
 
 
 -- recdb.fill_pool: the pool of a steered list, with the scores that the scenario makes.
---   parameters  everything  the row of scored_items()
+--   parameters  shown       the row of last_shown()
+--               everything  the row of scored_items()
 --               candidates  as everything, of the candidates alone if the caller gave some
 --               top         best_score() of all items
 --               size        how many of the best items
+--               passed      how many of them an earlier pool had, none of which may come any more; after, the place of
+--                           the last one among the candidates
 --               further     how many items below them are looked at: those that a rule lifts or pins come too
 --               missing     how many popular items come too
+--               full        full_groups() of what was chosen before: their items are left out
 --               others      as steer_items()
 --   returns     one row: arrays of one length, the best item first, empty for none. bounds are the marginal relevance
 --               of items that are like no other. owners and topics are group_of() what counts for the most of one owner
 --               or value; lists has the values of an item with a list of them, and is NULL if none has. attributes are
---               there if a rule pins items, and vectors with diversity. personal: how many items are no popular filler
+--               there if a rule pins items, and vectors with diversity. personal: how many items are no popular filler,
+--               those that were passed and left out too; reached: how many there are with it; last_place: the place
+--               of the last of the best items among the candidates
 --   reads       as eligible() and steer_filler(); impression and item_vector as far as the scenario needs them
 -- The arrays of the best items are not unnested in FROM: so the statement ends with its limit.
 create or replace function recdb.fill_pool(
-    served record, given record, profile record, owner text, excluded text[], filter jsonb, among text[],
-    everything record, candidates record, top double precision, size bigint, further bigint, missing bigint,
+    served record, given record, profile record, owner text, shown record, excluded text[], filter jsonb,
+    among text[], everything record, candidates record, top double precision, size bigint, passed bigint,
+    after integer, further bigint, missing bigint, full_groups bigint[],
     out item_keys integer[], out item_ids text[], out numbers double precision[], out bounds double precision[],
     out reasons text[], out owners bigint[], out topics bigint[], out lists jsonb[], out attributes jsonb[],
-    out vectors @vector@.halfvec[], out personal bigint
+    out vectors @vector@.halfvec[], out personal bigint, out reached bigint, out last_place integer
 )
 language plpgsql stable
 as $$
 #variable_conflict use_column
 declare
     path constant jsonpath := recdb.filter_path(filter);
-    shown constant record := recdb.last_shown(given, owner);
     lowest constant double precision := recdb.lowest_lifted(
         given.factors, everything.scores, candidates.scores, top, size);
 begin
     with offered as materialized ((
             select c.place, c.item_key, o.item_id, o.owner_id, o.appeared_at, o.attributes,
                 round(c.score / top * 1e9) / 1e9 as score, false as is_popular
-            from (select unnest(candidates.item_keys) as item_key, unnest(candidates.scores) as score,
-                generate_subscripts(candidates.item_keys, 1) as place) c
+            from (select unnest(candidates.item_keys[after + 1:]) as item_key,
+                unnest(candidates.scores[after + 1:]) as score,
+                generate_series(after + 1, cardinality(candidates.item_keys)) as place) c
             cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
             where c.score / top >= coalesce(given.minimum_score, 0) and recdb.matches(o.attributes, filter, path)
               and recdb.matches(o.attributes, given.filter, given.own_path)
               and (not given.buries or not exists (
                   select from unnest(given.conditions, given.paths, given.factors) r(condition, path, factor)
                   where r.factor = 0 and recdb.matches(o.attributes, r.condition, r.path)))
-            limit size + further
+            limit size - passed + further
         )
         union all
         select case when n.is_popular then 1000000 else 2000000 end + row_number() over ()::integer, n.*
@@ -160,8 +167,11 @@ begin
     select array_agg(s.item_key), coalesce(array_agg(s.item_id), '{}'), array_agg(s.value),
         array_agg((1 - given.diversity) * s.value + given.diversity), array_agg(s.reason), array_agg(s.owner),
         array_agg(s.topic), case when bool_or(s.list is not null) then array_agg(s.list) end,
-        array_agg(s.attributes), array_agg(s.vector), (select count(*) from offered o where o.place < 1000000)
-    into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal
+        array_agg(s.attributes), array_agg(s.vector), passed + (select count(*) from offered o where o.place < 1000000),
+        passed + (select count(*) from offered o where o.place < 2000000),
+        (select o.place from offered o offset size - passed - 1 limit 1)
+    into item_keys, item_ids, numbers, bounds, reasons, owners, topics, lists, attributes, vectors, personal,
+        reached, last_place
     from (
         select v.item_key, v.item_id, v.attributes, recdb.lift(v.value, v.lifts) as value, e.vector,
             case when v.lifts > 1 and recdb.lift(v.value, v.lifts) >= v.value / v.lowers * (1 - 1e-9)
@@ -185,17 +195,20 @@ begin
             where o.item_id not in (select unnest(excluded))
               and (o.place < 2000000 or f.lifts > 1)
               and (o.is_popular or f.reaches
-                or o.place <= coalesce((select n.place from offered n offset size - 1 limit 1), o.place))
+                or o.place <= coalesce((select n.place from offered n offset size - passed - 1 limit 1), o.place))
             offset 0  -- so that lift() is inlined
         ) v
         left join lateral (
             select i.embedding as vector from recdb.item_vector i
             where given.diversity > 0 and i.model_id = served.model_id and i.item_key = v.item_key offset 0) e on true
+        where full_groups is null or coalesce(recdb.group_of(v.owner_id, 1) <> all (full_groups), true)
+            and coalesce(recdb.topic_of(v.counted) <> all (full_groups), true)
         order by value desc, v.item_id) s;
 end
 $$;
 comment on function recdb.fill_pool(
-    record, record, record, text, text[], jsonb, text[], record, record, double precision, bigint, bigint, bigint) is
+    record, record, record, text, record, text[], jsonb, text[], record, record, double precision, bigint, bigint,
+    integer, bigint, bigint, bigint[]) is
     'Internal: the pool of a steered list, with the scores that the scenario makes.';
 
 
@@ -256,7 +269,9 @@ comment on function recdb.name_content(record, integer[], text[], double precisi
 --               explored
 --   reads       as fill_pool(); rule, item_vector and little_shown as far as the scenario needs them
 -- The list is chosen part by part, as its pages are: what was chosen counts as excluded. The next part has a pool twice
--- as large. It begins at its place, or once the limits of the scenario have nothing left of the pool. Somebody without
+-- as large. It begins at its place, or once the limits of the scenario have nothing left of the pool: then the items
+-- of that pool are passed, and the larger one is read from the item below them on. The items to explore are drawn
+-- again only if the first ones do not suffice, since more begin with the same. Somebody without
 -- a personal list gets none from some explored places alone. A rule that lifts reaches below the pool, half as far
 -- again, and one that pins further.
 create or replace function recdb.steer_items(
@@ -272,18 +287,24 @@ declare
     top double precision := recdb.best_score(everything.item_keys, everything.scores, owner, given.listed_only);
     candidates record;
     few constant integer[] := case when cardinality(among) <= 1000 then recdb.find_keys(among) end;
+    shown constant record := recdb.last_shown(given, owner);
     before constant bigint := (select count(distinct e.id) from unnest(excluded) e(id));
-    many constant boolean := among is not null and few is null;
     seed constant bigint := case when given.explore > 0 then
         recdb.explore_seed(given, coalesce(owner, profile.hidden_ids::text)) end;
     size bigint := recdb.pool_size(coalesce(given.pool, 100)::bigint, before + 1);
     further bigint;
     missing bigint;
     most bigint := case when among is not null then 4 * size end;
+    passed bigint := 0;
+    after integer := 0;
     done bigint;
+    asked bigint;
     is_last boolean;
+    ran_out boolean := true;
+    drawn_for bigint;
     pool record;
     explored record;
+    earlier record;
     list record;
     keys integer[];
     ids text[] := '{}';
@@ -294,21 +315,15 @@ begin
         return;
     end if;
     candidates := recdb.best_among(everything, among, few, most);
+    earlier := recdb.before_list(served.model_id, given, excluded);
     select '{}'::text[] as item_ids into explored;
     loop
-        if given.explore > 0 then
-            explored := recdb.keep_explorers(
-                recdb.find_explorers(
-                    given, seed, profile, owner, filter, few,
-                    ceil(given.explore * size)::bigint * case when many then 10 else 1 end::bigint),
-                case when many then among end);
-        end if;
         further := case when given.pins then 2000 when 1 < any (given.factors) then size / 2 else 0 end;
         missing := case when fallback = 'popular' then greatest(0, size - cardinality(candidates.item_keys)) else 0 end;
         loop
             pool := recdb.fill_pool(
-                served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, size,
-                further, missing);
+                served, given, profile, owner, shown, excluded || ids, filter, among, everything, candidates, top,
+                size, passed, after, further, missing, recdb.full_groups(given, earlier.groups));
             if cardinality(candidates.item_keys) = most and pool.personal < size + further then
                 most := null;
                 candidates := recdb.best_among(everything, among, few, most);
@@ -322,15 +337,36 @@ begin
                 served, given, profile, owner, excluded || ids, filter, among, everything, candidates, top, pool);
         end if;
         done := cardinality(ids);
-        is_last := cardinality(pool.item_ids) + before + done < size;
-        list := recdb.choose_list(
-            served.model_id, given, pool, explored, seed,
-            least(wanted, size * 3 / 5 - before) - done, excluded || ids, is_last);
+        asked := least(wanted, size * 3 / 5 - before) - done;
+        is_last := pool.reached < size;
+        loop
+            if given.explore > 0 and ran_out then
+                explored := recdb.draw_explorers(
+                    given, seed, profile, owner, filter, among, few, ceil(given.explore * size)::bigint);
+                drawn_for := size;
+            end if;
+            list := recdb.choose_list(served.model_id, given, pool, explored, seed, asked, earlier, is_last);
+            ran_out := list.ran_out;
+            exit when not ran_out or drawn_for = size;
+        end loop;
         keys := keys || list.keys;
         ids := ids || list.ids;
         scores := scores || list.scores;
         reasons := reasons || list.reasons;
         exit when cardinality(ids) >= wanted or is_last and cardinality(ids) < size * 3 / 5 - before;
+        passed := 0;
+        after := 0;
+        if given.pins then
+            earlier := recdb.before_list(served.model_id, given, excluded || ids);
+        else
+            earlier.ids := earlier.ids || list.ids;
+            earlier.groups := list.groups;
+            earlier.vectors := list.vectors;
+            if cardinality(ids) - done < asked and pool.personal >= size then
+                passed := size;
+                after := pool.last_place;
+            end if;
+        end if;
         size := size * 2;
     end loop;
     if done > 0 or scores[cardinality(scores)] < 1e-200 then

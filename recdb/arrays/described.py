@@ -76,10 +76,10 @@ class Collected:
         kind = max(counts, key=lambda each: (counts[each], each[0], not each[1]), default=(0, False))
         found = np.zeros((last + 1, kind[0]), dtype=np.float32)
         for keys, vectors in self.vectors.get(kind, ()):
-            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-            found[keys] = np.divide(
-                vectors, lengths, out=np.zeros_like(vectors), where=(lengths > 0) & np.isfinite(lengths)
-            )
+            # As place_item() in SQL: squares of very large and very small numbers need double precision.
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+            usable = (lengths > 0) & np.isfinite(lengths)
+            found[keys] = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=usable)
         return found
 
 

@@ -21,7 +21,7 @@ from recdb.arrays.content import Content, read_content
 from recdb.arrays.weighted import read_interactions
 from recdb.database import Database, connect, fetch_row
 from recdb.errors import InvalidInput
-from recdb.evaluate.holdout import list_choices
+from recdb.evaluate.holdout import list_choices, read_relevant_kinds
 from recdb.evaluate.plan import ColdPart, Evaluation, Stopwatch, Warm
 from recdb.evaluate.scoring import ask
 from recdb.latency import Latency
@@ -51,6 +51,7 @@ def withhold_items(connection: psycopg.Connection) -> NewItems:
     copy_interactions() and hold_out(), whose rule says which items are relevant.
     """
     list_choices(connection)
+    read_relevant_kinds(connection)  # it says so where there are no interactions at all
     connection.execute(
         """
         create temporary table withheld on commit drop as

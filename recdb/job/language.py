@@ -58,6 +58,7 @@ def load_language_model(name: str, *, download: bool = False) -> LanguageModel:
     """
     folder = find_folder(name, download)
     problems = []
+    hint = install_command("embed")
     for read in (read_static, read_transformer):
         try:
             return read(name, str(folder))
@@ -65,7 +66,8 @@ def load_language_model(name: str, *, download: bool = False) -> LanguageModel:
             problems.append(str(error))
         except Exception as error:  # the libraries raise errors of all kinds for a folder that is not theirs
             problems.append(f"{type(error).__name__}: {error}")
-    raise InvalidInput(f"{name} cannot be loaded: {'; '.join(problems)}"[:500], install_command("embed"))
+            hint = "name the folder of a model of model2vec, or of sentence-transformers if you installed that"
+    raise InvalidInput(f"{name} cannot be loaded: {'; '.join(problems)}"[:500], hint)
 
 
 def find_folder(name: str, download: bool) -> Path:

@@ -149,6 +149,11 @@ def test_a_database_without_a_catalogue_is_told_to_bring_one(database: Database,
     assert "no item of the catalogue was chosen" in str(result.exception)
 
 
+def test_a_database_without_interactions_is_told_to_bring_some(database: Database, db: psycopg.Connection) -> None:
+    db.execute("insert into recdb.item (item_id, title) values ('a', 'A thing')")
+    assert "no interactions to evaluate on" in str(own(database).exception)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -19,6 +19,7 @@ from recdb.data.sources import Source
 from recdb.database import Database
 from recdb.errors import InvalidInput, RecdbError
 from recdb.job.embed import embed
+from recdb.job.language import load_language_model
 from recdb.learn.text_vectors import fit_text_basis
 from recdb.learn.tokens import TokenSets
 
@@ -252,3 +253,10 @@ def test_no_basis_of_nothing() -> None:
     basis = fit_text_basis(TokenSets.of_lists([]), dimension=4)
     vectors = basis.embed(TokenSets.of_lists([np.array([7]), np.array([], dtype=np.int64)]))
     assert vectors.shape == (2, 4) and not vectors.any()
+
+
+def test_a_folder_without_a_model_asks_for_another_where_the_library_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("model2vec")
+    with pytest.raises(InvalidInput, match="cannot be loaded") as raised:
+        load_language_model(str(tmp_path))
+    assert "name the folder of a model" in (raised.value.hint or "")

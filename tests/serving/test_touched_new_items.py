@@ -24,8 +24,7 @@ def fans(connection: psycopg.Connection, topic: int, count: int = 60) -> list[st
     return [row[0] for row in rows]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def trained(module_database: Database) -> None:
+def history() -> list[list[str]]:
     """1,000 users of two topics each, out of 20, with a long tail; no catalogue."""
     generator = np.random.default_rng(0)
     rows = []
@@ -38,8 +37,13 @@ def trained(module_database: Database) -> None:
             )
             items.add(int(topic + 20 * int(50 * generator.random() ** 2)))
         rows += [[f"u{user}", f"i{item}", "like"] for item in sorted(items)]
+    return rows
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained(module_database: Database) -> None:
     with psycopg.connect(module_database.conninfo, autocommit=True) as connection:
-        record(connection, rows)
+        record(connection, history())
     train(module_database, dimension=64)
 
 
@@ -50,6 +54,21 @@ def test_what_half_of_the_fans_like_reaches_the_others_after_a_refresh(shared: p
     assert sum(place <= 50 for place in places(shared, "fresh", keenest[1::2])) >= 24
     everybody = places(shared, "fresh", [f"u{number}" for number in range(0, 1000, 10)])
     assert sum(place <= 50 for place in everybody) <= 30
+
+
+@pytest.mark.parametrize("learner", ["cooccurrence", "ease"])
+def test_what_fans_like_does_not_flood_the_lists_of_others(
+    database: Database, db: psycopg.Connection, learner: str
+) -> None:
+    """A training keeps few neighbors of an item: small weights of many items must not lead to a new one."""
+    record(db, history())
+    train(database, dimension=64, item_neighbors=12, learner=learner)
+    keenest = fans(db, 3)
+    record(db, [[user, "fresh", "like"] for user in keenest[::2]])
+    db.execute("select recdb.refresh_changed()")
+    assert sum(place <= 50 for place in places(db, "fresh", keenest[1::2])) >= 24
+    others = [f"u{number}" for number in range(0, 1000, 10) if f"u{number}" not in keenest]
+    assert sum(place <= 50 for place in places(db, "fresh", others)) <= 15
 
 
 def test_what_one_user_touches_reaches_nobody_else_by_the_refresh(shared: psycopg.Connection) -> None:

@@ -86,6 +86,32 @@ def test_an_owner_of_all_popular_items_ends_no_list(connection: psycopg.Connecti
             assert max(owners.values()) <= 2
 
 
+@pytest.mark.parametrize("explore", [0, 0.2])
+def test_a_pool_that_limits_close_is_followed_from_the_item_below_it(
+    connection: psycopg.Connection, explore: float
+) -> None:
+    """The best 20 items are of three owners, the next 20 of four: the list goes on with the first item below them."""
+    ranked = [row[0] for row in recommend(connection, "u6", 1000)]
+    assert len(ranked) > 60
+    owners = [rank % 3 if rank < 20 else 10 + rank % 4 if rank < 40 else rank for rank in range(len(ranked))]
+    connection.execute("update recdb.item set owner_id = 'other'")
+    connection.execute(
+        "update recdb.item i set owner_id = n.owner from unnest(%s::text[], %s::text[]) n(item_id, owner) "
+        "where n.item_id = i.item_id",
+        [ranked, [str(owner) for owner in owners]],
+    )
+    write(connection, f"max_per_owner = 1, pool = 20, explore = {explore}")
+    long = here(connection, "u6", 25)
+    if not explore:
+        assert long == [ranked[rank] for rank in (0, 1, 2, 20, 21, 22, 23, *range(40, 58))]
+    for k in (2, 5, 12):
+        assert pages(connection, "u6", k, 25 // k) == long[: 25 // k * k]
+    connection.execute(
+        "insert into recdb.rule (scenario, condition, factor) values ('here', to_jsonb('$.topic == 1'::text), 3)"
+    )
+    assert pages(connection, "u6", 5, 5) == here(connection, "u6", 25)
+
+
 def test_pages_are_parts_of_the_long_list(connection: psycopg.Connection) -> None:
     """Far beyond the pool, with everything that changes the order."""
     write(
