@@ -30,11 +30,10 @@
 -- version in Python. 71_runs writes into refresh_log when a run starts and how it ends.
 --
 -- A list that a scenario steers: 31_among ranks the caller's own candidates, 31_rules finds the items that rules name,
--- 32_steer makes the pool of the list and changes its scores, 33_choose and 36_greedy choose the list from the pool,
--- and 34_explore draws the items of explored places. Items that a version does not know: 26_tokens takes the words and
--- values of an item, 27_content
--- places it among the known items by them, 28_new_items links it to these, and 29_touched links it by the users who
--- touched it.
+-- 32_steer makes the list part by part, 32_pool makes the pool of a part and changes its scores, 33_choose and
+-- 36_greedy choose from the pool, and 34_explore draws the items of explored places. Items that a version does not
+-- know: 26_tokens takes the words and values of an item, 27_content places it among the known items by them,
+-- 28_new_items links it to these, and 29_touched links it by the users who touched it.
 --
 -- The other files: 05_missing makes what went with something that an application dropped, 15_input tells good texts
 -- from bad ones, 16_stored_filters keeps bad filters out of the tables, 50_explore has neighbors() and similar_items()

@@ -1,4 +1,4 @@
--- The items that the rules of a scenario leave out, and those that they bring into the pool of a list (32_steer)
+-- The items that the rules of a scenario leave out, and those that they bring into the pool of a list (32_pool)
 -- although the model gives them no score: the items of a campaign, which nobody has touched. Only a rule that pins, or
 -- that lifts far enough, looks for items. A rule that lifts brings those without a score alone.
 

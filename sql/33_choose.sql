@@ -1,5 +1,5 @@
--- The choice of a steered list (32_steer) from its pool: the most of one owner or attribute, pinned and explored
--- places. 36_greedy chooses.
+-- The choice of a steered list (32_steer) from its pool (32_pool): the most of one owner or attribute, pinned and
+-- explored places. 36_greedy chooses.
 
 
 -- recdb.text_of_value: a value of an attribute as a text.
