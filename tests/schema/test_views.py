@@ -81,7 +81,8 @@ def test_all_that_weighs_interactions_follows_the_rule_of_weighted_interactions(
     # A refresh reads them for many users at once.
     columns = "item_id, item_key, weight, last_at, heaviest"
     apart = f"select u.user_id, {columns} from recdb.user_key u, recdb.profile_of(u.user_id) order by 1, 2"
-    at_once = f"select user_id, {columns} from recdb.profiles_of(array(select user_id from recdb.user_key)) order by 1, 2"
+    everybody = "array(select user_id from recdb.user_key)"
+    at_once = f"select user_id, {columns} from recdb.profiles_of({everybody}) order by 1, 2"
     assert shared.execute(at_once).fetchall() == shared.execute(apart).fetchall()
 
 
