@@ -7,8 +7,9 @@
 --   writes      user_vector: item_keys, weights and total_weight always; the vector only if its cosine with the new
 --               fold-in is below 0.9; it deletes the row of a user without a vector
 -- A small move of a vector hardly changes its neighbours, and a new entry of an HNSW index costs more than the rest.
--- One statement takes a thousand users, so that its sorts stay in memory. It reads tables of this server alone: so where
--- Citus has spread the vectors, each of them goes to one node, once.
+-- One statement takes a thousand users, so that its sorts stay in memory, and reads tables of this server alone: so
+-- where Citus has spread the vectors, each of them goes to one node, once. The parameters of a version are values:
+-- PostgreSQL would call serving() for each row of a join with it.
 create or replace function recdb.refresh_vectors(user_keys integer[])
 returns void
 language plpgsql volatile

@@ -1,5 +1,5 @@
--- The bodies of the functions that read interactions, which are others where Citus has spread them. 75_attach calls what
--- is here with the queries of the attached tables.
+-- The bodies of the functions that read interactions, which are others where Citus has spread them. 75_attach calls
+-- these functions with the queries of the attached tables.
 
 
 -- recdb.write_reader: give a function that reads interactions its body.

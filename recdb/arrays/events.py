@@ -129,8 +129,8 @@ def compose_parts(
 ) -> sql.Composed:
     """Return the SQL for the interactions that count, by the names, weights and hides of the kinds that there are.
 
-    Each part reads all interactions, and where Citus has spread them, they all come to this server: so there is only
-    what is needed. A condition that holds for all rows is left out too: PostgreSQL would expect fewer rows.
+    Each part reads all interactions, and where Citus has spread them, they all come to this server: so a part that has
+    no rows is left out. So is a condition that holds for all rows: PostgreSQL would expect fewer rows.
     """
     counted = [name for name, weight in zip(names, weights, strict=True) if weight != 0]
     only_hiding = [name for name, weight, hiding in zip(names, weights, hides, strict=True) if weight == 0 and hiding]
