@@ -19,6 +19,12 @@ begin
         language sql stable parallel safe
         as 'select null::text, null::text, null::timestamptz, null::double precision where false';
     end if;
+    if to_regprocedure('recdb.interactions_of_users(text[])') is null then
+        create function recdb.interactions_of_users(user_ids text[])
+        returns table (user_id text, item_id text, kind text, created_at timestamptz, value double precision)
+        language sql stable parallel safe
+        as 'select null::text, null::text, null::text, null::timestamptz, null::double precision where false';
+    end if;
     if to_regprocedure('recdb.users_since(xid8, timestamptz)') is null then
         create function recdb.users_since(seen xid8, since timestamptz)
         returns table (user_id text)
@@ -36,6 +42,20 @@ begin
         returns table (user_id text, item_id text, kind text, created_at timestamptz, value double precision)
         language sql stable parallel safe
         as 'select null::text, null::text, null::text, null::timestamptz, null::double precision where false';
+    end if;
+    if to_regprocedure('recdb.sum_by_user()') is null then
+        create function recdb.sum_by_user()
+        returns table (
+            user_id text, kind text, events bigint, newest timestamptz, ahead boolean, valued boolean
+        )
+        language sql stable parallel safe
+        as 'select null::text, null::text, null::bigint, null::timestamptz, null::boolean, null::boolean where false';
+    end if;
+    if to_regprocedure('recdb.sum_by_item()') is null then
+        create function recdb.sum_by_item()
+        returns table (item_id text, first_at timestamptz)
+        language sql stable parallel safe
+        as 'select null::text, null::timestamptz where false';
     end if;
     if to_regprocedure('recdb.read_items()') is null then
         create function recdb.read_items()
@@ -63,6 +83,8 @@ comment on function recdb.attached_interactions() is
     'Internal: the interactions of all attached tables, without forgotten users.';
 comment on function recdb.interactions_of(text) is
     'The interactions of one user, read through an index of recdb''s own store and of each attached table.';
+comment on function recdb.interactions_of_users(text[]) is
+    'Internal: the interactions of some users, as interactions_of() has those of one.';
 comment on function recdb.users_since(xid8, timestamptz) is
     'Internal: the users with new interactions. seen: written by this transaction or a later one, in recdb''s own '
     'store; since: created at this time or later, in attached tables.';
@@ -71,6 +93,13 @@ comment on function recdb.interactions_between(timestamptz, timestamptz) is
     'of recdb''s own store and of each attached table. A row without a time is in no span.';
 comment on function recdb.read_interactions() is
     'Internal: every interaction that counts for others, as the view interactions has them, for recdb''s owner.';
+comment on function recdb.sum_by_user() is
+    'Internal: how many interactions of each kind each user has, of those that count for others; newest: the time of '
+    'the newest one that is not of the future; ahead: whether one is; valued: whether one has a value other than 1. A '
+    'user and a kind may have several rows.';
+comment on function recdb.sum_by_item() is
+    'Internal: the time of the first interaction with each item, of those that count for others. An item may have '
+    'several rows.';
 comment on function recdb.read_items() is
     'Internal: the catalogue: the items of all attached tables, and those of recdb.item that no attached table has.';
 comment on function recdb.read_item(text) is

@@ -20,10 +20,10 @@
 -- Follow one refresh, CALL recdb.refresh():
 --   70_refresh    refresh() calls refresh_changed(), which reads in refresh_log where the last run ended. users_since()
 --                 names the users with newer interactions; the rest of the run is about these users alone.
---                 refresh_items() reads profile_of() for each of them and writes user_item_recent.
+--                 refresh_items() reads profiles_of() for them and writes user_item_recent.
 --   65_popularity popularity_of() computes how much these users add to the popularity of their items, before and after,
 --                 and add_popularity() adds the difference to item_popularity.
---   70_refresh    refresh_vectors() updates the stored vectors of these users in every kept model version.
+--   70_vectors    refresh_vectors() updates the stored vectors of these users in every kept model version.
 -- The first refresh, and each `recdb refresh --full`, calls rebuild() instead, which computes everything again from all
 -- interactions: assign_keys() gives users and items their integer keys, the materialized view user_item_settled is
 -- refreshed, and sum_popularity() sums the popularity of all items. After that, `recdb refresh --full` trains a model
@@ -42,8 +42,8 @@
 -- 63_public has recommend() in schema public, 64_me answers for the caller alone, 66_impressions records what was
 -- shown, 66_trending and 68_audience have lists of rising items and of users, 67_oddities finds odd data,
 -- 68_experiments says who gets which variant of a list, 69_guards, 71_runs, 72_rebuild and 73_items belong to the
--- refresh, 74_citus has the parts that differ where Citus has spread recdb over several servers, and 74_moving those of
--- calls that wait while it does,
+-- refresh, 74_citus has the parts that differ where Citus has spread recdb over several servers, 74_readers the
+-- functions that read interactions there, and 74_moving the calls that wait while it spreads them,
 -- 75_attach reads an application's own tables beside recdb's store, 76_trust and 77_sources check these
 -- tables, 78_broken says what is missing until `recdb init` has repaired it, 79_attached_impressions copies
 -- impressions from an application's own table, 79_failing and 79_failing_items find the rows of attached tables that
@@ -61,13 +61,14 @@
 -- recdb reads sources without depending on them. These functions read interactions and items; their bodies are strings,
 -- which 75_attach writes again with the queries of the attached tables:
 --   interactions_of(), read_item()   one user, one item, by index: what recommend() calls
+--   interactions_of_users()          some users, by index: what a refresh calls
 --   users_since()                    who has new interactions: what a refresh calls
 --   interactions_between()           a span of time, by index: what trending() calls
 --   attached_interactions(), read_items()   everything. read_interactions() adds recdb's own store, without the users
 --       of ignored_user: the one place that leaves them out of everything learned. interactions_of() has their rows:
---       their own lists go on.
+--       their own lists go on. sum_by_user() and sum_by_item() read the same, summed.
 -- PostgreSQL inlines all of them, with the caller's rights on the tables. Where Citus has spread the interactions,
--- 74_citus writes them in plpgsql. So they are for recdb's owner; analysts have
+-- 74_readers writes them in plpgsql. So they are for recdb's owner; analysts have
 -- the views interactions and items, which call show_interactions() and show_items().
 --
 -- The tables live in migrations/. So do a few functions, because a replay must not touch them:
@@ -148,6 +149,48 @@ comment on function recdb.profile_of(text) is
     'last_at: the newest interaction; hides: recommend() does not give the item to this user again; '
     'item_key: NULL until a refresh has seen the item; heaviest: the largest decayed weight of the kind of one of '
     'them.';
+
+
+-- recdb.profiles_of: the items that some users interacted with, with their weights, read live.
+--   parameters  user_ids  the users
+--   returns     of each user the rows of profile_of(), without hides
+--   reads       as weigh_items(), whose rule it repeats for many users at once: where Citus has spread the
+--               interactions, one question to each node is a small part of the cost of one for each user
+create or replace function recdb.profiles_of(user_ids text[])
+returns table (
+    user_id text, item_id text, item_key integer, weight double precision, last_at timestamptz,
+    heaviest double precision
+)
+language sql stable parallel safe
+begin atomic
+    select g.user_id, g.item_id, t.item_key, recdb.settle(g.total, g.magnitude), g.last_at, g.heaviest
+    from (
+        select
+            w.user_id,
+            w.item_id,
+            sum(w.weight) as total,
+            sum(abs(w.weight)) as magnitude,
+            max(least(w.created_at, now())) as last_at,
+            max(w.heaviest) as heaviest
+        from (
+            select
+                i.user_id,
+                i.item_id,
+                coalesce(k.weight, c.default_weight) * coalesce(i.value, 1)
+                    * recdb.decay(i.created_at, c.decay_origin, c.half_life) as weight,
+                i.created_at,
+                greatest(0, coalesce(k.weight, c.default_weight))
+                    * recdb.decay(i.created_at, c.decay_origin, c.half_life) as heaviest
+            from (select f.* from recdb.config f offset 0) c
+            cross join lateral recdb.interactions_of_users(profiles_of.user_ids) i
+            left join recdb.interaction_kind k on k.kind = i.kind
+        ) w
+        group by w.user_id, w.item_id
+    ) g
+    left join recdb.item_key t on t.item_id = g.item_id;
+end;
+comment on function recdb.profiles_of(text[]) is
+    'Internal: the items that some users interacted with, with their weights, as profile_of() has those of one.';
 
 
 -- recdb.profile_at: the result of weigh_items() in arrays, the item with the largest precedence() first.

@@ -300,6 +300,7 @@ comment on function recdb.link_touched(integer[], boolean) is
 -- recdb.take_back: let new items count no more for users who, after a rebuild, no longer have them.
 --   reads       touched_keys(), user_item by user, all user_vector of the kept versions
 --   writes      as link_touched(); user_vector: of users who no longer have such an item, the items and weights
+-- Where Citus has spread the vectors, it would send all of user_item to the nodes, if these asked for a user's items.
 create or replace function recdb.take_back()
 returns void
 language plpgsql volatile
@@ -313,18 +314,22 @@ begin
         return;
     end if;
     perform recdb.link_touched(changed, true);
+    with held as materialized (
+        select o.model_id, o.user_key, o.item_keys, o.weights
+        from recdb.user_vector o
+        where o.item_keys && changed
+    ), kept as materialized (
+        select h.model_id, h.user_key, array_agg(u.item_key order by u.place) as item_keys,
+            array_agg(u.weight order by u.place) as weights, sum(abs(u.weight)) as total_weight, count(*) as items
+        from held h
+        cross join lateral unnest(h.item_keys, h.weights) with ordinality u(item_key, weight, place)
+        where u.item_key <> all (changed) or exists (
+            select from recdb.user_item w where w.user_key = h.user_key and w.item_key = u.item_key)
+        group by h.model_id, h.user_key
+    )
     update recdb.user_vector v
     set item_keys = k.item_keys, weights = k.weights, total_weight = k.total_weight
-    from (
-        select o.model_id, o.user_key, array_agg(u.item_key order by u.place) as item_keys,
-            array_agg(u.weight order by u.place) as weights, sum(abs(u.weight)) as total_weight, count(*) as items
-        from recdb.user_vector o
-        cross join lateral unnest(o.item_keys, o.weights) with ordinality u(item_key, weight, place)
-        where o.item_keys && changed and (
-            u.item_key <> all (changed) or exists (
-                select from recdb.user_item w where w.user_key = o.user_key and w.item_key = u.item_key))
-        group by o.model_id, o.user_key
-    ) k
+    from kept k
     where v.model_id = k.model_id and v.user_key = k.user_key and cardinality(v.item_keys) > k.items;
 end
 $$;

@@ -12,12 +12,12 @@ returns table (user_id text, interactions bigint, share double precision, statem
 language sql stable rows 10
 begin atomic
     with counted as materialized (
-        select i.user_id, count(*) as interactions
-        from recdb.read_interactions() i
+        select s.user_id, sum(s.events)::bigint as interactions
+        from recdb.sum_by_user() s
         cross join (select f.default_weight from recdb.config f offset 0) c
-        left join recdb.interaction_kind k on k.kind = i.kind
+        left join recdb.interaction_kind k on k.kind = s.kind
         where coalesce(k.weight, c.default_weight) <> 0
-        group by i.user_id
+        group by s.user_id
     ), fair as (
         select sum(c.interactions) as total,
             percentile_disc(0.5::double precision) within group (order by c.interactions) as median

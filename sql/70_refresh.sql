@@ -78,7 +78,7 @@ comment on function recdb.cluster() is
 -- recdb.refresh_items: weigh the interactions of some users again.
 --   parameters  user_keys  the users
 --   returns     the number of rows written
---   reads       profile_of() of each user who is not ignored
+--   reads       profiles_of() of the users who are not ignored
 --   writes      user_item_recent, recent_user; item_key for items without a key, and as date_items(); the difference to
 --               item_popularity
 create or replace function recdb.refresh_items(user_keys integer[])
@@ -90,6 +90,10 @@ as $$
 declare
     written bigint;
     before constant record := recdb.popularity_of(user_keys);
+    counted constant text[] := array(
+        select u.user_id from recdb.user_key u
+        where u.user_key = any (user_keys)
+          and not exists (select from recdb.ignored_user g where g.user_id = u.user_id));
     after record;
 begin
     delete from recdb.user_item_recent n where n.user_key = any (user_keys);
@@ -98,10 +102,8 @@ begin
     on conflict (user_key) do update set refreshed_at = now();
     with profile as materialized (
         select u.user_key, p.item_id, p.item_key, p.weight, p.last_at, p.heaviest
-        from recdb.user_key u
-        cross join lateral recdb.profile_of(u.user_id) p
-        where u.user_key = any (user_keys)
-          and not exists (select from recdb.ignored_user g where g.user_id = u.user_id)
+        from recdb.profiles_of(counted) p
+        join recdb.user_key u on u.user_id = p.user_id
     ), added as (
         insert into recdb.item_key (item_id)
         select distinct p.item_id
@@ -136,80 +138,6 @@ end
 $$;
 comment on function recdb.refresh_items(integer[]) is
     'Internal: weighs the interactions of some users again; returns the number of rows written.';
-
-
--- recdb.refresh_vectors: bring the stored vectors of some users up to date, in every kept model version.
---   parameters  user_keys  the users
---   reads       user_item_recent, model, item_vector
---   writes      user_vector: item_keys, weights and total_weight always; the vector only if its cosine with the new
---               fold-in is below 0.9; it deletes the row of a user without a vector
--- A small move of a vector hardly changes its neighbours, and a new entry of an HNSW index costs more than the rest.
--- One statement takes a thousand users, so that its sorts stay in memory.
-create or replace function recdb.refresh_vectors(user_keys integer[])
-returns void
-language plpgsql volatile
-set search_path from current
-as $$
-declare
-    block integer[];
-begin
-    for done in 0 .. cardinality(user_keys) - 1 by 1000 loop
-        block := user_keys[done + 1 : done + 1000];
-        with weighted as (
-            select m.model_id, m.neighbor_limit, s.user_key, s.item_key, s.fold_weight,
-                sign(s.neighbor_weight)
-                    * least(abs(s.neighbor_weight) * m.decay_correction, m.pair_limit) as neighbor_weight
-            from (
-                select s.*, power(v.pair_limit, s.neighbor_weight_exponent) as pair_limit, v.neighbor_limit
-                from recdb.model v
-                cross join lateral recdb.serving(v.label) s
-                where v.state = 'ready'
-            ) m
-            cross join lateral (
-                select n.user_key, n.item_key,
-                    recdb.signed_power(n.weight, m.people_weight_exponent) as fold_weight,
-                    recdb.stored_power(n.weight, m.neighbor_weight_exponent) as neighbor_weight
-                from recdb.user_item_recent n
-                where n.user_key = any (block) and n.weight <> 0 and n.position <= m.profile_limit
-            ) s
-        ), item as (
-            select w.model_id, w.user_key, w.item_key,
-                w.neighbor_weight * least(1, w.neighbor_limit / nullif(sum(abs(w.neighbor_weight)) over of_user, 0))
-                    as neighbor_weight,
-                w.fold_weight / max(abs(w.fold_weight)) over of_user as fold_weight
-            from weighted w
-            window of_user as (partition by w.model_id, w.user_key)
-        ), folded as (
-            select i.model_id, i.user_key, array_agg(i.item_key) as item_keys,
-                array_agg(case when abs(i.neighbor_weight) > 1e-30 then i.neighbor_weight else 0 end::real) as weights,
-                sum(abs(i.neighbor_weight)) as total_weight,
-                recdb.unit(
-                    @vector@.sum(recdb.scaled(v.embedding, i.fold_weight)) filter (where v.embedding is not null)
-                )::@vector@.halfvec as embedding
-            from item i
-            left join recdb.item_vector v on v.model_id = i.model_id and v.item_key = i.item_key
-            group by i.model_id, i.user_key
-        ), gone as (
-            delete from recdb.user_vector v
-            using recdb.model m
-            where m.state = 'ready' and v.model_id = m.model_id and v.user_key = any (block)
-              and not exists (
-                  select from folded f
-                  where f.model_id = v.model_id and f.user_key = v.user_key and f.embedding is not null)
-        )
-        insert into recdb.user_vector as v (model_id, user_key, embedding, item_keys, weights, total_weight)
-        select f.model_id, f.user_key, f.embedding, f.item_keys, f.weights, f.total_weight
-        from folded f
-        where f.embedding is not null
-        on conflict (model_id, user_key) do update
-        set item_keys = excluded.item_keys, weights = excluded.weights, total_weight = excluded.total_weight,
-            embedding = case when 1 - (v.embedding operator(@vector@.<=>) excluded.embedding) < 0.9
-                then excluded.embedding else v.embedding end;
-    end loop;
-end
-$$;
-comment on function recdb.refresh_vectors(integer[]) is
-    'Internal: brings the stored vectors of some users up to date in every kept model version.';
 
 
 -- recdb.refresh_queued: weigh the interactions of the users in changed_user again, who have no new interaction.

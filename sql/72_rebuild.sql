@@ -45,10 +45,9 @@ begin
     update recdb.config c set decay_origin = i.newest
     from (
         -- Not of the future: one wrong row would make everything else weigh next to nothing.
-        select max(e.created_at) as newest
-        from recdb.read_interactions() e
-        where e.created_at > '-infinity' and e.created_at <= now()
-          and (select f.half_life is not null from recdb.config f)
+        select max(s.newest) as newest
+        from recdb.sum_by_user() s
+        where (select f.half_life is not null from recdb.config f)
     ) i
     where abs(date_part('epoch', i.newest) - date_part('epoch', c.decay_origin)) > date_part('epoch', c.half_life);
     -- Without rows nobody reads it with success, and only then may its readers wait.

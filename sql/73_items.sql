@@ -14,15 +14,15 @@ set search_path from current
 as $$
 begin
     insert into recdb.user_key (user_id)
-    select distinct i.user_id from recdb.read_interactions() i
-    where not exists (select from recdb.user_key u where u.user_id = i.user_id)
-      and octet_length(i.user_id) <= 2600
-    order by i.user_id;
+    select distinct s.user_id from recdb.sum_by_user() s
+    where not exists (select from recdb.user_key u where u.user_id = s.user_id)
+      and octet_length(s.user_id) <= 2600
+    order by s.user_id;
     with touched as materialized (
-        select i.item_id, min(i.created_at) filter (where i.created_at > '-infinity') as first_at
-        from recdb.read_interactions() i
-        where octet_length(i.item_id) <= 2600
-        group by i.item_id
+        select s.item_id, min(s.first_at) as first_at
+        from recdb.sum_by_item() s
+        where octet_length(s.item_id) <= 2600
+        group by s.item_id
     ), added as (
         insert into recdb.item_key (item_id, first_at)
         select t.item_id, case when t.first_at is not null then least(t.first_at, now()) end
@@ -49,7 +49,7 @@ comment on function recdb.assign_keys() is
 
 -- recdb.date_items: write the first interaction of items that nobody had touched before.
 --   parameters  user_keys  users whose interactions have just been weighed again
---   reads       user_item_recent, item_popularity, interactions_of()
+--   reads       user_item_recent, item_popularity, interactions_of_users()
 --   writes      item_key.first_at, where it is NULL and the item has no popularity yet
 -- A rebuild has it from all interactions; so what is imported later with an older time counts from then on.
 create or replace function recdb.date_items(user_keys integer[])
@@ -57,20 +57,23 @@ returns void
 language plpgsql volatile
 set search_path from current
 as $$
+declare
+    first_ids constant text[] := array(
+        select distinct u.user_id
+        from recdb.user_item_recent w
+        join recdb.item_key t on t.item_key = w.item_key and t.first_at is null
+        join recdb.user_key u on u.user_key = w.user_key
+        where w.user_key = any (user_keys)
+          and not exists (select from recdb.item_popularity p where p.item_key = w.item_key));
 begin
+    if first_ids = '{}' then
+        return;
+    end if;
     update recdb.item_key k
     set first_at = least(n.first_at, now())
     from (
         select t.item_key, min(i.created_at) as first_at
-        from (
-            select distinct u.user_id
-            from recdb.user_item_recent w
-            join recdb.item_key t on t.item_key = w.item_key and t.first_at is null
-            join recdb.user_key u on u.user_key = w.user_key
-            where w.user_key = any (user_keys)
-              and not exists (select from recdb.item_popularity p where p.item_key = w.item_key)
-        ) u
-        cross join lateral recdb.interactions_of(u.user_id) i
+        from recdb.interactions_of_users(first_ids) i
         join recdb.item_key t on t.item_id = i.item_id and t.first_at is null
         where i.created_at > '-infinity'
           and not exists (select from recdb.item_popularity p where p.item_key = t.item_key)

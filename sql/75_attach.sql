@@ -274,7 +274,9 @@ begin
                 'null::double precision where false'
             else array_to_string(everything, ' union all ') end),
         recdb.write_read_interactions(),
+        recdb.write_sums(),
         recdb.write_reader('recdb.interactions_of(text)', of_user),
+        recdb.write_reader_of_users(of_user),
         recdb.write_reader('recdb.interactions_between(timestamptz, timestamptz)', between_times),
         recdb.write_reader('recdb.users_since(xid8, timestamptz)', since)];
     return true = any (changed);

@@ -1,5 +1,6 @@
 """Reads the interactions one by one, of all users or of a sample; validation parts are split from them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,38 @@ COLUMNS: list[tuple[str, type[np.number[Any]]]] = [
     ("users", np.int32), ("items", np.int32), ("kinds", np.int16), ("seconds", np.int32), ("values", np.float64)
 ]  # fmt: skip
 
-EVENTS = """
-    select u.user_key, t.item_key, k.number::smallint,
-        greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer{value}
+KINDS = """
+    with counted as materialized (
+        select s.* from recdb.sum_by_user() s
+    ), of_user as (
+        select n.user_id, sum(n.events) filter (where coalesce(k.weight, c.default_weight) <> 0) as events
+        from counted n
+        cross join recdb.config c
+        left join recdb.interaction_kind k on k.kind = n.kind
+        group by n.user_id
+    )
+    select coalesce(k.weight, c.default_weight), coalesce(k.hides, c.default_hides),
+        extract(epoch from c.half_life)::float8, i.newest, i.ahead, i.kind, i.valued,
+        (select sum(least(u.events, %(cap)s))::float8 from of_user u),
+        (select coalesce(array_agg(u.user_id), '{}') from of_user u where u.events > %(cap)s)
     from (
+        -- A number: Python cannot hold every timestamp of PostgreSQL.
+        select n.kind, date_part('epoch', max(n.newest)) as newest, bool_or(n.ahead) as ahead,
+            bool_or(n.valued) as valued
+        from counted n group by n.kind
+    ) i
+    cross join recdb.config c
+    left join recdb.interaction_kind k on k.kind = i.kind
+    order by i.kind collate "C"
+"""
+"""The rule of the view recdb.weighted_interactions, applied once to each kind instead of to each interaction."""
+
+COUNTED = """
         select i.user_id, i.item_id, i.kind, i.created_at, i.value
         from recdb.read_interactions() i
-        where i.kind = any ({counted}::text[]) and i.user_id <> all ({busy}::text[])
-        union all
+        where {which}
+"""
+NEWEST_OF_BUSY = """
         select b.user_id, i.item_id, i.kind, i.created_at, i.value
         from unnest({busy}::text[]) b(user_id)
         cross join lateral (
@@ -35,18 +60,19 @@ EVENTS = """
             order by i.created_at desc, i.item_id, i.kind
             limit {cap}
         ) i
-        union all
+"""
+ONLY_HIDING = """
         select i.user_id, i.item_id, i.kind, max(i.created_at), null::float8
         from recdb.read_interactions() i
         where i.kind = any ({only_hiding}::text[])
         group by i.user_id, i.item_id, i.kind
-    ) i
+"""
+EVENTS = """
+    select u.user_key, t.item_key, (array_position({kinds}::text[], i.kind) - 1)::smallint,
+        greatest(-2147483648, least(date_part('epoch', i.created_at) - {newest}::float8, 0))::integer{value}
+    from ({parts}) i
     join recdb.user_key u on u.user_id = i.user_id and {sampled}
     join recdb.item_key t on t.item_id = i.item_id
-    join (
-        select d.kind, d.position - 1 as number
-        from unnest({kinds}::text[]) with ordinality d(kind, position)
-    ) k on k.kind = i.kind
 """
 
 
@@ -62,35 +88,8 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
     """
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
-        # The rule of the view recdb.weighted_interactions, applied once to each kind instead of to each interaction.
         kinds = connection.execute(
-            """
-            with counted as materialized (
-                select e.user_id, e.kind, count(*) as events,
-                    max(e.created_at) filter (where e.created_at > '-infinity' and e.created_at <= now()) as newest,
-                    bool_or(e.created_at > now()) as ahead, bool_or(e.value <> 1) as valued
-                from recdb.read_interactions() e group by e.user_id, e.kind
-            ), of_user as (
-                select n.user_id, sum(n.events) filter (where coalesce(k.weight, c.default_weight) <> 0) as events
-                from counted n
-                cross join recdb.config c
-                left join recdb.interaction_kind k on k.kind = n.kind
-                group by n.user_id
-            )
-            select coalesce(k.weight, c.default_weight), coalesce(k.hides, c.default_hides),
-                extract(epoch from c.half_life)::float8, i.newest, i.ahead, i.kind, i.valued,
-                (select sum(least(u.events, %(cap)s))::float8 from of_user u),
-                (select coalesce(array_agg(u.user_id), '{}') from of_user u where u.events > %(cap)s)
-            from (
-                -- A number: Python cannot hold every timestamp of PostgreSQL.
-                select n.kind, date_part('epoch', max(n.newest)) as newest, bool_or(n.ahead) as ahead,
-                    bool_or(n.valued) as valued
-                from counted n group by n.kind
-            ) i
-            cross join recdb.config c
-            left join recdb.interaction_kind k on k.kind = i.kind
-            order by i.kind collate "C"
-            """,
+            KINDS,
             {"cap": MOST_OF_A_USER},
         ).fetchall()
         weights, hides, half_lives, newest, ahead, names, valued, totals, busy = (
@@ -104,12 +103,7 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
             sampled=sampled("u.user_key", share),
             value=sql.SQL(", coalesce(i.value, 1)" if any(valued) else ""),
             kinds=sql.Literal(list(names)),
-            counted=sql.Literal([name for name, weight in zip(names, weights, strict=True) if weight != 0]),
-            only_hiding=sql.Literal(
-                [name for name, weight, hiding in zip(names, weights, hides, strict=True) if weight == 0 and hiding]
-            ),
-            busy=sql.Literal([] if most is None or not kinds else busy[0]),
-            cap=sql.Literal(MOST_OF_A_USER),
+            parts=compose_parts(names, weights, hides, [] if most is None or not kinds else busy[0]),
         )
         columns = copy_out(
             connection,
@@ -128,3 +122,30 @@ def read_events(connection: psycopg.Connection, *, most: int | None = None) -> E
         values=columns.get("values"),
     )
     return events_with_gathered(connection, own, last if kinds else None, most=most, limit=MOST_OF_A_USER)
+
+
+def compose_parts(
+    names: Sequence[str], weights: Sequence[float], hides: Sequence[bool], busy: Sequence[str]
+) -> sql.Composed:
+    """Return the SQL for the interactions that count, by the names, weights and hides of the kinds that there are.
+
+    Each part reads all interactions, and where Citus has spread them, they all come to this server: so a part that has
+    no rows is left out. So is a condition that holds for all rows: PostgreSQL would expect fewer rows.
+    """
+    counted = [name for name, weight in zip(names, weights, strict=True) if weight != 0]
+    only_hiding = [name for name, weight, hiding in zip(names, weights, hides, strict=True) if weight == 0 and hiding]
+    conditions = [sql.SQL("true")]
+    if len(counted) < len(names):
+        conditions.append(sql.SQL("i.kind = any ({counted}::text[])"))
+    if busy:
+        conditions.append(sql.SQL("i.user_id <> all ({busy}::text[])"))
+    filled = {
+        "counted": sql.Literal(counted),
+        "only_hiding": sql.Literal(only_hiding),
+        "busy": sql.Literal(list(busy)),
+        "cap": sql.Literal(MOST_OF_A_USER),
+    }
+    parts = [sql.SQL(COUNTED).format(which=sql.SQL(" and ").join(one.format(**filled) for one in conditions))]
+    parts += [sql.SQL(NEWEST_OF_BUSY).format(**filled)] * bool(busy)
+    parts += [sql.SQL(ONLY_HIDING).format(**filled)] * bool(only_hiding)
+    return sql.SQL(" union all ").join(parts)

@@ -43,6 +43,12 @@ CALLS = {
     "heavy users": "select * from recdb.heavy_users()",
     "similar ids": "select * from recdb.similar_ids()",
     "interactions": "select * from recdb.interactions",
+    "interactions of some": "select * from recdb.interactions_of_users(array['u1', 'u2', 'late', 'u10', 'nobody'])",
+    "profiles": "select user_id, item_id, weight, last_at, heaviest "
+    "from recdb.profiles_of(array['u1', 'u2', 'late', 'u10', 'nobody'])",
+    "sums by user": "select user_id, kind, sum(events), max(newest), bool_or(ahead), bool_or(valued) "
+    "from recdb.sum_by_user() group by 1, 2",
+    "sums by item": "select item_id, min(first_at) from recdb.sum_by_item() group by 1",
     "weighted interactions": "select * from recdb.weighted_interactions",
     "weights": "select user_id, item_id, round(weight::numeric, 9), last_at from recdb.user_item_weights",
     "popularity": "select item_id, round(weight::numeric, 9), users from recdb.item_popularity",

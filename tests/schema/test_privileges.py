@@ -266,7 +266,9 @@ def test_nobody_but_the_owner_finds_out_who_was_forgotten(database: Database, db
         "select * from recdb.forgotten_user",
         "select * from recdb.secret",
         "select * from recdb.interactions_of('u1')",
+        "select * from recdb.interactions_of_users('{u1}')",
         "select * from recdb.profile_of('u1')",
+        "select * from recdb.profiles_of('{u1}')",
         "select * from recdb.attached_interactions()",
         "select * from recdb.read_interactions()",
     ):

@@ -54,7 +54,7 @@ def test_weighted_interactions_have_what_their_kinds_say_or_the_defaults(shared:
 
 
 def test_all_that_weighs_interactions_follows_the_rule_of_weighted_interactions(shared: psycopg.Connection) -> None:
-    """profile_of() and the materialized view of the weighted interactions repeat the rule.
+    """profile_of(), profiles_of() and the materialized view of the weighted interactions repeat the rule.
 
     So do read_events() and list_choices(): the tests of tuning and of the hold-out compare their weights.
     """
@@ -77,6 +77,13 @@ def test_all_that_weighs_interactions_follows_the_rule_of_weighted_interactions(
 
     assert stored == [(user, item, pytest.approx(weight)) for user, item, weight, _ in rule]
     assert live == [(user, item, pytest.approx(weight), hides) for user, item, weight, hides in rule]
+
+    # A refresh reads them for many users at once.
+    columns = "item_id, item_key, weight, last_at, heaviest"
+    apart = f"select u.user_id, {columns} from recdb.user_key u, recdb.profile_of(u.user_id) order by 1, 2"
+    everybody = "array(select user_id from recdb.user_key)"
+    at_once = f"select user_id, {columns} from recdb.profiles_of({everybody}) order by 1, 2"
+    assert shared.execute(at_once).fetchall() == shared.execute(apart).fetchall()
 
 
 def test_vectors_are_there_for_every_user_and_item_in_every_kept_version(shared: psycopg.Connection) -> None:
