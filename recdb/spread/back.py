@@ -15,12 +15,11 @@ from recdb.database import Database, fetch_row
 from recdb.errors import RecdbError
 from recdb.faults import reach
 from recdb.job.lock import job_lock, naming_the_blocker
-from recdb.job.rebuild import vacuum
 from recdb.migrate import replay_definitions, require_installed
 from recdb.preconditions import check_owner
 from recdb.progress import Report
 from recdb.spread.check import find_cluster, require_nothing_to_lose
-from recdb.spread.hold import HOLD_WAIT, hold_tables, key_columns, partitions_of
+from recdb.spread.hold import HOLD_WAIT, gather_statistics, hold_tables, key_columns, partitions_of
 
 SUFFIX = "_here"
 NUMBERS = {"interaction": "interaction_id", "user": "user_key"}
@@ -71,7 +70,7 @@ def undo(database: Database, report: Report, *, dry_run: bool = False) -> list[s
             bring_back(connection, cluster.spread, report)
         reach("brought back")
         report("gathering statistics")
-        vacuum(connection)
+        gather_statistics(connection)
         return lines
 
 

@@ -11,7 +11,6 @@ from recdb.errors import RecdbError
 from recdb.faults import reach
 from recdb.job.indexes import build_spread_index
 from recdb.job.lock import job_lock, naming_the_blocker
-from recdb.job.rebuild import vacuum
 from recdb.migrate import require_whole
 from recdb.preconditions import check_owner
 from recdb.progress import Report
@@ -23,7 +22,7 @@ from recdb.spread.check import (
     require_one_table,
     require_sources_here,
 )
-from recdb.spread.hold import HOLD_WAIT, hold_tables, key_columns, partitions_of
+from recdb.spread.hold import HOLD_WAIT, gather_statistics, hold_tables, key_columns, partitions_of
 
 KEYS = {"interaction": "user_id", "user_vector": "user_key"}
 
@@ -66,7 +65,7 @@ def distribute(database: Database, shards: int | None, report: Report, *, dry_ru
                 connection.execute("select recdb.fit_functions()")
             reach("spread")
         report("gathering statistics")
-        vacuum(connection)
+        gather_statistics(connection)
         lines += set_iterative_scan(connection)
         with naming_the_blocker(database, HOLD_WAIT):
             drop_copied(connection, report)

@@ -6,6 +6,7 @@ import psycopg
 from psycopg import sql
 
 from recdb.citus import keep_definitions_here
+from recdb.job.rebuild import vacuum
 from recdb.preconditions import lock_out_installs
 
 LOCK_TIMEOUT, ATTEMPTS, PAUSE = "100ms", 100, 0.2
@@ -49,6 +50,15 @@ def hold_views(connection: psycopg.Connection) -> None:
         connection.execute(sql.SQL("alter view recdb.{} reset (check_option)").format(sql.Identifier(view)))
     # The tables' names are to change on every node.
     connection.execute("select set_config('citus.enable_ddl_propagation', 'on', true)")
+
+
+def gather_statistics(connection: psycopg.Connection) -> None:
+    """Gather statistics of the tables that moved; needs autocommit.
+
+    Without them, PostgreSQL may compare a user with all others instead of searching the HNSW index.
+    """
+    vacuum(connection)
+    connection.execute("analyze recdb.user_vector")
 
 
 def partitions_of(connection: psycopg.Connection, table: str) -> list[str]:
