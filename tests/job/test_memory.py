@@ -48,7 +48,8 @@ def cramped() -> Iterator[Server]:
         pytest.skip(
             "this process may not give a server a small /dev/shm: not root, or in a container without the right"
         )
-    with run_server(programs(bin_folder(), prefix=SMALL_SHM, settings=EAGER)) as server:
+    # Its own /dev/shm hides the one where other servers have their folders.
+    with run_server(programs(bin_folder(), prefix=SMALL_SHM, settings=EAGER), in_memory=False) as server:
         yield server
 
 

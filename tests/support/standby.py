@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 from support.outside import program
-from support.servers import Server
+from support.servers import Server, server_folder
 from support.waiting import until
 
 # The package runs its servers as this user if the tests run as root: PostgreSQL refuses root.
@@ -46,7 +46,7 @@ def start(server: Server) -> None:
 @contextmanager
 def run_standby(primary: Server, **settings: str) -> Iterator[Server]:
     """Copy a server with pg_basebackup, let the copy follow it, and remove the copy."""
-    with new_folder() as parent:
+    with new_folder(server_folder()) as parent:
         data = parent / "data"
         run_program(
             "pg_basebackup", f"--pgdata={data}", "--write-recovery-conf", "--checkpoint=fast",
@@ -64,10 +64,8 @@ def run_standby(primary: Server, **settings: str) -> Iterator[Server]:
 
 
 @contextmanager
-def new_folder() -> Iterator[Path]:
-    """Make a folder for the user that the servers belong to, and remove it."""
-    parent = Path(tempfile.mkdtemp(prefix="recdb-test-"))
-    parent.chmod(0o755)
+def new_folder(parent: Path) -> Iterator[Path]:
+    """Give a new folder to the user that the servers belong to, and remove it."""
     if os.geteuid() == 0:
         shutil.chown(parent, SYSTEM_USER)
     try:
@@ -84,7 +82,8 @@ def system_user() -> int | None:
 @contextmanager
 def run_script(script: Path, environment: dict[str, str], dbname: str) -> Iterator[psycopg.Connection]:
     """Run a script that starts a standby in PGDATA, yield a connection to the standby, and stop it."""
-    with new_folder() as parent:
+    # In memory, the system may refuse to run the script.
+    with new_folder(server_folder(in_memory=False)) as parent:
         here = environment | {"PGDATA": str(parent / "data")}
         # The user that the servers belong to may not read the folder of the project.
         shutil.copy(script, parent / script.name)
