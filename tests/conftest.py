@@ -51,12 +51,21 @@ CORE = {
     ),
 }  # fmt: skip
 
+# The files that take longest. They come first, so that no test process works on one of them while the other has nothing
+# left to do: --dist loadfile leaves a file to one process.
+LONG = {
+    "test_aging", "test_benchmarks", "test_crashes", "test_demo", "test_destroyed", "test_documents", "test_evaluate",
+    "test_failures_around", "test_lost_columns", "test_memory", "test_migrations", "test_plans", "test_role_settings",
+    "test_row_level_security", "test_search", "test_size", "test_standby", "test_ten_thousand_users",
+}  # fmt: skip
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses a server fixture, directly or through another fixture, with `server`.
 
-    Mark those of them with `core` that are in a file of CORE.
+    Mark those of them with `core` that are in a file of CORE. Let the tests of LONG come first.
     """
+    items.sort(key=lambda item: item.path.stem not in LONG)
     for item in items:
         if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
