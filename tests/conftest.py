@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
+from support.bytecode import keep_bytecode
 from support.servers import Server, database_maker, given_server, package_folder, programs, run_server
 
 from recdb import migrate
@@ -31,6 +32,9 @@ hypothesis.settings.load_profile("same")
 
 # A process that a shell starts in the background ignores SIGINT, and so would the commands that tests send Ctrl-C to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Here and not in a hook, so that the processes of pytest-xdist start with it.
+keep_bytecode()
 
 # The fixtures that start a server or need one. `postgresql` and `template` ask for theirs by name when they run, so
 # pytest's list of a test's fixtures does not hold `server` then.
