@@ -167,11 +167,11 @@ class Search(Trials):
         return list(different.values())[:PARTS]
 
     def _improve(self) -> None:
-        """Take coordinate steps from the best setting on all users, to which few users may not lead; once, and only
-        those that take no time to learn items."""
+        """Take coordinate steps once from a setting that won on other data, on all users, if it is still the best: the
+        steps on few users led away from it."""
         best = self.best()
-        if best is not None:
-            self._sweep(best, self._challenge, SCORING)
+        if best is not None and best.params in self.proven:
+            self._sweep(best, self._challenge, SCORING if filtered(best.params) else ALL)
 
     def _follow(self) -> None:
         """Improve the best settings of the leading forms on few users, as long as steps help."""
