@@ -127,6 +127,7 @@ class Search(Trials):
         users = self._alone(quick, 1.0, OF_USERS)
         self._pair(items, users)
         self._promote()
+        self._improve()
         self._filter(begins, items, users)
         self._promote()
         self._follow()
@@ -164,6 +165,13 @@ class Search(Trials):
         for trial in (*firsts, *sorted(found, key=lambda trial: -trial.objective)):
             different.setdefault(tuple(getattr(trial.params, name) for name in names), trial.params)
         return list(different.values())[:PARTS]
+
+    def _improve(self) -> None:
+        """Take coordinate steps once from a setting that won on other data, on all users, if it is still the best: the
+        steps on few users led away from it."""
+        best = self.best()
+        if best is not None and best.params in self.proven:
+            self._sweep(best, self._challenge, SCORING if filtered(best.params) else ALL)
 
     def _follow(self) -> None:
         """Improve the best settings of the leading forms on few users, as long as steps help."""

@@ -13,7 +13,7 @@ from recdb.offline.clock import work_clock
 from recdb.offline.evaluator import OfflineEvaluator
 from recdb.offline.search import Search
 from recdb.offline.space import form
-from recdb.offline.validation import Trial
+from recdb.offline.validation import Trial, ValidationUsers, best_of
 
 KINDS = ("click", "like", "share", "view")
 
@@ -158,6 +158,29 @@ def test_a_search_without_time_for_all_users_chooses_what_few_users_found(
     assert chosen is not None
     assert chosen.users > 20
     assert chosen.params == few.params != search.start
+
+
+def test_steps_on_all_users_come_before_filters_where_few_users_find_nothing(
+    liked: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All users find more neighbours better; to few users all settings are alike."""
+    monkeypatch.setattr("recdb.offline.evaluator.FEW_USERS", 20)
+    monkeypatch.setattr("recdb.offline.evaluator.FEWEST_USERS", 10)
+
+    def try_out(self: OfflineEvaluator, params: Params, validation: ValidationUsers) -> Trial:
+        users = len(validation.users)
+        objective = 0.5 if users <= 20 else 0.5 + params.neighbors / 1000 * (params.blend > 0)
+        gains = np.full(users, objective, dtype=np.float32)
+        return Trial(params, objective, objective, users, self.rows(params, validation), gains)
+
+    monkeypatch.setattr(OfflineEvaluator, "try_out", try_out)
+    trials = searched(liked, 400).trials
+
+    filters = next(place for place, trial in enumerate(trials) if trial.users == 10)
+    begun = next(place for place, trial in enumerate(trials) if trial.users > 20)
+    best = best_of(trials[:filters])
+    assert best is not None
+    assert best.params.neighbors == 400 > trials[begun].params.neighbors
 
 
 def two_trials(lead: float, seed: int) -> tuple[Trial, Trial]:
