@@ -187,25 +187,26 @@ comment on function recdb.check_fallback(text) is
     'Internal: error 22023 if fallback is neither NULL nor ''none'' nor ''popular''.';
 
 
--- recdb.reason_for: the reason of an item in a list.
+-- recdb.content_items: the items of a list that are there for their content.
 --   parameters  model_id  the model version
---               item_id   the item
---   returns     'content' if the version has not seen the item, and fewer than two users touched it since; else
---               'collaborative_filtering'
+--               item_ids  the items of a list
+--   returns     those that the version has not seen, and that fewer than two users touched since: their reason is
+--               'content', that of all others 'collaborative_filtering'
 --   reads       item_key and new_item by key
-create or replace function recdb.reason_for(model_id integer, item_id text)
-returns text
+create or replace function recdb.content_items(model_id integer, item_ids text[])
+returns text[]
 language sql stable
 begin atomic
-    select case when exists (
-            select from recdb.item_key t
-            join recdb.new_item n on n.model_id = reason_for.model_id and n.item_key = t.item_key
-            where t.item_id = reason_for.item_id and n.users < 2)
-        then 'content' else 'collaborative_filtering' end;
+    select array(
+        select t.item_id
+        from recdb.item_key t
+        join recdb.new_item n on n.model_id = content_items.model_id and n.item_key = t.item_key
+        where t.item_id = any (content_items.item_ids) and n.users < 2);
 end;
-comment on function recdb.reason_for(integer, text) is
-    'Internal: the reason of an item in a list: content if the model version has not seen it, else '
-    'collaborative_filtering.';
+comment on function recdb.content_items(integer, text[]) is
+    'Internal: the items of a list whose reason is content, because the model version has not seen them.';
+-- It took one item before, and a list called it for each.
+drop function if exists recdb.reason_for(integer, text);
 
 
 -- recdb.read_scenario: what steers a list.
@@ -360,7 +361,10 @@ begin
         end loop;
     end if;
     return query
-    select f.item_id, f.score, case when served.ranks_new_items then recdb.reason_for(served.model_id, f.item_id)
+    select f.item_id, f.score, case
+        when served.ranks_new_items
+            and f.item_id = any ((select recdb.content_items(served.model_id, found_ids[:wanted]))::text[])
+            then 'content'
         else 'collaborative_filtering' end, served.label
     from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
     if filled = 'popular' and cardinality(found_ids) < wanted then

@@ -258,7 +258,7 @@ def read_links(connection: psycopg.Connection, model: int, shape: tuple[int, int
 
 
 def read_by_content(connection: psycopg.Connection, model: int) -> Keys:
-    """Read the keys of the items to which recdb.reason_for() gives the reason content."""
+    """Read the keys of the items that recdb.content_items() returns: their reason is content."""
     read = copy_out(
         connection,
         f"select item_key from recdb.new_item where model_id = {model} and users < 2",

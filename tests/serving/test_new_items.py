@@ -75,6 +75,21 @@ def test_an_item_that_was_scheduled_at_the_training_is_in_lists_from_its_date_on
     assert is_meant_for(shared, "scheduled", 1, other=0)
 
 
+@pytest.mark.parametrize("among", [None, [f"i{number}" for number in range(ITEMS + UNTOUCHED)]], ids=["all", "among"])
+def test_a_list_asks_once_which_of_its_items_are_new(shared: psycopg.Connection, among: list[str] | None) -> None:
+    shared.execute("set local track_functions = 'all'")
+    rows = shared.execute(
+        "select item_id, reason from recdb.recommend(%s, 50, among => %s::text[])", [fans(1)[0], among]
+    ).fetchall()
+
+    untouched = {f"i{number}" for number in range(ITEMS, ITEMS + UNTOUCHED)} | {"scheduled", "sold out"}
+    new = {item for item, _ in rows} & untouched
+    assert new and {item for item, reason in rows if reason == "content"} == new
+    assert column(shared.execute("select calls from pg_stat_xact_user_functions where funcname = 'content_items'")) == [
+        1
+    ]
+
+
 @pytest.mark.parametrize("attached", [False, True], ids=["recdb.item", "as in an attached table"])
 def test_an_item_that_was_unavailable_at_the_training_comes_back(shared: psycopg.Connection, attached: bool) -> None:
     if attached:
