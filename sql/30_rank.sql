@@ -361,11 +361,9 @@ begin
         end loop;
     end if;
     return query
-    select f.item_id, f.score, case
-        when served.ranks_new_items
+    select f.item_id, f.score, case when served.ranks_new_items
             and f.item_id = any ((select recdb.content_items(served.model_id, found_ids[:wanted]))::text[])
-            then 'content'
-        else 'collaborative_filtering' end, served.label
+        then 'content' else 'collaborative_filtering' end, served.label
     from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
     if filled = 'popular' and cardinality(found_ids) < wanted then
         return query select f.item_id, f.score, 'popular', served.label from recdb.fill_up(

@@ -155,11 +155,9 @@ begin
     end loop;
 
     return query
-    select f.item_id, f.score, case
-        when served.ranks_new_items
+    select f.item_id, f.score, case when served.ranks_new_items
             and f.item_id = any ((select recdb.content_items(served.model_id, found_ids[:wanted]))::text[])
-            then 'content'
-        else 'collaborative_filtering' end
+        then 'content' else 'collaborative_filtering' end
     from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
     if fallback = 'popular' and cardinality(found_ids) < wanted then
         return query

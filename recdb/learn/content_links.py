@@ -10,7 +10,7 @@ from scipy import sparse
 from recdb.learn.item_neighbors import ItemNeighbors
 from recdb.learn.matrix import absolute_sums
 
-MOST_LINKS = 400
+MOST_LINKS = 150
 """An item gives a weight to this many untouched items at most."""
 LEAST_SHARE = 0.2
 """However large the blend is, the live links count with this share in a score, as in sql/30_rank.sql."""
