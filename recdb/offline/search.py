@@ -167,17 +167,17 @@ class Search(Trials):
         return list(different.values())[:PARTS]
 
     def _improve(self) -> None:
-        """Take coordinate steps once from a setting that won on other data, on all users, if it is still the best: the
-        steps on few users led away from it."""
+        """Take a round of coordinate steps on all users from a setting that won on other data, where it is still the
+        best: the steps on few users led away from it."""
         best = self.best()
         if best is not None and best.params in self.proven:
-            self._sweep(best, self._challenge, SCORING if filtered(best.params) else ALL)
+            self._sweep(best, self._challenge, quick_steps(best.params))
 
     def _follow(self) -> None:
         """Improve the best settings of the leading forms on few users, as long as steps help."""
         for trial in self._leading()[:FOLLOWED]:
-            names = SCORING if filtered(trial.params) else ALL
-            self._climb(self._try(trial.params, self.evaluator.few_users), self._challenge_few, names, ROUGHLY)
+            few = self._try(trial.params, self.evaluator.few_users)
+            self._climb(few, self._challenge_few, quick_steps(trial.params), ROUGHLY)
 
     def _filter(self, begins: Sequence[Params], items: Sequence[Params], users: Sequence[Params]) -> None:
         """Improve spectral filters alone, as far as the fewest users show, and blend those that may be as good as the
@@ -332,3 +332,8 @@ class Search(Trials):
             if better.objective <= best.objective * CLEARLY:
                 return
             best = better
+
+
+def quick_steps(params: Params) -> frozenset[str]:
+    """Return the hyper-parameters that the first steps from a setting change: filters take long to learn."""
+    return SCORING if filtered(params) else ALL

@@ -85,9 +85,8 @@ def test_a_list_asks_once_which_of_its_items_are_new(shared: psycopg.Connection,
     untouched = {f"i{number}" for number in range(ITEMS, ITEMS + UNTOUCHED)} | {"scheduled", "sold out"}
     new = {item for item, _ in rows} & untouched
     assert new and {item for item, reason in rows if reason == "content"} == new
-    assert column(shared.execute("select calls from pg_stat_xact_user_functions where funcname = 'content_items'")) == [
-        1
-    ]
+    calls = column(shared.execute("select calls from pg_stat_xact_user_functions where funcname = 'content_items'"))
+    assert calls == [1]
 
 
 @pytest.mark.parametrize("attached", [False, True], ids=["recdb.item", "as in an attached table"])

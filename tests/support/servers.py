@@ -32,7 +32,7 @@ MEMORY = Path("/dev/shm")
 """Where Linux has a file system in memory. In a container it is often as small as 64 MB."""
 
 ROOM = 8 * 2**30
-"""The bytes that must be free there and in memory. The servers of both test processes fill less than half of it."""
+"""The bytes that must be free there and in memory, so that the servers leave enough of it to the tests."""
 
 
 @dataclass(frozen=True)
