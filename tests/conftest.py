@@ -8,13 +8,12 @@ from typing import Any
 import hypothesis
 import psycopg
 import pytest
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 from support.bytecode import keep_bytecode
-from support.servers import Server, database_maker, given_server, package_folder, programs, run_server
+from support.servers import Server, database_maker, drop_roles, given_server, package_folder, programs, run_server
 
 from recdb import migrate
 from recdb.database import Database
@@ -158,10 +157,7 @@ def other_database(other_server: Server) -> Iterator[Callable[[], Database]]:
         made = connection.execute("select datname from pg_database where starts_with(datname, 'empty_')").fetchall()
         for (name,) in made:
             connection.execute(f"drop database {name} with (force)")
-        for (role,) in connection.execute(
-            "select rolname from pg_roles where oid >= 16384 order by oid desc"
-        ).fetchall():
-            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+    drop_roles(other_server)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pytest_postgresql.executors import NoopExecutor
 from support.cells import ask, clones, execute
 from support.data import tastes, train
 from support.documents import BLOCK, DOCS
-from support.servers import Server
+from support.servers import Server, drop_roles
 
 from recdb import Recommender, job, migrate
 from recdb.database import Database
@@ -76,6 +76,7 @@ def shared_cells(server: Server, other_server: Server, template: NoopExecutor) -
     with clones(server, template, 1) as (first,), clones(other_server, None, 1) as (second,):
         migrate.upgrade(second)
         yield [first, second]
+    drop_roles(other_server)
 
 
 def test_an_application_serves_its_users_from_two_servers_with_one_item_model(

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from recdb.database import Database
@@ -32,7 +33,7 @@ MEMORY = Path("/dev/shm")
 """Where Linux has a file system in memory. In a container it is often as small as 64 MB."""
 
 ROOM = 8 * 2**30
-"""The bytes that must be free there and in memory, so that the servers leave enough of it to the tests."""
+"""The bytes that must be free there and in memory. The servers of a whole run with two processes fill 3 GB."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,14 @@ def run_server(get: Any, *, in_memory: bool = True) -> Iterator[Server]:
     finally:
         handle.cleanup()
         shutil.rmtree(parent, ignore_errors=True)
+
+
+def drop_roles(server: Server) -> None:
+    """Drop the roles that tests made on a server, whose databases are gone: a later test makes its own."""
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+        made = connection.execute("select rolname from pg_roles where oid >= 16384 order by oid desc").fetchall()
+        for (role,) in made:
+            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
 
 
 def database_maker(server: Server) -> Callable[[], Database]:
