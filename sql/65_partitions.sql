@@ -323,8 +323,9 @@ begin
         where to_regclass(format('recdb.%I', recdb.interaction_partition(s.starts))) is null
         order by s.starts
     loop
-        -- A new partition limits the one for the rest, which every reader reads.
-        if made = 0 and not (recdb.lock_briefly('only recdb.interaction', 'share update exclusive')
+        -- A new partition limits the one for the rest, which every reader reads. Writers wait as well: a row that had
+        -- looked for its partition before would be refused by the one for the rest.
+        if made = 0 and not (recdb.lock_briefly('only recdb.interaction', 'share row exclusive')
             and recdb.lock_briefly('recdb.interaction_rest', 'access exclusive'))
         then
             return 0;

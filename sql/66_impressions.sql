@@ -37,7 +37,9 @@ declare
 begin
     perform recdb.check_impressions(
         record_impressions.user_id, item_ids, place_shown, places, moment, propensities);
-    has_week := to_regclass(format('recdb.%I', recdb.impression_week(moment))) is not null;
+    -- pg_relation_size() waits for the lock of a refresh that has just made the partition. Without it, for a moment,
+    -- to_regclass() finds the partition, and an insert does not.
+    has_week := pg_relation_size(to_regclass(format('recdb.%I', recdb.impression_week(moment)))) is not null;
     select e.experiment, e.variant, e.model_version into running
     from recdb.experiment_at(record_impressions.user_id, place_shown, moment) e;
     if record_impressions.variant <> running.variant and not exists (

@@ -212,6 +212,32 @@ def test_a_refresh_makes_partitions_ahead_and_takes_their_rows(monthly: Database
     assert column(db.execute(indexes, [f"recdb.{name}" for name in names[-2:]])) == [4, 4]
 
 
+def test_a_row_waits_for_its_new_partition_and_lands_there(monthly: Database, db: psycopg.Connection) -> None:
+    """As after months without a refresh: what is recorded meanwhile belongs to the partition that the refresh makes."""
+    names = column(db.execute("select name from recdb.interaction_partitions() order by starts"))
+    for name in names[-3:]:
+        db.execute(f"drop table recdb.{name}")
+    failed: list[Exception] = []
+
+    def writer() -> None:
+        try:
+            with psycopg.connect(monthly.conninfo) as connection:
+                connection.execute("select recdb.track('late', 'i1', 'like')")
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=writer)
+    with psycopg.connect(monthly.conninfo) as refreshing:
+        refreshing.execute("select recdb.add_interaction_partitions()")
+        thread.start()
+        until(lambda: waits_for_a_lock(db, ""))
+    thread.join()
+
+    assert failed == []
+    assert column(db.execute("select user_id from recdb.interaction_rest")) == []
+    assert column(db.execute("select item_id from recdb.interactions_of('late')")) == ["i1"]
+
+
 def test_a_dump_of_the_schema_alone_keeps_its_partitions(monthly: Database, db: psycopg.Connection) -> None:
     db.execute("truncate recdb.interaction, recdb.partitioning, recdb.alembic_version")
 
