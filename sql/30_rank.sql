@@ -188,25 +188,28 @@ comment on function recdb.check_fallback(text) is
 
 
 -- recdb.content_items: the items of a list that are there for their content.
---   parameters  model_id  the model version
---               item_ids  the items of a list
+--   parameters  model_id   the model version
+--               item_keys  the items of a list
 --   returns     those that the version has not seen, and that fewer than two users touched since: their reason is
 --               'content', that of all others 'collaborative_filtering'
---   reads       item_key and new_item by key
-create or replace function recdb.content_items(model_id integer, item_ids text[])
-returns text[]
-language sql stable
-begin atomic
-    select array(
-        select t.item_id
-        from recdb.item_key t
-        join recdb.new_item n on n.model_id = content_items.model_id and n.item_key = t.item_key
-        where t.item_id = any (content_items.item_ids) and n.users < 2);
-end;
-comment on function recdb.content_items(integer, text[]) is
+--   reads       new_item by key
+create or replace function recdb.content_items(model_id integer, item_keys integer[])
+returns integer[]
+language plpgsql stable
+as $$
+begin
+    -- Not in SQL: such a function would be planned in every call.
+    return array(
+        select n.item_key
+        from recdb.new_item n
+        where n.model_id = content_items.model_id and n.item_key = any (content_items.item_keys) and n.users < 2);
+end
+$$;
+comment on function recdb.content_items(integer, integer[]) is
     'Internal: the items of a list whose reason is content, because the model version has not seen them.';
--- It took one item before, and a list called it for each.
+-- They took one item, and ids, before.
 drop function if exists recdb.reason_for(integer, text);
+drop function if exists recdb.content_items(integer, text[]);
 
 
 -- recdb.read_scenario: what steers a list.
@@ -310,10 +313,11 @@ declare
     served record;
     candidate_keys integer[];
     candidate_scores double precision[];
-    most bigint;
-    looked_at bigint;
+    most bigint := wanted + cardinality(excluded) + 100;
+    looked_at bigint := wanted + 1;
     enough boolean;
     found_ids text[] := '{}';
+    found_keys integer[] := '{}';
     found_scores double precision[] := '{}';
 begin
     select v.* into served from recdb.serving(coalesce(model, given.model_version)) v;
@@ -323,7 +327,6 @@ begin
         return;
     end if;
     if cardinality(profile.item_keys) > 0 and served.model_id is not null then
-        most := wanted + cardinality(excluded) + 100; looked_at := wanted + 1;
         loop
             select array_agg(b.item_key), array_agg(b.final) into candidate_keys, candidate_scores
             from (
@@ -339,12 +342,13 @@ begin
             ) b;
             loop
                 select coalesce(array_agg(f.item_id order by f.score desc, f.item_id), '{}'),
+                    coalesce(array_agg(f.item_key order by f.score desc, f.item_id), '{}'),
                     coalesce(array_agg(f.score order by f.score desc, f.item_id), '{}')
-                into found_ids, found_scores
+                into found_ids, found_keys, found_scores
                 from (
-                    select e.item_id, round(e.score / e.top * 1e9) / 1e9 as score
+                    select e.item_id, e.item_key, round(e.score / e.top * 1e9) / 1e9 as score
                     from (
-                        select o.item_id, o.attributes, c.score,
+                        select o.item_id, c.item_key, o.attributes, c.score,
                             first_value(c.score) over (rows unbounded preceding) as top
                         from unnest(candidate_keys, candidate_scores) c(item_key, score)
                         cross join lateral recdb.eligible(c.item_key, owner, given.listed_only) o
@@ -362,9 +366,9 @@ begin
     end if;
     return query
     select f.item_id, f.score, case when served.ranks_new_items
-            and f.item_id = any ((select recdb.content_items(served.model_id, found_ids[:wanted]))::text[])
+            and f.item_key = any ((select recdb.content_items(served.model_id, found_keys[:wanted]))::integer[])
         then 'content' else 'collaborative_filtering' end, served.label
-    from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
+    from unnest(found_ids[:wanted], found_keys[:wanted], found_scores[:wanted]) f(item_id, item_key, score);
     if filled = 'popular' and cardinality(found_ids) < wanted then
         return query select f.item_id, f.score, 'popular', served.label from recdb.fill_up(
             wanted - cardinality(found_ids), owner, excluded, filter, profile.hidden_ids, candidate_keys,

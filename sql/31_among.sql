@@ -122,6 +122,7 @@ declare
     candidate_keys integer[] := everything.item_keys;
     candidate_scores double precision[] := everything.scores;
     found_ids text[] := '{}';
+    found_keys integer[] := '{}';
     found_scores double precision[] := '{}';
     looked_at bigint := wanted + 1;
 begin
@@ -135,10 +136,11 @@ begin
     -- On a tie at rank wanted fetch more: ties are ordered by item_id.
     loop
         select coalesce(array_agg(f.item_id order by f.score desc, f.item_id), '{}'),
+            coalesce(array_agg(f.item_key order by f.score desc, f.item_id), '{}'),
             coalesce(array_agg(f.score order by f.score desc, f.item_id), '{}')
-        into found_ids, found_scores
+        into found_ids, found_keys, found_scores
         from (
-            select o.item_id, round(c.score / top * 1e9) / 1e9 as score
+            select o.item_id, c.item_key, round(c.score / top * 1e9) / 1e9 as score
             from unnest(candidate_keys, candidate_scores) c(item_key, score)
             cross join lateral (
                 select t.item_id from recdb.item_key t
@@ -156,9 +158,9 @@ begin
 
     return query
     select f.item_id, f.score, case when served.ranks_new_items
-            and f.item_id = any ((select recdb.content_items(served.model_id, found_ids[:wanted]))::text[])
+            and f.item_key = any ((select recdb.content_items(served.model_id, found_keys[:wanted]))::integer[])
         then 'content' else 'collaborative_filtering' end
-    from unnest(found_ids[:wanted], found_scores[:wanted]) f(item_id, score);
+    from unnest(found_ids[:wanted], found_keys[:wanted], found_scores[:wanted]) f(item_id, item_key, score);
     if fallback = 'popular' and cardinality(found_ids) < wanted then
         return query
         select f.item_id, f.score, 'popular'

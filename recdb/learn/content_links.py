@@ -12,6 +12,8 @@ from recdb.learn.matrix import absolute_sums
 
 MOST_LINKS = 150
 """An item gives a weight to this many untouched items at most."""
+LEAST_OF_BEST = 0.05
+"""It gives none to an untouched item whose similarity is below this share of that of the most similar one."""
 LEAST_SHARE = 0.2
 """However large the blend is, the live links count with this share in a score, as in sql/30_rank.sql."""
 LEAST_ITEMS = 0.01
@@ -35,7 +37,7 @@ def carries_links(blend: float) -> bool:
 def both_ways(columns: sparse.csr_array, cold: NDArray[np.integer], size: float) -> sparse.csr_array:
     """Return the links from items to untouched ones and back, (items, items), from the similarities (items, cold)."""
     items = columns.shape[0]
-    given = strongest_of_rows(columns, MOST_LINKS)
+    given = strongest_of_rows(columns, MOST_LINKS, LEAST_OF_BEST)
     back = strongest_of_rows(sparse.csr_array(columns.T), BACK)
     entries = given.tocoo(), back.tocoo()
     rows = np.concatenate([entries[0].row, cold[entries[1].row]])
@@ -53,12 +55,15 @@ def one_way(columns: sparse.csr_array, items: NDArray[np.integer], sizes: NDArra
     return sparse.csr_array((values, (rows, items[places])), shape=(columns.shape[0], columns.shape[0]))
 
 
-def strongest_of_rows(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
-    """Keep the `count` largest entries in each row."""
+def strongest_of_rows(matrix: sparse.csr_array, count: int, least: float = 0) -> sparse.csr_array:
+    """Keep the `count` largest entries in each row, and of them those of at least `least` times the largest."""
     kept = np.ones(matrix.nnz, dtype=np.bool_)
     for start, stop in pairwise(matrix.indptr):
+        row = matrix.data[start:stop]
         if stop - start > count:
-            kept[start + np.argpartition(-matrix.data[start:stop], count)[count:]] = False
+            kept[start + np.argpartition(-row, count)[count:]] = False
+        if least and stop > start:
+            kept[start:stop] &= row >= least * row.max()
     starts = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
     return sparse.csr_array((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
 
