@@ -103,7 +103,7 @@ comment on function recdb.fade(timestamptz, interval) is
 -- recdb.name_content: the rows of a list, with the reason content for the items that the model has not seen.
 --   parameters  keys, ids, scores, reasons  arrays of one length
 --   returns     a row for each, in this order
---   reads       new_item
+--   reads       content_items()
 create or replace function recdb.name_content(
     served record, keys integer[], ids text[], scores double precision[], reasons text[]
 )
@@ -112,13 +112,9 @@ language plpgsql stable rows 50
 as $$
 #variable_conflict use_column
 declare
-    unseen integer[];
+    unseen constant integer[] := case when served.ranks_new_items
+        then recdb.content_items(served.model_id, keys) end;
 begin
-    if served.ranks_new_items then
-        unseen := array(
-            select w.item_key from recdb.new_item w
-            where w.model_id = served.model_id and w.item_key = any (keys) and w.users < 2);
-    end if;
     return query
     select n.id, n.score, case when n.reason = 'collaborative_filtering' and n.item_key = any (unseen)
         then 'content' else n.reason end

@@ -323,8 +323,8 @@ begin
         where to_regclass(format('recdb.%I', recdb.interaction_partition(s.starts))) is null
         order by s.starts
     loop
-        -- A new partition limits the one for the rest, which every reader reads. Writers wait as well: a row that had
-        -- looked for its partition before would be refused by the one for the rest.
+        -- A new partition limits the one for the rest, which every reader reads. Writers wait at the table: the one for
+        -- the rest would refuse a row that had been routed to it before.
         if made = 0 and not (recdb.lock_briefly('only recdb.interaction', 'share row exclusive')
             and recdb.lock_briefly('recdb.interaction_rest', 'access exclusive'))
         then

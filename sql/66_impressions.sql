@@ -16,7 +16,8 @@
 --   returns     the number of rows
 --   writes      impression; impression_new, if the user, the item or the week is new
 --   errors      22023 for an argument that cannot be meant
--- It makes no key and no partition, so it waits for nobody, and nobody waits for it.
+-- It makes no key and no partition, so nobody waits for it. It waits only for the commit of a refresh that makes the
+-- partition of its week.
 create or replace function recdb.record_impressions(
     user_id text, item_ids text[], scenario text, places integer[], shown_at timestamptz, model_version text,
     variant text, propensities real[]
